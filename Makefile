@@ -1,0 +1,44 @@
+# `make` alone lists the verbs. Each verb first brings .venv up to the committed lock.
+CONFIG ?= configs/laptop.yaml
+# More words for the command a verb runs: make serve ARGS="--set gateway.port=9000"
+ARGS ?=
+# Public question sets for the benchmarks, where they lie beside the checkout.
+DATA := $(wildcard ../shared/data)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test bench lint types format setup lock clean
+
+help: ## List these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@scripts/setup.sh
+
+serve: setup ## Serve CONFIG (configs/laptop.yaml) until Ctrl-C
+	@$(BIN)/headstart serve --config $(CONFIG) $(ARGS)
+
+test: lint types ## Lint, type-check, then run every test that is not marked heavy
+	$(BIN)/pytest -m "not heavy" $(ARGS)
+
+bench: setup ## Measure one claim: make bench NAME=overhead ARGS=--quick
+	@test -n "$(NAME)" || { echo "headstart: which one? make bench NAME=overhead" >&2; exit 2; }
+	$(BIN)/headstart bench $(NAME) --json bench-$(NAME).json $(if $(DATA),--data $(DATA)) $(ARGS)
+
+lint: setup ## Check style, format and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+format: setup ## Fix what can be fixed by machine
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: setup ## Make locks/cpu.txt again (ARGS=--upgrade for newer versions)
+	scripts/setup.sh lock $(ARGS)
+
+clean: ## Remove the environment and everything made here
+	rm -rf .venv .types .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,179 @@
+"""The one place that touches non-public API of vLLM and Ray.
+
+Written against vLLM 0.32 and Ray 2.60. `tests/contract/test_adapter.py` exercises every name used
+here and fails with the name on another version; nothing else in the project imports
+`vllm.v1`, `vllm.entrypoints`, `ray._private` or `ray.serve._private`, `vllm_tap` apart.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from headstart.cluster.engine import EngineLoad
+from headstart.configs.model_settings import ModelSettings
+from headstart.stages.errors import SetupError
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+LLM = TypeVar("LLM", bound="AsyncLLM")
+
+__all__ = [
+    "LoadProbe",
+    "build_app",
+    "build_llm",
+    "engine_arguments",
+    "engine_environment",
+    "warm",
+]
+
+
+def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str]:
+    """Environment a replica's process must be born with.
+
+    Args:
+        cores: CPU list for the model's threads, such as `1` or `0-3`; None lets vLLM choose.
+    """
+    environment = {
+        # The engine core gets a process of its own either way; this saves the worker a second one
+        # and with it the shared-memory queue that the two would poll.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(model.kv_cache_gib),
+    }
+    if cores is not None:
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = cores
+    if model.gpus_per_replica:
+        return environment
+    if model.engine_args.get("enforce_eager"):
+        # vLLM compiles parts of the sampler even then; on CPU the first request to need one
+        # stalled the whole batch for 5 to 20 s, and decoding was no faster for it.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
+    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if openmp.exists():
+        environment["LD_PRELOAD"] = str(openmp)
+    return environment
+
+
+def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
+    """Have vLLM's own parser read the model's settings.
+
+    Raises:
+        SetupError: vLLM refuses an argument.
+    """
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    options: dict[str, Any] = {
+        "model": model_path,
+        "served-model-name": model.name,
+        "block-size": model.block_size,
+        "dtype": model.dtype,
+        "distributed-executor-backend": "uni",
+        # Adds the render routes, which `VllmEngine.render` calls; the gateway lets no client at them.
+        "enable-scale-out": True,
+        "max-model-len": model.max_model_len,
+        **model.engine_args,
+    }
+    parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
+    try:
+        args = parser.parse_args(_to_argv(options))
+        validate_parsed_serve_args(args)
+    except (SystemExit, Exception) as error:
+        raise SetupError(
+            f"vLLM refuses models.{model.name}.engine_args: {error}", param="engine_args"
+        ) from error
+    return args
+
+
+def _to_argv(options: dict[str, Any]) -> list[str]:
+    import json
+
+    argv: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is None:
+            continue
+        if value is True:
+            argv.append(flag)
+        elif value is False:
+            argv.append(flag.replace("--", "--no-", 1))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            argv.append(f"{flag}={text}")
+    return argv
+
+
+def build_llm(kind: "type[LLM]", args: Namespace, stat_loggers: list[Any]) -> "LLM":
+    """Start an engine of class `kind`.
+
+    Raises:
+        SetupError: vLLM cannot load the model.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    try:
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        return kind.from_engine_args(
+            engine_args, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=stat_loggers
+        )
+    except Exception as error:
+        raise SetupError(f"vLLM cannot load {args.model}: {error}") from error
+
+
+async def build_app(llm: "AsyncLLM", args: Namespace) -> Any:
+    """Build vLLM's OpenAI app around a running engine."""
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app as build_vllm_app
+
+    tasks = await llm.get_supported_tasks()
+    app = build_vllm_app(args, tasks, llm.model_config)
+    await init_app_state(llm, app.state, args, tasks)
+    # vLLM's error handlers ask this server to exit when the engine is dead.
+    app.state.server = SimpleNamespace(should_exit=False)
+    return app
+
+
+async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, request_id: str) -> int:
+    """Compute a prompt into the prefix cache and return how many tokens were there already."""
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    prompt = TokensPrompt(prompt_token_ids=tokens)
+    if cache_salt is not None:
+        prompt["cache_salt"] = cache_salt
+    cached = 0
+    async for output in llm.generate(prompt, SamplingParams(max_tokens=1), request_id):
+        cached = output.num_cached_tokens or 0
+    return cached
+
+
+class LoadProbe:
+    """A vLLM stat logger that remembers how many requests run and wait."""
+
+    def __init__(self) -> None:
+        self.latest = EngineLoad()
+
+    def factory(self, vllm_config: Any, engine_index: int = 0) -> Any:
+        """Build the logger; passed to vLLM as a stat logger factory."""
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        probe = self
+
+        class Logger(StatLoggerBase):
+            def __init__(self) -> None:
+                pass
+
+            def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+                if scheduler_stats is not None:
+                    probe.latest = EngineLoad(
+                        scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
+                    )
+
+            def log_engine_initialized(self) -> None:
+                pass
+
+        return Logger()

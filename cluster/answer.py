@@ -1,0 +1,73 @@
+"""Writes one app's HTTP answer into a token log."""
+
+import asyncio
+import time
+
+from headstart.cluster.asgi import Message
+from headstart.cluster.stream import Stream
+from headstart.stages.frames import Channel, Frame, StreamHeader
+from headstart.stages.sse import EventParser, TakeTokens, split_events
+
+__all__ = ["AnswerWriter", "api_of"]
+
+_APIS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+
+
+def api_of(path: str) -> str:
+    """Name the API whose chunks can be rebuilt from frames, or return an empty string."""
+    return _APIS.get(path, "")
+
+
+class AnswerWriter:
+    """Turns `http.response.*` messages into records.
+
+    Args:
+        stream: Where the records go.
+        api: See `api_of`.
+        take: Hands over the token ids of a choice that no frame has carried yet.
+        gone: Once set, messages are dropped: an app that was told its client has gone may still
+            send an empty answer, which nobody must take for the real one.
+    """
+
+    def __init__(self, stream: Stream, api: str, take: TakeTokens, gone: asyncio.Event) -> None:
+        self._stream = stream
+        self._api = api
+        self._take = take
+        self._gone = gone
+        self._began = time.monotonic()
+        self._status = 0
+        self._content_type = ""
+        self._events: EventParser | None = None
+        self._rest = b""
+
+    def send(self, message: Message) -> None:
+        """Take one ASGI message from the app."""
+        if self._gone.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self._start(message)
+        elif message["type"] == "http.response.body" and (body := message.get("body")):
+            self._body(bytes(body))
+
+    def _start(self, message: Message) -> None:
+        headers = {name.lower(): value for name, value in message.get("headers", ())}
+        self._status = int(message["status"])
+        self._content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
+        if self._content_type.startswith("text/event-stream"):
+            self._events = EventParser(self._api, self._status, self._content_type)
+        else:
+            self._stream.append(StreamHeader(self._status, self._content_type))
+
+    def _body(self, body: bytes) -> None:
+        at_us = int((time.monotonic() - self._began) * 1e6)
+        events = self._events
+        if events is None:
+            self._stream.append(Frame(0, Channel.EVENT, "", (), at_us, body))
+            return
+        payloads, self._rest = split_events(self._rest + body)
+        for payload in payloads:
+            is_first = events.header is None
+            frame = events.parse(payload, self._take, at_us)
+            if is_first and events.header is not None:
+                self._stream.append(events.header)
+            self._stream.append(frame)

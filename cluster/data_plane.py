@@ -1,0 +1,266 @@
+"""The replica's end of the data plane: serves an engine to any number of gateways.
+
+For each gateway one task takes whatever its streams have gained since the last message and sends
+it as one `Step`. All frames of an engine step are appended in one turn of the event loop and the
+task runs in the next, so a step is a message, whatever the number of streams.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+import structlog
+import zmq
+import zmq.asyncio
+
+from headstart.cluster import messages, secure_socket
+from headstart.cluster.engine import Engine, EngineInfo
+from headstart.cluster.stream import Stream, StreamTable
+from headstart.cluster.tasks import Tasks
+from headstart.configs.settings import DataPlaneSettings
+from headstart.stages.errors import HeadstartError, ProtocolViolation
+from headstart.stages.mirror import Failure, MirrorSender, StreamEnd
+from headstart.stages.stage_clock import Mark
+
+__all__ = ["DataPlaneServer"]
+
+_log = structlog.get_logger(__name__)
+
+
+class DataPlaneServer:
+    """Listens for gateways.
+
+    Args:
+        engine: A started engine.
+        info: What its `start` returned.
+        streams: The table the engine writes to.
+        settings: Where to listen, and how patient to be with silent gateways.
+    """
+
+    def __init__(
+        self, engine: Engine, info: EngineInfo, streams: StreamTable, settings: DataPlaneSettings
+    ) -> None:
+        self._engine = engine
+        self._info = info
+        self._streams = streams
+        self._settings = settings
+        self._context = zmq.asyncio.Context()
+        self._peers: dict[bytes, _Peer] = {}
+        self._tasks = Tasks()
+
+    async def start(self) -> int:
+        """Begin to listen and return the port."""
+        secret = self._settings.secret_value
+        self._socket, self._authenticator, port = secure_socket.listen(
+            self._context, secret, self._settings.bind_host
+        )
+        self._tasks.start(self._receive(), name="data plane receive")
+        self._tasks.start(self._sweep(), name="data plane sweep")
+        return port
+
+    async def close(self) -> None:
+        """Let go of every gateway; their streams are the engine's to end."""
+        for peer in tuple(self._peers.values()):
+            await self._lose(peer)
+        await self._tasks.close()
+        self._authenticator.stop()
+        self._context.destroy(linger=0)
+
+    async def _receive(self) -> None:
+        while True:
+            identity, data = await self._socket.recv_multipart()
+            try:
+                self._dispatch(identity, messages.decode_to_replica(data))
+            except ProtocolViolation as error:
+                _log.error("gateway_broke_protocol", error=error.message)
+                if (peer := self._peers.get(identity)) is not None:
+                    await self._lose(peer)
+
+    def _dispatch(self, identity: bytes, message: messages.ToReplica) -> None:
+        if isinstance(message, messages.Open):
+            self._open(identity, message)
+            return
+        peer = self._peers.get(identity)
+        if peer is None:
+            raise ProtocolViolation("a gateway spoke before it opened the link")
+        peer.last_heard = time.monotonic()
+        if isinstance(message, messages.Confirm):
+            self._streams.drop(message.stream_id)
+        else:
+            peer.handle(message)
+
+    def _open(self, identity: bytes, message: messages.Open) -> None:
+        if message.version != messages.PROTOCOL_VERSION:
+            raise ProtocolViolation(f"gateway speaks version {message.version} of the data plane")
+        if identity in self._peers:
+            raise ProtocolViolation("a gateway opened the link twice")
+        peer = _Peer(identity, self._engine, self._socket, message.window_bytes)
+        self._peers[identity] = peer
+        info = self._info
+        peer.send(
+            messages.Opened(
+                messages.PROTOCOL_VERSION, info.model, info.max_model_len, info.block_size
+            )
+        )
+        peer.tasks.start(peer.send_steps(), name="data plane steps")
+
+    async def _sweep(self) -> None:
+        """Drop gateways that fell silent, and logs that expired."""
+        while True:
+            await asyncio.sleep(self._settings.ping_interval_s)
+            self._streams.expire()
+            oldest = time.monotonic() - self._settings.silence_limit_s
+            for peer in tuple(self._peers.values()):
+                if peer.last_heard < oldest:
+                    _log.warning("gateway_lost", silent_s=self._settings.silence_limit_s)
+                    await self._lose(peer)
+
+    async def _lose(self, peer: "_Peer") -> None:
+        self._peers.pop(peer.identity, None)
+        await peer.close()
+
+
+class _Peer:
+    """One gateway."""
+
+    def __init__(
+        self, identity: bytes, engine: Engine, socket: zmq.asyncio.Socket, window_bytes: int
+    ) -> None:
+        self.identity = identity
+        self.last_heard = time.monotonic()
+        self.tasks = Tasks()
+        self._engine = engine
+        self._socket = socket
+        self._sender = MirrorSender(window_bytes)
+        self._has_news = asyncio.Event()
+        self._watches: dict[int, tuple[Stream, _Watch]] = {}
+        self._attended: set[str] = set()
+        """Ids of streams that end with this gateway."""
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    def handle(self, message: messages.ToReplica) -> None:
+        match message:
+            case messages.Submit():
+                if not message.is_detached:
+                    self._attended.add(message.request.stream_id)
+                self._watch(message.stream, self._engine.serve(message.request), after=0)
+            case messages.Attach():
+                self._attach(message)
+            case messages.Abort():
+                self.tasks.start(self._engine.abort(message.stream_id), name="abort")
+            case messages.Acknowledge():
+                self._sender.acknowledged(message.total_bytes)
+                self._has_news.set()
+            case messages.Ping():
+                now = time.monotonic()
+                self.send(messages.Pong(message.sent, now, time.monotonic()))
+            case messages.Render():
+                self._call(message.call, self._engine.render(message.request))
+            case messages.Warm():
+                self._call(message.call, self._warm(message))
+            case messages.Cancel():
+                if (task := self._calls.pop(message.call, None)) is not None:
+                    task.cancel()
+
+    def send(self, message: messages.ToGateway) -> None:
+        """Queue one message; a gateway that has gone is noticed by its silence."""
+        sending = self._socket.send_multipart((self.identity, messages.encode(message)))
+        sending.add_done_callback(_ignore_unreachable)
+
+    async def send_steps(self) -> None:
+        """Send what is new, whenever something is."""
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            if parts := self._sender.collect():
+                self.send(messages.Step(parts, self._engine.load()))
+            if self._sender.has_work:
+                # A long log is sent piece by piece; let the others have their turn in between.
+                self._has_news.set()
+                await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Stop sending, and abort what nobody else may want."""
+        for stream, watch in self._watches.values():
+            stream.unlisten(watch)
+        for stream_id in self._attended:
+            await self._engine.abort(stream_id)
+        await self.tasks.close()
+
+    def news(self) -> None:
+        """Something may be sent."""
+        self._has_news.set()
+
+    def ended(self, number: int) -> None:
+        """A watched stream has ended."""
+        stream, _ = self._watches.pop(number)
+        self._attended.discard(stream.id)
+
+    def _watch(self, number: int, stream: Stream, after: int) -> None:
+        self._sender.watch(number, stream.log, after)
+        for mark in Mark:
+            if (at := stream.clock.get(mark)) is not None:
+                self._sender.marked(number, mark, at)
+        watch = _Watch(self, self._sender, number)
+        self._watches[number] = (stream, watch)
+        if stream.end is None:
+            stream.listen(watch)
+        else:
+            watch.ended(stream.end)
+        self.news()
+
+    def _attach(self, message: messages.Attach) -> None:
+        try:
+            stream = self._engine.attach(message.stream_id, message.after)
+        except HeadstartError as error:
+            # No log to read from: the stream ends with the reason.
+            failure = Failure(error.message, is_retryable=False)
+            self._sender.refused(message.stream, StreamEnd(failure=failure))
+            self.news()
+        else:
+            self._watch(message.stream, stream, message.after)
+
+    def _call(self, number: int, work: Awaitable[list[int]]) -> None:
+        self._calls[number] = self.tasks.start(self._answer(number, work), name="call")
+
+    async def _answer(self, number: int, work: Awaitable[list[int]]) -> None:
+        try:
+            self.send(messages.Reply(number, await work))
+        except HeadstartError as error:
+            failure = Failure(error.message, error.is_retryable)
+            self.send(messages.Reply(number, [], failure, error.http_status))
+        finally:
+            self._calls.pop(number, None)
+
+    async def _warm(self, message: messages.Warm) -> list[int]:
+        return [await self._engine.warm(message.tokens, cache_salt=message.cache_salt)]
+
+
+class _Watch:
+    """Passes one stream's news to the mirror of one gateway."""
+
+    def __init__(self, peer: _Peer, sender: MirrorSender, number: int) -> None:
+        self._peer = peer
+        self._sender = sender
+        self._number = number
+
+    def appended(self) -> None:
+        self._sender.appended(self._number)
+        self._peer.news()
+
+    def marked(self, mark: Mark, at: float) -> None:
+        self._sender.marked(self._number, mark, at)
+        # Marks ride along with the next bytes, but for the one that says the prompt now waits for
+        # the engine: the gateway's gauges would otherwise learn of a queue when it is over.
+        if mark is Mark.TOKENISED:
+            self._peer.news()
+
+    def ended(self, end: StreamEnd) -> None:
+        self._sender.ended(self._number, end)
+        self._peer.ended(self._number)
+        self._peer.news()
+
+
+def _ignore_unreachable(sending: asyncio.Future[None]) -> None:
+    if not sending.cancelled() and (error := sending.exception()) is not None:
+        _log.debug("gateway_unreachable", error=str(error))

@@ -1,0 +1,112 @@
+"""The contract between whoever serves requests and whoever makes tokens.
+
+One suite (tests/contract) runs over every implementation: the shipped fake, vLLM in process, and
+either of them behind Ray Serve and the data plane. Everything above this line of the system
+knows an `Engine` and nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import msgspec
+
+from headstart.cluster.stream import Stream
+
+__all__ = ["Engine", "EngineInfo", "EngineLoad", "EngineRequest"]
+
+
+class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
+    """One client request, as the engine's own HTTP app would have received it."""
+
+    stream_id: str
+    """Unique over the life of the daemon; names the answer's log."""
+    method: str
+    path: str
+    """Such as `/v1/chat/completions`; the gateway has checked it against its allow-list."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """The few headers an engine may act on, names in lower case."""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Facts about a started engine."""
+
+    model: str
+    """Served model name."""
+    max_model_len: int
+    """Longest prompt plus answer, in tokens."""
+    block_size: int
+    """Tokens per prefix-cache block."""
+
+
+class EngineLoad(msgspec.Struct, frozen=True, array_like=True):
+    """How busy an engine is."""
+
+    running: int = 0
+    """Requests in the current batch."""
+    waiting: int = 0
+    """Requests accepted but not yet scheduled."""
+
+
+class Engine(ABC):
+    """Makes answers.
+
+    Lifecycle: construct (cheap, no side effect), `start` once, any number of requests, `close`
+    once; `close` is safe after a failed `start`. After `start` returns, `serve` works.
+    """
+
+    @abstractmethod
+    async def start(self) -> EngineInfo:
+        """Load the model and be ready.
+
+        Raises:
+            SetupError: The model or the machine is not fit; the message names the fix.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Abort every request and free everything. Idempotent."""
+
+    @abstractmethod
+    def load(self) -> EngineLoad:
+        """Return the latest known load; never blocks."""
+
+    @abstractmethod
+    async def render(self, request: EngineRequest) -> list[int]:
+        """Return the prompt token ids that serving `request` would compute.
+
+        Raises:
+            BadRequest: The engine refuses the request.
+        """
+
+    @abstractmethod
+    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
+        """Compute `tokens` into the prefix cache; cancel the call to stop early.
+
+        Returns: How many of them were already cached.
+        """
+
+    @abstractmethod
+    def serve(self, request: EngineRequest) -> Stream:
+        """Begin to answer a request.
+
+        The answer, errors included, is written to the returned stream's log: a header, frames,
+        and a `StreamEnd`. Nothing is raised for what the client sent.
+
+        Raises:
+            ProtocolViolation: The stream id is in use.
+        """
+
+    @abstractmethod
+    def attach(self, stream_id: str, after: int) -> Stream:
+        """Return a stream begun earlier and still kept.
+
+        Raises:
+            NotFound: It is unknown or expired.
+            BadRequest: `after` is not one of its cursors.
+        """
+
+    @abstractmethod
+    async def abort(self, stream_id: str) -> None:
+        """Stop computing an answer and close its log. Unknown and finished ids are ignored."""

@@ -1,0 +1,181 @@
+"""What gateway and replica say to each other on the data plane.
+
+One ZeroMQ message holds one of these as MessagePack. Neither side trusts the other's counting:
+offsets and totals travel along and are checked.
+"""
+
+import msgspec
+
+from headstart.cluster.engine import EngineLoad, EngineRequest
+from headstart.stages.errors import ProtocolViolation
+from headstart.stages.mirror import Failure, Part
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Abort",
+    "Acknowledge",
+    "Attach",
+    "Cancel",
+    "Confirm",
+    "Open",
+    "Opened",
+    "Ping",
+    "Pong",
+    "Render",
+    "Reply",
+    "Step",
+    "Submit",
+    "ToGateway",
+    "ToReplica",
+    "Warm",
+    "decode_to_gateway",
+    "decode_to_replica",
+    "encode",
+]
+
+PROTOCOL_VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
+
+
+class Open(_Message):
+    """First message of a gateway."""
+
+    version: int
+    window_bytes: int
+    """Most log bytes the gateway wants in flight."""
+
+
+class Submit(_Message):
+    """Serve a request; `stream` is the number its parts will carry."""
+
+    stream: int
+    request: EngineRequest
+    is_detached: bool
+    """Whether the answer goes on when the gateway is gone."""
+
+
+class Attach(_Message):
+    """Mirror a stream begun earlier, from a cursor on."""
+
+    stream: int
+    stream_id: str
+    after: int
+
+
+class Abort(_Message):
+    """Stop computing an answer."""
+
+    stream_id: str
+
+
+class Confirm(_Message):
+    """The whole log has arrived; the replica may drop its copy."""
+
+    stream_id: str
+
+
+class Acknowledge(_Message):
+    """Running total of log bytes received on this link."""
+
+    total_bytes: int
+
+
+class Ping(_Message):
+    sent: float
+    """Gateway's monotonic clock, seconds."""
+
+
+class Render(_Message):
+    """Ask for the token ids of a request's prompt."""
+
+    call: int
+    request: EngineRequest
+
+
+class Warm(_Message):
+    """Ask for a prompt to be computed into the prefix cache."""
+
+    call: int
+    tokens: list[int]
+    cache_salt: str | None
+
+
+class Cancel(_Message):
+    """Stop a `Render` or `Warm` call; it is not answered."""
+
+    call: int
+
+
+class Opened(_Message):
+    """Answer to `Open`."""
+
+    version: int
+    model: str
+    max_model_len: int
+    block_size: int
+
+
+class Step(_Message):
+    """What one engine step added to all of this gateway's streams."""
+
+    parts: list[Part]
+    load: EngineLoad
+
+
+class Pong(_Message):
+    sent: float
+    received: float
+    replied: float
+    """Replica's monotonic clock, seconds, as `received`."""
+
+
+class Reply(_Message):
+    """Answer to a call."""
+
+    call: int
+    tokens: list[int]
+    """Rendered ids, or one number: how many warm tokens were cached already."""
+    failure: Failure | None = None
+    http_status: int = 200
+
+
+ToReplica = (
+    Open | Submit | Attach | Abort | Confirm | Acknowledge | Ping | Render | Warm | Cancel
+)
+ToGateway = Opened | Step | Pong | Reply
+
+_encoder = msgspec.msgpack.Encoder()
+_to_replica = msgspec.msgpack.Decoder(ToReplica)
+_to_gateway = msgspec.msgpack.Decoder(ToGateway)
+
+
+def encode(message: _Message) -> bytes:
+    """Encode either side's message."""
+    return _encoder.encode(message)
+
+
+def decode_to_replica(data: bytes) -> ToReplica:
+    """Decode what a gateway sent.
+
+    Raises:
+        ProtocolViolation: It is no such message.
+    """
+    try:
+        return _to_replica.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolViolation(f"malformed message from a gateway: {error}") from error
+
+
+def decode_to_gateway(data: bytes) -> ToGateway:
+    """Decode what a replica sent.
+
+    Raises:
+        ProtocolViolation: It is no such message.
+    """
+    try:
+        return _to_gateway.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolViolation(f"malformed message from a replica: {error}") from error

@@ -1,0 +1,73 @@
+"""Can an engine load this folder? Answered from headers and JSON, without reading weights."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from headstart.stages.errors import SetupError
+
+__all__ = ["check_folder"]
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+T = TypeVar("T")
+
+
+class _Config(msgspec.Struct):
+    model_type: str
+
+
+class _WeightIndex(msgspec.Struct):
+    weight_map: dict[str, str]
+    """Tensor to the file that holds it."""
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model folder that an engine could not load.
+
+    Raises:
+        SetupError: A file is missing, truncated or not what its name says.
+    """
+    _read_json(folder / "config.json", _Config)
+    _check_weights(folder)
+    if (folder / "tokenizer.json").exists():
+        _read_json(folder / "tokenizer.json", dict)
+    elif not (
+        any((folder / name).exists() for name in _TOKENIZERS) or any(folder.glob("*.tiktoken"))
+    ):
+        raise SetupError(f"{folder} holds no tokenizer (tokenizer.json): copy it there too.")
+
+
+def _check_weights(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = set(_read_json(index, _WeightIndex).weight_map.values())
+        shards = [folder / name for name in sorted(names)]
+    else:
+        shards = sorted(folder.glob("*.safetensors"))
+    for shard in shards:
+        _check_safetensors(shard)
+    if not shards and not any(file.stat().st_size for file in folder.glob("*.bin")):
+        raise SetupError(f"{folder} holds no weights (*.safetensors or *.bin): copy them there.")
+
+
+def _check_safetensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise SetupError(f"{path.parent} lacks {path.name}: copy it there too.")
+    try:
+        with safe_open(path, framework="numpy"):  # compares the header with the file's size
+            pass
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{path} is truncated or damaged ({error}): fetch it again.") from error
+
+
+def _read_json(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError as error:
+        raise SetupError(f"{path.parent} lacks {path.name}: copy it there too.") from error
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise SetupError(f"{path} is damaged ({error}): fetch it again.") from error

@@ -1,0 +1,280 @@
+"""The gateway's end of the data plane: a replica's engine, seen from another process."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import recv_monitor_message
+
+from headstart.cluster import messages, secure_socket
+from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest
+from headstart.cluster.stream import Stream, StreamTable
+from headstart.cluster.tasks import Tasks
+from headstart.configs.settings import DataPlaneSettings
+from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, ProtocolViolation
+from headstart.stages.mirror import Failure, Part, StreamEnd
+from headstart.stages.stage_clock import ClockOffset, Mark
+
+__all__ = ["RemoteEngine"]
+
+_log = structlog.get_logger(__name__)
+
+
+class RemoteEngine(Engine):
+    """One replica, over one multiplexed connection.
+
+    Logs are mirrored byte for byte into `streams`; marks arrive moved onto the local clock. When
+    the link is lost, every stream that was not complete ends with a retryable failure.
+
+    Args:
+        address: ZeroMQ endpoint that the replica published.
+        streams: Where mirrored answers are kept.
+        settings: Secret, window and patience.
+        on_lost: Called once if the link is lost before `close`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        streams: StreamTable,
+        settings: DataPlaneSettings,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.address = address
+        self.clock = ClockOffset()
+        """Offset of the replica's monotonic clock."""
+        self._streams = streams
+        self._settings = settings
+        self._on_lost = on_lost
+        self._context = zmq.asyncio.Context()
+        self._tasks = Tasks()
+        self._opened: asyncio.Future[EngineInfo] | None = None
+        self._load = EngineLoad()
+        self._numbers: dict[int, Stream] = {}
+        self._calls: dict[int, asyncio.Future[list[int]]] = {}
+        self._last_number = 0
+        self._last_heard = 0.0
+        self._received_bytes = 0
+        self._acknowledged_bytes = 0
+        self._is_lost = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the replica has answered and the link holds."""
+        opened = self._opened
+        return not self._is_lost and opened is not None and opened.done() and not opened.cancelled()
+
+    @property
+    def num_live_streams(self) -> int:
+        """Answers in the making on this link."""
+        return len(self._numbers)
+
+    async def start(self) -> EngineInfo:
+        """Open the link.
+
+        Raises:
+            EngineLost: The replica does not answer in time.
+        """
+        self._opened = asyncio.get_running_loop().create_future()
+        self._socket = secure_socket.connect(
+            self._context, self._settings.secret_value, self.address
+        )
+        self._last_heard = time.monotonic()
+        self._tasks.start(self._monitor(), name="data plane monitor")
+        self._tasks.start(self._receive(), name="data plane receive")
+        self._send(messages.Open(messages.PROTOCOL_VERSION, self._settings.window_bytes))
+        try:
+            async with asyncio.timeout(self._settings.silence_limit_s):
+                info = await self._opened
+        except TimeoutError:
+            self._lose("no answer")
+            raise EngineLost(f"the replica at {self.address} does not answer") from None
+        self._tasks.start(self._ping(), name="data plane ping")
+        return info
+
+    async def close(self) -> None:
+        self._is_lost = True
+        self._fail_streams("the gateway is shutting down")
+        await self._tasks.close()
+        if self._opened is not None:
+            self._opened.cancel()
+            self._opened = None
+            # Closes the monitor's socket too; a plain `term` would wait for it for ever.
+            self._context.destroy(linger=0)
+
+    def load(self) -> EngineLoad:
+        return self._load
+
+    async def render(self, request: EngineRequest) -> list[int]:
+        return await self._call(lambda number: messages.Render(number, request))
+
+    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
+        (cached,) = await self._call(lambda number: messages.Warm(number, tokens, cache_salt))
+        return cached
+
+    def serve(self, request: EngineRequest, *, is_detached: bool = False) -> Stream:
+        stream = self._streams.create(request.stream_id)
+        self._send(messages.Submit(self._number(stream), request, is_detached))
+        return stream
+
+    def attach(self, stream_id: str, after: int) -> Stream:
+        """Mirror a stream that this gateway may never have seen.
+
+        Raises:
+            BadRequest: `after` is not a cursor of a stream that this gateway has.
+        """
+        if stream_id in self._streams:
+            stream = self._streams.get(stream_id)
+            stream.log.check_cursor(after)
+            return stream
+        stream = self._streams.create(stream_id)
+        # A mirror is a whole log: readers choose their cursor from what is here.
+        self._send(messages.Attach(self._number(stream), stream_id, 0))
+        return stream
+
+    async def abort(self, stream_id: str) -> None:
+        self._send(messages.Abort(stream_id))
+
+    def _number(self, stream: Stream) -> int:
+        if self._is_lost:
+            stream.finish(_lost("the replica is gone"))
+        self._last_number += 1
+        self._numbers[self._last_number] = stream
+        return self._last_number
+
+    def _send(self, message: messages.ToReplica) -> None:
+        if self._is_lost:
+            return
+        sending = self._socket.send(messages.encode(message))
+        sending.add_done_callback(_ignore_unreachable)
+
+    async def _call(self, message: Callable[[int], messages.ToReplica]) -> list[int]:
+        if self._is_lost:
+            raise EngineLost("the replica is gone")
+        self._last_number += 1
+        number = self._last_number
+        self._calls[number] = asyncio.get_running_loop().create_future()
+        self._send(message(number))
+        try:
+            return await self._calls[number]
+        except asyncio.CancelledError:
+            self._send(messages.Cancel(number))
+            raise
+        finally:
+            del self._calls[number]
+
+    async def _receive(self) -> None:
+        while True:
+            data = await self._socket.recv()
+            self._last_heard = time.monotonic()
+            try:
+                self._handle(messages.decode_to_gateway(data))
+            except ProtocolViolation as error:
+                _log.error("replica_broke_protocol", error=error.message)
+                self._lose("protocol violation")
+                return
+
+    def _handle(self, message: messages.ToGateway) -> None:
+        match message:
+            case messages.Step():
+                self._load = message.load
+                for part in message.parts:
+                    self._take(part)
+                if self._received_bytes - self._acknowledged_bytes > self._ack_after_bytes:
+                    self._acknowledge()
+            case messages.Pong():
+                self.clock.add(message.sent, message.received, message.replied, self._last_heard)
+            case messages.Reply():
+                self._reply(message)
+            case messages.Opened():
+                self._open(message)
+
+    @property
+    def _ack_after_bytes(self) -> int:
+        return self._settings.window_bytes // 4
+
+    def _acknowledge(self) -> None:
+        self._acknowledged_bytes = self._received_bytes
+        self._send(messages.Acknowledge(self._received_bytes))
+
+    def _open(self, message: messages.Opened) -> None:
+        assert self._opened is not None
+        if message.version != messages.PROTOCOL_VERSION:
+            raise ProtocolViolation(f"replica speaks version {message.version} of the data plane")
+        if not self._opened.done():
+            self._opened.set_result(
+                EngineInfo(message.model, message.max_model_len, message.block_size)
+            )
+
+    def _take(self, part: Part) -> None:
+        self._received_bytes += len(part.data)
+        stream = self._numbers.get(part.stream)
+        if stream is None:
+            return
+        for mark, at in part.marks:
+            stream.mark(Mark(mark), self.clock.to_local(at))
+        if part.data:
+            if part.offset != stream.log.end:
+                raise ProtocolViolation(f"part at {part.offset}, log at {stream.log.end}")
+            stream.extend(part.data)
+        if part.end is not None:
+            del self._numbers[part.stream]
+            self._send(messages.Confirm(stream.id))
+            stream.finish(part.end)
+
+    def _reply(self, message: messages.Reply) -> None:
+        future = self._calls.get(message.call)
+        if future is None or future.done():
+            return
+        if (failure := message.failure) is None:
+            future.set_result(message.tokens)
+        elif message.http_status < 500:
+            future.set_exception(BadRequest(failure.message))
+        else:
+            future.set_exception(EngineFailed(failure.message))
+
+    async def _ping(self) -> None:
+        while True:
+            self._send(messages.Ping(time.monotonic()))
+            if self._received_bytes > self._acknowledged_bytes:
+                self._acknowledge()
+            await asyncio.sleep(self._settings.ping_interval_s)
+            if time.monotonic() - self._last_heard > self._settings.silence_limit_s:
+                self._lose("silence")
+                return
+
+    async def _monitor(self) -> None:
+        """Notice a dead replica at once: its kernel closes the connection."""
+        events = self._socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        )
+        await recv_monitor_message(events)
+        self._lose("disconnected")
+
+    def _lose(self, reason: str) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = True
+        _log.warning("replica_lost", address=self.address, reason=reason)
+        self._fail_streams("the replica was lost while it answered")
+        self._on_lost()
+
+    def _fail_streams(self, message: str) -> None:
+        for stream in self._numbers.values():
+            stream.finish(_lost(message))
+        self._numbers.clear()
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(EngineLost(message))
+
+
+def _lost(message: str) -> StreamEnd:
+    return StreamEnd(failure=Failure(message, is_retryable=True))
+
+
+def _ignore_unreachable(sending: asyncio.Future[None]) -> None:
+    if not sending.cancelled() and (error := sending.exception()) is not None:
+        _log.debug("replica_unreachable", error=str(error))

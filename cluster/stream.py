@@ -1,0 +1,184 @@
+"""A token log that can be waited for, and the table that keeps logs until they expire."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from headstart.stages.errors import NotFound, ProtocolViolation
+from headstart.stages.frames import Frame, StreamHeader
+from headstart.stages.mirror import StreamEnd
+from headstart.stages.retention import Retention
+from headstart.stages.stage_clock import Mark, StageClock
+from headstart.stages.token_log import TokenLog
+
+__all__ = ["Stream", "StreamListener", "StreamTable"]
+
+
+class StreamListener(Protocol):
+    """Told of everything that happens to a stream, in order, on the event loop."""
+
+    def appended(self) -> None: ...
+
+    def marked(self, mark: Mark, at: float) -> None: ...
+
+    def ended(self, end: StreamEnd) -> None: ...
+
+
+class Stream:
+    """One answer in the making: its log, its clock, and whoever waits for more.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, stream_id: str, max_bytes: int) -> None:
+        self.id = stream_id
+        self.log = TokenLog(max_bytes)
+        self.clock = StageClock()
+        self.end: StreamEnd | None = None
+        """Set when the log is closed."""
+        self._listeners: list[StreamListener] = []
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._end_callbacks: list[Callable[[], None]] = []
+
+    def append(self, record: StreamHeader | Frame) -> None:
+        """Append a record to the log and wake readers."""
+        self.log.append(record)
+        self._grown()
+
+    def extend(self, data: bytes) -> None:
+        """Append encoded records to the log and wake readers."""
+        self.log.extend(data)
+        self._grown()
+
+    def mark(self, mark: Mark, at: float) -> None:
+        """Note a moment of the request, in seconds on the local monotonic clock."""
+        self.clock.set(mark, at)
+        for listener in self._listeners:
+            listener.marked(mark, at)
+
+    def finish(self, end: StreamEnd) -> None:
+        """Close the log. Later calls are ignored: the first end is the true one."""
+        if self.end is not None:
+            return
+        self.log.close()
+        self.end = end
+        for listener in self._listeners:
+            listener.ended(end)
+        self._listeners.clear()
+        self._wake()
+        for callback in self._end_callbacks:
+            callback()
+        self._end_callbacks.clear()
+
+    def listen(self, listener: StreamListener) -> None:
+        """Tell `listener` of everything from now on, until the stream ends."""
+        if self.end is None:
+            self._listeners.append(listener)
+
+    def unlisten(self, listener: StreamListener) -> None:
+        """Stop telling `listener`. Unknown listeners are ignored."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the stream has ended, at once if it has."""
+        if self.end is None:
+            self._end_callbacks.append(callback)
+        else:
+            callback()
+
+    async def grown(self, after: int) -> None:
+        """Wait until the log reaches past the cursor `after`, or the stream has ended."""
+        while self.log.end <= after and self.end is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def _grown(self) -> None:
+        for listener in self._listeners:
+            listener.appended()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class StreamTable:
+    """Streams by id, live ones and finished ones that have not expired.
+
+    Args:
+        retention: Decides which finished logs to drop.
+        max_stream_bytes: Most one log may hold.
+        now: The local monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, retention: Retention, max_stream_bytes: int, now: Callable[[], float]
+    ) -> None:
+        self._retention = retention
+        self._max_stream_bytes = max_stream_bytes
+        self._now = now
+        self._streams: dict[str, Stream] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, stream_id: str) -> bool:
+        return stream_id in self._streams
+
+    def create(self, stream_id: str) -> Stream:
+        """Begin a stream.
+
+        Raises:
+            ProtocolViolation: The id is in use.
+        """
+        if stream_id in self._streams:
+            raise ProtocolViolation(f"stream id {stream_id} is in use")
+        stream = Stream(stream_id, self._max_stream_bytes)
+        self._streams[stream_id] = stream
+        stream.on_end(lambda: self._ended(stream))
+        return stream
+
+    def get(self, stream_id: str) -> Stream:
+        """Return a kept stream.
+
+        Raises:
+            NotFound: It is unknown or expired.
+        """
+        self.expire()
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            raise NotFound(f"no stream {stream_id}: unknown or expired")
+        return stream
+
+    def drop(self, stream_id: str) -> None:
+        """Forget a finished stream now. Live and unknown ones are left alone."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.end is not None:
+            del self._streams[stream_id]
+            self._retention.removed(stream_id)
+
+    def expire(self) -> None:
+        """Forget the finished streams whose time or bytes have run out."""
+        for stream_id in self._retention.expire(self._now()):
+            del self._streams[stream_id]
+
+    @property
+    def live(self) -> list[Stream]:
+        """Streams that have not ended."""
+        return [stream for stream in self._streams.values() if stream.end is None]
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes held by all logs."""
+        return sum(stream.log.end for stream in self._streams.values())
+
+    def _ended(self, stream: Stream) -> None:
+        self._retention.finished(stream.id, stream.log.end, self._now())
+        self.expire()

@@ -1,0 +1,154 @@
+"""vLLM in this process: its own app, called in process and tapped."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+import structlog
+
+from headstart.cluster import adapter
+from headstart.cluster.answer import AnswerWriter, api_of
+from headstart.cluster.asgi import call
+from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest
+from headstart.cluster.stream import Stream, StreamTable
+from headstart.cluster.tasks import Tasks
+from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
+from headstart.configs.model_settings import ModelSettings
+from headstart.stages.errors import BadRequest, EngineFailed
+from headstart.stages.mirror import Failure, StreamEnd
+from headstart.stages.stage_clock import Mark
+
+__all__ = ["VllmEngine"]
+
+_log = structlog.get_logger(__name__)
+
+
+class VllmEngine(Engine):
+    """One `AsyncLLM` and vLLM's OpenAI app around it.
+
+    Args:
+        model: What to serve.
+        model_path: The resolved weights: a local folder.
+        streams: Where answers are kept.
+        stat_loggers: Further vLLM stat loggers, such as the one that exports through Ray.
+    """
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        model_path: str,
+        streams: StreamTable,
+        stat_loggers: tuple[Callable[..., Any], ...] = (),
+    ) -> None:
+        self._model = model
+        self._model_path = model_path
+        self._streams = streams
+        self._stat_loggers = stat_loggers
+        self._load = adapter.LoadProbe()
+        self._gone: dict[str, asyncio.Event] = {}
+        self._tasks = Tasks()
+        self._resources = AsyncExitStack()
+        self._app: Any = None
+        self._llm: TappedLLM | None = None
+        self._num_warm_calls = 0
+
+    async def start(self) -> EngineInfo:
+        args = adapter.engine_arguments(self._model, self._model_path)
+        loggers = [self._load.factory, *self._stat_loggers]
+        self._llm = adapter.build_llm(TappedLLM, args, loggers)
+        self._resources.callback(self._llm.shutdown)
+        self._app = await adapter.build_app(self._llm, args)
+        await self._resources.enter_async_context(self._app.router.lifespan_context(self._app))
+        config = self._llm.vllm_config
+        return EngineInfo(
+            model=self._model.name,
+            max_model_len=config.model_config.max_model_len,
+            block_size=config.cache_config.block_size,
+        )
+
+    async def close(self) -> None:
+        for gone in self._gone.values():
+            gone.set()
+        await self._tasks.close()
+        await self._resources.aclose()
+
+    def load(self) -> EngineLoad:
+        return self._load.latest
+
+    def check_health(self) -> None:
+        """Raise `EngineFailed` once vLLM has declared itself dead."""
+        if self._app is not None and self._app.state.server.should_exit:
+            raise EngineFailed("vLLM's engine core has died")
+
+    async def render(self, request: EngineRequest) -> list[int]:
+        parts: list[bytes] = []
+        status = 0
+
+        def collect(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            parts.append(message.get("body", b""))
+
+        await call(
+            self._app,
+            method="POST",
+            path=f"{request.path}/render",
+            headers=request.headers,
+            body=request.body,
+            send=collect,
+            gone=asyncio.Event(),
+        )
+        answer = msgspec.json.decode(b"".join(parts))
+        if status != 200:
+            raise BadRequest(answer["error"]["message"])
+        rendered = answer[0] if isinstance(answer, list) else answer
+        return list(rendered["token_ids"])
+
+    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
+        assert self._llm is not None
+        self._num_warm_calls += 1
+        return await adapter.warm(self._llm, tokens, cache_salt, f"warm-{self._num_warm_calls}")
+
+    def serve(self, request: EngineRequest) -> Stream:
+        stream = self._streams.create(request.stream_id)
+        stream.mark(Mark.RECEIVED, time.monotonic())
+        gone = self._gone[request.stream_id] = asyncio.Event()
+        self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
+        return stream
+
+    def attach(self, stream_id: str, after: int) -> Stream:
+        stream = self._streams.get(stream_id)
+        stream.log.check_cursor(after)
+        return stream
+
+    async def abort(self, stream_id: str) -> None:
+        if (gone := self._gone.get(stream_id)) is not None:
+            gone.set()
+
+    async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
+        tap = Tap(stream)
+        current_tap.set(tap)
+        answer = AnswerWriter(stream, api_of(request.path), tap.take, gone)
+        end = StreamEnd(is_aborted=True)
+        try:
+            await call(
+                self._app,
+                method=request.method,
+                path=request.path,
+                headers=request.headers,
+                body=request.body,
+                send=answer.send,
+                gone=gone,
+            )
+            end = tap.end(is_aborted=gone.is_set())
+        except Exception as error:  # the root of this task: whatever vLLM raised becomes an end
+            _log.error("answer_failed", stream_id=stream.id, exc_info=error)
+            failure = Failure(f"the engine failed: {type(error).__name__}", is_retryable=False)
+            end = msgspec.structs.replace(tap.end(is_aborted=False), failure=failure)
+        finally:
+            del self._gone[stream.id]
+            stream.mark(Mark.FRAMED, time.monotonic())
+            stream.finish(end)

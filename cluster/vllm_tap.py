@@ -1,0 +1,109 @@
+"""Listens in on vLLM while its own app answers a request.
+
+The app asks the engine through `AsyncLLM.generate`. `TappedLLM` overrides that one public method:
+whatever the engine yields is shown to the `Tap` of the current request (a context variable) and
+passed on untouched, so chat, completions, tools and the rest stay vLLM's own.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any
+
+from vllm.outputs import RequestOutput
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from headstart.cluster.stream import Stream
+from headstart.stages.mirror import StreamEnd
+from headstart.stages.stage_clock import Mark
+
+__all__ = ["Tap", "TappedLLM", "current_tap"]
+
+current_tap: ContextVar["Tap | None"] = ContextVar("current_tap", default=None)
+
+
+class Tap:
+    """What one request has drawn from the engine: tokens not yet framed, times, counts."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._unframed: dict[int, list[int]] = {}
+        self._num_choices = 0
+        self._prompt_tokens: dict[int, int] = {}
+        self._cached_tokens: dict[int, int] = {}
+        self._output_tokens = 0
+        self._finish_reasons: dict[int, str] = {}
+
+    def take(self, choice: int) -> tuple[int, ...]:
+        """Hand over the token ids of a choice that no frame has carried yet."""
+        return tuple(self._unframed.pop(choice, ()))
+
+    def end(self, *, is_aborted: bool) -> StreamEnd:
+        """Sum up the request."""
+        return StreamEnd(
+            prompt_tokens=sum(self._prompt_tokens.values()),
+            cached_tokens=sum(self._cached_tokens.values()),
+            output_tokens=self._output_tokens,
+            finish_reasons=tuple(reason for _, reason in sorted(self._finish_reasons.items())),
+            is_aborted=is_aborted,
+        )
+
+    async def watch(
+        self, source: AsyncGenerator[RequestOutput, None], num_choices: int
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Yield what `source` yields, noting it. One call for each prompt, in prompt order."""
+        first_choice = self._num_choices
+        self._num_choices += num_choices
+        async with aclosing(source):
+            async for output in source:
+                self._note(output, first_choice)
+                yield output
+
+    def submitted(self) -> None:
+        """Note that the prompt is rendered and the engine is being asked."""
+        if self._stream.clock.get(Mark.TOKENISED) is None:
+            self._stream.mark(Mark.TOKENISED, time.monotonic())
+
+    def _note(self, output: RequestOutput, first_choice: int) -> None:
+        if output.prompt_token_ids is not None:
+            self._prompt_tokens[first_choice] = len(output.prompt_token_ids)
+        if output.num_cached_tokens:
+            self._cached_tokens[first_choice] = output.num_cached_tokens
+        for completion in output.outputs:
+            choice = first_choice + completion.index
+            self._unframed.setdefault(choice, []).extend(completion.token_ids)
+            self._output_tokens += len(completion.token_ids)
+            if completion.finish_reason is not None:
+                self._finish_reasons[choice] = completion.finish_reason
+        self._note_times(output)
+
+    def _note_times(self, output: RequestOutput) -> None:
+        metrics = output.metrics
+        if metrics is None or not metrics.first_token_ts:
+            return
+        stream = self._stream
+        # These stamps are the engine core's time.monotonic(). That process is this one's child,
+        # so both read the same CLOCK_MONOTONIC; `arrival_time` is wall clock and is not used.
+        if stream.clock.get(Mark.FIRST_TOKEN) is None:
+            stream.mark(Mark.SCHEDULED, metrics.scheduled_ts)
+            stream.mark(Mark.FIRST_TOKEN, metrics.first_token_ts)
+        if output.finished:
+            stream.mark(Mark.LAST_TOKEN, metrics.last_token_ts)
+            stream.mark(Mark.DETOKENISED, time.monotonic())
+
+
+class TappedLLM(AsyncLLM):
+    """`AsyncLLM` whose outputs the current request's tap may see."""
+
+    # A plain function, not an async generator: the app calls `generate` for every prompt before
+    # it iterates any, and that order is what numbers the choices.
+    def generate(  # type: ignore[override]
+        self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        source = super().generate(prompt, sampling_params, request_id, **options)
+        tap = current_tap.get()
+        if tap is None:
+            return source
+        tap.submitted()
+        return tap.watch(source, sampling_params.n or 1)

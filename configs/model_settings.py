@@ -1,0 +1,184 @@
+"""Settings of one served model and its engine.
+
+Only what a user may choose: how a replica applies them is `headstart.cluster`'s business.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
+
+from headstart.configs.section import Section, wrong
+
+__all__ = ["FakeEngineSettings", "ModelSettings", "parse_cores"]
+
+CPU_BLOCK_TOKENS = 32
+"""vLLM's CPU attention takes multiples of this only (`cpu_attn.py:65`)."""
+GPU_BLOCK_TOKENS = 16
+
+TYPED_ARGUMENTS = {
+    "model": "source",
+    "served_model_name": "name",
+    "block_size": "block_size",
+    "dtype": "dtype",
+    "max_model_len": "max_model_len",
+}
+"""vLLM's arguments that have a setting of their own: one way to say each thing."""
+
+Argument = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+
+
+class FakeEngineSettings(Section):
+    """Speeds of the deterministic engine that tests and benches use."""
+
+    time_to_first_token_s: float = Field(
+        default=0.05, ge=0, description="Seconds before the first token, on top of prefill."
+    )
+    tokens_per_s: float = Field(
+        default=50.0,
+        ge=0,
+        description="Decoding speed of each stream, tokens per second; 0 is unthrottled.",
+    )
+    prefill_tokens_per_s: float = Field(
+        default=0.0, ge=0, description="Prefill speed, prompt tokens per second; 0 is instant."
+    )
+    tokens_per_step: int = Field(
+        default=1, ge=1, le=64, description="Tokens that one engine step yields."
+    )
+    answer_tokens: int = Field(
+        default=64,
+        ge=1,
+        description="Length of an answer in tokens where the request sets no limit.",
+    )
+    seed: int = Field(default=0, ge=0, description="Same seed and prompt, same answer.")
+
+
+def _block_size(values: dict[str, object]) -> int:
+    return GPU_BLOCK_TOKENS if values.get("gpus_per_replica") else CPU_BLOCK_TOKENS
+
+
+def _fake(values: dict[str, object]) -> FakeEngineSettings | None:
+    return FakeEngineSettings() if values.get("engine") == "fake" else None
+
+
+class ModelSettings(Section):
+    """One entry of `models`."""
+
+    name: Label = Field(
+        description="Name that requests give as `model`: lower-case letters, digits, `.`, `_` and "
+        "`-`, at most 63."
+    )
+    source: str = Field(
+        default="",
+        description="Where the weights are: `builtin:smollm2-135m-instruct`, a Hugging Face id, a "
+        "folder, or a `.gguf` file. The fake engine needs none.",
+    )
+    engine: Literal["vllm", "fake"] = Field(
+        default="vllm", description="`fake` makes up answers at set speeds, for tests and benches."
+    )
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Copies of the model that share its requests."
+    )
+    pool: Label = Field(default="default", description="Group of replicas that routing can prefer.")
+    languages: tuple[Language, ...] = Field(
+        default=(),
+        description="Language tags (BCP 47) of the input that this model is preferred for.",
+    )
+    cores: tuple[str, ...] | None = Field(
+        default=None,
+        description='CPU cores of each replica, one list a replica: `["0-3", "4-7"]`; with tensor '
+        "parallelism one list a rank, joined by `|`. Unset: vLLM chooses, the same for every "
+        "replica.",
+    )
+    gpus_per_replica: float = Field(
+        default=0.0, ge=0, description="GPUs of each replica: a share below 1, or a whole number."
+    )
+    num_cpus_per_replica: float = Field(
+        default=0.0,
+        ge=0,
+        description="CPUs that Ray reserves for each replica; binding is `cores`.",
+    )
+    kv_cache_gib: int = Field(
+        default=1,
+        ge=1,
+        description="KV cache of each replica on CPU, GiB. On GPU set "
+        "`engine_args.gpu_memory_utilization`.",
+    )
+    block_size: int = Field(
+        default_factory=_block_size,
+        ge=1,
+        description="Tokens in a block of the prefix cache; multiples of 32 on CPU. "
+        "Unset: 32 on CPU, 16 on GPU.",
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest prompt plus answer in tokens. Unset: the model's own limit.",
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description="Number format of the weights; `auto` is the model's own."
+    )
+    engine_args: dict[Argument, JsonValue] = Field(
+        default_factory=dict,
+        description="Further `vllm serve` arguments, with underscores; vLLM checks them at start. "
+        "Printed as they are: no secrets.",
+    )
+    fake: FakeEngineSettings | None = Field(
+        default_factory=_fake, description="The fake engine's speeds; only with `engine: fake`."
+    )
+
+    @field_validator("cores")
+    @classmethod
+    def _cores_are_lists(cls, cores: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for text in cores or ():
+            parse_cores(text)
+        return cores
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _gpus_are_whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("above 1 only whole GPUs are allowed")
+        return gpus
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.engine == "vllm" and not self.source:
+            raise wrong("source", "is required with `engine: vllm`")
+        if (self.engine == "fake") != (self.fake is not None):
+            raise wrong("fake", "goes with `engine: fake`, and only with it")
+        if self.cores is not None and len(self.cores) != self.replicas:
+            raise wrong(
+                "cores",
+                f"must have one core list per replica: {self.replicas}, not {len(self.cores)}",
+            )
+        for argument in self.engine_args:
+            if argument in TYPED_ARGUMENTS:
+                raise wrong(
+                    f"engine_args.{argument}",
+                    f"set `{TYPED_ARGUMENTS[argument]}` of the model instead",
+                )
+        if not self.gpus_per_replica and self.block_size % CPU_BLOCK_TOKENS:
+            raise wrong("block_size", f"must be a multiple of {CPU_BLOCK_TOKENS} on CPU")
+        return self
+
+
+def parse_cores(text: str) -> frozenset[int]:
+    """Return the cores in a list such as `0-2,5` or, for several ranks, `0-1|2-3`.
+
+    Raises:
+        ValueError: It is none, or names a core twice.
+    """
+    cores: list[int] = []
+    for part in text.replace("|", ",").split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise ValueError(f"{text!r} is not a core list such as '1', '0-3' or '0-2,5'")
+        span = range(int(first), int(last or first) + 1)
+        if not 0 < len(span) <= 4096:
+            raise ValueError(f"{text!r} holds an empty or endless range")
+        cores.extend(span)
+    if len(set(cores)) < len(cores):
+        raise ValueError(f"{text!r} names a core twice")
+    return frozenset(cores)

@@ -1,0 +1,134 @@
+"""Settings of what stands between a client and a replica: gateway, token logs, data plane."""
+
+from ipaddress import ip_address
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from headstart.configs.fields import MIB, Port, Secret
+from headstart.configs.section import Section, wrong
+
+__all__ = ["DataPlaneSettings", "GatewaySettings", "StreamSettings"]
+
+
+class GatewaySettings(Section):
+    """The HTTP side."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Loopback only: requests carry no keys yet.",
+    )
+    port: Port = Field(default=8000, description="TCP port; 0 takes any free one.")
+    max_body_bytes: int = Field(
+        default=8 * MIB, ge=1024, description="Longest request body, bytes; longer ones get 413."
+    )
+    header_timeout_s: float = Field(
+        default=10.0, gt=0, description="Longest wait for a request's headers, seconds."
+    )
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="Longest wait for a request's body, seconds."
+    )
+    heartbeat_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Seconds of silence after which an event stream sends a comment.",
+    )
+    max_streams: int = Field(
+        default=512,
+        ge=1,
+        description="Most answers in the making at once; further requests get 503.",
+    )
+    shutdown_grace_s: float = Field(
+        default=10.0, ge=0, description="Seconds that running answers get to finish on shutdown."
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_loopback(cls, host: str) -> str:
+        if host != "localhost" and not _is_loopback(host):
+            raise ValueError(
+                "must be a loopback address (127.0.0.1, ::1, localhost): with no keys configured, "
+                "any other would serve everyone on the network"
+            )
+        return host
+
+
+class StreamSettings(Section):
+    """The token logs that a process keeps in memory."""
+
+    finished_ttl_s: float = Field(
+        default=300.0, ge=0, description="Seconds that a finished answer can still be resumed."
+    )
+    max_total_bytes: int = Field(
+        default=256 * MIB,
+        ge=MIB,
+        description="Most that all logs of a process hold, bytes; the oldest finished ones "
+        "go first.",
+    )
+    max_stream_bytes: int = Field(
+        default=16 * MIB, ge=64 * 1024, description="Most that one answer's log holds, bytes."
+    )
+
+    @model_validator(mode="after")
+    def _one_fits_in_all(self) -> Self:
+        if self.max_stream_bytes > self.max_total_bytes:
+            raise wrong(
+                "max_stream_bytes", f"must be at most max_total_bytes, {self.max_total_bytes}"
+            )
+        return self
+
+
+class DataPlaneSettings(Section):
+    """The connections on which replicas send tokens to the gateway."""
+
+    secret: Secret | None = Field(
+        default=None,
+        description="Guards the connections: at least 16 letters, digits or `+/=_.~-`. Unset: a "
+        "new one each run. Required with `ray.address`.",
+    )
+    window_bytes: int = Field(
+        default=4 * MIB,
+        ge=64 * 1024,
+        description="Most that a replica sends ahead of the gateway's acknowledgement, bytes for "
+        "each connection. The floor is above one engine step's message.",
+    )
+    bind_host: str = Field(
+        default="127.0.0.1",
+        description="IP address that replicas listen on; `0.0.0.0` where gateways are on other "
+        "nodes.",
+    )
+    ping_interval_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="Seconds between pings that tell a dead peer from a quiet one.",
+    )
+
+    @property
+    def silence_limit_s(self) -> float:
+        """Seconds without a word after which a peer counts as dead: five pings."""
+        return 5 * self.ping_interval_s
+
+    @property
+    def secret_value(self) -> str:
+        """The secret in clear.
+
+        Raises:
+            ValueError: The daemon has not set one yet.
+        """
+        if self.secret is None:
+            raise ValueError("data_plane.secret is not set")
+        return self.secret.get_secret_value()
+
+    @field_validator("bind_host")
+    @classmethod
+    def _bind_host_is_an_address(cls, host: str) -> str:
+        ip_address(host)
+        return host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

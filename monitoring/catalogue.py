@@ -1,0 +1,268 @@
+"""Every metric Headstart exports, as data: name, meaning, labels, buckets and one query.
+
+`headstart.monitoring.metrics` builds the series from these entries and
+`headstart.monitoring.dashboards` the panels, so a name is spelt once. Nothing here imports a
+metrics library.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headstart.monitoring.labels import (
+    FinishReason,
+    Label,
+    Outcome,
+    ReplicaState,
+    Route,
+    StreamState,
+)
+from headstart.stages.stage_clock import Stage
+
+__all__ = ["ALIASES", "METRICS", "Alias", "Metric"]
+
+_STAGE = Label("stage", tuple(Stage))
+_MODEL = Label("model")
+_ROUTE = Label("route", tuple(Route))
+_OUTCOME = Label("outcome", tuple(Outcome))
+_REASON = Label("reason", tuple(FinishReason))
+_STREAM_STATE = Label("state", tuple(StreamState))
+_REPLICA_STATE = Label("state", tuple(ReplicaState))
+_VERSION = Label("version")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One exported metric."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    """For the exposition and the dashboards: what is measured, from where to where, caveats."""
+    query: str
+    """A PromQL expression worth asking of it."""
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper edges in the metric's unit; histograms only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The observations of `source`, exported once more under a name others look for.
+
+    `model` becomes `gen_ai_request_model`. OpenTelemetry's `gen_ai.operation.name` is left out:
+    the source series are not split by route.
+    """
+
+    name: str
+    source: Metric
+
+
+# Dynamo's, extended at both ends: a stage here may take microseconds, a queue seconds.
+_STAGE_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# OpenTelemetry GenAI semantic conventions (status: development), one tuple a metric.
+_TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_PER_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
+_REQUEST_S = tuple(0.01 * 2**power for power in range(14))
+# From 1 ms on: accepted drafts share one step's gap.
+_GAP_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
+_LOOP_LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_PROJECT_S = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 1e-2)
+
+STAGE_DURATION = Metric(
+    "headstart_stage_duration_seconds",
+    "histogram",
+    "Time a request spent in one stage, for every stage it passed, whatever became of it. "
+    "Stages are disjoint, so their means may be stacked; quantiles of stages never add up. "
+    "network and render stay empty until readers acknowledge.",
+    "sum by (stage) (rate(headstart_stage_duration_seconds_sum[5m]))"
+    " / sum by (stage) (rate(headstart_stage_duration_seconds_count[5m]))",
+    (_STAGE, _MODEL),
+    _STAGE_S,
+)
+STAGE_INFLIGHT = Metric(
+    "headstart_stage_inflight",
+    "gauge",
+    "Requests that are in a stage now. The gateway learns of a replica's stages by message, so "
+    "these lag by a hop.",
+    "sum by (stage) (headstart_stage_inflight)",
+    (_STAGE,),
+)
+TTFT = Metric(
+    "headstart_ttft_seconds",
+    "histogram",
+    "From a request's arrival at the gateway to the first frame with tokens written to its "
+    "reader. Streamed answers only.",
+    "histogram_quantile(0.95, sum by (le) (rate(headstart_ttft_seconds_bucket[5m])))",
+    (_MODEL,),
+    _TTFT_S,
+)
+INTER_FRAME = Metric(
+    "headstart_inter_frame_seconds",
+    "histogram",
+    "Gap between two frames with tokens written to a reader, whatever number of tokens the "
+    "later one holds: what a reader sees as a pause. Not a time per token.",
+    "histogram_quantile(0.99, sum by (le) (rate(headstart_inter_frame_seconds_bucket[5m])))",
+    (_MODEL,),
+    _GAP_S,
+)
+INTER_TOKEN = Metric(
+    "headstart_inter_token_seconds",
+    "histogram",
+    "The same gap divided by the tokens of the later frame, counted once for each of them, so "
+    "that sum / count is the true time per streamed token under speculative decoding too.",
+    "sum(rate(headstart_inter_token_seconds_sum[5m]))"
+    " / sum(rate(headstart_inter_token_seconds_count[5m]))",
+    (_MODEL,),
+    _GAP_S,
+)
+PER_OUTPUT_TOKEN = Metric(
+    "headstart_time_per_output_token_seconds",
+    "histogram",
+    "A completed request's decode stage divided by its output tokens after the first: one "
+    "observation a request, answers with a single choice only.",
+    "histogram_quantile(0.5,"
+    " sum by (le) (rate(headstart_time_per_output_token_seconds_bucket[5m])))",
+    (_MODEL,),
+    _PER_TOKEN_S,
+)
+REQUEST_DURATION = Metric(
+    "headstart_request_duration_seconds",
+    "histogram",
+    "From a request's arrival at the gateway to the last byte written, on the gateway's clock. "
+    "Completed requests only: quick refusals would flatter it.",
+    "histogram_quantile(0.95, sum by (le) (rate(headstart_request_duration_seconds_bucket[5m])))",
+    (_MODEL,),
+    _REQUEST_S,
+)
+REQUESTS = Metric(
+    "headstart_requests_total",
+    "counter",
+    "Requests that have ended, by how. model is empty where a request ended before it was known "
+    "to ask for a configured model.",
+    "sum by (outcome) (rate(headstart_requests_total[5m]))",
+    (_MODEL, _ROUTE, _OUTCOME),
+)
+PROMPT_TOKENS = Metric(
+    "headstart_prompt_tokens_total",
+    "counter",
+    "Prompt tokens of requests the engine has taken, cached ones included.",
+    "sum(rate(headstart_prompt_tokens_total[5m]))",
+    (_MODEL,),
+)
+CACHED_PROMPT_TOKENS = Metric(
+    "headstart_cached_prompt_tokens_total",
+    "counter",
+    "Prompt tokens that the prefix cache held, so that they needed no prefill.",
+    "sum(rate(headstart_cached_prompt_tokens_total[5m]))"
+    " / (sum(rate(headstart_prompt_tokens_total[5m])) > 0)",
+    (_MODEL,),
+)
+OUTPUT_TOKENS = Metric(
+    "headstart_output_tokens_total",
+    "counter",
+    "Tokens of answers: as they are written where the answer is streamed, at its end elsewhere.",
+    "sum(rate(headstart_output_tokens_total[5m]))",
+    (_MODEL,),
+)
+FINISH_REASONS = Metric(
+    "headstart_finish_reasons_total",
+    "counter",
+    "Choices that have ended, by why. A request with n choices counts n times.",
+    "sum by (reason) (rate(headstart_finish_reasons_total[5m]))",
+    (_MODEL, _REASON),
+)
+STREAMS = Metric(
+    "headstart_streams",
+    "gauge",
+    "Token logs the gateway holds: still growing, or finished and kept until they expire.",
+    "sum by (state) (headstart_streams)",
+    (_STREAM_STATE,),
+)
+LOG_BYTES = Metric(
+    "headstart_log_bytes",
+    "gauge",
+    "Memory of the token logs the gateway holds: encoded bytes, without Python's own overhead.",
+    "sum(headstart_log_bytes) / (sum(headstart_streams) > 0)",
+)
+REPLICAS = Metric(
+    "headstart_replicas",
+    "gauge",
+    "Replicas the control plane has published (known), and those of them the gateway is "
+    "connected to (up).",
+    'headstart_replicas{state="known"} - ignoring(state) headstart_replicas{state="up"}',
+    (_MODEL, _REPLICA_STATE),
+)
+REPLICA_WAITING = Metric(
+    "headstart_replica_waiting_requests",
+    "gauge",
+    "Requests in the engines' waiting queues, summed over a model's replicas, as last reported.",
+    "sum by (model) (headstart_replica_waiting_requests)",
+    (_MODEL,),
+)
+REPLICA_RUNNING = Metric(
+    "headstart_replica_running_requests",
+    "gauge",
+    "Requests in the engines' running batches, summed over a model's replicas, as last reported.",
+    "sum by (model) (headstart_replica_running_requests)",
+    (_MODEL,),
+)
+CLOCK_UNCERTAINTY = Metric(
+    "headstart_clock_offset_uncertainty_seconds",
+    "gauge",
+    "Largest error that moving a replica's stamps onto the gateway's clock can make; the worst "
+    "of a model's replicas. Infinite before the first ping. It bounds the error of hop.",
+    "max by (model) (headstart_clock_offset_uncertainty_seconds)",
+    (_MODEL,),
+)
+FRAME_PROJECT = Metric(
+    "headstart_frame_project_seconds",
+    "histogram",
+    "Time the gateway takes to turn one frame into the event its reader gets.",
+    "histogram_quantile(0.99, sum by (le) (rate(headstart_frame_project_seconds_bucket[5m])))",
+    buckets=_PROJECT_S,
+)
+LOOP_LAG = Metric(
+    "headstart_event_loop_lag_seconds",
+    "histogram",
+    "How late the gateway's event loop runs a timer. Every token waits that long.",
+    "histogram_quantile(0.99, sum by (le) (rate(headstart_event_loop_lag_seconds_bucket[5m])))",
+    buckets=_LOOP_LAG_S,
+)
+BUILD_INFO = Metric(
+    "headstart_build_info",
+    "gauge",
+    "Always 1; the version label says what is running.",
+    "count by (version) (headstart_build_info)",
+    (_VERSION,),
+)
+
+METRICS = (
+    STAGE_DURATION,
+    STAGE_INFLIGHT,
+    TTFT,
+    INTER_FRAME,
+    INTER_TOKEN,
+    PER_OUTPUT_TOKEN,
+    REQUEST_DURATION,
+    REQUESTS,
+    PROMPT_TOKENS,
+    CACHED_PROMPT_TOKENS,
+    OUTPUT_TOKENS,
+    FINISH_REASONS,
+    STREAMS,
+    LOG_BYTES,
+    REPLICAS,
+    REPLICA_WAITING,
+    REPLICA_RUNNING,
+    CLOCK_UNCERTAINTY,
+    FRAME_PROJECT,
+    LOOP_LAG,
+    BUILD_INFO,
+)
+
+ALIASES = (
+    Alias("gen_ai_server_time_to_first_token_seconds", TTFT),
+    Alias("gen_ai_server_time_per_output_token_seconds", PER_OUTPUT_TOKEN),
+    Alias("gen_ai_server_request_duration_seconds", REQUEST_DURATION),
+)
+"""OpenTelemetry GenAI's server metrics in Prometheus form."""

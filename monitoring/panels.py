@@ -1,0 +1,278 @@
+"""What the dashboards show: rows of views, each with a title, a unit and its queries.
+
+Data only; `headstart.monitoring.dashboards` draws it. Quantiles are never added up or averaged.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from headstart.monitoring import catalogue as c
+from headstart.monitoring.catalogue import Metric
+from headstart.monitoring.promql import increase, mean, quantile, rate, series, total
+from headstart.stages.stage_clock import Stage
+
+__all__ = ["OVERVIEW", "UNSHOWN", "Kind", "Query", "Row", "View"]
+
+
+class Kind(Enum):
+    """How a view is drawn."""
+
+    STAT = auto()
+    LINES = auto()
+    LOG_LINES = auto()
+    """For what spans orders of magnitude."""
+    STACK = auto()
+    """Lines on top of each other; only for what may be added up."""
+    HEATMAP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One PromQL expression and the name of its lines."""
+
+    expr: str
+    legend: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One panel."""
+
+    title: str
+    unit: str
+    """Grafana's unit id."""
+    note: str
+    """What to keep in mind; the help of each metric is added to it."""
+    queries: tuple[Query, ...]
+    kind: Kind = Kind.LINES
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A titled row of panels."""
+
+    title: str
+    views: tuple[View, ...]
+
+
+def _quantiles(metric: Metric, *values: float) -> tuple[Query, ...]:
+    return tuple(Query(quantile(value, metric), f"p{100 * value:g}") for value in values)
+
+
+def _stage_quantile(value: float) -> View:
+    return View(
+        f"Time per stage, p{100 * value:g}",
+        "s",
+        "Each stage by itself: quantiles of stages do not add up to that of the request.",
+        (Query(quantile(value, c.STAGE_DURATION, "stage"), "{{stage}}"),),
+        Kind.LOG_LINES,
+    )
+
+
+def _stat(title: str, unit: str, note: str, expr: str, legend: str) -> View:
+    return View(title, unit, note, (Query(expr, legend),), Kind.STAT)
+
+
+_NOW = Row(
+    "Now",
+    (
+        _stat("Requests ended", "reqps", "All that ended, however.", rate(c.REQUESTS), "requests"),
+        _stat(
+            "Failed by us",
+            "percentunit",
+            "Share of requests that ended in an engine error. A client's own errors are not in it.",
+            rate(c.REQUESTS, where='outcome="engine_error"') + f" / ({rate(c.REQUESTS)} > 0)",
+            "engine errors",
+        ),
+        _stat("First token, p95", "s", "Interpolated in a bucket.", quantile(0.95, c.TTFT), "p95"),
+        _stat("Output", "cps", "Tokens a second, all streams.", rate(c.OUTPUT_TOKENS), "tokens"),
+        _stat(
+            "Live streams",
+            "short",
+            "Answers being made now, of all models.",
+            total(series(c.STREAMS, where='state="live"')),
+            "live",
+        ),
+        _stat(
+            "Replicas up",
+            "short",
+            "While none is up, no request can be answered.",
+            total(series(c.REPLICAS, where='state="up"')),
+            "up",
+        ),
+    ),
+)
+
+_BEFORE_DECODE = 'stage=~"{}"'.format("|".join(tuple(Stage)[: tuple(Stage).index(Stage.DECODE)]))
+
+_STAGES = Row(
+    "Where the time goes",
+    (
+        View(
+            "Mean time per stage",
+            "s",
+            "Means add up: the stack is about the mean request. Each is over the requests that "
+            "passed the stage, so failures count up to where they failed.",
+            (Query(mean(c.STAGE_DURATION, "stage"), "{{stage}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Mean time to the first token, by stage",
+            "s",
+            "The stages before decode, which hides them in the panel beside this one.",
+            (Query(mean(c.STAGE_DURATION, "stage", where=_BEFORE_DECODE), "{{stage}}"),),
+            Kind.STACK,
+        ),
+        _stage_quantile(0.5),
+        _stage_quantile(0.95),
+        View(
+            "In flight by stage",
+            "short",
+            "A stage that grows while no request ends is stuck. All models.",
+            (Query(total(series(c.STAGE_INFLIGHT), "stage"), "{{stage}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Whole request",
+            "s",
+            "Above all a matter of how long the answers are.",
+            _quantiles(c.REQUEST_DURATION, 0.5, 0.95, 0.99),
+        ),
+    ),
+)
+
+_FIRST_TOKEN = Row(
+    "First token",
+    (
+        View(
+            "Time to first token",
+            "s",
+            "Interpolated in a bucket; the heatmap shows the buckets.",
+            _quantiles(c.TTFT, 0.5, 0.95, 0.99),
+        ),
+        View(
+            "Time to first token, every answer",
+            "s",
+            "Answers per bucket. Two bands are often cached and uncached prompts.",
+            (Query(increase(c.TTFT, "le", suffix="_bucket"), "{{le}}"),),
+            Kind.HEATMAP,
+        ),
+    ),
+)
+
+_DECODE = Row(
+    "Decoding",
+    (
+        View(
+            "Time per streamed token",
+            "s",
+            "Tokens that arrive together share their gap evenly.",
+            (*_quantiles(c.INTER_TOKEN, 0.5, 0.99), Query(mean(c.INTER_TOKEN), "mean")),
+        ),
+        View(
+            "Gap between frames",
+            "s",
+            "What a reader sees as a pause: several tokens a frame make it longer than the time "
+            "per token.",
+            _quantiles(c.INTER_FRAME, 0.5, 0.99),
+        ),
+        View(
+            "Time per output token, by request",
+            "s",
+            "The engine's pace, streamed or not. Short answers weigh as much as long ones.",
+            _quantiles(c.PER_OUTPUT_TOKEN, 0.5, 0.95),
+        ),
+        View(
+            "Output tokens",
+            "cps",
+            "Answers that are not streamed count at their end, all at once.",
+            (Query(rate(c.OUTPUT_TOKENS, "model"), "{{model}}"),),
+        ),
+    ),
+)
+
+_REQUESTS = Row(
+    "Requests",
+    (
+        View(
+            "Requests by outcome",
+            "reqps",
+            "Requests for no configured model show only while all models are chosen.",
+            (Query(rate(c.REQUESTS, "outcome"), "{{outcome}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Finish reasons",
+            "cps",
+            "Much length: answers that loop, or limits that cut.",
+            (Query(rate(c.FINISH_REASONS, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Prompt tokens",
+            "cps",
+            "The cached ones are part of all; what lies between the lines was prefilled.",
+            (
+                Query(rate(c.PROMPT_TOKENS), "all"),
+                Query(rate(c.CACHED_PROMPT_TOKENS), "from the prefix cache"),
+            ),
+        ),
+        View(
+            "Requests in the engines",
+            "short",
+            "Waiting above zero for long: the replicas are full.",
+            (
+                Query(total(series(c.REPLICA_RUNNING), "model"), "{{model}} running"),
+                Query(total(series(c.REPLICA_WAITING), "model"), "{{model}} waiting"),
+            ),
+        ),
+    ),
+)
+
+_MACHINERY = Row(
+    "Machinery",
+    (
+        View(
+            "Replicas",
+            "short",
+            "Known above up: a replica is starting, or its link is down.",
+            (Query(total(series(c.REPLICAS), "model", "state"), "{{model}} {{state}}"),),
+        ),
+        View(
+            "Streams",
+            "short",
+            "Finished ones go by age and total size. All models.",
+            (Query(total(series(c.STREAMS), "state"), "{{state}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Memory of token logs",
+            "bytes",
+            "Bounded by the retention settings. All models.",
+            (Query(total(series(c.LOG_BYTES)), "token logs"),),
+        ),
+        View(
+            "Event-loop lag",
+            "s",
+            "Above 20 ms at p99 the gateway is short of CPU, or something blocks it.",
+            _quantiles(c.LOOP_LAG, 0.5, 0.99),
+        ),
+        View(
+            "Cost of projecting a frame",
+            "s",
+            "Paid for every written frame, on the event loop.",
+            _quantiles(c.FRAME_PROJECT, 0.5, 0.99),
+        ),
+        View(
+            "Clock uncertainty",
+            "s",
+            "No line until a replica's clock is known.",
+            (Query(f"max by (model) ({series(c.CLOCK_UNCERTAINTY)}) < Inf", "{{model}}"),),
+        ),
+    ),
+)
+
+OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _REQUESTS, _MACHINERY)
+
+UNSHOWN = {c.BUILD_INFO: "names a version, to join with or to count; it has no course to plot"}
+"""Metrics that no panel shows, and why."""

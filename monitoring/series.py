@@ -1,0 +1,164 @@
+"""The series themselves: catalogue entries turned into Prometheus client objects.
+
+All are made at start, children included, so an observation looks nothing up by label, and a
+series is there (at zero) before its first event: `rate` cannot see the event that creates one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from headstart.monitoring import catalogue
+from headstart.monitoring.catalogue import Alias, Metric
+from headstart.monitoring.labels import FinishReason, Outcome, ReplicaState, Route, StreamState
+from headstart.stages.stage_clock import Stage
+
+__all__ = ["ModelSeries", "Series"]
+
+_NO_MODEL = ""
+"""To Prometheus the same as no label; only `headstart_requests_total` has it."""
+
+
+class Series:
+    """Every metric of the catalogue on one registry.
+
+    Args:
+        registry: Has none of these metrics yet.
+        models: The only values that `model` labels take.
+        version: For `headstart_build_info`.
+    """
+
+    def __init__(self, registry: CollectorRegistry, models: Sequence[str], version: str) -> None:
+        # The `_created` series would nearly double the number of families; no query reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        self._registry = registry
+        families = _Families(registry, {"model": models, "version": (version,)})
+        for alias in catalogue.ALIASES:
+            registry.register(_AliasCollector(alias, families.histograms[alias.source]))
+
+        gauges, histograms = families.gauges, families.histograms
+        gauges[catalogue.BUILD_INFO].labels(version).set(1)
+        self.inflight = {s: gauges[catalogue.STAGE_INFLIGHT].labels(s) for s in Stage}
+        self.streams = {s: gauges[catalogue.STREAMS].labels(s) for s in StreamState}
+        self.log_bytes = gauges[catalogue.LOG_BYTES]
+        self.frame_project = histograms[catalogue.FRAME_PROJECT]
+        self.loop_lag = histograms[catalogue.LOOP_LAG]
+        self.refused = families.requests(_NO_MODEL)
+        self.models = {model: ModelSeries(families, model) for model in models}
+
+    def expose(self) -> bytes:
+        """Return every series in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class ModelSeries:
+    """The series of one configured model."""
+
+    __slots__ = (
+        "cached_prompt_tokens",
+        "clock_uncertainty",
+        "duration",
+        "finish_reasons",
+        "inter_frame",
+        "inter_token",
+        "output_tokens",
+        "per_output_token",
+        "prompt_tokens",
+        "replicas",
+        "requests",
+        "running",
+        "stages",
+        "ttft",
+        "waiting",
+    )
+
+    def __init__(self, families: "_Families", model: str) -> None:
+        histograms, counters, gauges = families.histograms, families.counters, families.gauges
+        self.stages = {s: histograms[catalogue.STAGE_DURATION].labels(s, model) for s in Stage}
+        self.ttft = histograms[catalogue.TTFT].labels(model)
+        self.inter_frame = histograms[catalogue.INTER_FRAME].labels(model)
+        self.inter_token = histograms[catalogue.INTER_TOKEN].labels(model)
+        self.per_output_token = histograms[catalogue.PER_OUTPUT_TOKEN].labels(model)
+        self.duration = histograms[catalogue.REQUEST_DURATION].labels(model)
+        self.requests = families.requests(model)
+        self.prompt_tokens = counters[catalogue.PROMPT_TOKENS].labels(model)
+        self.cached_prompt_tokens = counters[catalogue.CACHED_PROMPT_TOKENS].labels(model)
+        self.output_tokens = counters[catalogue.OUTPUT_TOKENS].labels(model)
+        self.finish_reasons = {
+            reason: counters[catalogue.FINISH_REASONS].labels(model, reason)
+            for reason in FinishReason
+        }
+        self.replicas = {s: gauges[catalogue.REPLICAS].labels(model, s) for s in ReplicaState}
+        self.waiting = gauges[catalogue.REPLICA_WAITING].labels(model)
+        self.running = gauges[catalogue.REPLICA_RUNNING].labels(model)
+        self.clock_uncertainty = gauges[catalogue.CLOCK_UNCERTAINTY].labels(model)
+        self.clock_uncertainty.set(float("inf"))
+
+
+class _Families:
+    """Client objects by catalogue entry, with a child for each allowed set of label values."""
+
+    def __init__(self, registry: CollectorRegistry, given: Mapping[str, Sequence[str]]) -> None:
+        self.histograms: dict[Metric, Histogram] = {}
+        self.counters: dict[Metric, Counter] = {}
+        self.gauges: dict[Metric, Gauge] = {}
+        for metric in catalogue.METRICS:
+            names = [label.name for label in metric.labels]
+            family: Histogram | Counter | Gauge
+            match metric.kind:
+                case "histogram":
+                    family = self.histograms[metric] = Histogram(
+                        metric.name, metric.help, names, registry=registry, buckets=metric.buckets
+                    )
+                case "counter":
+                    family = self.counters[metric] = Counter(
+                        metric.name, metric.help, names, registry=registry
+                    )
+                case "gauge":
+                    family = self.gauges[metric] = Gauge(
+                        metric.name, metric.help, names, registry=registry
+                    )
+            if metric.labels:
+                for values in product(
+                    *(label.values or given[label.name] for label in metric.labels)
+                ):
+                    family.labels(*values)
+
+    def requests(self, model: str) -> dict[tuple[Route, Outcome], Counter]:
+        """Return the request counters of one model, or of `_NO_MODEL`."""
+        family = self.counters[catalogue.REQUESTS]
+        return {pair: family.labels(model, *pair) for pair in product(Route, Outcome)}
+
+
+class _AliasCollector(Collector):
+    """Exports a histogram a second time under another name; costs nothing until scraped."""
+
+    def __init__(self, alias: Alias, source: Histogram) -> None:
+        self._alias = alias
+        self._source = source
+
+    def describe(self) -> Iterator[Family]:
+        yield self._family()
+
+    def collect(self) -> Iterator[Family]:
+        family = self._family()
+        for sample in chain.from_iterable(found.samples for found in self._source.collect()):
+            labels = dict(sample.labels)
+            labels["gen_ai_request_model"] = labels.pop("model")
+            suffix = sample.name.removeprefix(self._alias.source.name)
+            family.samples.append(sample._replace(name=self._alias.name + suffix, labels=labels))
+        yield family
+
+    def _family(self) -> Family:
+        source = self._alias.source
+        return Family(self._alias.name, f"Same as {source.name}. {source.help}", "histogram")

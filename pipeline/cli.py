@@ -1,0 +1,192 @@
+"""The command line: every verb, and nothing that a verb does.
+
+Settings are read here, once. Each verb imports what it needs when it runs, so that `--help` and
+`config` stay quick and a base install without an engine has them.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.stages.errors import SetupError
+
+if TYPE_CHECKING:
+    from headstart.configs.settings import Settings
+
+__all__ = ["main"]
+
+BENCHMARKS = ("overhead",)
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns: The exit status: 0; 1 where a check failed; 2 where the settings or the machine do not
+        allow the command, with one line for each fault on standard error; 130 after Ctrl-C.
+    """
+    args = _parser().parse_args(argv)
+    run: Verb = args.run
+    try:
+        return run(args)
+    except SetupError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    from headstart.pipeline.daemon import serve
+
+    return serve(settings)
+
+
+def _gateway(_args: argparse.Namespace) -> int:
+    from headstart.pipeline.gateway import run_child
+
+    return run_child()
+
+
+def _config(args: argparse.Namespace) -> int:
+    if args.form == "settings":
+        import yaml
+
+        tree = _settings(args).model_dump(mode="json")
+        print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+        return 0
+    from headstart.configs import reference
+
+    if args.form == "table":
+        print(reference.table(), end="")
+    else:
+        print(json.dumps(reference.schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _model_prepare(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    from headstart.cluster.model_source import resolve
+
+    for model in settings.models:
+        if model.engine == "vllm":
+            print(f"{model.name}: {resolve(model.source, settings.cache_dir)}")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    from headstart.benchmarks.options import BenchOptions
+
+    options = BenchOptions(
+        json_path=args.json, is_quick=args.quick, data_dir=args.data or settings.bench.data_dir
+    )
+    module = importlib.import_module(f"headstart.benchmarks.{args.name.replace('-', '_')}")
+    status: int = module.run(settings, options)
+    return status
+
+
+def _dashboards(args: argparse.Namespace) -> int:
+    from headstart.monitoring.dashboards import stale, write
+
+    folder: Path = args.folder or _packaged("monitoring", "dashboards")
+    if args.task == "write":
+        write(folder)
+        return 0
+    names = stale(folder)
+    for name in names:
+        print(f"{folder / name} is stale: run headstart dashboards --write", file=sys.stderr)
+    return 1 if names else 0
+
+
+def _settings(args: argparse.Namespace) -> "Settings":
+    """Load the settings that the verb's flags ask for.
+
+    Raises:
+        SetupError: They cannot be used; the message names each key at fault.
+    """
+    from headstart.configs.settings import SettingsError, load
+
+    try:
+        return load(args.config or _packaged("configs", "laptop.yaml"), args.overrides)
+    except SettingsError as error:
+        raise SetupError(str(error), param=error.key) from error
+
+
+def _packaged(package: str, name: str) -> Path:
+    """Return the path of a file or folder that is installed with Headstart."""
+    return Path(str(resources.files(f"headstart.{package}") / name))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headstart", description="A latency layer for serving large language models."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"headstart {metadata.version('headstart')}"
+    )
+    # The metavar keeps `gateway`, which only the daemon runs, out of the help.
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    settings = _settings_flags()
+
+    serve = verbs.add_parser("serve", parents=[settings], help="serve the models until Ctrl-C")
+    serve.set_defaults(run=_serve)
+
+    config = verbs.add_parser("config", parents=[settings], help="print the settings in effect")
+    form = config.add_mutually_exclusive_group()
+    form.add_argument(
+        "--table", dest="form", action="store_const", const="table", help="print docs/settings.md"
+    )
+    form.add_argument(
+        "--schema", dest="form", action="store_const", const="schema", help="print the JSON schema"
+    )
+    config.set_defaults(run=_config, form="settings")
+
+    model = verbs.add_parser("model", help="fetch and unpack the models")
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+    prepare = actions.add_parser("prepare", parents=[settings], help="fill the cache and stop")
+    prepare.set_defaults(run=_model_prepare)
+
+    bench = verbs.add_parser("bench", parents=[settings], help="measure one claim")
+    bench.add_argument("name", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
+    bench.add_argument(
+        "--json", type=Path, required=True, metavar="OUT", help="where the result goes"
+    )
+    bench.add_argument("--quick", action="store_true", help="end within 8 minutes, deciding less")
+    bench.add_argument("--data", type=Path, metavar="DIR", help="public data sets (bench.data_dir)")
+    bench.set_defaults(run=_bench)
+
+    dashboards = verbs.add_parser("dashboards", help="make the Grafana dashboards from code")
+    task = dashboards.add_mutually_exclusive_group(required=True)
+    for verb, meaning in (("write", "write their JSON"), ("check", "fail if their JSON is stale")):
+        task.add_argument(f"--{verb}", dest="task", action="store_const", const=verb, help=meaning)
+    dashboards.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where it is (default: monitoring/dashboards)"
+    )
+    dashboards.set_defaults(run=_dashboards)
+
+    verbs.add_parser("gateway").set_defaults(run=_gateway)
+    return parser
+
+
+def _settings_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings (default: the laptop profile)"
+    )
+    flags.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override one setting, such as gateway.port=8001; may be repeated",
+    )
+    return flags

@@ -1,0 +1,107 @@
+"""Every error Headstart raises on purpose, as one tree.
+
+```
+HeadstartError
+├── ClientError            they erred: 4xx, do not retry
+│   ├── BadRequest  NotFound  PayloadTooLarge
+├── EngineError            the cluster could not answer
+│   ├── EngineUnavailable  EngineLost    retryable
+│   └── EngineFailed
+├── ProtocolViolation      a peer of ours broke the data plane's rules
+└── SetupError             the daemon cannot start: settings, model, machine
+```
+
+Each class has the HTTP status and the stable `kind` that clients see; the gateway maps the
+tree in one place. Nobody decides on the text of a message.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BadRequest",
+    "ClientError",
+    "EngineError",
+    "EngineFailed",
+    "EngineLost",
+    "EngineUnavailable",
+    "HeadstartError",
+    "NotFound",
+    "PayloadTooLarge",
+    "ProtocolViolation",
+    "SetupError",
+]
+
+
+class HeadstartError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: One sentence for the person who has to act on it, naming the fix if there is one.
+        param: The request field or settings key at fault, if there is exactly one.
+    """
+
+    kind: ClassVar[str] = "InternalServerError"
+    http_status: ClassVar[int] = 500
+    is_retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ClientError(HeadstartError):
+    """The request is at fault."""
+
+    kind = "BadRequestError"
+    http_status = 400
+
+
+class BadRequest(ClientError):
+    """The request is malformed or asks for something impossible."""
+
+
+class NotFound(ClientError):
+    """No such model, stream or route."""
+
+    kind = "NotFoundError"
+    http_status = 404
+
+
+class PayloadTooLarge(ClientError):
+    """The body is over the configured limit."""
+
+    kind = "PayloadTooLargeError"
+    http_status = 413
+
+
+class EngineError(HeadstartError):
+    """The cluster could not answer."""
+
+
+class EngineUnavailable(EngineError):
+    """No replica can take the request now."""
+
+    kind = "ServiceUnavailableError"
+    http_status = 503
+    is_retryable = True
+
+
+class EngineLost(EngineError):
+    """The replica died, or its link did, while the answer was being made."""
+
+    kind = "ServiceUnavailableError"
+    http_status = 503
+    is_retryable = True
+
+
+class EngineFailed(EngineError):
+    """The engine raised; asking again would raise again."""
+
+
+class ProtocolViolation(HeadstartError):
+    """A peer sent what the data plane does not allow."""
+
+
+class SetupError(HeadstartError):
+    """The daemon cannot start; the message names the fix."""

@@ -1,0 +1,172 @@
+"""Carries token logs from a replica to one gateway, one message per engine step.
+
+There is no queue of messages to overflow: the sender keeps a cursor into each log and, whenever
+the window allows, takes what lies past it. A slow gateway therefore loses nothing, costs no
+memory beyond the logs themselves, and stalls nobody else.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from headstart.stages.errors import ProtocolViolation
+from headstart.stages.stage_clock import Mark
+from headstart.stages.token_log import TokenLog
+
+__all__ = ["Failure", "MirrorSender", "Part", "StreamEnd"]
+
+_PART_BYTES = 64 * 1024
+"""Most one stream may put into one message, so that a long body cannot starve the others."""
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """Why a stream ended without its answer; rebuilt into an error by the gateway."""
+
+    message: str
+    is_retryable: bool
+
+
+class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
+    """What is known when a log is closed."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens found in the prefix cache."""
+    output_tokens: int = 0
+    finish_reasons: tuple[str, ...] = ()
+    """One per choice, as the engine names them; empty where the request never reached it."""
+    failure: Failure | None = None
+    is_aborted: bool = False
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One stream's share of one message."""
+
+    stream: int
+    """The connection's own number for the stream."""
+    offset: int
+    """Cursor of the first byte of `data`; means nothing where `data` is empty."""
+    data: bytes
+    """Whole records; may be empty."""
+    marks: tuple[tuple[int, float], ...] = ()
+    """`(Mark, seconds on the replica's monotonic clock)` passed since the last part."""
+    end: StreamEnd | None = None
+    """Set on the last part of the stream."""
+
+
+class _Watch:
+    __slots__ = ("cursor", "end", "log", "marks")
+
+    def __init__(self, log: TokenLog, cursor: int) -> None:
+        self.log = log
+        self.cursor = cursor
+        self.marks: list[tuple[int, float]] = []
+        self.end: StreamEnd | None = None
+
+
+class MirrorSender:
+    """Sender's side of one replica-to-gateway link.
+
+    Args:
+        window_bytes: Most log bytes sent but not yet acknowledged.
+    """
+
+    def __init__(self, window_bytes: int) -> None:
+        self._window_bytes = window_bytes
+        self._watches: dict[int, _Watch] = {}
+        self._dirty: dict[int, None] = {}
+        """Streams with something unsent, oldest first."""
+        self._sent_bytes = 0
+        self._acknowledged_bytes = 0
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Log bytes sent and not yet acknowledged."""
+        return self._sent_bytes - self._acknowledged_bytes
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Numbers of the streams that have not ended on this link."""
+        return tuple(self._watches)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything for `collect` to look at now."""
+        return any(self._can_send(self._watches[stream]) for stream in self._dirty)
+
+    def watch(self, stream: int, log: TokenLog, cursor: int) -> None:
+        """Begin to mirror a log from a valid cursor on.
+
+        Raises:
+            ProtocolViolation: The number is in use.
+        """
+        if stream in self._watches:
+            raise ProtocolViolation(f"stream number {stream} is in use on this link")
+        self._watches[stream] = _Watch(log, cursor)
+        if log.end > cursor:
+            self._dirty[stream] = None
+
+    def refused(self, stream: int, end: StreamEnd) -> None:
+        """End a stream that has no log to read from."""
+        self.watch(stream, TokenLog(max_bytes=0), 0)
+        self.ended(stream, end)
+
+    def appended(self, stream: int) -> None:
+        """Note that the stream's log has grown."""
+        if stream in self._watches:
+            self._dirty[stream] = None
+
+    def marked(self, stream: int, mark: Mark, at: float) -> None:
+        """Note a mark that the request passed at `at` seconds on the local clock."""
+        if (watch := self._watches.get(stream)) is not None:
+            watch.marks.append((mark, at))
+            self._dirty[stream] = None
+
+    def ended(self, stream: int, end: StreamEnd) -> None:
+        """Note that the stream's log is closed."""
+        if (watch := self._watches.get(stream)) is not None:
+            watch.end = end
+            self._dirty[stream] = None
+
+    def acknowledged(self, total_bytes: int) -> None:
+        """Take the gateway's running total of log bytes received.
+
+        Raises:
+            ProtocolViolation: It claims bytes never sent, or goes backwards.
+        """
+        if not self._acknowledged_bytes <= total_bytes <= self._sent_bytes:
+            raise ProtocolViolation(f"acknowledgement of {total_bytes}, sent {self._sent_bytes}")
+        self._acknowledged_bytes = total_bytes
+
+    def collect(self) -> list[Part]:
+        """Take what may be sent now: one part for each stream that has news."""
+        return list(self._parts())
+
+    @property
+    def _is_open(self) -> bool:
+        return self.in_flight_bytes < self._window_bytes
+
+    def _can_send(self, watch: _Watch) -> bool:
+        return bool(watch.marks) or watch.log.end == watch.cursor or self._is_open
+
+    def _parts(self) -> Iterator[Part]:
+        for stream in tuple(self._dirty):
+            watch = self._watches[stream]
+            if not self._can_send(watch):
+                continue
+            offset = watch.cursor
+            data = watch.log.read(offset, _PART_BYTES) if self._is_open else b""
+            watch.cursor += len(data)
+            self._sent_bytes += len(data)
+            marks, watch.marks = tuple(watch.marks), []
+            is_complete = watch.cursor == watch.log.end
+            if data or is_complete:
+                del self._dirty[stream]
+            if data and not is_complete:
+                # The rest waits behind the others; a stream that got only marks keeps its turn.
+                self._dirty[stream] = None
+            end = watch.end if is_complete else None
+            if end is not None:
+                del self._watches[stream]
+            if data or marks or end is not None:
+                yield Part(stream, offset, data, marks, end)

@@ -1,0 +1,64 @@
+"""Which finished token logs to forget, by age and by total bytes."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+__all__ = ["Retention"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    size_bytes: int
+    expires_at: float
+
+
+class Retention:
+    """Keeps finished logs for `ttl_s`, and fewer when together they exceed `max_bytes`.
+
+    The oldest goes first; but a log larger than `max_bytes` on its own is due as it finishes, and
+    pushes out no other.
+    """
+
+    def __init__(self, ttl_s: float, max_bytes: int) -> None:
+        self._ttl_s = ttl_s
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._total_bytes = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all logs that are kept."""
+        return self._total_bytes
+
+    def finished(self, stream_id: str, size_bytes: int, now: float) -> None:
+        """Start the clock of a log that has been closed; `expire` is due right after."""
+        self.removed(stream_id)
+        is_too_large = size_bytes > self._max_bytes
+        self._kept[stream_id] = _Kept(size_bytes, now if is_too_large else now + self._ttl_s)
+        if is_too_large:
+            self._kept.move_to_end(stream_id, last=False)
+        self._total_bytes += size_bytes
+
+    def removed(self, stream_id: str) -> None:
+        """Note that a log was dropped for another reason. Unknown ids are ignored."""
+        kept = self._kept.pop(stream_id, None)
+        if kept is not None:
+            self._total_bytes -= kept.size_bytes
+
+    def deadline(self) -> float | None:
+        """When `expire` next has something to do, if nothing else happens; -inf if it has now."""
+        if self._total_bytes > self._max_bytes:
+            return float("-inf")
+        first = next(iter(self._kept.values()), None)
+        return None if first is None else first.expires_at
+
+    def expire(self, now: float) -> list[str]:
+        """Return the ids to forget at `now`; they are no longer counted."""
+        gone: list[str] = []
+        while self._kept:
+            stream_id, kept = next(iter(self._kept.items()))
+            if kept.expires_at > now and self._total_bytes <= self._max_bytes:
+                break
+            self.removed(stream_id)
+            gone.append(stream_id)
+        return gone

@@ -1,0 +1,193 @@
+"""Chunks of the OpenAI protocol, to frames and back.
+
+The replica reads the server-sent events that vLLM's own app writes and turns each into a
+`Frame`; any reader's `project` turns header and frame back into the identical bytes. A chunk that
+is nothing but a text delta costs no JSON in the log: it is rebuilt from a template. Every other
+chunk (role, finish, usage, log-probabilities, tools, errors) rides along verbatim. Which of the
+two it is gets decided by comparing bytes, so a projection can never differ from its original.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from headstart.stages.errors import ProtocolViolation
+from headstart.stages.frames import Channel, Frame, StreamHeader
+
+__all__ = ["DONE", "EventParser", "TakeTokens", "project", "split_events"]
+
+DONE = b"[DONE]"
+"""Payload of the event that ends a stream."""
+
+TakeTokens = Callable[[int], tuple[int, ...]]
+
+_CHAT_TAIL = b'},"logprobs":null,"finish_reason":null,"token_ids":null}]}'
+_COMPLETION_TAIL = (
+    b',"logprobs":null,"finish_reason":null,"stop_reason":null,'
+    b'"prompt_token_ids":null,"token_ids":null}]}'
+)
+_OBJECTS = {"chat": b"chat.completion.chunk", "completion": b"text_completion"}
+_TEMPLATES: dict[tuple[str, Channel], tuple[bytes, bytes]] = {
+    ("chat", Channel.CONTENT): (b',"delta":{"content":', _CHAT_TAIL),
+    ("chat", Channel.REASONING): (b',"delta":{"reasoning":', _CHAT_TAIL),
+    ("completion", Channel.CONTENT): (b',"text":', _COMPLETION_TAIL),
+}
+"""What vLLM 0.32 writes around the text of a plain delta; see tests/golden."""
+
+
+_Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a frame can carry; a chunk with any other number is kept verbatim."""
+
+
+class _Delta(msgspec.Struct):
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct):
+    index: _Whole = 0
+    delta: _Delta | None = None
+    text: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str = ""
+    object: str = ""
+    created: _Whole = 0
+    model: str = ""
+    choices: list[_Choice] = []
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+_json = msgspec.json.Encoder()
+
+
+def _prefix(header: StreamHeader) -> bytes:
+    return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[{"index":' % (
+        _json.encode(header.response_id),
+        _OBJECTS[header.api],
+        header.created,
+        _json.encode(header.model),
+    )
+
+
+def _payload(header: StreamHeader, prefix: bytes, frame: Frame) -> bytes | None:
+    """Payload of a plain delta, or None where no template says it."""
+    template = _TEMPLATES.get((header.api, frame.channel))
+    if template is None:
+        return None
+    before, after = template
+    return b"%b%d%b%b%b" % (prefix, frame.choice, before, _json.encode(frame.text), after)
+
+
+def project(header: StreamHeader, frame: Frame) -> bytes:
+    """Rebuild one event of an event stream, `data: ...` and blank line included.
+
+    Raises:
+        ProtocolViolation: The frame has neither a payload nor a template.
+    """
+    payload = frame.payload
+    if payload is None:
+        payload = _payload(header, _prefix(header), frame) if header.api in _OBJECTS else None
+        if payload is None:
+            raise ProtocolViolation(f"no template for {header.api!r} on channel {frame.channel!r}")
+    elif b"\n" in payload:
+        payload = payload.replace(b"\n", b"\ndata: ")
+    return b"data: %b\n\n" % payload
+
+
+def split_events(buffer: bytes) -> tuple[list[bytes], bytes]:
+    """Split a body of server-sent events into payloads and the unfinished rest.
+
+    Comments and fields other than `data` are dropped: vLLM sends none that matter here.
+    """
+    *blocks, rest = buffer.split(b"\n\n")
+    payloads = [
+        b"\n".join(line[6:] for line in block.split(b"\n") if line.startswith(b"data: "))
+        for block in blocks
+    ]
+    return [payload for payload in payloads if payload], rest
+
+
+class EventParser:
+    """Turns one stream's event payloads into its header and frames.
+
+    Args:
+        api: `chat`, `completion`, or empty for an API whose chunks are always kept verbatim.
+        status: HTTP status of the stream.
+        content_type: Content type of the stream.
+    """
+
+    __slots__ = ("_api", "_content_type", "_prefix", "_status", "header")
+
+    def __init__(self, api: str, status: int, content_type: str) -> None:
+        self._api = api
+        self._status = status
+        self._content_type = content_type
+        self._prefix = b""
+        self.header: StreamHeader | None = None
+        """Known after the first `parse`."""
+
+    def parse(self, payload: bytes, take: TakeTokens, at_us: int) -> Frame:
+        """Turn one payload into a frame.
+
+        Args:
+            payload: What follows `data: ` in the event.
+            take: Called with a choice index; hands over the token ids not yet framed for it.
+            at_us: Microseconds since the stream began.
+        """
+        chunk = self._decode(payload)
+        if self.header is None:
+            self._begin(chunk)
+        assert self.header is not None
+        choice = self._first_choice(chunk)
+        if choice is None:
+            return Frame(0, Channel.EVENT, "", (), at_us, payload)
+        channel, text = self._read(choice)
+        if channel is Channel.EVENT:
+            # The tokens that prompted it belong to the delta that follows.
+            return Frame(choice.index, channel, "", (), at_us, payload)
+        frame = Frame(choice.index, channel, text, take(choice.index), at_us)
+        if self._prefix and _payload(self.header, self._prefix, frame) == payload:
+            return frame
+        return msgspec.structs.replace(frame, payload=payload)
+
+    def _begin(self, chunk: _Chunk | None) -> None:
+        api = self._api if chunk and chunk.id and chunk.object else ""
+        self.header = StreamHeader(
+            status=self._status,
+            content_type=self._content_type,
+            api=api,
+            response_id=chunk.id if chunk else "",
+            model=chunk.model if chunk else "",
+            created=chunk.created if chunk else 0,
+        )
+        if api:
+            self._prefix = _prefix(self.header)
+
+    @staticmethod
+    def _decode(payload: bytes) -> _Chunk | None:
+        try:
+            return _chunk_decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    @staticmethod
+    def _first_choice(chunk: _Chunk | None) -> _Choice | None:
+        return chunk.choices[0] if chunk and chunk.choices else None
+
+    @staticmethod
+    def _read(choice: _Choice) -> tuple[Channel, str]:
+        delta = choice.delta
+        if delta is None or choice.text is not None:
+            return Channel.CONTENT, choice.text or ""
+        if delta.reasoning:
+            return Channel.REASONING, delta.reasoning
+        if delta.tool_calls and bytes(delta.tool_calls) not in (b"", b"null", b"[]"):
+            return Channel.TOOL, ""
+        if delta.role is not None and not delta.content:
+            return Channel.EVENT, ""  # opens the choice
+        return Channel.CONTENT, delta.content or ""

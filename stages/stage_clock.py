@@ -1,0 +1,164 @@
+"""Where the time of one request went.
+
+A request passes `Mark`s in a fixed order. The time between two neighbouring marks is a `Stage`,
+so stages are disjoint and add up by construction, and none is computed as what is left over.
+Marks set in another process are moved onto the local clock by a measured `ClockOffset` first.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+__all__ = ["ClockOffset", "Mark", "Stage", "StageClock"]
+
+
+class Mark(IntEnum):
+    """Moments of one request, in the order they happen."""
+
+    ARRIVED = 0
+    """Gateway: request line and headers are here."""
+    PARSED = 1
+    """Gateway: body read and understood."""
+    ADMITTED = 2
+    """Gateway: key and limits checked."""
+    ROUTED = 3
+    """Gateway: replica chosen, request handed to the data plane."""
+    RECEIVED = 4
+    """Replica: request taken from the data plane."""
+    TOKENISED = 5
+    """Replica: prompt rendered to token ids, engine asked."""
+    SCHEDULED = 6
+    """Engine: first step that includes the request begins."""
+    FIRST_TOKEN = 7
+    """Engine: first token sampled."""
+    LAST_TOKEN = 8
+    """Engine: last token sampled."""
+    DETOKENISED = 9
+    """Replica: last token's text is here."""
+    FRAMED = 10
+    """Replica: last frame appended to the token log."""
+    SENT = 11
+    """Gateway: last frame written to the reader's connection."""
+    DELIVERED = 12
+    """Reader: last frame received (readers that acknowledge)."""
+    RENDERED = 13
+    """Reader: last frame shown (readers that acknowledge)."""
+
+
+class Stage(StrEnum):
+    """What lies between two neighbouring marks; values are metric label values."""
+
+    PARSE = "parse"
+    AUTH = "auth"
+    ROUTE = "route"
+    HOP = "hop"
+    TOKENISE = "tokenise"
+    QUEUE = "queue"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    DETOKENISE = "detokenise"
+    FRAME = "frame"
+    SEND = "send"
+    NETWORK = "network"
+    RENDER = "render"
+
+
+_STAGES = tuple(Stage)
+
+
+class StageClock:
+    """The marks of one request, in seconds on one process's monotonic clock."""
+
+    __slots__ = ("_marks",)
+
+    def __init__(self) -> None:
+        self._marks: list[float | None] = [None] * len(Mark)
+
+    def set(self, mark: Mark, at: float) -> None:
+        """Note that `mark` was passed at `at` seconds. A later call replaces an earlier one."""
+        self._marks[mark] = at
+
+    def get(self, mark: Mark) -> float | None:
+        """Return when `mark` was passed, or None."""
+        return self._marks[mark]
+
+    @property
+    def current(self) -> Stage | None:
+        """The stage the request is in: the one after the latest mark it has passed."""
+        for mark in reversed(Mark):
+            if self._marks[mark] is not None:
+                return _STAGES[mark] if mark < len(_STAGES) else None
+        return None
+
+    def between(self, start: Mark, end: Mark) -> float | None:
+        """Seconds from one mark to another, not below zero; None if either is missing."""
+        first, last = self._marks[start], self._marks[end]
+        if first is None or last is None:
+            return None
+        return max(0.0, last - first)
+
+    def durations(self) -> dict[Stage, float]:
+        """Seconds spent in each stage whose two marks are known.
+
+        A negative span, which only the uncertainty of a clock offset can cause, counts as zero.
+        """
+        spans: dict[Stage, float] = {}
+        for index, stage in enumerate(_STAGES):
+            span = self.between(Mark(index), Mark(index + 1))
+            if span is not None:
+                spans[stage] = span
+        return spans
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    round_trip_s: float
+    offset_s: float
+
+
+_UNKNOWN = _Sample(round_trip_s=float("inf"), offset_s=0.0)
+
+
+class ClockOffset:
+    """Offset of a remote monotonic clock, by the four stamps of a ping.
+
+    The sample with the shortest round trip among the last `window` is the most trustworthy
+    (NTP's clock filter, RFC 5905 section 10); half that round trip bounds its error, as long as
+    the two clocks do not drift apart noticeably within the window.
+    """
+
+    __slots__ = ("_best", "_samples")
+
+    def __init__(self, window: int = 64) -> None:
+        self._samples: deque[_Sample] = deque(maxlen=window)
+        self._best = _UNKNOWN
+
+    def add(self, sent: float, remote_received: float, remote_sent: float, received: float) -> None:
+        """Take one ping: local send, remote receive, remote send, local receive, in seconds."""
+        round_trip = (received - sent) - (remote_sent - remote_received)
+        offset = ((remote_received - sent) + (remote_sent - received)) / 2
+        self._samples.append(_Sample(max(0.0, round_trip), offset))
+        self._best = min(self._samples, key=_round_trip)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether at least one ping has come back."""
+        return self._best is not _UNKNOWN
+
+    @property
+    def offset_s(self) -> float:
+        """Remote clock minus local clock, in seconds; 0 before the first ping."""
+        return self._best.offset_s
+
+    @property
+    def uncertainty_s(self) -> float:
+        """Largest error `offset_s` can have, in seconds; infinite before the first ping."""
+        return self._best.round_trip_s / 2
+
+    def to_local(self, remote: float) -> float:
+        """Move a remote stamp onto the local clock."""
+        return remote - self.offset_s
+
+
+def _round_trip(sample: _Sample) -> float:
+    return sample.round_trip_s

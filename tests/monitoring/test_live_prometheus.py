@@ -1,0 +1,138 @@
+"""Every panel's query on a real Prometheus that scraped real expositions."""
+
+import math
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from headstart.monitoring import dashboards
+from headstart.monitoring.catalogue import ALIASES, METRICS
+from headstart.monitoring.labels import Outcome, Route
+from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
+from headstart.stages.mirror import StreamEnd
+from headstart.stages.stage_clock import Mark, Stage, StageClock
+from tests.monitoring.live_prometheus import LivePrometheus, live_prometheus, needs_prometheus
+from tests.monitoring.panel_queries import PanelQuery
+
+pytestmark = [pytest.mark.prometheus, needs_prometheus]
+
+UNACKNOWLEDGED = {Stage.NETWORK, Stage.RENDER}
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics(["small", "large"], "1.2.3")
+
+
+@pytest.fixture(scope="module")
+def url(metrics: Metrics) -> Iterator[str]:
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.end_headers()
+            self.wfile.write(metrics.expose())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    metrics: Metrics, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LivePrometheus]:
+    """A Prometheus that has scraped before the traffic, amid it, and after it."""
+    with live_prometheus(url, tmp_path_factory.mktemp("prometheus")) as server:
+        server.wait_for_scrape()
+        for _ in range(2):
+            feed(metrics)
+            server.wait_for_scrape()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def answers(prometheus: LivePrometheus) -> dict[PanelQuery, dict[str, float]]:
+    """Query -> the series it finds, by their label values."""
+    (board,) = dashboards.build().values()
+    return {
+        query: {" ".join(sample.labels.values()): sample.value for sample in samples}
+        for query, samples in prometheus.ask_panels(board).items()
+    }
+
+
+def feed(metrics: Metrics) -> None:
+    """Make one round of observations of every kind."""
+    clock = StageClock()
+    for mark in Mark:
+        if mark <= Mark.SENT:
+            clock.set(mark, 0.02 * mark)
+    for model in ("small", "large"):
+        for outcome in (Outcome.COMPLETED, Outcome.COMPLETED, Outcome.ENGINE_ERROR):
+            meter = metrics.request(Route.CHAT)
+            meter.asked_for(model)
+            meter.first_frame(0.14, 1)
+            meter.frame(0.04, 4)
+            end = StreamEnd(100, 64, 5, ("stop",))
+            meter.close(outcome, clock, end)
+        metrics.set_replicas(model, up=1, known=1)
+        metrics.set_load(model, waiting=2, running=3)
+        metrics.set_clock_uncertainty(model, 0.0003)
+    metrics.request(Route.CHAT).close(Outcome.CLIENT_ERROR, StageClock())
+    metrics.request(Route.CHAT).moved_to(Stage.QUEUE)
+    metrics.set_streams(live=2, finished=7, log_bytes=4096)
+    metrics.frame_projected(0.00002)
+    metrics.loop_lagged(0.001)
+
+
+def test_every_panel_finds_data(answers: dict[PanelQuery, dict[str, float]]) -> None:
+    assert [str(query) for query, series in answers.items() if not series] == []
+
+
+def test_no_panel_finds_what_is_not_a_number(
+    answers: dict[PanelQuery, dict[str, float]],
+) -> None:
+    odd = [
+        str(query)
+        for query, series in answers.items()
+        if not all(math.isfinite(value) for value in series.values())
+    ]
+    assert odd == []
+
+
+def test_panels_say_what_was_observed(answers: dict[PanelQuery, dict[str, float]]) -> None:
+    found = {str(query): series for query, series in answers.items()}
+
+    stages = {stage for stage in Stage if stage not in UNACKNOWLEDGED}
+    assert set(found["Mean time per stage, A"]) == stages
+    assert all(0.019 < mean < 0.021 for mean in found["Mean time per stage, A"].values())
+    assert set(found["Time per stage, p95, A"]) == stages
+    assert found["In flight by stage, A"]["queue"] == 2
+    assert 0.1 < found["Time to first token, A"][""] < 0.25
+    assert found["Time per streamed token, C"][""] == pytest.approx(0.01)
+    assert found["Failed by us, A"][""] == pytest.approx(2 / 7)
+    assert found["Streams, A"] == {"live": 2, "finished": 7}
+    assert found["Replicas up, A"][""] == 2
+    assert found["Clock uncertainty, A"] == {"small": 0.0003, "large": 0.0003}
+
+
+def test_every_example_in_the_catalogue_is_answered(prometheus: LivePrometheus) -> None:
+    assert [metric.name for metric in METRICS if not prometheus.query(metric.query)] == []
+
+
+def test_aliases_count_the_same_requests(prometheus: LivePrometheus) -> None:
+    for alias in ALIASES:
+        ours, theirs = (
+            prometheus.query(f"sum by (le) ({name}_bucket)")
+            for name in (alias.source.name, alias.name)
+        )
+        assert ours == theirs
+        assert any(sample.value > 0 for sample in ours)

@@ -1,0 +1,103 @@
+"""The wheel holds the packages and their data, whole, and nothing else; its base install works."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = {
+    name: ROOT / folder for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items()
+}
+NOT_SHIPPED = {".md", ".pyc"}
+"""Files of a package that are for readers of the repository only."""
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that nothing is left in the tree and nothing of it leaks in."""
+    tree = tmp_path_factory.mktemp("tree")
+    for folder in PACKAGES.values():
+        shutil.copytree(folder, tree / folder.name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    out = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", f"--wheel-dir={out}"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tree)], check=True)
+    [path] = out.glob("*.whl")
+    return path
+
+
+def _shipped(package: str) -> Iterator[str]:
+    folder = PACKAGES[package]
+    for file in folder.rglob("*"):
+        if file.is_file() and file.suffix not in NOT_SHIPPED:
+            yield f"{package.replace('.', '/')}/{file.relative_to(folder).as_posix()}"
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    assert {file.parent for file in ROOT.glob("*/__init__.py")} == set(PACKAGES.values())
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == set(PACKAGES)
+    assert not list(ROOT.glob("__init__.py"))
+    for folder in PACKAGES.values():
+        assert (folder / "py.typed").exists()
+        assert not list(folder.glob("*/**/*.py")), "packages have no sub-packages"
+
+
+def test_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {name for package in PACKAGES for name in _shipped(package)}
+
+
+def test_wheel_carries_the_licence(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [licence] = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
+        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_base_install_imports_client_stages_configs_and_the_command(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Only the wheel, the standard library and what the base install requires are on the path."""
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    for distribution in _required(PROJECT["project"]["dependencies"]):
+        for name in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            (site / name).symlink_to(str(distribution.locate_file(name)))
+    modules = ["headstart.pipeline.cli"]
+    for package in ("headstart.client", "headstart.stages", "headstart.configs"):
+        modules += [f"{package}.{file.stem}" for file in PACKAGES[package].glob("*.py")]
+    code = "import sys, importlib; sys.path.append(sys.argv[1])\n"
+    code += "for name in sys.argv[2:]: importlib.import_module(name.removesuffix('.__init__'))\n"
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(site), *modules],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def _required(requirements: list[str]) -> Iterator[metadata.Distribution]:
+    """The distributions that pip would install for `requirements`."""
+    pending, seen = [*requirements], set[str]()
+    while pending:
+        requirement = Requirement(pending.pop())
+        name = canonicalize_name(requirement.name)
+        is_wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if is_wanted and name not in seen:
+            seen.add(name)
+            distribution = metadata.distribution(requirement.name)
+            pending += distribution.requires or []
+            yield distribution

@@ -1,0 +1,164 @@
+"""The command line: verbs, exit statuses, and what reaches which stream."""
+
+import os
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headstart.configs.settings import load
+from headstart.pipeline.cli import main
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"models: [{{name: fake, engine: fake}}]\ndata_plane: {{secret: {SECRET!r}}}\n")
+    return path
+
+
+def test_config_prints_what_is_in_effect_with_secrets_masked(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_GATEWAY__PORT", "1")
+    monkeypatch.setenv("HEADSTART_GATEWAY__MAX_STREAMS", "7")
+
+    status = main(["config", "--config", str(config), "--set", "gateway.port=2"])
+
+    out = capsys.readouterr().out
+    assert status == 0
+    assert SECRET not in out
+    shown = yaml.safe_load(out)
+    assert (shown["gateway"]["port"], shown["gateway"]["max_streams"]) == (2, 7)
+    assert shown["models"][0]["fake"]["tokens_per_step"] == 1
+
+
+def test_without_a_file_the_laptop_profile_is_in_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config"]) == 0
+
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["models"][0]["source"] == "builtin:smollm2-135m-instruct"
+
+
+@pytest.mark.parametrize(
+    "verb", [["serve"], ["config"], ["model", "prepare"], ["bench", "overhead", "--json", "out"]]
+)
+def test_wrong_setting_is_one_line_and_status_2(
+    verb: list[str], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main([*verb, "--config", str(config), "--set", "gateway.prot=1"])
+
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: gateway.prot: unknown key; allowed here: host, port")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "VERB"),
+        (["bench", "nothing", "--json", "out"], "overhead"),
+        (["bench", "overhead"], "--json"),
+        (["dashboards"], "--write --check"),
+    ],
+)
+def test_wrong_usage_says_what_is_missing(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_lists_the_verbs_that_people_type(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in ("serve", "config", "model", "bench", "dashboards"))
+    assert "gateway" not in out
+
+
+def test_dashboards_are_written_and_found_stale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--folder", str(tmp_path)]
+
+    assert main(["dashboards", "--check", *folder]) == 1
+    assert "overview.json is stale" in capsys.readouterr().err
+    assert main(["dashboards", "--write", *folder]) == 0
+    assert main(["dashboards", "--check", *folder]) == 0
+
+
+def test_fake_model_needs_no_preparation(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "prepare", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def _script() -> str:
+    return str(Path(sys.executable).with_name("headstart"))
+
+
+def test_console_script_tells_the_installed_version() -> None:
+    out = subprocess.run(
+        [_script(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert out == f"headstart {metadata.version('headstart')}\n"
+
+
+def test_settings_are_shown_without_loading_an_engine() -> None:
+    heavy = ["ray", "vllm", "torch", "zmq", "uvicorn", "starlette", "prometheus_client"]
+    code = (
+        "import sys; from headstart.pipeline.cli import main; main(['config']);"
+        f"sys.exit(sorted(sys.modules.keys() & set({heavy})) or 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+    fifo = tmp_path / "settings.yaml"
+    os.mkfifo(fifo)
+    with subprocess.Popen(
+        [_script(), "config", "--config", str(fifo)],
+        stderr=subprocess.PIPE,
+        # A test run in the background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        with fifo.open("w"):  # returns when the command has begun to read
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=15)
+        assert process.stderr is not None
+        assert (process.returncode, process.stderr.read()) == (130, b"")
+
+
+def test_gateway_child_settings_survive_a_pipe(config: Path) -> None:
+    settings = load(config, [], {})
+    code = (
+        "import sys; from headstart.configs.settings import Settings;"
+        "print(Settings.from_child(sys.stdin.readline()).to_child(), end='')"
+    )
+
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        input=settings.to_child() + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert out == settings.to_child()
+    assert SECRET in out
