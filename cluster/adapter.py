@@ -7,12 +7,15 @@ here and fails with the name on another version; nothing else in the project imp
 
 import sys
 from argparse import Namespace
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headstart.cluster.engine import EngineLoad
 from headstart.configs.model_settings import ModelSettings
+from headstart.configs.settings import RaySettings
 from headstart.stages.errors import SetupError
 
 if TYPE_CHECKING:
@@ -22,10 +25,13 @@ LLM = TypeVar("LLM", bound="AsyncLLM")
 
 __all__ = [
     "LoadProbe",
+    "ReplicaWatch",
     "build_app",
     "build_llm",
     "engine_arguments",
     "engine_environment",
+    "ray_stat_loggers",
+    "start_ray",
     "warm",
 ]
 
@@ -72,7 +78,7 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
         "block-size": model.block_size,
         "dtype": model.dtype,
         "distributed-executor-backend": "uni",
-        # Adds the render routes, which `VllmEngine.render` calls; the gateway lets no client at them.
+        # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
         "enable-scale-out": True,
         "max-model-len": model.max_model_len,
         **model.engine_args,
@@ -177,3 +183,94 @@ class LoadProbe:
                 pass
 
         return Logger()
+
+
+def ray_stat_loggers() -> tuple[Any, ...]:
+    """vLLM's own metrics on the port of Ray's: `ray_vllm_*`, one series per replica."""
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+    return (RayPrometheusStatLogger,)
+
+
+class ReplicaWatch:
+    """Follows which replicas of a deployment Serve has running, and what they published.
+
+    Args:
+        application: Name of the Serve application.
+        deployment: Name of the deployment in it.
+        changed: Called on `loop` with the metadata of every running replica, by replica id.
+    """
+
+    def __init__(
+        self,
+        application: str,
+        deployment: str,
+        loop: AbstractEventLoop,
+        changed: Callable[[dict[str, dict[str, Any]]], None],
+    ) -> None:
+        from ray.serve._private.common import DeploymentID
+        from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
+        from ray.serve.context import _get_global_client
+
+        def update(target: Any) -> None:
+            changed(
+                {
+                    replica.replica_id.unique_id: dict(replica.replica_metadata)
+                    for replica in target.running_replicas
+                }
+            )
+
+        client = _get_global_client()
+        assert client is not None
+        key = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(deployment, application))
+        self._client = LongPollClient(
+            client._controller,  # noqa: SLF001
+            {key: update},
+            loop,
+            client_id=f"headstart:{application}",
+        )
+
+    def close(self) -> None:
+        """Stop following."""
+        self._client.stop()
+
+
+def start_ray(settings: RaySettings) -> None:
+    """Start Ray here, or join the cluster at `ray.address`; then start Serve without its proxy.
+
+    Raises:
+        SetupError: The cluster cannot be reached, or Ray cannot start.
+    """
+    import os
+
+    # Read by Ray at import or at start; none has a public argument.
+    os.environ.update(
+        {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Under `uv run` Ray would rebuild the environment for each worker.
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+        }
+    )
+    import ray
+    from ray import serve
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    if settings.address is None:
+        options |= {
+            "address": "local",
+            "include_dashboard": settings.include_dashboard,
+            "object_store_memory": settings.object_store_memory_mib << 20,
+            "_metrics_export_port": settings.metrics_export_port or None,
+        }
+        if settings.num_cpus is not None:
+            options["num_cpus"] = settings.num_cpus
+    else:
+        options["address"] = settings.address
+    try:
+        ray.init(**options)
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+    except Exception as error:
+        where = "here" if settings.address is None else f"at {settings.address}"
+        raise SetupError(f"Ray cannot start {where}: {error}", param="ray.address") from error

@@ -39,6 +39,8 @@ class AnswerWriter:
         self._content_type = ""
         self._events: EventParser | None = None
         self._rest = b""
+        self.framed_at = self._began
+        """When the last record was appended, in seconds on the monotonic clock."""
 
     def send(self, message: Message) -> None:
         """Take one ASGI message from the app."""
@@ -48,6 +50,7 @@ class AnswerWriter:
             self._start(message)
         elif message["type"] == "http.response.body" and (body := message.get("body")):
             self._body(bytes(body))
+            self.framed_at = time.monotonic()
 
     def _start(self, message: Message) -> None:
         headers = {name.lower(): value for name, value in message.get("headers", ())}

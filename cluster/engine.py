@@ -72,6 +72,13 @@ class Engine(ABC):
     def load(self) -> EngineLoad:
         """Return the latest known load; never blocks."""
 
+    def check_health(self) -> None:  # noqa: B027 - an engine that cannot die alone needs none
+        """Return if the engine can still answer.
+
+        Raises:
+            EngineFailed: It has died and must be replaced.
+        """
+
     @abstractmethod
     async def render(self, request: EngineRequest) -> list[int]:
         """Return the prompt token ids that serving `request` would compute.

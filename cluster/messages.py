@@ -142,9 +142,7 @@ class Reply(_Message):
     http_status: int = 200
 
 
-ToReplica = (
-    Open | Submit | Attach | Abort | Confirm | Acknowledge | Ping | Render | Warm | Cancel
-)
+ToReplica = Open | Submit | Attach | Abort | Confirm | Acknowledge | Ping | Render | Warm | Cancel
 ToGateway = Opened | Step | Pong | Reply
 
 _encoder = msgspec.msgpack.Encoder()

@@ -65,7 +65,7 @@ class RemoteEngine(Engine):
     def is_up(self) -> bool:
         """Whether the replica has answered and the link holds."""
         opened = self._opened
-        return not self._is_lost and opened is not None and opened.done() and not opened.cancelled()
+        return opened is not None and opened.done() and not self._is_lost
 
     @property
     def num_live_streams(self) -> int:
@@ -260,6 +260,8 @@ class RemoteEngine(Engine):
         self._is_lost = True
         _log.warning("replica_lost", address=self.address, reason=reason)
         self._fail_streams("the replica was lost while it answered")
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(EngineLost(f"{self.address} refused the link"))
         self._on_lost()
 
     def _fail_streams(self, message: str) -> None:

@@ -97,6 +97,11 @@ class Stream:
             finally:
                 self._waiters.discard(waiter)
 
+    async def finished(self) -> None:
+        """Wait until the stream has ended."""
+        while self.end is None:
+            await self.grown(self.log.end)
+
     def _grown(self) -> None:
         for listener in self._listeners:
             listener.appended()

@@ -150,5 +150,5 @@ class VllmEngine(Engine):
             end = msgspec.structs.replace(tap.end(is_aborted=False), failure=failure)
         finally:
             del self._gone[stream.id]
-            stream.mark(Mark.FRAMED, time.monotonic())
+            stream.mark(Mark.FRAMED, answer.framed_at)
             stream.finish(end)

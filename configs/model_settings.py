@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 
 from headstart.configs.section import Section, wrong
 
-__all__ = ["FakeEngineSettings", "ModelSettings", "parse_cores"]
+__all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "parse_cores"]
 
 CPU_BLOCK_TOKENS = 32
 """vLLM's CPU attention takes multiples of this only (`cpu_attn.py:65`)."""
@@ -27,6 +27,8 @@ TYPED_ARGUMENTS = {
 Argument = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+DelayedStage = Literal["tokenise", "queue", "prefill", "decode", "detokenise", "frame"]
+"""The stages of a request that pass inside an engine, as the stage clock names them."""
 
 
 class FakeEngineSettings(Section):
@@ -52,6 +54,12 @@ class FakeEngineSettings(Section):
         description="Length of an answer in tokens where the request sets no limit.",
     )
     seed: int = Field(default=0, ge=0, description="Same seed and prompt, same answer.")
+    stage_delays_s: dict[DelayedStage, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Seconds by which each request is held up in a stage (`tokenise`, `queue`, "
+        "`prefill`, `decode`, `detokenise`, `frame`), to test what measures stages. An answer of "
+        "one token has no `decode`.",
+    )
 
 
 def _block_size(values: dict[str, object]) -> int:

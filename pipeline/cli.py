@@ -46,7 +46,7 @@ def _serve(args: argparse.Namespace) -> int:
     settings = _settings(args)
     from headstart.pipeline.daemon import serve
 
-    return serve(settings)
+    return serve(settings, announce=lambda line: print(line, flush=True))
 
 
 def _gateway(_args: argparse.Namespace) -> int:

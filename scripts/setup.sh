@@ -81,6 +81,7 @@ install_packages() {
 
 link_types() { # type checkers do not follow setuptools' editable finders
     local marker
+    rm -rf .types
     mkdir -p .types/headstart
     for marker in */py.typed; do
         ln -sfn "../../${marker%/*}" ".types/headstart/${marker%/*}"
@@ -99,12 +100,12 @@ set_up() {
         install_packages
         stamp packages "$lock"
     fi
-    if ! is_current project "$lock" pyproject.toml; then
+    if ! is_current project "$lock" pyproject.toml || [ ! -d .types ]; then
         say "Installing headstart from this folder"
         PYTHONWARNINGS=ignore pip_install --quiet --no-build-isolation --editable .
+        link_types
         stamp project "$lock" pyproject.toml
     fi
-    link_types
     if ! is_current model "$lock" "$profile"; then
         say "Preparing the model of $profile"
         "$venv/bin/headstart" model prepare --config "$profile"
@@ -115,10 +116,11 @@ set_up() {
 make_lock() {
     # uv does not read pip's configuration, so pip's find-links are handed over, and PyTorch's page
     # for torch alone: as an index it would also answer for packages that PyPI has.
-    local uv link links=(--find-links "$torch_index/torch/")
+    local uv link links=()
     for link in $("$python" -m pip config get global.find-links 2>/dev/null); do
-        links=(--find-links "$link")
+        links+=(--find-links "$link")
     done
+    [ ${#links[@]} -gt 0 ] || links=(--find-links "$torch_index/torch/")
     uv=$(find_uv)
     "$uv" pip compile pyproject.toml --extra cpu --extra dev \
         --override locks/cpu.overrides.txt --output-file "$lock" --quiet "${links[@]}" "$@" \

@@ -4,8 +4,9 @@ An answer is a log: one `StreamHeader`, then `Frame`s. A record is a varint leng
 that many bytes of MessagePack (array form, so field order is the format). Cursors are byte
 offsets into this encoding; only offsets between records are valid cursors.
 
-Frames carry no JSON for a plain text delta, so an engine step costs about ten bytes plus its
-text; `headstart.stages.sse` turns them back into the exact chunks an OpenAI client expects.
+Frames carry no JSON for a plain text delta, so an engine step costs fifteen bytes plus its text
+(docs/adr/0001); `headstart.stages.sse` turns them back into the exact chunks that an OpenAI client
+expects.
 """
 
 from collections.abc import Iterator

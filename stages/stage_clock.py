@@ -82,6 +82,13 @@ class StageClock:
         """Return when `mark` was passed, or None."""
         return self._marks[mark]
 
+    def take(self, other: "StageClock") -> None:
+        """Take over the marks that another clock of the same process has and this one lacks."""
+        self._marks = [
+            own if own is not None else theirs
+            for own, theirs in zip(self._marks, map(other.get, Mark), strict=True)
+        ]
+
     @property
     def current(self) -> Stage | None:
         """The stage the request is in: the one after the latest mark it has passed."""

@@ -1,0 +1,98 @@
+"""The Ray Serve deployment: one engine and its end of the data plane, in one actor.
+
+Serve places it, watches its health and restarts it. Tokens do not pass through Serve: the replica
+listens on the data plane and publishes where, as metadata that Serve hands to whoever asks.
+"""
+
+import os
+import time
+from ipaddress import ip_address
+from typing import Any
+
+import ray
+from ray import serve
+
+from headstart.cluster import adapter
+from headstart.cluster.data_plane import DataPlaneServer
+from headstart.cluster.engine import Engine
+from headstart.cluster.fake_engine import FakeEngine
+from headstart.cluster.stream import StreamTable
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.settings import Settings
+from headstart.stages.retention import Retention
+
+__all__ = ["Replica"]
+
+
+class Replica:
+    """Serves one model's requests in one process.
+
+    Args:
+        settings: The daemon's settings as `Settings.to_child` wrote them.
+        name: Which of the settings' models this is.
+        model_path: Resolved weights; empty for the fake engine.
+    """
+
+    def __init__(self, settings: str, name: str, model_path: str) -> None:
+        self._settings = Settings.from_child(settings)
+        self._model = next(model for model in self._settings.models if model.name == name)
+        self._model_path = model_path
+        streams = self._settings.streams
+        self._streams = StreamTable(
+            Retention(streams.finished_ttl_s, streams.max_total_bytes),
+            streams.max_stream_bytes,
+            time.monotonic,
+        )
+        self._engine: Engine | None = None
+        self._data_plane: DataPlaneServer | None = None
+        self._address = ""
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Start, and tell Serve where the data plane is.
+
+        Serve calls this once, before it counts the replica as running, on the event loop that
+        everything else will run on.
+
+        Raises:
+            SetupError: The engine cannot start; Serve shows the message in its status.
+        """
+        engine = self._build_engine()
+        self._engine = engine
+        info = await engine.start()
+        data_plane = self._settings.data_plane
+        self._data_plane = DataPlaneServer(engine, info, self._streams, data_plane)
+        port = await self._data_plane.start()
+        host = data_plane.bind_host
+        if ip_address(host).is_unspecified:
+            host = ray.util.get_node_ip_address()
+        self._address = f"tcp://{host}:{port}"
+        return {"model": self._model.name, "address": self._address}
+
+    async def check_health(self) -> None:
+        """Raise if the engine is dead, so that Serve replaces this replica."""
+        if self._engine is not None:
+            self._engine.check_health()
+
+    async def __del__(self) -> None:
+        """Close everything; Serve awaits this when it stops the replica."""
+        if self._data_plane is not None:
+            await self._data_plane.close()
+        if self._engine is not None:
+            await self._engine.close()
+
+    def _build_engine(self) -> Engine:
+        model = self._model
+        if model.engine == "fake":
+            return FakeEngine(model, self._streams)
+        # Before vLLM is imported: it reads some of these only once, and its children inherit them.
+        os.environ.update(adapter.engine_environment(model, self._cores(model)))
+        from headstart.cluster.vllm_engine import VllmEngine
+
+        return VllmEngine(model, self._model_path, self._streams, adapter.ray_stat_loggers())
+
+    @staticmethod
+    def _cores(model: ModelSettings) -> str | None:
+        if model.cores is None:
+            return None
+        # A restarted replica takes the rank, and so the cores, of the one it replaces.
+        return model.cores[serve.get_replica_context().rank.rank]

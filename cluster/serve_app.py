@@ -1,0 +1,132 @@
+"""What Ray Serve is asked for: one application per model, and news of its replicas."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import ray
+from ray import serve
+
+from headstart.cluster import adapter
+from headstart.cluster.replica import Replica
+from headstart.cluster.replica_pool import ReplicaAddress
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.settings import Settings
+from headstart.stages.errors import SetupError
+
+__all__ = ["ReplicaTable", "build", "run", "stop"]
+
+_DEPLOYMENT = "replica"
+"""Name of the one deployment in each application."""
+
+
+def build(settings: Settings, model: ModelSettings, model_path: str) -> serve.Application:
+    """Build the Serve application of one model."""
+    actor_options: dict[str, Any] = {"num_cpus": model.num_cpus_per_replica}
+    if model.gpus_per_replica:
+        actor_options["num_gpus"] = model.gpus_per_replica
+    deployment = serve.deployment(
+        name=_DEPLOYMENT,
+        num_replicas=model.replicas,
+        ray_actor_options=actor_options,
+        # Requests come by the data plane; handles carry none, so Serve's own limit must not bite.
+        max_ongoing_requests=1_000_000,
+        # Each attempt loads the model again; what fails twice fails for good.
+        max_constructor_retry_count=2,
+        health_check_period_s=1,
+        health_check_timeout_s=10,
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=10,
+    )(Replica)
+    return deployment.bind(settings.to_child(), model.name, model_path)
+
+
+def run(settings: Settings, model_paths: Mapping[str, str]) -> None:
+    """Ask for every model's replicas and wait until all are healthy. Blocks.
+
+    Args:
+        model_paths: Resolved weights by model name.
+
+    Raises:
+        SetupError: A replica cannot start.
+    """
+    targets = [
+        serve.RunTarget(
+            build(settings, model, model_paths[model.name]),
+            name=_application(model.name),
+            route_prefix=None,
+        )
+        for model in settings.models
+    ]
+    try:
+        serve.run_many(targets)
+    except RuntimeError as error:
+        raise SetupError(f"a replica cannot start: {_reason() or error}") from error
+
+
+def stop() -> None:
+    """Stop every replica, Serve, and a Ray that was started here. Blocks."""
+    if not ray.is_initialized():
+        return
+    try:
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+class ReplicaTable:
+    """Keeps the list of running replicas of every model.
+
+    Args:
+        models: Names of the configured models; their applications have been asked for.
+        changed: Called on the running event loop with the whole list whenever it changes.
+    """
+
+    def __init__(
+        self, models: tuple[str, ...], changed: Callable[[list[ReplicaAddress]], None]
+    ) -> None:
+        self._changed = changed
+        self._replicas: dict[str, list[ReplicaAddress]] = {}
+        loop = asyncio.get_running_loop()
+        self._watches = [
+            adapter.ReplicaWatch(
+                _application(model),
+                _DEPLOYMENT,
+                loop,
+                lambda found, m=model: self._update(m, found),
+            )
+            for model in models
+        ]
+
+    @property
+    def replicas(self) -> list[ReplicaAddress]:
+        """Every replica that Serve counts as running."""
+        return [replica for replicas in self._replicas.values() for replica in replicas]
+
+    def close(self) -> None:
+        """Stop following."""
+        for watch in self._watches:
+            watch.close()
+
+    def _update(self, model: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+        self._replicas[model] = [
+            ReplicaAddress(replica_id, model, metadata["address"])
+            for replica_id, metadata in found.items()
+            if "address" in metadata
+        ]
+        self._changed(self.replicas)
+
+
+def _application(model: str) -> str:
+    return f"headstart-{model}"
+
+
+def _reason() -> str:
+    """What Serve says of the first application that failed: the last line of its traceback."""
+    for application in serve.status().applications.values():
+        for deployment in application.deployments.values():
+            if deployment.message and "Error" in deployment.message:
+                lines = [line for line in deployment.message.splitlines() if "Error" in line]
+                return lines[-1].strip()
+    return ""

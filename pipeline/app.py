@@ -1,0 +1,132 @@
+"""The gateway's routes. What a request goes through is in `headstart.pipeline.answering`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.replica_pool import ReplicaPool
+from headstart.cluster.stream import StreamTable
+from headstart.configs.settings import GatewaySettings
+from headstart.monitoring.labels import Route as RouteLabel
+from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
+from headstart.pipeline.answering import Answering, LogResponse, new_stream_id
+from headstart.pipeline.errors import HANDLERS, error_response
+from headstart.pipeline.timing import timing_of
+from headstart.stages.errors import BadRequest, EngineUnavailable
+
+__all__ = ["build"]
+
+_MODELS_TIMEOUT_S = 5.0
+
+
+class _Routes:
+    def __init__(
+        self,
+        pool: ReplicaPool,
+        streams: StreamTable,
+        metrics: Metrics,
+        settings: GatewaySettings,
+    ) -> None:
+        self._pool = pool
+        self._streams = streams
+        self._metrics = metrics
+        self._settings = settings
+        self._answering = Answering(pool, streams, metrics, settings)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/chat/completions", self._generate(RouteLabel.CHAT), methods=["POST"]),
+            Route("/v1/completions", self._generate(RouteLabel.COMPLETION), methods=["POST"]),
+            Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/streams/{id}", self.resume, methods=["GET"]),
+            Route("/v1/streams/{id}", self.cancel, methods=["DELETE"]),
+            Route("/v1/streams/{id}/timing", self.timing, methods=["GET"]),
+            Route("/healthz", self.health, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+        ]
+
+    def _generate(self, label: RouteLabel) -> Callable[[Request], Awaitable[Response]]:
+        async def generate(request: Request) -> Response:
+            return await self._answering.answer(request, label)
+
+        return generate
+
+    async def models(self, request: Request) -> Response:
+        """Merge what each model's own engine says of it."""
+        links = [link for model in self._pool.models for link in self._pool.up(model)[:1]]
+        if not links:
+            raise EngineUnavailable("no replica can answer yet; try again")
+        streams = [
+            link.serve(EngineRequest(new_stream_id(), "GET", request.url.path)) for link in links
+        ]
+        async with asyncio.timeout(_MODELS_TIMEOUT_S):
+            for stream in streams:
+                await stream.finished()
+        data: list[msgspec.Raw] = []
+        for stream in streams:
+            body = b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
+            self._streams.drop(stream.id)
+            if body:
+                data += msgspec.json.decode(body, type=_ModelList).data
+        return Response(msgspec.json.encode(_ModelList(data)), media_type="application/json")
+
+    async def resume(self, request: Request) -> Response:
+        """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves."""
+        stream = self._streams.get(request.path_params["id"])
+        text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
+        if not text.isdecimal():
+            raise BadRequest(f"{text!r} is not a cursor", param="after")
+        return LogResponse(
+            stream,
+            after=stream.log.check_cursor(int(text)),
+            heartbeat_s=self._settings.heartbeat_s,
+            has_ids=True,
+        )
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop an answer; what was made of it stays readable until it expires."""
+        stream = self._streams.get(request.path_params["id"])
+        await self._answering.abort(stream)
+        return Response(status_code=204)
+
+    async def timing(self, request: Request) -> Response:
+        """Say where the time of one request went, so far."""
+        stream = self._streams.get(request.path_params["id"])
+        timing = timing_of(stream, self._answering.uncertainty_s(stream))
+        return Response(msgspec.json.encode(timing), media_type="application/json")
+
+    async def health(self, _request: Request) -> Response:
+        """The process lives."""
+        return PlainTextResponse("ok\n")
+
+    async def ready(self, _request: Request) -> Response:
+        """Every model has a replica that can answer."""
+        missing = [model for model in self._pool.models if not self._pool.up(model)]
+        if missing:
+            return error_response(EngineUnavailable(f"no replica yet: {', '.join(missing)}"))
+        return PlainTextResponse("ready\n")
+
+    async def metrics(self, _request: Request) -> Response:
+        """Everything measured, for Prometheus."""
+        text = await asyncio.to_thread(self._metrics.expose)
+        return Response(text, media_type=CONTENT_TYPE)
+
+
+class _ModelList(msgspec.Struct):
+    data: list[msgspec.Raw]
+    object: str = "list"
+
+
+def build(
+    pool: ReplicaPool, streams: StreamTable, metrics: Metrics, settings: GatewaySettings
+) -> Starlette:
+    """Build the gateway's ASGI app."""
+    routes = _Routes(pool, streams, metrics, settings).routes()
+    return Starlette(routes=routes, exception_handlers=HANDLERS)

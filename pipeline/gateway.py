@@ -1,0 +1,143 @@
+"""The gateway process: owns the HTTP socket, holds a link to every replica, runs no model.
+
+The daemon starts it, hands it the listening socket and talks to it over standard input, a JSON
+object a line: first the settings, then the table of replicas whenever it changes. When that
+input ends, the gateway lets running answers finish and stops.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import msgspec
+import structlog
+import uvicorn
+import uvloop
+
+from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
+from headstart.cluster.stream import StreamTable
+from headstart.configs.settings import Settings
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline import app, logs
+from headstart.stages.retention import Retention
+
+__all__ = ["Hello", "Table", "run_child"]
+
+_log = structlog.get_logger(__name__)
+
+_TICK_S = 0.25
+
+
+class Hello(msgspec.Struct):
+    """First line on the gateway's standard input."""
+
+    settings: str
+    """As `Settings.to_child` wrote them."""
+    listen_fd: int
+    """A listening TCP socket, inherited."""
+
+
+class Table(msgspec.Struct):
+    """Any later line: the replicas that run now."""
+
+    replicas: list[ReplicaAddress]
+
+
+def run_child() -> int:
+    """Be the gateway process until standard input ends or a signal comes."""
+    hello = msgspec.json.decode(sys.stdin.buffer.readline(), type=Hello)
+    settings = Settings.from_child(hello.settings)
+    logs.set_up(settings.logging, "gateway")
+    uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
+    return 0
+
+
+async def _run(settings: Settings, listener: socket.socket) -> None:
+    streams = StreamTable(
+        Retention(settings.streams.finished_ttl_s, settings.streams.max_total_bytes),
+        settings.streams.max_stream_bytes,
+        time.monotonic,
+    )
+    models = tuple(model.name for model in settings.models)
+    pool = ReplicaPool(models, streams, settings.data_plane)
+    metrics = Metrics(models, version("headstart"))
+    server = _Server(
+        uvicorn.Config(
+            app.build(pool, streams, metrics, settings.gateway),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(settings.gateway.shutdown_grace_s)),
+        )
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(_follow_daemon(pool, stopping), name="follow daemon"),
+            group.create_task(_tick(pool, streams, metrics), name="tick"),
+        ]
+        serving = group.create_task(server.serve([listener]), name="serve")
+        await stopping.wait()
+        server.should_exit = True
+        await serving
+        for task in background:
+            task.cancel()
+    await pool.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        # Signals are the gateway's to handle; uvicorn would replace its handlers.
+        yield
+
+
+async def _follow_daemon(pool: ReplicaPool, stopping: asyncio.Event) -> None:
+    async for line in _lines():
+        pool.update(msgspec.json.decode(line, type=Table).replicas)
+    _log.info("daemon_gone")
+    stopping.set()
+
+
+async def _lines() -> AsyncIterator[bytes]:
+    reader = asyncio.StreamReader(limit=1 << 24)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    while line := await reader.readline():
+        yield line
+
+
+async def _tick(pool: ReplicaPool, streams: StreamTable, metrics: Metrics) -> None:
+    """Refresh the gauges, forget expired logs, and notice when the loop is late."""
+    while True:
+        due = time.monotonic() + _TICK_S
+        await asyncio.sleep(_TICK_S)
+        metrics.loop_lagged(max(0.0, time.monotonic() - due))
+        streams.expire()
+        num_live = len(streams.live)
+        metrics.set_streams(
+            live=num_live, finished=len(streams) - num_live, log_bytes=streams.log_bytes
+        )
+        for model in pool.models:
+            links = pool.up(model)
+            loads = [link.load() for link in links]
+            metrics.set_replicas(model, up=len(links), known=pool.num_known(model))
+            metrics.set_load(
+                model,
+                waiting=sum(load.waiting for load in loads),
+                running=sum(load.running for load in loads),
+            )
+            if links:
+                uncertainty_s = max(link.clock.uncertainty_s for link in links)
+                metrics.set_clock_uncertainty(model, uncertainty_s)
