@@ -5,6 +5,9 @@ here and fails with the name on another version; nothing else in the project imp
 `vllm.v1`, `vllm.entrypoints`, `ray._private` or `ray.serve._private`, `vllm_tap` apart.
 """
 
+import json
+import logging
+import os
 import sys
 from argparse import Namespace
 from asyncio import AbstractEventLoop
@@ -83,9 +86,9 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
         "max-model-len": model.max_model_len,
         **model.engine_args,
     }
-    parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
+    parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))  # type: ignore[no-untyped-call]
     try:
-        args = parser.parse_args(_to_argv(options))
+        args: Namespace = parser.parse_args(_to_argv(options))
         validate_parsed_serve_args(args)
     except (SystemExit, Exception) as error:
         raise SetupError(
@@ -95,8 +98,6 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
 
 
 def _to_argv(options: dict[str, Any]) -> list[str]:
-    import json
-
     argv: list[str] = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
@@ -123,11 +124,13 @@ def build_llm(kind: "type[LLM]", args: Namespace, stat_loggers: list[Any]) -> "L
 
     try:
         engine_args = AsyncEngineArgs.from_cli_args(args)
-        return kind.from_engine_args(
+        llm = kind.from_engine_args(
             engine_args, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=stat_loggers
         )
     except Exception as error:
         raise SetupError(f"vLLM cannot load {args.model}: {error}") from error
+    assert isinstance(llm, kind)
+    return llm
 
 
 async def build_app(llm: "AsyncLLM", args: Namespace) -> Any:
@@ -222,7 +225,7 @@ class ReplicaWatch:
 
         client = _get_global_client()
         assert client is not None
-        key = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(deployment, application))
+        key: Any = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(deployment, application))
         self._client = LongPollClient(
             client._controller,  # noqa: SLF001
             {key: update},
@@ -241,8 +244,6 @@ def start_ray(settings: RaySettings) -> None:
     Raises:
         SetupError: The cluster cannot be reached, or Ray cannot start.
     """
-    import os
-
     # Read by Ray at import or at start; none has a public argument.
     os.environ.update(
         {
@@ -256,7 +257,9 @@ def start_ray(settings: RaySettings) -> None:
     import ray
     from ray import serve
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    # What Ray tells at lower levels is about threads and tokens that are none of the user's.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if settings.address is None:
         options |= {
             "address": "local",
@@ -271,6 +274,7 @@ def start_ray(settings: RaySettings) -> None:
     try:
         ray.init(**options)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
     except Exception as error:
         where = "here" if settings.address is None else f"at {settings.address}"
         raise SetupError(f"Ray cannot start {where}: {error}", param="ray.address") from error

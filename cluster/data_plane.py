@@ -7,7 +7,7 @@ task runs in the next, so a step is a message, whatever the number of streams.
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import zmq
@@ -68,9 +68,9 @@ class DataPlaneServer:
 
     async def _receive(self) -> None:
         while True:
-            identity, data = await self._socket.recv_multipart()
+            identity, *data = await self._socket.recv_multipart()
             try:
-                self._dispatch(identity, messages.decode_to_replica(data))
+                self._dispatch(identity, messages.decode_to_replica(b"".join(data)))
             except ProtocolViolation as error:
                 _log.error("gateway_broke_protocol", error=error.message)
                 if (peer := self._peers.get(identity)) is not None:
@@ -141,9 +141,11 @@ class _Peer:
     def handle(self, message: messages.ToReplica) -> None:
         match message:
             case messages.Submit():
+                stream = self._engine.serve(message.request)
+                # Not before: an id that is in use is somebody else's stream.
                 if not message.is_detached:
-                    self._attended.add(message.request.stream_id)
-                self._watch(message.stream, self._engine.serve(message.request), after=0)
+                    self._attended.add(stream.id)
+                self._watch(message.stream, stream, after=0)
             case messages.Attach():
                 self._attach(message)
             case messages.Abort():
@@ -155,17 +157,16 @@ class _Peer:
                 now = time.monotonic()
                 self.send(messages.Pong(message.sent, now, time.monotonic()))
             case messages.Render():
-                self._call(message.call, self._engine.render(message.request))
+                self._call(message.call, lambda: self._engine.render(message.request))
             case messages.Warm():
-                self._call(message.call, self._warm(message))
+                self._call(message.call, lambda: self._warm(message))
             case messages.Cancel():
                 if (task := self._calls.pop(message.call, None)) is not None:
                     task.cancel()
 
     def send(self, message: messages.ToGateway) -> None:
         """Queue one message; a gateway that has gone is noticed by its silence."""
-        sending = self._socket.send_multipart((self.identity, messages.encode(message)))
-        sending.add_done_callback(_ignore_unreachable)
+        secure_socket.post(self._socket, self.identity, messages.encode(message))
 
     async def send_steps(self) -> None:
         """Send what is new, whenever something is."""
@@ -220,12 +221,12 @@ class _Peer:
         else:
             self._watch(message.stream, stream, message.after)
 
-    def _call(self, number: int, work: Awaitable[list[int]]) -> None:
+    def _call(self, number: int, work: Callable[[], Awaitable[list[int]]]) -> None:
         self._calls[number] = self.tasks.start(self._answer(number, work), name="call")
 
-    async def _answer(self, number: int, work: Awaitable[list[int]]) -> None:
+    async def _answer(self, number: int, work: Callable[[], Awaitable[list[int]]]) -> None:
         try:
-            self.send(messages.Reply(number, await work))
+            self.send(messages.Reply(number, await work()))
         except HeadstartError as error:
             failure = Failure(error.message, error.is_retryable)
             self.send(messages.Reply(number, [], failure, error.http_status))
@@ -259,8 +260,3 @@ class _Watch:
         self._sender.ended(self._number, end)
         self._peer.ended(self._number)
         self._peer.news()
-
-
-def _ignore_unreachable(sending: asyncio.Future[None]) -> None:
-    if not sending.cancelled() and (error := sending.exception()) is not None:
-        _log.debug("gateway_unreachable", error=str(error))

@@ -40,7 +40,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     pass
 
 
-class Open(_Message):
+class Open(_Message, frozen=True):
     """First message of a gateway."""
 
     version: int
@@ -48,7 +48,7 @@ class Open(_Message):
     """Most log bytes the gateway wants in flight."""
 
 
-class Submit(_Message):
+class Submit(_Message, frozen=True):
     """Serve a request; `stream` is the number its parts will carry."""
 
     stream: int
@@ -57,7 +57,7 @@ class Submit(_Message):
     """Whether the answer goes on when the gateway is gone."""
 
 
-class Attach(_Message):
+class Attach(_Message, frozen=True):
     """Mirror a stream begun earlier, from a cursor on."""
 
     stream: int
@@ -65,37 +65,37 @@ class Attach(_Message):
     after: int
 
 
-class Abort(_Message):
+class Abort(_Message, frozen=True):
     """Stop computing an answer."""
 
     stream_id: str
 
 
-class Confirm(_Message):
+class Confirm(_Message, frozen=True):
     """The whole log has arrived; the replica may drop its copy."""
 
     stream_id: str
 
 
-class Acknowledge(_Message):
+class Acknowledge(_Message, frozen=True):
     """Running total of log bytes received on this link."""
 
     total_bytes: int
 
 
-class Ping(_Message):
+class Ping(_Message, frozen=True):
     sent: float
     """Gateway's monotonic clock, seconds."""
 
 
-class Render(_Message):
+class Render(_Message, frozen=True):
     """Ask for the token ids of a request's prompt."""
 
     call: int
     request: EngineRequest
 
 
-class Warm(_Message):
+class Warm(_Message, frozen=True):
     """Ask for a prompt to be computed into the prefix cache."""
 
     call: int
@@ -103,13 +103,13 @@ class Warm(_Message):
     cache_salt: str | None
 
 
-class Cancel(_Message):
+class Cancel(_Message, frozen=True):
     """Stop a `Render` or `Warm` call; it is not answered."""
 
     call: int
 
 
-class Opened(_Message):
+class Opened(_Message, frozen=True):
     """Answer to `Open`."""
 
     version: int
@@ -118,21 +118,21 @@ class Opened(_Message):
     block_size: int
 
 
-class Step(_Message):
+class Step(_Message, frozen=True):
     """What one engine step added to all of this gateway's streams."""
 
     parts: list[Part]
     load: EngineLoad
 
 
-class Pong(_Message):
+class Pong(_Message, frozen=True):
     sent: float
     received: float
     replied: float
     """Replica's monotonic clock, seconds, as `received`."""
 
 
-class Reply(_Message):
+class Reply(_Message, frozen=True):
     """Answer to a call."""
 
     call: int
@@ -162,9 +162,10 @@ def decode_to_replica(data: bytes) -> ToReplica:
         ProtocolViolation: It is no such message.
     """
     try:
-        return _to_replica.decode(data)
+        message: ToReplica = _to_replica.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolViolation(f"malformed message from a gateway: {error}") from error
+    return message
 
 
 def decode_to_gateway(data: bytes) -> ToGateway:
@@ -174,6 +175,7 @@ def decode_to_gateway(data: bytes) -> ToGateway:
         ProtocolViolation: It is no such message.
     """
     try:
-        return _to_gateway.decode(data)
+        message: ToGateway = _to_gateway.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolViolation(f"malformed message from a replica: {error}") from error
+    return message

@@ -117,7 +117,7 @@ class RemoteEngine(Engine):
 
     def serve(self, request: EngineRequest, *, is_detached: bool = False) -> Stream:
         stream = self._streams.create(request.stream_id)
-        self._send(messages.Submit(self._number(stream), request, is_detached))
+        self._follow(stream, lambda number: messages.Submit(number, request, is_detached))
         return stream
 
     def attach(self, stream_id: str, after: int) -> Stream:
@@ -132,24 +132,25 @@ class RemoteEngine(Engine):
             return stream
         stream = self._streams.create(stream_id)
         # A mirror is a whole log: readers choose their cursor from what is here.
-        self._send(messages.Attach(self._number(stream), stream_id, 0))
+        self._follow(stream, lambda number: messages.Attach(number, stream_id, 0))
         return stream
 
     async def abort(self, stream_id: str) -> None:
         self._send(messages.Abort(stream_id))
 
-    def _number(self, stream: Stream) -> int:
+    def _follow(self, stream: Stream, message: Callable[[int], messages.ToReplica]) -> None:
+        """Ask for a stream under a number of its own."""
         if self._is_lost:
             stream.finish(_lost("the replica is gone"))
+            return
         self._last_number += 1
         self._numbers[self._last_number] = stream
-        return self._last_number
+        self._send(message(self._last_number))
 
     def _send(self, message: messages.ToReplica) -> None:
         if self._is_lost:
             return
-        sending = self._socket.send(messages.encode(message))
-        sending.add_done_callback(_ignore_unreachable)
+        secure_socket.post(self._socket, messages.encode(message))
 
     async def _call(self, message: Callable[[int], messages.ToReplica]) -> list[int]:
         if self._is_lost:
@@ -275,8 +276,3 @@ class RemoteEngine(Engine):
 
 def _lost(message: str) -> StreamEnd:
     return StreamEnd(failure=Failure(message, is_retryable=True))
-
-
-def _ignore_unreachable(sending: asyncio.Future[None]) -> None:
-    if not sending.cancelled() and (error := sending.exception()) is not None:
-        _log.debug("replica_unreachable", error=str(error))

@@ -64,7 +64,7 @@ class Replica:
         port = await self._data_plane.start()
         host = data_plane.bind_host
         if ip_address(host).is_unspecified:
-            host = ray.util.get_node_ip_address()
+            host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         self._address = f"tcp://{host}:{port}"
         return {"model": self._model.name, "address": self._address}
 

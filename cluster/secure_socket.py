@@ -4,15 +4,20 @@ CurveZMQ (RFC 26) encrypts and authenticates both ends. The two key pairs are de
 secret, so there is nothing to distribute but the secret itself.
 """
 
+import asyncio
 import hashlib
 import hmac
+from typing import Any
 
+import structlog
 import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 from zmq.utils import z85
 
-__all__ = ["connect", "listen"]
+__all__ = ["connect", "listen", "post"]
+
+_log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -46,6 +51,17 @@ def connect(context: zmq.asyncio.Context, secret: str, address: str) -> zmq.asyn
     socket.curve_serverkey, _ = _key_pair(secret, "replica")
     socket.connect(address)
     return socket
+
+
+def post(socket: zmq.asyncio.Socket, *parts: bytes) -> None:
+    """Queue one message without waiting; whether a peer has gone shows in its silence."""
+    # A future whatever its annotation says, and done unless the socket could not take it at once.
+    asyncio.ensure_future(socket.send_multipart(parts)).add_done_callback(_ignore_unreachable)
+
+
+def _ignore_unreachable(sending: asyncio.Future[Any]) -> None:
+    if not sending.cancelled() and (error := sending.exception()) is not None:
+        _log.debug("peer_unreachable", error=str(error))
 
 
 def _configure(socket: zmq.asyncio.Socket) -> None:

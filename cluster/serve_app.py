@@ -70,7 +70,7 @@ def stop() -> None:
     if not ray.is_initialized():
         return
     try:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 
@@ -91,10 +91,7 @@ class ReplicaTable:
         loop = asyncio.get_running_loop()
         self._watches = [
             adapter.ReplicaWatch(
-                _application(model),
-                _DEPLOYMENT,
-                loop,
-                lambda found, m=model: self._update(m, found),
+                _application(model), _DEPLOYMENT, loop, partial(self._update, model)
             )
             for model in models
         ]

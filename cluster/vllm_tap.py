@@ -98,7 +98,7 @@ class TappedLLM(AsyncLLM):
 
     # A plain function, not an async generator: the app calls `generate` for every prompt before
     # it iterates any, and that order is what numbers the choices.
-    def generate(  # type: ignore[override]
+    def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
         source = super().generate(prompt, sampling_params, request_id, **options)

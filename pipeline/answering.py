@@ -8,14 +8,14 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headstart.cluster.engine import EngineRequest
-from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
@@ -28,6 +28,9 @@ from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark, StageClock
+
+if TYPE_CHECKING:
+    from headstart.cluster.remote_engine import RemoteEngine
 
 __all__ = ["Answering", "LogResponse", "new_stream_id"]
 
@@ -104,11 +107,10 @@ class Answering:
         stream = link.serve(engine_request, is_detached=inbound.options.detach)
         meter.follow(stream)
         self._links[stream.id] = link
-        stream.on_end(lambda: self._links.pop(stream.id, None))
-        timing: Callable[[], dict[str, Any]] | None = None
+        stream.on_end(partial(self._links.__delitem__, stream.id))
+        timing = None
         if inbound.options.timing:
-            uncertainty_s = link.clock.uncertainty_s
-            timing = lambda: timing_of(stream, uncertainty_s)  # noqa: E731
+            timing = partial(timing_of, stream, link.clock.uncertainty_s)
         return LogResponse(
             stream,
             after=0,

@@ -124,7 +124,7 @@ def _take(
 
 
 def _with_timing(body: bytes, header: StreamHeader, timing: dict[str, Any]) -> bytes:
-    chunk = {
+    chunk: dict[str, Any] = {
         "id": header.response_id,
         "object": "chat.completion.chunk" if header.api == "chat" else "text_completion",
         "created": header.created,
