@@ -19,6 +19,7 @@ from headstart.cluster.fake_engine import FakeEngine
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
+from headstart.monitoring import logs
 from headstart.stages.retention import Retention
 
 __all__ = ["Replica"]
@@ -35,6 +36,8 @@ class Replica:
 
     def __init__(self, settings: str, name: str, model_path: str) -> None:
         self._settings = Settings.from_child(settings)
+        logging = self._settings.logging
+        logs.set_up("replica", level=logging.level, form=logging.format)
         self._model = next(model for model in self._settings.models if model.name == name)
         self._model_path = model_path
         streams = self._settings.streams

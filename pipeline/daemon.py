@@ -19,7 +19,7 @@ import structlog
 from headstart.cluster import adapter, model_source, serve_app
 from headstart.cluster.replica_pool import ReplicaAddress
 from headstart.configs.settings import Settings
-from headstart.pipeline import logs
+from headstart.monitoring import logs
 from headstart.pipeline.gateway import Hello, Table
 from headstart.stages.errors import SetupError
 
@@ -42,7 +42,7 @@ def serve(settings: Settings, announce: Callable[[str], None] = lambda line: Non
     Raises:
         SetupError: The machine, the model or the settings do not allow it.
     """
-    logs.set_up(settings.logging, "daemon")
+    logs.set_up("daemon", level=settings.logging.level, form=settings.logging.format)
     if settings.data_plane.secret is None:
         settings = settings.with_secret(secrets.token_hex(32))
     listener = _listen(settings)

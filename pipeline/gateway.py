@@ -22,8 +22,9 @@ import uvloop
 from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import Settings
+from headstart.monitoring import logs
 from headstart.monitoring.metrics import Metrics
-from headstart.pipeline import app, logs
+from headstart.pipeline import app
 from headstart.stages.retention import Retention
 
 __all__ = ["Hello", "Table", "run_child"]
@@ -52,7 +53,7 @@ def run_child() -> int:
     """Be the gateway process until standard input ends or a signal comes."""
     hello = msgspec.json.decode(sys.stdin.buffer.readline(), type=Hello)
     settings = Settings.from_child(hello.settings)
-    logs.set_up(settings.logging, "gateway")
+    logs.set_up("gateway", level=settings.logging.level, form=settings.logging.format)
     uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
     return 0
 

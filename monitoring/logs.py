@@ -5,19 +5,18 @@ import sys
 
 import structlog
 
-from headstart.configs.settings import LoggingSettings
-
 __all__ = ["set_up"]
 
 
-def set_up(settings: LoggingSettings, process: str) -> None:
+def set_up(process: str, *, level: str, form: str) -> None:
     """Send every log of this process to standard error, in one format.
 
     Args:
         process: Bound to each event: `daemon`, `gateway` or `replica`.
+        level: Least severe event that is written, in lower case.
+        form: `json`, `console`, or `auto` for `console` on a terminal and `json` elsewhere.
     """
-    level = getattr(logging, settings.level.upper())
-    is_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    is_console = form == "console" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
     )
@@ -30,7 +29,7 @@ def set_up(settings: LoggingSettings, process: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
