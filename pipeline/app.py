@@ -15,8 +15,9 @@ from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
-from headstart.pipeline.answering import Answering, LogResponse, new_stream_id
+from headstart.pipeline.answering import Answering, new_stream_id
 from headstart.pipeline.errors import HANDLERS, error_response
+from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest, EngineUnavailable
 

@@ -18,16 +18,17 @@ import msgspec
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import StreamTable
-from headstart.configs.settings import Settings
+from headstart.configs.settings import GatewaySettings, Settings
 from headstart.monitoring import logs
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline import app
 from headstart.stages.retention import Retention
 
-__all__ = ["Hello", "Table", "run_child"]
+__all__ = ["Hello", "Table", "http_server", "run_child"]
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +59,22 @@ def run_child() -> int:
     return 0
 
 
+def http_server(asgi: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
+    """Build the server that carries the gateway's app; it leaves signals alone."""
+    return _Server(
+        uvicorn.Config(
+            asgi,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+        )
+    )
+
+
 async def _run(settings: Settings, listener: socket.socket) -> None:
     streams = StreamTable(
         Retention(settings.streams.finished_ttl_s, settings.streams.max_total_bytes),
@@ -67,18 +84,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     models = tuple(model.name for model in settings.models)
     pool = ReplicaPool(models, streams, settings.data_plane)
     metrics = Metrics(models, version("headstart"))
-    server = _Server(
-        uvicorn.Config(
-            app.build(pool, streams, metrics, settings.gateway),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.gateway.shutdown_grace_s)),
-        )
-    )
+    server = http_server(app.build(pool, streams, metrics, settings.gateway), settings.gateway)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -9,6 +9,7 @@ import msgspec
 
 from headstart.cluster.stream import Stream
 from headstart.pipeline.errors import error_body, from_failure
+from headstart.stages.errors import Cancelled
 from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.sse import DONE, project
 from headstart.stages.stage_clock import Mark
@@ -93,12 +94,14 @@ async def send_body(
 
     Raises:
         EngineError: The stream ended without it.
+        Cancelled: Somebody stopped the answer.
     """
     header, end = stream.log.header, stream.end
     assert end is not None
     if end.failure is not None:
         raise from_failure(end.failure)
-    assert header is not None
+    if header is None:
+        raise Cancelled("the answer was cancelled before it was complete")
     body = b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
     if timing is not None and header.status == 200:
         body = _body_with_timing(body, timing())

@@ -3,7 +3,7 @@
 ```
 HeadstartError
 ├── ClientError            they erred: 4xx, do not retry
-│   ├── BadRequest  NotFound  PayloadTooLarge
+│   ├── BadRequest  NotFound  PayloadTooLarge  Cancelled
 ├── EngineError            the cluster could not answer
 │   ├── EngineUnavailable  EngineLost    retryable
 │   └── EngineFailed
@@ -19,6 +19,7 @@ from typing import ClassVar
 
 __all__ = [
     "BadRequest",
+    "Cancelled",
     "ClientError",
     "EngineError",
     "EngineFailed",
@@ -73,6 +74,13 @@ class PayloadTooLarge(ClientError):
 
     kind = "PayloadTooLargeError"
     http_status = 413
+
+
+class Cancelled(ClientError):
+    """The answer was stopped on request before it was complete."""
+
+    kind = "CancelledError"
+    http_status = 409
 
 
 class EngineError(HeadstartError):

@@ -48,8 +48,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cursor of the first byte of `data`; means nothing where `data` is empty."""
     data: bytes
     """Whole records; may be empty."""
-    marks: tuple[tuple[int, float], ...] = ()
-    """`(Mark, seconds on the replica's monotonic clock)` passed since the last part."""
+    marks: tuple[tuple[Mark, float], ...] = ()
+    """Moments passed since the last part, in seconds on the replica's monotonic clock."""
     end: StreamEnd | None = None
     """Set on the last part of the stream."""
 
@@ -60,7 +60,7 @@ class _Watch:
     def __init__(self, log: TokenLog, cursor: int) -> None:
         self.log = log
         self.cursor = cursor
-        self.marks: list[tuple[int, float]] = []
+        self.marks: list[tuple[Mark, float]] = []
         self.end: StreamEnd | None = None
 
 

@@ -1,0 +1,114 @@
+"""The response that carries a token log to one reader and notices when the reader hangs up."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from headstart.cluster.stream import Stream
+from headstart.monitoring.labels import Outcome
+from headstart.pipeline.errors import from_failure
+from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.sse import send_body, send_events
+
+__all__ = ["LogResponse"]
+
+
+class _Unmeasured:
+    """Pace of a reader that resumes: the request was measured when it was first answered."""
+
+    def wrote(self, num_tokens: int, at: float) -> None:
+        pass
+
+    def projected(self, num_frames: int, seconds: float) -> None:
+        pass
+
+
+class LogResponse(Response):
+    """Carries a stream's log to one reader.
+
+    Args:
+        stream: What to carry.
+        after: Cursor to begin at.
+        heartbeat_s: Silence after which a comment is sent.
+        has_ids: Whether events carry cursors.
+        pace: Told how the request went; None for a reader that resumes.
+        timing: Makes the timing object, if it was asked for.
+        abandon: Called with the stream when the reader hangs up; None lets the answer go on.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        after: int,
+        heartbeat_s: float,
+        has_ids: bool,
+        pace: RequestPace | None = None,
+        timing: Callable[[], dict[str, Any]] | None = None,
+        abandon: Callable[[Stream], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._after = after
+        self._heartbeat_s = heartbeat_s
+        self._has_ids = has_ids
+        self._pace = pace
+        self._timing = timing
+        self._abandon = abandon
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outcome = Outcome.CANCELLED
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(_client_gone(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                outcome = self._outcome()
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            if outcome is Outcome.CANCELLED and self._abandon is not None:
+                await self._abandon(self._stream)
+            if self._pace is not None:
+                self._pace.close(outcome)
+
+    async def _send(self, send: Send) -> None:
+        stream = self._stream
+        pace = self._pace or _Unmeasured()
+        await stream.grown(0)
+        header = stream.log.header
+        if header is not None and header.is_event_stream:
+            await send_events(
+                stream,
+                send,
+                after=self._after,
+                heartbeat_s=self._heartbeat_s,
+                pace=pace,
+                has_ids=self._has_ids,
+                timing=self._timing,
+            )
+        else:
+            await stream.finished()
+            await send_body(stream, send, pace=pace, timing=self._timing)
+
+    def _outcome(self) -> Outcome:
+        header, end = self._stream.log.header, self._stream.end
+        if end is not None and end.failure is not None:
+            return Outcome.of(from_failure(end.failure))
+        if end is not None and end.is_aborted:
+            return Outcome.CANCELLED
+        if header is not None and 400 <= header.status < 500:
+            return Outcome.CLIENT_ERROR
+        if header is None or header.status >= 500:
+            return Outcome.ENGINE_ERROR
+        return Outcome.COMPLETED
+
+
+async def _client_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
