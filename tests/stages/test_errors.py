@@ -21,6 +21,7 @@ def subclasses(root: type[HeadstartError]) -> Iterator[type[HeadstartError]]:
         (errors.BadRequest, "BadRequestError", 400, False),
         (errors.NotFound, "NotFoundError", 404, False),
         (errors.PayloadTooLarge, "PayloadTooLargeError", 413, False),
+        (errors.Cancelled, "CancelledError", 409, False),
         (errors.EngineUnavailable, "ServiceUnavailableError", 503, True),
         (errors.EngineLost, "ServiceUnavailableError", 503, True),
         (errors.EngineFailed, "InternalServerError", 500, False),

@@ -101,8 +101,8 @@ def test_news_of_nothing_makes_no_part(sender: MirrorSender) -> None:
 
 
 def test_a_full_window_holds_bytes_back_but_neither_marks_nor_bare_ends() -> None:
-    sender = MirrorSender(window_bytes=1)
     first, second, third = (filled(HEADER, []) for _ in range(3))
+    sender = MirrorSender(window_bytes=first.end)
     sender.watch(1, first, 0)
     sender.watch(3, third, third.end)
     (sent,) = sender.collect()

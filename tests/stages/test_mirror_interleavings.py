@@ -27,7 +27,7 @@ LARGEST_BODY_BYTES = PART_BYTES + 5_000
 class Original:
     number: int
     log: TokenLog
-    marks: list[tuple[int, float]] = field(default_factory=list)
+    marks: list[tuple[Mark, float]] = field(default_factory=list)
     end: StreamEnd | None = None
 
 
@@ -36,7 +36,7 @@ class Mirror:
     """What the receiver has of one stream."""
 
     data: bytes
-    marks: list[tuple[int, float]] = field(default_factory=list)
+    marks: list[tuple[Mark, float]] = field(default_factory=list)
     end: StreamEnd | None = None
 
 

@@ -6,12 +6,13 @@ import pytest
 
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame, StreamHeader
-from headstart.stages.sse import DONE, project
+from headstart.stages.sse import DONE, EventParser, project
 from tests.stages.chunks import (
     Delta,
     chat_choice,
     completion_choice,
     content,
+    no_tokens,
     payload,
     through_the_log,
 )
@@ -100,6 +101,14 @@ def test_a_reader_of_frames_sees_the_text_of_an_unusual_chunk(
     (_, frame), _ = through_the_log("chat", [PLAIN, UNUSUAL[name]])
 
     assert (frame.channel, frame.text) == (channel, text)
+
+
+@pytest.mark.parametrize("name", ["error", "end", "no JSON", "array"])
+def test_a_stream_that_begins_with_no_chunk_has_no_templates(name: str) -> None:
+    parser = EventParser("chat", 200, "text/event-stream")
+    parser.parse(UNUSUAL[name], no_tokens, at_us=1)
+
+    assert parser.header == StreamHeader(200, "text/event-stream")
 
 
 def test_an_api_without_templates_is_kept_verbatim() -> None:

@@ -65,3 +65,14 @@ def test_a_later_time_of_the_same_mark_replaces_the_earlier() -> None:
     clock.set(Mark.PARSED, 4.0)
 
     assert clock.durations() == {Stage.PARSE: 3.0}
+
+
+@given(st.sets(st.sampled_from(Mark)), st.sets(st.sampled_from(Mark)))
+def test_a_clock_takes_only_the_marks_it_lacks(own: set[Mark], others: set[Mark]) -> None:
+    clock, other = passed(dict.fromkeys(own, 1.0)), passed(dict.fromkeys(others, 2.0))
+    clock.take(other)
+
+    for mark in Mark:
+        expected = 1.0 if mark in own else 2.0 if mark in others else None
+        assert clock.get(mark) == expected
+        assert other.get(mark) == (2.0 if mark in others else None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.stages.errors import BadRequest, EngineFailed, ProtocolViolation
-from headstart.stages.frames import Channel, Frame, StreamHeader, encode, record_bounds
+from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from headstart.stages.token_log import TokenLog
 from tests.stages import strategies
 from tests.stages.strategies import HEADER, boundaries, filled
@@ -47,26 +47,27 @@ def test_valid_cursors_are_the_boundaries_and_nothing_else(log: TokenLog) -> Non
             assert refusal.value.param == "after"
 
 
+@given(strategies.logs)
+def test_a_read_gives_all_that_the_limit_allows_but_at_least_a_record(log: TokenLog) -> None:
+    cursors, whole = boundaries(log), log.read(0)
+    for index, after in enumerate(cursors[:-1]):
+        following = cursors[index + 1 :]
+        for limit in range(log.end - after + 2):
+            stop = max((c for c in following if c <= after + limit), default=following[0])
+            assert log.read(after, limit) == whole[after:stop]
+
+
 @given(strategies.logs, st.lists(st.none() | st.integers(0, 200), min_size=1))
 def test_reads_of_any_limits_add_up_to_the_whole(log: TokenLog, limits: list[int | None]) -> None:
-    cursors, parts, after = boundaries(log), [], 0
+    cursors, whole = boundaries(log), b""
     for limit in cycle(limits):
-        part = log.read(after, limit)
-        parts.append(part)
+        part = log.read(len(whole), limit)
         if not part:
             break
-        after += len(part)
-        assert after in cursors
-        if limit is None:
-            assert after == log.end
-        elif after < log.end:
-            # As much as the limit allows, but never less than one record.
-            following = cursors[cursors.index(after) + 1]
-            assert following - (after - len(part)) > limit
-            assert len(part) <= limit or len(list(record_bounds(part))) == 1
+        whole += part
+        assert len(whole) in cursors
 
-    assert b"".join(parts) == log.read(0)
-    assert after == log.end
+    assert whole == log.read(0)
 
 
 @given(strategies.logs, st.lists(st.integers(0, 200), min_size=1))

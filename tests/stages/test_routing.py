@@ -1,0 +1,32 @@
+"""Which replica is asked."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.stages.routing import Candidate, least_busy
+
+few = st.integers(0, 3)
+candidates = st.lists(st.builds(Candidate, num_live=few, num_waiting=few), min_size=1, max_size=6)
+
+
+@given(candidates, st.integers(0, 1000))
+def test_nobody_waits_where_another_would_not(replicas: list[Candidate], turn: int) -> None:
+    chosen = replicas[least_busy(replicas, turn)]
+
+    assert all(
+        (chosen.num_waiting, chosen.num_live) <= (other.num_waiting, other.num_live)
+        for other in replicas
+    )
+
+
+@given(candidates, st.integers(0, 1000))
+def test_ties_go_round(replicas: list[Candidate], turn: int) -> None:
+    """In as many turns as there are replicas, each of the least busy is asked, none but those."""
+    least = min(replicas, key=lambda replica: (replica.num_waiting, replica.num_live))
+    tied = [index for index, replica in enumerate(replicas) if replica == least]
+    turns = range(turn, turn + len(replicas))
+
+    asked = Counter(least_busy(replicas, later) for later in turns)
+    assert sorted(asked) == tied
