@@ -7,6 +7,7 @@ here and fails with the name on another version; nothing else in the project imp
 
 import json
 import logging
+import math
 import os
 import sys
 from argparse import Namespace
@@ -17,9 +18,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headstart.cluster.engine import EngineLoad
-from headstart.configs.model_settings import ModelSettings
+from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.configs.settings import RaySettings
-from headstart.stages.errors import SetupError
+from headstart.stages.errors import BadRequest, SetupError
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -32,6 +33,7 @@ __all__ = [
     "build_app",
     "build_llm",
     "engine_arguments",
+    "engine_argv",
     "engine_environment",
     "ray_stat_loggers",
     "start_ray",
@@ -53,7 +55,7 @@ def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str
         "VLLM_CPU_KVCACHE_SPACE": str(model.kv_cache_gib),
     }
     if cores is not None:
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = cores
+        environment |= _binding(cores)
     if model.gpus_per_replica:
         return environment
     if model.engine_args.get("enforce_eager"):
@@ -66,6 +68,44 @@ def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str
     return environment
 
 
+def _binding(cores: str) -> dict[str, str]:
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": cores}
+    if "|" not in cores:
+        # vLLM heeds that only where ranks are processes of their own. For an engine in one process
+        # this is what it would set for a rank (`vllm/utils/ompmultiprocessing.py`).
+        numbers = sorted(parse_cores(cores))
+        environment |= {
+            "OMP_NUM_THREADS": str(len(numbers)),
+            "KMP_AFFINITY": f"granularity=fine,explicit,proclist={numbers}".replace(" ", ""),
+            "KMP_BLOCKTIME": "5",
+            "KMP_TPAUSE": "0",
+        }
+    return environment
+
+
+def _num_ranks(model: ModelSettings) -> int:
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size")
+    return math.prod(int(str(model.engine_args.get(size, 1))) for size in sizes)
+
+
+def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
+    """Return the model's settings as arguments of vLLM's own server."""
+    return _to_argv(
+        {
+            "model": model_path,
+            "served-model-name": model.name,
+            "block-size": model.block_size,
+            "dtype": model.dtype,
+            # In the engine core's own process, where there is but one rank.
+            "distributed-executor-backend": "uni" if _num_ranks(model) == 1 else None,
+            # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
+            "enable-scale-out": True,
+            "max-model-len": model.max_model_len,
+            **model.engine_args,
+        }
+    )
+
+
 def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
     """Have vLLM's own parser read the model's settings.
 
@@ -75,20 +115,9 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    options: dict[str, Any] = {
-        "model": model_path,
-        "served-model-name": model.name,
-        "block-size": model.block_size,
-        "dtype": model.dtype,
-        "distributed-executor-backend": "uni",
-        # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
-        "enable-scale-out": True,
-        "max-model-len": model.max_model_len,
-        **model.engine_args,
-    }
     parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))  # type: ignore[no-untyped-call]
     try:
-        args: Namespace = parser.parse_args(_to_argv(options))
+        args: Namespace = parser.parse_args(engine_argv(model, model_path))
         validate_parsed_serve_args(args)
     except (SystemExit, Exception) as error:
         raise SetupError(
@@ -155,8 +184,11 @@ async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, reque
     if cache_salt is not None:
         prompt["cache_salt"] = cache_salt
     cached = 0
-    async for output in llm.generate(prompt, SamplingParams(max_tokens=1), request_id):
-        cached = output.num_cached_tokens or 0
+    try:
+        async for output in llm.generate(prompt, SamplingParams(max_tokens=1), request_id):
+            cached = output.num_cached_tokens or 0
+    except ValueError as error:  # of vLLM's validation: too long, no such id
+        raise BadRequest(str(error)) from error
     return cached
 
 
@@ -252,6 +284,8 @@ def start_ray(settings: RaySettings) -> None:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_SERVE_LOG_TO_STDERR": "0",
+            # Ray's 15 would let every other process of the machine go before the engine.
+            "RAY_worker_niceness": "0",
         }
     )
     import ray

@@ -19,7 +19,8 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import HeadstartError, ProtocolViolation
-from headstart.stages.mirror import Failure, MirrorSender, StreamEnd
+from headstart.stages.failure import Failure
+from headstart.stages.mirror import MirrorSender, StreamEnd
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["DataPlaneServer"]
@@ -44,13 +45,13 @@ class DataPlaneServer:
         self._info = info
         self._streams = streams
         self._settings = settings
-        self._context = zmq.asyncio.Context()
         self._peers: dict[bytes, _Peer] = {}
         self._tasks = Tasks()
 
     async def start(self) -> int:
         """Begin to listen and return the port."""
         secret = self._settings.secret_value
+        self._context = zmq.asyncio.Context()
         self._socket, self._authenticator, port = secure_socket.listen(
             self._context, secret, self._settings.bind_host
         )
@@ -82,16 +83,24 @@ class DataPlaneServer:
             return
         peer = self._peers.get(identity)
         if peer is None:
-            raise ProtocolViolation("a gateway spoke before it opened the link")
+            # Most likely one that was taken for dead: it must not go on believing in the link.
+            self._dismiss(identity, "the link is not open")
+            return
         peer.last_heard = time.monotonic()
         if isinstance(message, messages.Confirm):
             self._streams.drop(message.stream_id)
+        elif isinstance(message, messages.Bye):
+            self._tasks.start(self._lose(peer), name="gateway left")
         else:
             peer.handle(message)
 
     def _open(self, identity: bytes, message: messages.Open) -> None:
+        received = time.monotonic()
         if message.version != messages.PROTOCOL_VERSION:
-            raise ProtocolViolation(f"gateway speaks version {message.version} of the data plane")
+            self._dismiss(identity, f"version {message.version} of the data plane is not spoken")
+            return
+        if message.window_bytes <= 0:
+            raise ProtocolViolation("a gateway asked for no window")
         if identity in self._peers:
             raise ProtocolViolation("a gateway opened the link twice")
         peer = _Peer(identity, self._engine, self._socket, message.window_bytes)
@@ -99,20 +108,34 @@ class DataPlaneServer:
         info = self._info
         peer.send(
             messages.Opened(
-                messages.PROTOCOL_VERSION, info.model, info.max_model_len, info.block_size
+                messages.PROTOCOL_VERSION,
+                info.model,
+                info.max_model_len,
+                info.block_size,
+                message.sent,
+                received,
+                time.monotonic(),
             )
         )
         peer.tasks.start(peer.send_steps(), name="data plane steps")
 
+    def _dismiss(self, identity: bytes, reason: str) -> None:
+        _log.warning("gateway_dismissed", reason=reason)
+        secure_socket.post(self._socket, identity, messages.encode(messages.Bye(reason)))
+
     async def _sweep(self) -> None:
         """Drop gateways that fell silent, and logs that expired."""
         while True:
+            slept_at = time.monotonic()
             await asyncio.sleep(self._settings.ping_interval_s)
             self._streams.expire()
-            oldest = time.monotonic() - self._settings.silence_limit_s
+            now, limit_s = time.monotonic(), self._settings.silence_limit_s
+            stood_still = now - slept_at > limit_s
             for peer in tuple(self._peers.values()):
-                if peer.last_heard < oldest:
-                    _log.warning("gateway_lost", silent_s=self._settings.silence_limit_s)
+                if stood_still:
+                    peer.last_heard = now  # this process was stopped, not the gateway
+                elif now - peer.last_heard > limit_s:
+                    _log.warning("gateway_lost", silent_s=limit_s)
                     await self._lose(peer)
 
     async def _lose(self, peer: "_Peer") -> None:
@@ -155,7 +178,8 @@ class _Peer:
                 self._has_news.set()
             case messages.Ping():
                 now = time.monotonic()
-                self.send(messages.Pong(message.sent, now, time.monotonic()))
+                load = self._engine.load()
+                self.send(messages.Pong(message.sent, now, time.monotonic(), load))
             case messages.Render():
                 self._call(message.call, lambda: self._engine.render(message.request))
             case messages.Warm():
@@ -215,8 +239,7 @@ class _Peer:
             stream = self._engine.attach(message.stream_id, message.after)
         except HeadstartError as error:
             # No log to read from: the stream ends with the reason.
-            failure = Failure(error.message, is_retryable=False)
-            self._sender.refused(message.stream, StreamEnd(failure=failure))
+            self._sender.refused(message.stream, StreamEnd(failure=Failure.of(error)))
             self.news()
         else:
             self._watch(message.stream, stream, message.after)
@@ -227,9 +250,10 @@ class _Peer:
     async def _answer(self, number: int, work: Callable[[], Awaitable[list[int]]]) -> None:
         try:
             self.send(messages.Reply(number, await work()))
-        except HeadstartError as error:
-            failure = Failure(error.message, error.is_retryable)
-            self.send(messages.Reply(number, [], failure, error.http_status))
+        except Exception as error:  # the root of this call: the caller must hear of it
+            if not isinstance(error, HeadstartError):
+                _log.error("call_failed", exc_info=error)
+            self.send(messages.Reply(number, [], Failure.of(error)))
         finally:
             self._calls.pop(number, None)
 

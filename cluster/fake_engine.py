@@ -29,7 +29,8 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.model_settings import DelayedStage, ModelSettings
 from headstart.stages.errors import BadRequest, ClientError, HeadstartError
-from headstart.stages.mirror import Failure, StreamEnd
+from headstart.stages.failure import Failure
+from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["FakeEngine"]
@@ -123,10 +124,10 @@ class FakeEngine(Engine):
         except ClientError as error:
             write_body(stream, error.http_status, error_body(error))
         except HeadstartError as error:
-            failure = Failure(error.message, error.is_retryable)
+            failure = Failure.of(error)
         except Exception as error:  # the root of this task: whatever was raised becomes an end
             _log.error("answer_failed", stream_id=stream.id, exc_info=error)
-            failure = Failure(f"the engine failed: {type(error).__name__}", is_retryable=False)
+            failure = Failure.of(error)
         answer.finish(failure=failure)
 
     async def _generate(self, asked: FakeRequest, api: str, answer: "_Answer") -> None:

@@ -8,13 +8,15 @@ import msgspec
 
 from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.stages.errors import ProtocolViolation
-from headstart.stages.mirror import Failure, Part
+from headstart.stages.failure import Failure
+from headstart.stages.mirror import Part
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Abort",
     "Acknowledge",
     "Attach",
+    "Bye",
     "Cancel",
     "Confirm",
     "Open",
@@ -46,6 +48,8 @@ class Open(_Message, frozen=True):
     version: int
     window_bytes: int
     """Most log bytes the gateway wants in flight."""
+    sent: float
+    """Gateway's monotonic clock, seconds: the link's first clock sample."""
 
 
 class Submit(_Message, frozen=True):
@@ -109,6 +113,12 @@ class Cancel(_Message, frozen=True):
     call: int
 
 
+class Bye(_Message, frozen=True):
+    """Either side's last message: what it had under way on this link is over."""
+
+    reason: str
+
+
 class Opened(_Message, frozen=True):
     """Answer to `Open`."""
 
@@ -116,6 +126,10 @@ class Opened(_Message, frozen=True):
     model: str
     max_model_len: int
     block_size: int
+    sent: float
+    received: float
+    replied: float
+    """As in `Pong`."""
 
 
 class Step(_Message, frozen=True):
@@ -130,6 +144,8 @@ class Pong(_Message, frozen=True):
     received: float
     replied: float
     """Replica's monotonic clock, seconds, as `received`."""
+    load: EngineLoad
+    """Here too: the engine may come to rest without another step."""
 
 
 class Reply(_Message, frozen=True):
@@ -139,11 +155,12 @@ class Reply(_Message, frozen=True):
     tokens: list[int]
     """Rendered ids, or one number: how many warm tokens were cached already."""
     failure: Failure | None = None
-    http_status: int = 200
 
 
-ToReplica = Open | Submit | Attach | Abort | Confirm | Acknowledge | Ping | Render | Warm | Cancel
-ToGateway = Opened | Step | Pong | Reply
+ToReplica = (
+    Bye | Open | Submit | Attach | Abort | Confirm | Acknowledge | Ping | Render | Warm | Cancel
+)
+ToGateway = Bye | Opened | Step | Pong | Reply
 
 _encoder = msgspec.msgpack.Encoder()
 _to_replica = msgspec.msgpack.Decoder(ToReplica)

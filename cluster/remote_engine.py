@@ -14,9 +14,10 @@ from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineReque
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
-from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, ProtocolViolation
-from headstart.stages.mirror import Failure, Part, StreamEnd
-from headstart.stages.stage_clock import ClockOffset, Mark
+from headstart.stages.errors import EngineFailed, EngineLost, ProtocolViolation
+from headstart.stages.failure import Failure
+from headstart.stages.mirror import Part, StreamEnd
+from headstart.stages.stage_clock import ClockOffset
 
 __all__ = ["RemoteEngine"]
 
@@ -49,7 +50,6 @@ class RemoteEngine(Engine):
         self._streams = streams
         self._settings = settings
         self._on_lost = on_lost
-        self._context = zmq.asyncio.Context()
         self._tasks = Tasks()
         self._opened: asyncio.Future[EngineInfo] | None = None
         self._load = EngineLoad()
@@ -72,6 +72,11 @@ class RemoteEngine(Engine):
         """Answers in the making on this link."""
         return len(self._numbers)
 
+    async def idle(self) -> None:
+        """Wait until no answer is in the making."""
+        while self._numbers:
+            await next(iter(self._numbers.values())).finished()
+
     async def start(self) -> EngineInfo:
         """Open the link.
 
@@ -79,13 +84,16 @@ class RemoteEngine(Engine):
             EngineLost: The replica does not answer in time.
         """
         self._opened = asyncio.get_running_loop().create_future()
+        self._context = zmq.asyncio.Context()
         self._socket = secure_socket.connect(
             self._context, self._settings.secret_value, self.address
         )
         self._last_heard = time.monotonic()
         self._tasks.start(self._monitor(), name="data plane monitor")
         self._tasks.start(self._receive(), name="data plane receive")
-        self._send(messages.Open(messages.PROTOCOL_VERSION, self._settings.window_bytes))
+        self._send(
+            messages.Open(messages.PROTOCOL_VERSION, self._settings.window_bytes, time.monotonic())
+        )
         try:
             async with asyncio.timeout(self._settings.silence_limit_s):
                 info = await self._opened
@@ -96,8 +104,10 @@ class RemoteEngine(Engine):
         return info
 
     async def close(self) -> None:
+        if self._opened is not None:
+            self._send(messages.Bye("the gateway has closed the link"))
         self._is_lost = True
-        self._fail_streams("the gateway is shutting down")
+        self._fail_streams("the link to the replica was closed")
         await self._tasks.close()
         if self._opened is not None:
             self._opened.cancel()
@@ -173,7 +183,7 @@ class RemoteEngine(Engine):
             self._last_heard = time.monotonic()
             try:
                 self._handle(messages.decode_to_gateway(data))
-            except ProtocolViolation as error:
+            except (ProtocolViolation, EngineFailed) as error:
                 _log.error("replica_broke_protocol", error=error.message)
                 self._lose("protocol violation")
                 return
@@ -187,11 +197,14 @@ class RemoteEngine(Engine):
                 if self._received_bytes - self._acknowledged_bytes > self._ack_after_bytes:
                     self._acknowledge()
             case messages.Pong():
+                self._load = message.load
                 self.clock.add(message.sent, message.received, message.replied, self._last_heard)
             case messages.Reply():
                 self._reply(message)
             case messages.Opened():
                 self._open(message)
+            case messages.Bye():
+                self._lose(message.reason)
 
     @property
     def _ack_after_bytes(self) -> int:
@@ -205,6 +218,7 @@ class RemoteEngine(Engine):
         assert self._opened is not None
         if message.version != messages.PROTOCOL_VERSION:
             raise ProtocolViolation(f"replica speaks version {message.version} of the data plane")
+        self.clock.add(message.sent, message.received, message.replied, self._last_heard)
         if not self._opened.done():
             self._opened.set_result(
                 EngineInfo(message.model, message.max_model_len, message.block_size)
@@ -216,7 +230,8 @@ class RemoteEngine(Engine):
         if stream is None:
             return
         for mark, at in part.marks:
-            stream.mark(Mark(mark), self.clock.to_local(at))
+            stream.mark(mark, self.clock.to_local(at))
+        stream.clock_uncertainty_s = self.clock.uncertainty_s
         if part.data:
             if part.offset != stream.log.end:
                 raise ProtocolViolation(f"part at {part.offset}, log at {stream.log.end}")
@@ -232,18 +247,20 @@ class RemoteEngine(Engine):
             return
         if (failure := message.failure) is None:
             future.set_result(message.tokens)
-        elif message.http_status < 500:
-            future.set_exception(BadRequest(failure.message))
         else:
-            future.set_exception(EngineFailed(failure.message))
+            future.set_exception(failure.to_error())
 
     async def _ping(self) -> None:
         while True:
             self._send(messages.Ping(time.monotonic()))
             if self._received_bytes > self._acknowledged_bytes:
                 self._acknowledge()
+            slept_at = time.monotonic()
             await asyncio.sleep(self._settings.ping_interval_s)
-            if time.monotonic() - self._last_heard > self._settings.silence_limit_s:
+            now = time.monotonic()
+            if now - slept_at > self._settings.silence_limit_s:
+                self._last_heard = now  # it was this process that stood still
+            elif now - self._last_heard > self._settings.silence_limit_s:
                 self._lose("silence")
                 return
 
@@ -275,4 +292,4 @@ class RemoteEngine(Engine):
 
 
 def _lost(message: str) -> StreamEnd:
-    return StreamEnd(failure=Failure(message, is_retryable=True))
+    return StreamEnd(failure=Failure.of(EngineLost(message)))

@@ -4,6 +4,7 @@ Serve places it, watches its health and restarts it. Tokens do not pass through 
 listens on the data plane and publishes where, as metadata that Serve hands to whoever asks.
 """
 
+import asyncio
 import os
 import time
 from ipaddress import ip_address
@@ -12,13 +13,13 @@ from typing import Any
 import ray
 from ray import serve
 
-from headstart.cluster import adapter
+from headstart.cluster import adapter, model_source
 from headstart.cluster.data_plane import DataPlaneServer
 from headstart.cluster.engine import Engine
 from headstart.cluster.fake_engine import FakeEngine
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
-from headstart.configs.settings import Settings
+from headstart.configs.settings import ReplicaSettings
 from headstart.monitoring import logs
 from headstart.stages.retention import Retention
 
@@ -29,17 +30,14 @@ class Replica:
     """Serves one model's requests in one process.
 
     Args:
-        settings: The daemon's settings as `Settings.to_child` wrote them.
-        name: Which of the settings' models this is.
-        model_path: Resolved weights; empty for the fake engine.
+        settings: A `ReplicaSettings` as its `to_child` wrote it.
     """
 
-    def __init__(self, settings: str, name: str, model_path: str) -> None:
-        self._settings = Settings.from_child(settings)
+    def __init__(self, settings: str) -> None:
+        self._settings = ReplicaSettings.from_child(settings)
         logging = self._settings.logging
         logs.set_up("replica", level=logging.level, form=logging.format)
-        self._model = next(model for model in self._settings.models if model.name == name)
-        self._model_path = model_path
+        self._model = self._settings.model
         streams = self._settings.streams
         self._streams = StreamTable(
             Retention(streams.finished_ttl_s, streams.max_total_bytes),
@@ -59,8 +57,7 @@ class Replica:
         Raises:
             SetupError: The engine cannot start; Serve shows the message in its status.
         """
-        engine = self._build_engine()
-        self._engine = engine
+        engine = self._engine = await asyncio.to_thread(self._build_engine)
         info = await engine.start()
         data_plane = self._settings.data_plane
         self._data_plane = DataPlaneServer(engine, info, self._streams, data_plane)
@@ -91,7 +88,9 @@ class Replica:
         os.environ.update(adapter.engine_environment(model, self._cores(model)))
         from headstart.cluster.vllm_engine import VllmEngine
 
-        return VllmEngine(model, self._model_path, self._streams, adapter.ray_stat_loggers())
+        # Here and not only in the daemon: this replica may be on another machine.
+        path = model_source.resolve(model.source, self._settings.cache_dir)
+        return VllmEngine(model, str(path), self._streams, adapter.ray_stat_loggers())
 
     @staticmethod
     def _cores(model: ModelSettings) -> str | None:

@@ -1,6 +1,7 @@
 """A gateway's links to every replica, kept in step with the table that the daemon sends."""
 
 import asyncio
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -23,6 +24,10 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
     replica_id: str
     model: str
     address: str
+
+
+_RETIRE_S = 10.0
+"""Longest that a replica on its way out may finish its answers: Serve's own patience."""
 
 
 class ReplicaPool:
@@ -67,7 +72,7 @@ class ReplicaPool:
         self._table = {replica.replica_id: replica for replica in table}
         for model, links in self._links.items():
             for replica_id in [key for key in links if key not in self._table]:
-                self._tasks.start(links.pop(replica_id).close(), name=f"close {model}")
+                self._tasks.start(_retire(links.pop(replica_id)), name=f"retire {model}")
         for replica in table:
             if (
                 replica.model in self._links
@@ -127,3 +132,11 @@ class ReplicaPool:
         links = self._links[replica.model]
         if replica.replica_id in self._table and replica.replica_id not in links:
             self._connect(replica)
+
+
+async def _retire(link: RemoteEngine) -> None:
+    """Let a replica that is leaving finish what it is answering."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_RETIRE_S):
+            await link.idle()
+    await link.close()

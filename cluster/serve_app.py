@@ -21,7 +21,7 @@ _DEPLOYMENT = "replica"
 """Name of the one deployment in each application."""
 
 
-def build(settings: Settings, model: ModelSettings, model_path: str) -> serve.Application:
+def build(settings: Settings, model: ModelSettings) -> serve.Application:
     """Build the Serve application of one model."""
     actor_options: dict[str, Any] = {"num_cpus": model.num_cpus_per_replica}
     if model.gpus_per_replica:
@@ -39,21 +39,19 @@ def build(settings: Settings, model: ModelSettings, model_path: str) -> serve.Ap
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=10,
     )(Replica)
-    return deployment.bind(settings.to_child(), model.name, model_path)
+    # Only what a replica needs: to Serve, another argument is another version to roll out.
+    return deployment.bind(settings.for_replica(model).to_child())
 
 
-def run(settings: Settings, model_paths: Mapping[str, str]) -> None:
+def run(settings: Settings) -> None:
     """Ask for every model's replicas and wait until all are healthy. Blocks.
-
-    Args:
-        model_paths: Resolved weights by model name.
 
     Raises:
         SetupError: A replica cannot start.
     """
     targets = [
         serve.RunTarget(
-            build(settings, model, model_paths[model.name]),
+            build(settings, model),
             name=_application(model.name),
             route_prefix=None,
         )
@@ -61,16 +59,20 @@ def run(settings: Settings, model_paths: Mapping[str, str]) -> None:
     ]
     try:
         serve.run_many(targets)
-    except RuntimeError as error:
+    except Exception as error:
         raise SetupError(f"a replica cannot start: {_reason() or error}") from error
 
 
-def stop() -> None:
-    """Stop every replica, Serve, and a Ray that was started here. Blocks."""
+def stop(settings: Settings) -> None:
+    """Stop every replica, and Serve and Ray too if they were started here. Blocks."""
     if not ray.is_initialized():
         return
     try:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        if settings.ray.address is None:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        else:  # others may use that cluster's Serve
+            for model in settings.models:
+                serve.delete(_application(model.name))
     finally:
         ray.shutdown()
 

@@ -34,6 +34,8 @@ class Stream:
         self.id = stream_id
         self.log = TokenLog(max_bytes)
         self.clock = StageClock()
+        self.clock_uncertainty_s: float | None = None
+        """Largest error of the marks that came from another process; None before the first."""
         self.end: StreamEnd | None = None
         """Set when the log is closed."""
         self._listeners: list[StreamListener] = []
@@ -55,6 +57,7 @@ class Stream:
         self.clock.set(mark, at)
         for listener in self._listeners:
             listener.marked(mark, at)
+        self._wake()
 
     def finish(self, end: StreamEnd) -> None:
         """Close the log. Later calls are ignored: the first end is the true one."""
@@ -89,7 +92,11 @@ class Stream:
 
     async def grown(self, after: int) -> None:
         """Wait until the log reaches past the cursor `after`, or the stream has ended."""
-        while self.log.end <= after and self.end is None:
+        await self.until(lambda: self.log.end > after)
+
+    async def until(self, is_enough: Callable[[], bool]) -> None:
+        """Wait until a condition on the log or the clock holds, or the stream has ended."""
+        while self.end is None and not is_enough():
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
             try:
@@ -99,8 +106,7 @@ class Stream:
 
     async def finished(self) -> None:
         """Wait until the stream has ended."""
-        while self.end is None:
-            await self.grown(self.log.end)
+        await self.until(lambda: False)
 
     def _grown(self) -> None:
         for listener in self._listeners:
@@ -130,6 +136,8 @@ class StreamTable:
         self._max_stream_bytes = max_stream_bytes
         self._now = now
         self._streams: dict[str, Stream] = {}
+        self._live: dict[str, Stream] = {}
+        """Those of them that have not ended."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -146,7 +154,7 @@ class StreamTable:
         if stream_id in self._streams:
             raise ProtocolViolation(f"stream id {stream_id} is in use")
         stream = Stream(stream_id, self._max_stream_bytes)
-        self._streams[stream_id] = stream
+        self._streams[stream_id] = self._live[stream_id] = stream
         stream.on_end(lambda: self._ended(stream))
         return stream
 
@@ -171,19 +179,29 @@ class StreamTable:
 
     def expire(self) -> None:
         """Forget the finished streams whose time or bytes have run out."""
-        for stream_id in self._retention.expire(self._now()):
+        for stream_id in self._retention.expire(self._now(), self._live_bytes):
             del self._streams[stream_id]
 
     @property
     def live(self) -> list[Stream]:
         """Streams that have not ended."""
-        return [stream for stream in self._streams.values() if stream.end is None]
+        return list(self._live.values())
 
     @property
     def log_bytes(self) -> int:
         """Bytes held by all logs."""
-        return sum(stream.log.end for stream in self._streams.values())
+        return self._retention.total_bytes + self._live_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the live logs alone hold as much as all logs may."""
+        return self._live_bytes >= self._retention.max_bytes
+
+    @property
+    def _live_bytes(self) -> int:
+        return sum(stream.log.end for stream in self._live.values())
 
     def _ended(self, stream: Stream) -> None:
+        del self._live[stream.id]
         self._retention.finished(stream.id, stream.log.end, self._now())
         self.expire()

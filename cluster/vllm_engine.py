@@ -18,12 +18,21 @@ from headstart.cluster.tasks import Tasks
 from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import BadRequest, EngineFailed
-from headstart.stages.mirror import Failure, StreamEnd
+from headstart.stages.failure import Failure
+from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["VllmEngine"]
 
 _log = structlog.get_logger(__name__)
+
+
+class _Reason(msgspec.Struct):
+    message: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Reason
 
 
 class VllmEngine(Engine):
@@ -80,7 +89,7 @@ class VllmEngine(Engine):
 
     def check_health(self) -> None:
         """Raise `EngineFailed` once vLLM has declared itself dead."""
-        if self._app is not None and self._app.state.server.should_exit:
+        if self._llm is not None and self._llm.errored:
             raise EngineFailed("vLLM's engine core has died")
 
     async def render(self, request: EngineRequest) -> list[int]:
@@ -101,9 +110,12 @@ class VllmEngine(Engine):
             send=collect,
             gone=asyncio.Event(),
         )
-        answer = msgspec.json.decode(b"".join(parts))
+        body = b"".join(parts)
+        if status >= 500:
+            raise EngineFailed(f"vLLM could not render the prompt: status {status}")
         if status != 200:
-            raise BadRequest(answer["error"]["message"])
+            raise BadRequest(msgspec.json.decode(body, type=_Refusal).error.message)
+        answer = msgspec.json.decode(body)
         rendered = answer[0] if isinstance(answer, list) else answer
         return list(rendered["token_ids"])
 
@@ -116,7 +128,9 @@ class VllmEngine(Engine):
         stream = self._streams.create(request.stream_id)
         stream.mark(Mark.RECEIVED, time.monotonic())
         gone = self._gone[request.stream_id] = asyncio.Event()
-        self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
+        task = self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
+        # Not in the task: one that is cancelled before its first turn runs no `finally`.
+        task.add_done_callback(lambda _: self._left(stream))
         return stream
 
     def attach(self, stream_id: str, after: int) -> Stream:
@@ -127,6 +141,10 @@ class VllmEngine(Engine):
     async def abort(self, stream_id: str) -> None:
         if (gone := self._gone.get(stream_id)) is not None:
             gone.set()
+
+    def _left(self, stream: Stream) -> None:
+        del self._gone[stream.id]
+        stream.finish(StreamEnd(is_aborted=True))
 
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
         tap = Tap(stream)
@@ -144,11 +162,13 @@ class VllmEngine(Engine):
                 gone=gone,
             )
             end = tap.end(is_aborted=gone.is_set())
-        except Exception as error:  # the root of this task: whatever vLLM raised becomes an end
-            _log.error("answer_failed", stream_id=stream.id, exc_info=error)
-            failure = Failure(f"the engine failed: {type(error).__name__}", is_retryable=False)
-            end = msgspec.structs.replace(tap.end(is_aborted=False), failure=failure)
+        except Exception as error:  # the root of this task: whatever was raised becomes an end
+            end = tap.end(is_aborted=False)
+            header = stream.log.header
+            # Starlette raises again what vLLM has already answered with a 500 of its own.
+            if header is None or header.status < 500:
+                _log.error("answer_failed", stream_id=stream.id, exc_info=error)
+                end = msgspec.structs.replace(end, failure=Failure.of(error))
         finally:
-            del self._gone[stream.id]
             stream.mark(Mark.FRAMED, answer.framed_at)
             stream.finish(end)

@@ -88,10 +88,13 @@ class ModelSettings(Section):
     replicas: int = Field(
         default=1, ge=1, le=64, description="Copies of the model that share its requests."
     )
-    pool: Label = Field(default="default", description="Group of replicas that routing can prefer.")
+    pool: Label = Field(
+        default="default", description="Group of replicas; recorded, and not used by routing yet."
+    )
     languages: tuple[Language, ...] = Field(
         default=(),
-        description="Language tags (BCP 47) of the input that this model is preferred for.",
+        description="Language tags (BCP 47) of the input that this model is meant for; routing "
+        "does not use them yet.",
     )
     cores: tuple[str, ...] | None = Field(
         default=None,

@@ -20,10 +20,10 @@ class GatewaySettings(Section):
     )
     port: Port = Field(default=8000, description="TCP port; 0 takes any free one.")
     max_body_bytes: int = Field(
-        default=8 * MIB, ge=1024, description="Longest request body, bytes; longer ones get 413."
-    )
-    header_timeout_s: float = Field(
-        default=10.0, gt=0, description="Longest wait for a request's headers, seconds."
+        default=8 * MIB,
+        ge=1024,
+        le=32 * MIB,
+        description="Longest request body, bytes; longer ones get 413.",
     )
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="Longest wait for a request's body, seconds."

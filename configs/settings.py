@@ -26,6 +26,7 @@ __all__ = [
     "LoggingSettings",
     "ModelSettings",
     "RaySettings",
+    "ReplicaSettings",
     "Settings",
     "SettingsError",
     "StreamSettings",
@@ -87,7 +88,30 @@ class BenchSettings(Section):
     )
 
 
-class Settings(Section):
+class _Handed(Section):
+    """Settings that travel to another process."""
+
+    def to_child(self) -> str:
+        """Return one line of JSON for a process of ours, secrets in clear."""
+        return self.model_dump_json(context={"reveal_secrets": True})
+
+    @classmethod
+    def from_child(cls, line: str | bytes) -> Self:
+        """Rebuild the settings that `to_child` wrote."""
+        return cls.model_validate_json(line)
+
+
+class ReplicaSettings(_Handed):
+    """What one replica needs; to Serve, anything more would be a new version with each change."""
+
+    cache_dir: Folder
+    model: ModelSettings
+    streams: StreamSettings
+    data_plane: DataPlaneSettings
+    logging: LoggingSettings
+
+
+class Settings(_Handed):
     """Everything a user can set. `models` alone suffices."""
 
     cache_dir: Folder = Field(
@@ -135,14 +159,15 @@ class Settings(Section):
         data_plane = self.data_plane.model_copy(update={"secret": SecretStr(secret)})
         return self.model_copy(update={"data_plane": data_plane})
 
-    def to_child(self) -> str:
-        """Return one line of JSON for a child process's standard input, secrets in clear."""
-        return self.model_dump_json(context={"reveal_secrets": True})
-
-    @classmethod
-    def from_child(cls, line: str | bytes) -> Self:
-        """Rebuild the settings that `to_child` wrote."""
-        return cls.model_validate_json(line)
+    def for_replica(self, model: ModelSettings) -> ReplicaSettings:
+        """Return what a replica of `model` needs."""
+        return ReplicaSettings(
+            cache_dir=self.cache_dir,
+            model=model,
+            streams=self.streams,
+            data_plane=self.data_plane,
+            logging=self.logging,
+        )
 
 
 def load(

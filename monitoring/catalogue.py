@@ -82,8 +82,8 @@ STAGE_DURATION = Metric(
 STAGE_INFLIGHT = Metric(
     "headstart_stage_inflight",
     "gauge",
-    "Requests that are in a stage now. The gateway learns of a replica's stages by message, so "
-    "these lag by a hop.",
+    "Requests that are in a stage now. The gateway learns of a replica's stages by message: these "
+    "lag by a hop, and a prompt counts as queued until its first token is there.",
     "sum by (stage) (headstart_stage_inflight)",
     (_STAGE,),
 )

@@ -4,6 +4,7 @@ parse → admit → route → hand to the replica → carry its log to the clien
 on the request's clock; the replica's marks arrive with the log.
 """
 
+import asyncio
 import secrets
 import time
 from functools import partial
@@ -70,21 +71,19 @@ class Answering:
         try:
             return await self._begin(request, pace)
         except HeadstartError as error:
-            pace.close(Outcome.of(error))
+            pace.refused(Outcome.of(error))
             raise
-        except BaseException:
-            pace.close(Outcome.CANCELLED)
+        except Exception:
+            pace.refused(Outcome.ENGINE_ERROR)
+            raise
+        except asyncio.CancelledError:
+            pace.refused(Outcome.CANCELLED)
             raise
 
     async def abort(self, stream: Stream) -> None:
         """Stop an answer; finished ones are left as they are."""
         if (link := self._links.get(stream.id)) is not None:
             await link.abort(stream.id)
-
-    def uncertainty_s(self, stream: Stream) -> float:
-        """Largest error of a live answer's clock, in seconds; 0 once its replica is unknown."""
-        link = self._links.get(stream.id)
-        return link.clock.uncertainty_s if link is not None else 0.0
 
     async def _begin(self, request: Request, pace: RequestPace) -> Response:
         inbound = await read(request, self._settings)
@@ -104,12 +103,13 @@ class Answering:
         stream.on_end(partial(self._links.__delitem__, stream.id))
         timing = None
         if inbound.options.timing:
-            timing = partial(timing_of, stream, link.clock.uncertainty_s)
+            timing = partial(timing_of, stream)
         return LogResponse(
             stream,
             after=0,
             heartbeat_s=self._settings.heartbeat_s,
             has_ids=inbound.options.detach,
+            is_stream=inbound.is_stream,
             pace=pace,
             timing=timing,
             abandon=None if inbound.options.detach else self.abort,
@@ -131,3 +131,5 @@ class Answering:
             raise EngineUnavailable(
                 f"all {self._settings.max_streams} places for answers are taken; try again"
             )
+        if self._streams.is_full:
+            raise EngineUnavailable("the answers being made fill the memory for logs; try again")

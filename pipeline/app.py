@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from headstart.cluster.engine import EngineRequest
+from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import GatewaySettings
@@ -19,11 +20,12 @@ from headstart.pipeline.answering import Answering, new_stream_id
 from headstart.pipeline.errors import HANDLERS, error_response
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.timing import timing_of
-from headstart.stages.errors import BadRequest, EngineUnavailable
+from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable
 
 __all__ = ["build"]
 
 _MODELS_TIMEOUT_S = 5.0
+_MAX_CURSOR_DIGITS = 20
 
 
 class _Routes:
@@ -64,26 +66,38 @@ class _Routes:
         links = [link for model in self._pool.models for link in self._pool.up(model)[:1]]
         if not links:
             raise EngineUnavailable("no replica can answer yet; try again")
-        streams = [
-            link.serve(EngineRequest(new_stream_id(), "GET", request.url.path)) for link in links
-        ]
-        async with asyncio.timeout(_MODELS_TIMEOUT_S):
-            for stream in streams:
-                await stream.finished()
         data: list[msgspec.Raw] = []
-        for stream in streams:
-            body = b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
-            self._streams.drop(stream.id)
-            if body:
-                data += msgspec.json.decode(body, type=_ModelList).data
+        for link in links:
+            data += msgspec.json.decode(
+                await self._ask(link, request.url.path), type=_ModelList
+            ).data
         return Response(msgspec.json.encode(_ModelList(data)), media_type="application/json")
+
+    async def _ask(self, link: RemoteEngine, path: str) -> bytes:
+        """Return the body of a GET that an engine answers at once."""
+        stream = link.serve(EngineRequest(new_stream_id(), "GET", path))
+        try:
+            async with asyncio.timeout(_MODELS_TIMEOUT_S):
+                await stream.finished()
+        except TimeoutError:
+            await link.abort(stream.id)
+            raise EngineUnavailable("the engine is too busy to name its models") from None
+        self._streams.drop(stream.id)
+        header, end = stream.log.header, stream.end
+        if end is not None and end.failure is not None:
+            raise end.failure.to_error()
+        if header is None or header.status != 200:
+            raise EngineFailed("the engine could not name its models")
+        return b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
 
     async def resume(self, request: Request) -> Response:
         """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves."""
         stream = self._streams.get(request.path_params["id"])
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
-        if not text.isdecimal():
-            raise BadRequest(f"{text!r} is not a cursor", param="after")
+        if not text.isdecimal() or len(text) > _MAX_CURSOR_DIGITS:
+            raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
+        if stream.end is not None and stream.log.end == int(text) > 0:
+            return Response(status_code=204)  # nothing is left, and EventSource need not come back
         return LogResponse(
             stream,
             after=stream.log.check_cursor(int(text)),
@@ -100,8 +114,7 @@ class _Routes:
     async def timing(self, request: Request) -> Response:
         """Say where the time of one request went, so far."""
         stream = self._streams.get(request.path_params["id"])
-        timing = timing_of(stream, self._answering.uncertainty_s(stream))
-        return Response(msgspec.json.encode(timing), media_type="application/json")
+        return Response(msgspec.json.encode(timing_of(stream)), media_type="application/json")
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
@@ -109,8 +122,8 @@ class _Routes:
 
     async def ready(self, _request: Request) -> Response:
         """Every model has a replica that can answer."""
-        missing = [model for model in self._pool.models if not self._pool.up(model)]
-        if missing:
+        if not self._pool.is_ready:
+            missing = [model for model in self._pool.models if not self._pool.up(model)]
             return error_response(EngineUnavailable(f"no replica yet: {', '.join(missing)}"))
         return PlainTextResponse("ready\n")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BENCHMARKS = ("overhead",)
+BENCHMARKS = ("messaging", "overhead")
 
 Verb = Callable[[argparse.Namespace], int]
 

@@ -4,31 +4,25 @@ It alone drives Ray. No token passes through it.
 """
 
 import asyncio
+import atexit
+import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-
-import msgspec
-import structlog
 
 from headstart.cluster import adapter, model_source, serve_app
-from headstart.cluster.replica_pool import ReplicaAddress
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
-from headstart.pipeline.gateway import Hello, Table
+from headstart.pipeline.blocking import BlockingThread
+from headstart.pipeline.gateway_child import GatewayChild
 from headstart.stages.errors import SetupError
 
 __all__ = ["serve"]
 
-_log = structlog.get_logger(__name__)
-
-_RESTART_PAUSE_S = 0.2
-_GATEWAY_EXIT_MARGIN_S = 5.0
+EXIT_SETUP = 2
+"""Exit status of the command line after a `SetupError`."""
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = lambda line: None) -> int:
@@ -45,8 +39,7 @@ def serve(settings: Settings, announce: Callable[[str], None] = lambda line: Non
     logs.set_up("daemon", level=settings.logging.level, form=settings.logging.format)
     if settings.data_plane.secret is None:
         settings = settings.with_secret(secrets.token_hex(32))
-    listener = _listen(settings)
-    with listener:
+    with _listen(settings) as listener:
         return asyncio.run(_Daemon(settings, listener, announce).run())
 
 
@@ -75,35 +68,44 @@ class _Daemon:
     ) -> None:
         self._settings = settings
         self._announce = announce
-        self._gateway = _GatewayChild(settings, listener)
+        self._gateway = GatewayChild(settings, listener)
+        self._thread = BlockingThread()
+        self._stopping = asyncio.Event()
+        self._table: serve_app.ReplicaTable | None = None
         host, port = listener.getsockname()[:2]
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def run(self) -> int:
-        stopping = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        async with asyncio.TaskGroup() as group:
-            gateway = group.create_task(self._gateway.keep_alive(), name="gateway")
-            starting = group.create_task(self._start(), name="start")
-            stop = group.create_task(stopping.wait(), name="signal")
-            try:
-                await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():
-                    table = starting.result()
-                    await stop
-                    table.close()
-                else:
-                    starting.cancel()
-            finally:
-                self._announce("stopping: running answers may finish first")
-                gateway.cancel()
-                stop.cancel()
-                await self._gateway.close()
-                await asyncio.to_thread(serve_app.stop)
+        self._heed_signals()
+        failures: list[BaseException] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._start(), name="start"),
+                    group.create_task(self._gateway.keep_alive(), name="gateway"),
+                ]
+                await self._stopping.wait()
+                for task in tasks:
+                    task.cancel()
+        except* SetupError as group_of_one:
+            failures += group_of_one.exceptions
+        finally:
+            await self._stop()
+        if failures:
+            raise failures[0]
         return 0
 
-    async def _start(self) -> "serve_app.ReplicaTable":
+    def _heed_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            os._exit(130)  # asked twice: at once, and Ray's processes die with this one
+        self._stopping.set()
+        self._announce("stopping: running answers may finish first; again to stop at once")
+
+    async def _start(self) -> None:
         """Bring up Ray and every model.
 
         Raises:
@@ -111,96 +113,60 @@ class _Daemon:
         """
         began = time.monotonic()
         settings = self._settings
-        paths = {
-            model.name: str(await asyncio.to_thread(_resolve, model.source, settings.cache_dir))
-            for model in settings.models
-            if model.engine == "vllm"
-        }
-        self._announce("starting Ray")
-        await asyncio.to_thread(adapter.start_ray, settings.ray)
         names = tuple(model.name for model in settings.models)
+        limit_s = settings.ray.startup_timeout_s
+        if settings.ray.address is None:
+            await self._thread.call(_check_models, settings)
+        self._announce("starting Ray")
+        await self._thread.call(adapter.start_ray, settings.ray)
+        self._heed_signals()  # Ray has put its own handler in their place
         self._announce(f"loading {', '.join(names)}")
-        model_paths = {name: paths.get(name, "") for name in names}
-        async with asyncio.timeout(settings.ray.startup_timeout_s):
-            await asyncio.to_thread(serve_app.run, settings, model_paths)
-        table = serve_app.ReplicaTable(names, self._gateway.update)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._thread.call(serve_app.run, settings)
+                self._table = serve_app.ReplicaTable(names, self._gateway.update)
+                await self._gateway.ready()
+        except TimeoutError:
+            raise SetupError(
+                f"not every replica was ready after {limit_s:.0f} s: look at Ray's logs, or raise "
+                "ray.startup_timeout_s",
+                param="ray.startup_timeout_s",
+            ) from None
         self._announce(self._welcome(names, time.monotonic() - began))
-        return table
+
+    async def _stop(self) -> None:
+        if self._table is not None:
+            self._table.close()
+        await self._gateway.close()
+        if self._thread.is_busy:
+            # Still fetching or starting something: Ray's processes die with this one, and Python's
+            # orderly exit would abort where it finds a thread inside Ray.
+            atexit.register(os._exit, 0 if self._stopping.is_set() else EXIT_SETUP)
+            return
+        await self._thread.call(serve_app.stop, self._settings)
 
     def _welcome(self, names: tuple[str, ...], seconds: float) -> str:
         body = (
             f'{{"model": "{names[0]}", "stream": true, '
             '"messages": [{"role": "user", "content": "Hi!"}]}'
         )
+        port = self._settings.ray.metrics_export_port
+        engines = f"   (Ray's and vLLM's own: port {port})" if port else ""
         return (
             f"\nHeadstart is ready after {seconds:.0f} s: {self._url}/v1\n"
             f"models:  {', '.join(names)}\n"
-            f"metrics: {self._url}/metrics   (Ray's and vLLM's own: port "
-            f"{self._settings.ray.metrics_export_port})\n"
+            f"metrics: {self._url}/metrics{engines}\n"
             f"try:     curl -N {self._url}/v1/chat/completions "
             f"-H 'content-type: application/json' -d '{body}'\n"
         )
 
 
-def _resolve(source: str, cache_dir: Path) -> Path:
-    return model_source.resolve(source, cache_dir)
+def _check_models(settings: Settings) -> None:
+    """Fetch and check every model before Ray starts: a replica that fails says so much later.
 
-
-class _GatewayChild:
-    """The gateway process, started again on the same socket if it dies."""
-
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        self._settings = settings
-        self._listener = listener
-        self._process: asyncio.subprocess.Process | None = None
-        self._replicas: list[ReplicaAddress] = []
-
-    def update(self, replicas: list[ReplicaAddress]) -> None:
-        """Tell the gateway which replicas run."""
-        self._replicas = replicas
-        self._write(Table(replicas))
-
-    async def keep_alive(self) -> None:
-        """Run the gateway until cancelled."""
-        while True:
-            await self._spawn()
-            assert self._process is not None
-            status = await self._process.wait()
-            _log.error("gateway_died", status=status)
-            await asyncio.sleep(_RESTART_PAUSE_S)
-
-    async def close(self) -> None:
-        """Let the gateway finish what it is sending, then make sure that it is gone."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        grace_s = self._settings.gateway.shutdown_grace_s + _GATEWAY_EXIT_MARGIN_S
-        try:
-            async with asyncio.timeout(grace_s):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-    async def _spawn(self) -> None:
-        listen_fd = self._listener.fileno()
-        self._process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("headstart")),
-            "gateway",
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=(listen_fd,),
-            # Ctrl-C in the terminal is the daemon's; the gateway stops when its input ends.
-            start_new_session=True,
-        )
-        self._write(Hello(self._settings.to_child(), listen_fd))
-        self._write(Table(self._replicas))
-
-    def _write(self, line: Hello | Table) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        assert process.stdin is not None
-        with suppress(ConnectionError, RuntimeError):  # it has just died: the next one is told
-            process.stdin.write(msgspec.json.encode(line) + b"\n")
+    Raises:
+        SetupError: A model is missing or broken; the message names the fix.
+    """
+    for model in settings.models:
+        if model.engine == "vllm":
+            model_source.resolve(model.source, settings.cache_dir)

@@ -1,5 +1,6 @@
 """The one place where an error becomes an HTTP answer, in the shape OpenAI's clients read."""
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -7,13 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headstart.stages.errors import EngineFailed, EngineLost, HeadstartError
-from headstart.stages.mirror import Failure
+from headstart.stages.errors import HeadstartError
 
-__all__ = ["HANDLERS", "error_body", "error_response", "from_failure"]
+__all__ = ["HANDLERS", "error_body", "error_response"]
 
 _RETRY_AFTER_S = 1
-_STATUS_KINDS = {404: "NotFoundError", 405: "MethodNotAllowedError"}
+_NO_RETRY = {"x-should-retry": "false"}
 
 
 def error_body(error: HeadstartError) -> bytes:
@@ -23,13 +23,9 @@ def error_body(error: HeadstartError) -> bytes:
 
 def error_response(error: HeadstartError) -> Response:
     """Answer a request that failed before its first byte."""
-    headers = {"retry-after": str(_RETRY_AFTER_S)} if error.is_retryable else None
+    # OpenAI's clients ask again after a 409 or a 500 unless told not to.
+    headers = {"retry-after": str(_RETRY_AFTER_S)} if error.is_retryable else _NO_RETRY
     return Response(error_body(error), error.http_status, headers, "application/json")
-
-
-def from_failure(failure: Failure) -> HeadstartError:
-    """Rebuild the error with which a stream ended on the replica's side."""
-    return (EngineLost if failure.is_retryable else EngineFailed)(failure.message)
 
 
 def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
@@ -45,7 +41,8 @@ async def _headstart_error(_request: Request, error: Exception) -> Response:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = _STATUS_KINDS.get(error.status_code, "BadRequestError")
+    # vLLM too calls the framework's errors by the phrase of their status.
+    kind = HTTPStatus(error.status_code).phrase
     body = _body(error.detail, kind, None, error.status_code)
     return Response(body, error.status_code, error.headers, "application/json")
 

@@ -1,8 +1,9 @@
 """The gateway process: owns the HTTP socket, holds a link to every replica, runs no model.
 
 The daemon starts it, hands it the listening socket and talks to it over standard input, a JSON
-object a line: first the settings, then the table of replicas whenever it changes. When that
-input ends, the gateway lets running answers finish and stops.
+object a line: first the settings, then the table of replicas whenever it changes. The gateway
+says one thing back, a line on standard output once it can take a request to every model. When its
+input ends, it lets running answers finish and stops.
 """
 
 import asyncio
@@ -20,39 +21,27 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
+from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import GatewaySettings, Settings
 from headstart.monitoring import logs
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline import app
+from headstart.pipeline.gateway_child import Hello, Table
 from headstart.stages.retention import Retention
 
-__all__ = ["Hello", "Table", "http_server", "run_child"]
+__all__ = ["http_server", "run_child"]
 
 _log = structlog.get_logger(__name__)
 
 _TICK_S = 0.25
 
 
-class Hello(msgspec.Struct):
-    """First line on the gateway's standard input."""
-
-    settings: str
-    """As `Settings.to_child` wrote them."""
-    listen_fd: int
-    """A listening TCP socket, inherited."""
-
-
-class Table(msgspec.Struct):
-    """Any later line: the replicas that run now."""
-
-    replicas: list[ReplicaAddress]
-
-
 def run_child() -> int:
     """Be the gateway process until standard input ends or a signal comes."""
-    hello = msgspec.json.decode(sys.stdin.buffer.readline(), type=Hello)
+    # Unbuffered: a reader that looks ahead would swallow the lines after the first.
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as lines:
+        hello = msgspec.json.decode(lines.readline(), type=Hello)
     settings = Settings.from_child(hello.settings)
     logs.set_up("gateway", level=settings.logging.level, form=settings.logging.format)
     uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
@@ -127,7 +116,12 @@ async def _lines() -> AsyncIterator[bytes]:
 
 async def _tick(pool: ReplicaPool, streams: StreamTable, metrics: Metrics) -> None:
     """Refresh the gauges, forget expired logs, and notice when the loop is late."""
+    is_announced = False
     while True:
+        if pool.is_ready and not is_announced:
+            is_announced = True
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
         due = time.monotonic() + _TICK_S
         await asyncio.sleep(_TICK_S)
         metrics.loop_lagged(max(0.0, time.monotonic() - due))

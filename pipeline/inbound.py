@@ -4,13 +4,14 @@ Everything else in the body is the engine's business and passes through byte for
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from headstart.configs.settings import GatewaySettings
-from headstart.stages.errors import BadRequest, PayloadTooLarge
+from headstart.stages.errors import BadRequest, PayloadTooLarge, RequestTimeout
 
 __all__ = ["Inbound", "Options", "read"]
 
@@ -28,7 +29,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Head(msgspec.Struct):
     model: str | None = None
-    headstart: Options = Options()
+    stream: bool | None = None
+    headstart: Options | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Inbound:
 
     model: str | None
     """As the client wrote it; None where it wrote none."""
+    is_stream: bool
+    """Whether it asks for a streamed answer."""
     options: Options
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -49,31 +53,44 @@ _head_decoder = msgspec.json.Decoder(_Head)
 async def read(request: Request, settings: GatewaySettings) -> Inbound:
     """Read and understand a request.
 
-    A body that is no JSON object is passed on too: the engine words that error.
+    A body that is not JSON is passed on too: the engine words that error.
 
     Raises:
         PayloadTooLarge: The body is over the limit.
-        BadRequest: It did not arrive in time, or `model` or `headstart` is malformed.
+        RequestTimeout: It did not arrive in time.
+        BadRequest: `model` or `headstart` is malformed.
     """
     body = await _read_body(request, settings)
-    head = _Head()
-    try:
-        head = _head_decoder.decode(body)
-    except msgspec.ValidationError as error:
-        if not body.lstrip().startswith(b"{"):
-            raise BadRequest("the body must be a JSON object") from error
-        raise BadRequest(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    options = head.headstart
-    if options != Options() or b'"headstart"' in body:
+    head = _read_head(body)
+    options = head.headstart or Options()
+    if b'"headstart"' in body:
         body = _without_options(body)
     if request.headers.get("x-headstart-detach") == "1":
         options = msgspec.structs.replace(options, detach=True)
     headers = tuple(
         (name, value) for name in _FORWARDED_HEADERS if (value := request.headers.get(name))
     )
-    return Inbound(head.model, options, headers, body)
+    return Inbound(head.model, bool(head.stream), options, headers, body)
+
+
+def _read_head(body: bytes) -> _Head:
+    try:
+        try:
+            return _head_decoder.decode(body)
+        except msgspec.ValidationError:
+            raise
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Python's parser, which vLLM's app uses, takes what is not quite JSON: NaN, half a
+            # surrogate pair, a byte order mark.
+            return msgspec.convert(json.loads(body), _Head)
+    except msgspec.ValidationError as error:
+        if not body.lstrip().startswith(b"{"):
+            raise BadRequest("the body must be a JSON object") from error
+        raise BadRequest(str(error)) from error
+    except RecursionError:
+        raise BadRequest("the body is nested too deep") from None
+    except ValueError:
+        return _Head()
 
 
 async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
@@ -91,7 +108,7 @@ async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
                     raise too_large
                 parts.append(part)
     except TimeoutError:
-        raise BadRequest(f"the body took longer than {settings.body_timeout_s} s") from None
+        raise RequestTimeout(f"the body took longer than {settings.body_timeout_s} s") from None
     except ClientDisconnect:
         raise BadRequest("the client left before its request was complete") from None
     return b"".join(parts)

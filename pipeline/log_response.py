@@ -9,9 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome
-from headstart.pipeline.errors import from_failure
 from headstart.pipeline.request_pace import RequestPace
 from headstart.pipeline.sse import send_body, send_events
+from headstart.stages.errors import HeadstartError
+from headstart.stages.stage_clock import Mark
 
 __all__ = ["LogResponse"]
 
@@ -34,6 +35,7 @@ class LogResponse(Response):
         after: Cursor to begin at.
         heartbeat_s: Silence after which a comment is sent.
         has_ids: Whether events carry cursors.
+        is_stream: Whether the request asked for a stream.
         pace: Told how the request went; None for a reader that resumes.
         timing: Makes the timing object, if it was asked for.
         abandon: Called with the stream when the reader hangs up; None lets the answer go on.
@@ -46,6 +48,7 @@ class LogResponse(Response):
         after: int,
         heartbeat_s: float,
         has_ids: bool,
+        is_stream: bool = False,
         pace: RequestPace | None = None,
         timing: Callable[[], dict[str, Any]] | None = None,
         abandon: Callable[[Stream], Any] | None = None,
@@ -55,34 +58,50 @@ class LogResponse(Response):
         self._after = after
         self._heartbeat_s = heartbeat_s
         self._has_ids = has_ids
+        self._is_stream = is_stream
         self._pace = pace
         self._timing = timing
         self._abandon = abandon
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outcome = Outcome.CANCELLED
         sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_client_gone(receive))
+        outcome: Outcome | None = Outcome.CANCELLED
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                outcome = self._outcome()
+                outcome = Outcome.ENGINE_ERROR
                 sending.result()
+                outcome = None
+        except HeadstartError as error:
+            outcome = Outcome.of(error)
+            raise
         finally:
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
-            if outcome is Outcome.CANCELLED and self._abandon is not None:
-                await self._abandon(self._stream)
-            if self._pace is not None:
-                self._pace.close(outcome)
+            await self._left(outcome)
+
+    async def _left(self, outcome: Outcome | None) -> None:
+        """The reader is done: with `None` it has read to the end."""
+        if outcome is not None and self._abandon is not None:
+            await self._abandon(self._stream)
+        if self._pace is not None:
+            is_detached = self._abandon is None
+            self._pace.left(None if is_detached else outcome)
 
     async def _send(self, send: Send) -> None:
         stream = self._stream
         pace = self._pace or _Unmeasured()
-        await stream.grown(0)
+        # Once the engine has been asked for a stream, the answer is one, whatever comes of it.
+        await stream.until(
+            lambda: (
+                stream.log.header is not None
+                or (self._is_stream and stream.clock.get(Mark.TOKENISED) is not None)
+            )
+        )
         header = stream.log.header
-        if header is not None and header.is_event_stream:
+        if header.is_event_stream if header is not None else self._is_stream and not stream.end:
             await send_events(
                 stream,
                 send,
@@ -95,18 +114,6 @@ class LogResponse(Response):
         else:
             await stream.finished()
             await send_body(stream, send, pace=pace, timing=self._timing)
-
-    def _outcome(self) -> Outcome:
-        header, end = self._stream.log.header, self._stream.end
-        if end is not None and end.failure is not None:
-            return Outcome.of(from_failure(end.failure))
-        if end is not None and end.is_aborted:
-            return Outcome.CANCELLED
-        if header is not None and 400 <= header.status < 500:
-            return Outcome.CLIENT_ERROR
-        if header is None or header.status >= 500:
-            return Outcome.ENGINE_ERROR
-        return Outcome.COMPLETED
 
 
 async def _client_gone(receive: Receive) -> None:

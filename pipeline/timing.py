@@ -8,11 +8,10 @@ from headstart.stages.stage_clock import Mark
 __all__ = ["timing_of"]
 
 
-def timing_of(stream: Stream, uncertainty_s: float) -> dict[str, Any]:
+def timing_of(stream: Stream) -> dict[str, Any]:
     """Describe a request's stages so far, in seconds.
 
-    Args:
-        uncertainty_s: Largest error of the stages that span gateway and replica.
+    `clock_uncertainty_s` is the largest error of the stages that span gateway and replica.
     """
     clock, end = stream.clock, stream.end
     return {
@@ -21,7 +20,7 @@ def timing_of(stream: Stream, uncertainty_s: float) -> dict[str, Any]:
         "stages_s": {stage.value: round(span, 6) for stage, span in clock.durations().items()},
         "until_first_token_s": clock.between(Mark.ARRIVED, Mark.FIRST_TOKEN),
         "until_sent_s": clock.between(Mark.ARRIVED, Mark.SENT),
-        "clock_uncertainty_s": uncertainty_s,
+        "clock_uncertainty_s": stream.clock_uncertainty_s,
         "prompt_tokens": end.prompt_tokens if end else None,
         "cached_prompt_tokens": end.cached_tokens if end else None,
         "output_tokens": end.output_tokens if end else None,

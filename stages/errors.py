@@ -3,7 +3,7 @@
 ```
 HeadstartError
 ├── ClientError            they erred: 4xx, do not retry
-│   ├── BadRequest  NotFound  PayloadTooLarge  Cancelled
+│   ├── BadRequest  NotFound  PayloadTooLarge  RequestTimeout  Cancelled
 ├── EngineError            the cluster could not answer
 │   ├── EngineUnavailable  EngineLost    retryable
 │   └── EngineFailed
@@ -29,6 +29,7 @@ __all__ = [
     "NotFound",
     "PayloadTooLarge",
     "ProtocolViolation",
+    "RequestTimeout",
     "SetupError",
 ]
 
@@ -67,6 +68,13 @@ class NotFound(ClientError):
 
     kind = "NotFoundError"
     http_status = 404
+
+
+class RequestTimeout(ClientError):
+    """The request took too long to arrive."""
+
+    kind = "RequestTimeoutError"
+    http_status = 408
 
 
 class PayloadTooLarge(ClientError):

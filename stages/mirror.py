@@ -10,20 +10,14 @@ from collections.abc import Iterator
 import msgspec
 
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.failure import Failure
 from headstart.stages.stage_clock import Mark
 from headstart.stages.token_log import TokenLog
 
-__all__ = ["Failure", "MirrorSender", "Part", "StreamEnd"]
+__all__ = ["MirrorSender", "Part", "StreamEnd"]
 
 _PART_BYTES = 64 * 1024
 """Most one stream may put into one message, so that a long body cannot starve the others."""
-
-
-class Failure(msgspec.Struct, frozen=True, array_like=True):
-    """Why a stream ended without its answer; rebuilt into an error by the gateway."""
-
-    message: str
-    is_retryable: bool
 
 
 class StreamEnd(msgspec.Struct, frozen=True, array_like=True):

@@ -64,8 +64,10 @@ def last_cut(record: bytes, stop: int) -> int:
     if span is None:
         return stop
     start, end = span
-    while start < stop < end and record[stop] & 0xC0 == 0x80:
-        stop -= 1
+    # At most three steps: what is not UTF-8 is the reader's to refuse, not ours to hang on.
+    for cut in range(stop, max(stop - 4, start), -1):
+        if cut >= end or record[cut] & 0xC0 != 0x80:
+            return cut
     return stop
 
 

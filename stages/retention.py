@@ -13,7 +13,7 @@ class _Kept:
 
 
 class Retention:
-    """Keeps finished logs for `ttl_s`, and fewer when together they exceed `max_bytes`.
+    """Keeps finished logs for `ttl_s`, and fewer when all logs together exceed `max_bytes`.
 
     The oldest goes first; but a log larger than `max_bytes` on its own is due as it finishes, and
     pushes out no other.
@@ -21,7 +21,7 @@ class Retention:
 
     def __init__(self, ttl_s: float, max_bytes: int) -> None:
         self._ttl_s = ttl_s
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._total_bytes = 0
 
@@ -33,7 +33,7 @@ class Retention:
     def finished(self, stream_id: str, size_bytes: int, now: float) -> None:
         """Start the clock of a log that has been closed; `expire` is due right after."""
         self.removed(stream_id)
-        is_too_large = size_bytes > self._max_bytes
+        is_too_large = size_bytes > self.max_bytes
         self._kept[stream_id] = _Kept(size_bytes, now if is_too_large else now + self._ttl_s)
         if is_too_large:
             self._kept.move_to_end(stream_id, last=False)
@@ -47,17 +47,21 @@ class Retention:
 
     def deadline(self) -> float | None:
         """When `expire` next has something to do, if nothing else happens; -inf if it has now."""
-        if self._total_bytes > self._max_bytes:
+        if self._total_bytes > self.max_bytes:
             return float("-inf")
         first = next(iter(self._kept.values()), None)
         return None if first is None else first.expires_at
 
-    def expire(self, now: float) -> list[str]:
-        """Return the ids to forget at `now`; they are no longer counted."""
+    def expire(self, now: float, live_bytes: int = 0) -> list[str]:
+        """Return the ids to forget at `now`; they are no longer counted.
+
+        Args:
+            live_bytes: What the logs hold that are not finished: so much less room for these.
+        """
         gone: list[str] = []
         while self._kept:
             stream_id, kept = next(iter(self._kept.items()))
-            if kept.expires_at > now and self._total_bytes <= self._max_bytes:
+            if kept.expires_at > now and self._total_bytes + live_bytes <= self.max_bytes:
                 break
             self.removed(stream_id)
             gone.append(stream_id)

@@ -17,7 +17,9 @@ class Candidate:
 
 
 def least_busy(candidates: Sequence[Candidate], turn: int) -> int:
-    """Return the index of the candidate with the fewest waiting, then the fewest live requests.
+    """Return the index of the candidate with the least to do; a request that waits counts twice.
+
+    `num_live` is exact and `num_waiting` one message old, so neither may outrank the other.
 
     Args:
         candidates: At least one.
@@ -27,8 +29,7 @@ def least_busy(candidates: Sequence[Candidate], turn: int) -> int:
     return min(
         range(num_candidates),
         key=lambda index: (
-            candidates[index].num_waiting,
-            candidates[index].num_live,
+            candidates[index].num_live + candidates[index].num_waiting,
             (index - turn) % num_candidates,
         ),
     )

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-__all__ = ["ClockOffset", "Mark", "Stage", "StageClock"]
+__all__ = ["ClockOffset", "Mark", "Stage", "StageClock", "stage_after"]
 
 
 class Mark(IntEnum):
@@ -66,6 +66,11 @@ class Stage(StrEnum):
 _STAGES = tuple(Stage)
 
 
+def stage_after(mark: Mark) -> Stage | None:
+    """Return the stage that begins with `mark`; None after the last."""
+    return _STAGES[mark] if mark < len(_STAGES) else None
+
+
 class StageClock:
     """The marks of one request, in seconds on one process's monotonic clock."""
 
@@ -94,7 +99,7 @@ class StageClock:
         """The stage the request is in: the one after the latest mark it has passed."""
         for mark in reversed(Mark):
             if self._marks[mark] is not None:
-                return _STAGES[mark] if mark < len(_STAGES) else None
+                return stage_after(mark)
         return None
 
     def between(self, start: Mark, end: Mark) -> float | None:

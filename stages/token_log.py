@@ -113,16 +113,18 @@ class TokenLog:
             stop = bisect_left(self._bounds, after + 1)
         return bytes(self._buffer[after : self._bounds[stop]])
 
-    def frames(self, after: int) -> Iterator[tuple[int, Frame]]:
+    def frames(self, after: int, limit: int | None = None) -> Iterator[tuple[int, Frame]]:
         """Yield `(cursor after the frame, frame)` for each frame from a cursor on.
 
         Cursor 0 means "from the first frame": the header is not a frame.
+
+        Args:
+            after: A valid cursor.
+            limit: As for `read`.
         """
-        data = self.read(after)
-        records = record_bounds(data)
-        if after == 0:
-            next(records, None)
-        for start, stop in records:
+        after = after or self.header_end
+        data = self.read(after, limit)
+        for start, stop in record_bounds(data):
             yield after + stop, decode_frame(data[start:stop])
 
     def check_cursor(self, cursor: int) -> int:

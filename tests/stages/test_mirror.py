@@ -3,8 +3,9 @@
 import pytest
 
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.failure import Failure
 from headstart.stages.frames import Channel, Frame
-from headstart.stages.mirror import Failure, MirrorSender, Part, StreamEnd
+from headstart.stages.mirror import MirrorSender, Part, StreamEnd
 from headstart.stages.stage_clock import Mark
 from headstart.stages.token_log import TokenLog
 from tests.stages.strategies import HEADER, filled
@@ -75,7 +76,7 @@ def test_a_number_is_free_again_once_its_stream_has_ended(sender: MirrorSender) 
 
 
 def test_a_stream_without_a_log_ends_with_its_reason(sender: MirrorSender) -> None:
-    refusal = StreamEnd(failure=Failure("no such stream", is_retryable=False))
+    refusal = StreamEnd(failure=Failure("no such stream"))
     sender.refused(4, refusal)
 
     assert sender.collect() == [Part(4, 0, b"", end=refusal)]

@@ -1,0 +1,265 @@
+"""How much a connection that carries tokens may have in flight, and when it must stop.
+
+Random loss is not congestion: a token stream is far below what any path carries, and halving it
+for every lost radio packet starves it without relieving anybody. So the window shrinks when loss
+comes with a longer round trip, or when much is lost for long. What makes that safe is in RFC 8085:
+a stream cannot exceed its own byte rate (`ByteRate`), a window that is not used does not grow
+(RFC 9002 section 7.8), and a circuit breaker ends what the path shows it cannot bear (RFC 8083).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import sqrt
+
+from headstart.stages.path_estimate import RoundTrip
+
+__all__ = [
+    "ByteRate",
+    "CircuitBroken",
+    "CongestionEvent",
+    "PacketAcked",
+    "PacketLost",
+    "PacketSent",
+    "TokenCongestion",
+    "TripReason",
+]
+
+PACKET_BYTES = 1200
+_INITIAL_PACKETS = 10
+"""RFC 9002 section 7.2. Loss without delay never takes the window below it."""
+_MIN_PACKETS = 4
+"""Loss with delay does."""
+_INFLATION = 1.25
+"""A round trip this many times the shortest means a queue."""
+_MIN_QUEUE_S = 0.005
+"""Below this, a longer round trip is jitter."""
+_HIGH_LOSS = 0.2
+_LOSS_PERIOD_S = 2.5
+_LOSS_MIN_PACKETS = 20
+_BREAKER_PERIOD_S = 1.0
+_BREAKER_PERIODS = 5
+"""RFC 8083 section 4.3: so many bad periods in a row; a single one may be a burst."""
+_BREAKER_FACTOR = 10
+"""RFC 8083 section 4.3: ten times what TCP would get."""
+_MAX_ACK_DELAY_S = 0.025
+_MAX_PROBE_S = 0.4
+"""A full window does not end probing: after a blackout somebody must find that it is over."""
+_STEADY_PROBES = 2
+_MAX_PROBES = 10
+_SILENCE_S = 30.0
+"""Nothing acknowledged for so long, while sending: nobody is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSent:
+    """An ack-eliciting packet left."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketAcked:
+    """The peer's transport has confirmed a packet."""
+
+    size_bytes: int
+    sent_at: float
+    rtt_s: float | None
+    """A new round-trip sample in seconds, if the confirmation gave one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketLost:
+    """A packet is taken for lost, or forgotten."""
+
+    size_bytes: int
+    sent_at: float
+
+
+class TripReason(StrEnum):
+    """Why the circuit breaker ended a connection's datagrams; values are metric label values."""
+
+    EXCESSIVE_RATE = "excessive_rate"
+    SILENCE = "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBroken:
+    """No more datagrams on this connection: fall back to a reliable stream."""
+
+    reason: TripReason
+
+
+CongestionEvent = PacketSent | PacketAcked | PacketLost
+
+
+class TokenCongestion:
+    """The congestion window of one connection.
+
+    Args:
+        initial_rtt_s: Assumed before the first sample, in seconds.
+    """
+
+    def __init__(self, initial_rtt_s: float = 0.1) -> None:
+        self.window_bytes = _INITIAL_PACKETS * PACKET_BYTES
+        self.in_flight_bytes = 0
+        self.is_broken = False
+        self.round_trip = RoundTrip(initial_rtt_s)
+        self._last_sent_at = float("-inf")
+        self._num_probes = 0
+        self._slow_start_below: float = float("inf")
+        self._recovery_since = float("-inf")
+        """Packets sent before this have had their say."""
+        self._period_end: float | None = None
+        self._num_acked = self._num_lost = 0
+        self._is_loss_high = self._was_loss_high = False
+        self._breaker_end: float | None = None
+        self._sent_bytes = self._breaker_acked = self._breaker_lost = 0
+        self._num_bad_periods = 0
+        self._unanswered_since: float | None = None
+
+    def can_send(self, size_bytes: int, now: float) -> bool:
+        """Whether a packet may leave now."""
+        fits = self.in_flight_bytes + size_bytes <= self.window_bytes
+        return not self.is_broken and (fits or now >= self.probe_at)
+
+    @property
+    def probe_at(self) -> float:
+        """From when on one packet may leave whatever is in flight (RFC 9002 section 7.5)."""
+        num_doublings = max(0, self._num_probes - _STEADY_PROBES)
+        timeout_s = self.round_trip.timeout_s(_MAX_ACK_DELAY_S) * 2.0**num_doublings
+        return self._last_sent_at + min(timeout_s, _MAX_PROBE_S)
+
+    def feed(self, event: CongestionEvent, now: float) -> list[CircuitBroken]:
+        """Take what happened to one packet."""
+        actions = self.expire(now)
+        if isinstance(event, PacketSent):
+            self.in_flight_bytes += event.size_bytes
+            if self.in_flight_bytes > self.window_bytes:
+                self._num_probes = min(self._num_probes + 1, _MAX_PROBES)
+            self._sent_bytes += event.size_bytes
+            self._last_sent_at = now
+            if self._unanswered_since is None:
+                self._unanswered_since = now
+            if self._breaker_end is None:
+                self._period_end, self._breaker_end = now + _LOSS_PERIOD_S, now + _BREAKER_PERIOD_S
+            return actions
+        was_used = self.in_flight_bytes * 2 >= self.window_bytes
+        self.in_flight_bytes = max(0, self.in_flight_bytes - event.size_bytes)
+        if isinstance(event, PacketLost):
+            self._num_lost += 1
+            self._breaker_lost += 1
+            if event.sent_at > self._recovery_since and (self._has_queue or self._is_loss_high):
+                self._shrink(now)
+            return actions
+        self._unanswered_since = now if self.in_flight_bytes else None
+        self._num_probes = 0
+        self._num_acked += 1
+        self._breaker_acked += 1
+        if event.rtt_s is not None:
+            self.round_trip.add(event.rtt_s, now)
+        if was_used and event.sent_at > self._recovery_since:
+            self._grow(event.size_bytes)
+        return actions
+
+    def deadline(self) -> float | None:
+        """When a period or the patience with silence ends; None before the first packet."""
+        if self.is_broken or self._breaker_end is None or self._period_end is None:
+            return None
+        silence = float("inf") if self._unanswered_since is None else self._unanswered_since
+        is_idle = self.in_flight_bytes == 0 and self._sent_bytes == 0 and not self._num_bad_periods
+        if is_idle:
+            return None
+        return min(self._breaker_end, self._period_end, silence + _SILENCE_S)
+
+    def expire(self, now: float) -> list[CircuitBroken]:
+        """Close the periods that have ended."""
+        if self.is_broken:
+            return []
+        if self._period_end is not None and now >= self._period_end:
+            self._close_loss_period(now)
+        if self._breaker_end is not None and now >= self._breaker_end:
+            self._close_breaker_period(now)
+        reason: TripReason | None = None
+        if self._num_bad_periods >= _BREAKER_PERIODS:
+            reason = TripReason.EXCESSIVE_RATE
+        elif self._unanswered_since is not None and now >= self._unanswered_since + _SILENCE_S:
+            reason = TripReason.SILENCE
+        if reason is None:
+            return []
+        self.is_broken = True
+        return [CircuitBroken(reason)]
+
+    @property
+    def _has_queue(self) -> bool:
+        shortest = self.round_trip.min_s
+        return self.round_trip.smoothed_s > max(shortest * _INFLATION, shortest + _MIN_QUEUE_S)
+
+    def _shrink(self, now: float) -> None:
+        self._recovery_since = now
+        floor = _MIN_PACKETS if self._has_queue else _INITIAL_PACKETS
+        # A window already below the gentler floor is not raised by a loss.
+        floor_bytes = min(floor * PACKET_BYTES, self.window_bytes)
+        self.window_bytes = max(floor_bytes, self.window_bytes // 2)
+        self._slow_start_below = self.window_bytes
+
+    def _grow(self, acked_bytes: int) -> None:
+        if self.window_bytes < self._slow_start_below:
+            self.window_bytes += acked_bytes
+        else:
+            self.window_bytes += max(1, PACKET_BYTES * acked_bytes // self.window_bytes)
+
+    def _close_loss_period(self, now: float) -> None:
+        total = self._num_acked + self._num_lost
+        is_high = total >= _LOSS_MIN_PACKETS and self._num_lost > _HIGH_LOSS * total
+        self._is_loss_high, self._was_loss_high = is_high and self._was_loss_high, is_high
+        self._num_acked = self._num_lost = 0
+        self._period_end = now + _LOSS_PERIOD_S
+
+    def _close_breaker_period(self, now: float) -> None:
+        total = self._breaker_acked + self._breaker_lost
+        if total:
+            fair_rate = _tcp_rate(self.round_trip.smoothed_s, self._breaker_lost / total)
+            is_bad = self._sent_bytes / _BREAKER_PERIOD_S > _BREAKER_FACTOR * fair_rate
+            self._num_bad_periods = self._num_bad_periods + 1 if is_bad else 0
+        self._sent_bytes = self._breaker_acked = self._breaker_lost = 0
+        self._breaker_end = now + _BREAKER_PERIOD_S
+
+
+def _tcp_rate(rtt_s: float, loss: float) -> float:
+    """Bytes a second by the simplified equation of RFC 8083 section 4.3.
+
+    With a full packet's size, as RFC 4828 has it for streams of small packets.
+    """
+    return float("inf") if loss == 0 else PACKET_BYTES / (max(rtt_s, 1e-3) * sqrt(loss * 2 / 3))
+
+
+class ByteRate:
+    """A cap on one stream's bytes a second.
+
+    Args:
+        bytes_per_s: Long-run rate.
+        burst_bytes: What may leave at once after a pause.
+    """
+
+    __slots__ = ("_at", "_burst_bytes", "_bytes_per_s", "_tokens")
+
+    def __init__(self, bytes_per_s: float, burst_bytes: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._burst_bytes = burst_bytes
+        self._tokens = burst_bytes
+        self._at = float("-inf")
+
+    def spend(self, size_bytes: int, now: float) -> None:
+        """Take the bytes of what has just left; the balance may go below zero."""
+        elapsed = max(0.0, now - self._at)
+        if elapsed * self._bytes_per_s >= self._burst_bytes - self._tokens:
+            self._tokens = self._burst_bytes
+        else:
+            self._tokens += elapsed * self._bytes_per_s
+        self._tokens -= size_bytes
+        self._at = now
+
+    @property
+    def free_at(self) -> float:
+        """When the balance is out of the red: the next datagram may leave then."""
+        return self._at + max(0.0, -self._tokens) / self._bytes_per_s

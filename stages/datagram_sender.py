@@ -1,0 +1,405 @@
+"""Sends one token log to one reader by datagrams of which any single one can be shown.
+
+Each datagram is a snapshot: everything from the reader's confirmed cursor to the newest token. It
+is built when it leaves, so nothing stale waits in a queue, and a lost one is made good by whichever
+comes next. `RepeatPolicy` decides how often there is a next one when no new token makes it.
+
+What the log means is not known here, nor how bytes reach the network.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from headstart.stages.congestion import ByteRate
+from headstart.stages.errors import ProtocolViolation
+from headstart.stages.path_estimate import RoundTrip
+from headstart.stages.repeat_policy import ACK_DELAY_S, RepeatPolicy
+from headstart.stages.snapshot_window import SnapshotWindow
+from headstart.stages.stage_clock import ClockOffset
+from headstart.stages.token_log import TokenLog
+from headstart.stages.wire import DIGEST_BYTES, Ack, encode_snapshot, max_snapshot_overhead
+
+__all__ = [
+    "AckReceived",
+    "CarrierBlocked",
+    "CarrierReady",
+    "CatchUp",
+    "Cause",
+    "DatagramSender",
+    "Finished",
+    "LogGrew",
+    "ReaderAdvanced",
+    "SenderAction",
+    "SenderEvent",
+    "SenderLimits",
+    "Transmit",
+]
+
+MIN_PAYLOAD = 128
+_SECONDS = 1e-6
+_HEARTBEAT_S = 1.0
+"""An empty snapshot, so that a reader can tell a slow engine from a dead path."""
+_MAX_HELD_S = 0.2
+"""No reader of ours sits on an acknowledgement for longer; who claims so is not believed."""
+_REMEMBERED = 1024
+"""Datagrams whose sending time is kept: twenty seconds of them."""
+_CATCH_UP_PAYLOADS = 2
+_READ_PAYLOADS = 16
+"""Log bytes looked at in one go: more than any window that datagrams can repair."""
+
+
+class Cause(StrEnum):
+    """Why a datagram was sent; values are metric label values."""
+
+    NEW = "new"
+    REPEAT = "repeat"
+    PROBE = "probe"
+    REPAIR = "repair"
+    HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class SenderLimits:
+    """What one stream may take from the network."""
+
+    max_payload: int = 1150
+    """Most bytes of one datagram: what the carrier says, at least 128."""
+    min_frame_s: float = 0.02
+    max_frame_s: float = 0.05
+    """Between two datagrams with new text; in between, an eighth of the round trip."""
+    bytes_per_s: float = 32_000.0
+    """Long-run cap on payload bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogGrew:
+    """Records were appended to the log, or it was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AckReceived:
+    """An acknowledgement of this stream came in."""
+
+    ack: Ack
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierBlocked:
+    """The carrier takes nothing for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierReady:
+    """The carrier takes datagrams again."""
+
+
+SenderEvent = LogGrew | AckReceived | CarrierBlocked | CarrierReady
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this datagram now. A carrier that cannot take another says `CarrierBlocked` next."""
+
+    datagram: bytes
+    cause: Cause
+    fresh_bytes: int
+    """Log bytes in it that no earlier datagram carried; all else is redundancy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Send the log's bytes from `start` to `stop` over a reliable stream of their own."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderAdvanced:
+    """The reader has confirmed more. Times are seconds on the sender's clock."""
+
+    cursor: int
+    sent_at: float
+    delivered_at: float
+    rendered_at: float | None
+    was_clamped: bool
+    """Whether the reader's times were impossible and have been moved to what is possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reader has everything; the machine is done."""
+
+
+SenderAction = Transmit | CatchUp | ReaderAdvanced | Finished
+
+
+class DatagramSender:
+    """Sender's side of one answer.
+
+    Args:
+        stream: The session's number for it.
+        log: Read, never changed; tell the machine when it grows.
+        have: The reader's cursor, a valid one.
+        rtt_s: Round trip of the handshake, in seconds.
+
+    Raises:
+        ProtocolViolation: The limits leave no room for a datagram.
+    """
+
+    def __init__(
+        self,
+        stream: int,
+        log: TokenLog,
+        have: int = 0,
+        limits: SenderLimits | None = None,
+        rtt_s: float = 0.1,
+    ) -> None:
+        self.limits = limits or SenderLimits()
+        if self.limits.max_payload < MIN_PAYLOAD:
+            raise ProtocolViolation(f"datagrams of {self.limits.max_payload} bytes are too small")
+        self.stream = stream
+        self.round_trip = RoundTrip(rtt_s)
+        self.policy = RepeatPolicy()
+        self.is_finished = False
+        self._log = log
+        self._window = SnapshotWindow(log, have)
+        self._clock_offset = ClockOffset()
+        self._rate = ByteRate(self.limits.bytes_per_s, 2 * self.limits.max_payload)
+        self._acked = self._sent_until = have
+        self._catch_up_until = have
+        self._digest: bytes | None = None
+        self._is_end_sent = False
+        self._is_blocked = False
+        self._number = self._newest_acked = 0
+        self._sent_at: dict[int, float] = {}
+        self._fronts: deque[tuple[float, int]] = deque()
+        """When the frontier was moved, and where it was before: oldest first."""
+        self._last_base = have
+        self._is_tip_next = True
+        self._last_new_at = self._last_sent_at = float("-inf")
+        self._last_ack_at: float | None = None
+        self._num_probes = 0
+        self._repair_at: float | None = None
+
+    @property
+    def unacked_bytes(self) -> int:
+        """Log bytes sent and not confirmed."""
+        return self._sent_until - self._acked
+
+    @property
+    def frame_s(self) -> float:
+        """Least time between two datagrams with new text, in seconds."""
+        limits = self.limits
+        return self.policy.frame_s(self.round_trip, limits.min_frame_s, limits.max_frame_s)
+
+    def feed(self, event: SenderEvent, now: float) -> list[SenderAction]:
+        """Take one event.
+
+        Raises:
+            ProtocolViolation: An acknowledgement claims what was never sent.
+        """
+        actions: list[SenderAction] = []
+        if isinstance(event, AckReceived):
+            actions += self._take_ack(event.ack, now)
+        elif isinstance(event, CarrierBlocked):
+            self._is_blocked = True
+        elif isinstance(event, CarrierReady):
+            self._is_blocked = False
+        return actions + self.expire(now)
+
+    def deadline(self) -> float | None:
+        """When the next datagram is due."""
+        due = self._next_due()
+        return None if due is None else due[0]
+
+    def expire(self, now: float) -> list[SenderAction]:
+        """Send what is due."""
+        if self.is_finished:
+            return []
+        actions: list[SenderAction] = []
+        due = self._next_due()
+        if due is not None and due[0] <= now:
+            if self._last_ack_at is None:
+                actions += self._open_catch_up(now)
+            actions.append(self._send(due[1], now))
+        return actions
+
+    def _next_due(self) -> tuple[float, Cause] | None:
+        if self.is_finished or self._is_blocked:
+            return None
+        at, cause = min(self._dues())
+        return max(at, self._rate.free_at), cause
+
+    def _dues(self) -> Iterator[tuple[float, Cause]]:
+        yield self._last_sent_at + _HEARTBEAT_S, Cause.HEARTBEAT
+        if self._has_news:
+            overdue_s = self._last_new_at + self.frame_s - self._silent_at
+            yield self._last_new_at + self.policy.paced_s(self.frame_s, overdue_s), Cause.NEW
+        if not self._has_unacked:
+            return
+        if self._repair_at is not None:
+            yield self._repair_at, Cause.REPAIR
+        repeat_at = self.policy.repeat_at()
+        if repeat_at is not None:
+            yield repeat_at, Cause.REPEAT
+        yield self._last_sent_at + self._probe_timeout_s, Cause.PROBE
+
+    @property
+    def _has_news(self) -> bool:
+        return self._log.end > self._sent_until or (self._log.is_closed and not self._is_end_sent)
+
+    @property
+    def _has_unacked(self) -> bool:
+        return self._sent_until > self._acked or self._is_end_sent
+
+    @property
+    def _probe_timeout_s(self) -> float:
+        first = self.policy.probe_timeout_s(self.round_trip)
+        return self.policy.backed_off_s(first, self._num_probes)
+
+    def _send(self, cause: Cause, now: float) -> Transmit:
+        self._number += 1
+        room = self.limits.max_payload - max_snapshot_overhead(
+            self.stream, self._number, self._log.end
+        )
+        self._window.extend(_READ_PAYLOADS * self.limits.max_payload)
+        base = self._base(cause, room, now)
+        reference_us, items, reached = self._window.take(base, room)
+        digest = self._whole_digest() if self._log.is_closed and reached == self._log.end else None
+        run = (base, reference_us, items)
+        datagram = encode_snapshot(self.stream, self._number, [run], digest)
+        fresh_bytes = max(0, reached - self._sent_until)
+        if fresh_bytes:
+            self._fronts.append((now, self._sent_until))
+            self._sent_until = reached
+        is_new = bool(fresh_bytes) or (digest is not None and not self._is_end_sent)
+        self._is_end_sent |= digest is not None
+        self._note_sent(Cause.NEW if is_new else cause, len(datagram), base, now)
+        return Transmit(datagram, Cause.NEW if is_new else cause, fresh_bytes)
+
+    def _note_sent(self, cause: Cause, size_bytes: int, base: int, now: float) -> None:
+        self._sent_at[self._number] = now
+        self._sent_at.pop(self._number - _REMEMBERED, None)
+        self._rate.spend(size_bytes, now)
+        self._last_base, self._last_sent_at = base, now
+        self._repair_at = None
+        if cause is Cause.PROBE:
+            self._num_probes += 1
+        if cause is Cause.NEW:
+            self._last_new_at = now
+            self.policy.new_sent(now, self.frame_s)
+        else:
+            self.policy.repeated(now)
+
+    def _base(self, cause: Cause, room: int, now: float) -> int:
+        """Cursor to send from: the reader's, unless it is known to be better served otherwise."""
+        base = max(self._acked, self._window.start)
+        if self._window.coded_bytes(base) > room:
+            base = max(base, self._catch_up_until)
+        if cause in (Cause.NEW, Cause.REPEAT):
+            window_bytes, rtt_s = self._window.coded_bytes(base), self.round_trip.smoothed_s
+            span_s = self.policy.span_s(window_bytes, rtt_s, now >= self._silent_at)
+            if span_s is not None:
+                base = max(base, self._recent_front(now - span_s))
+        if self._window.coded_bytes(base) > room:
+            # The newest for the reader that lost nothing, the oldest for the one that did.
+            self._is_tip_next = not self._is_tip_next
+            if self._is_tip_next:
+                return max(base, self._window.tip(room, not_after=self._sent_until))
+        return base
+
+    def _recent_front(self, since: float) -> int:
+        """Cursor before what was first sent since a moment, and before the last two such sends."""
+        for index, (sent_at, front) in enumerate(self._fronts):
+            if sent_at >= since or index >= len(self._fronts) - 2:
+                return front
+        return self._sent_until
+
+    @property
+    def _silent_at(self) -> float:
+        """From when on an acknowledgement is overdue."""
+        if not self._fronts or self._last_ack_at is None:
+            return float("inf")
+        patience_s = self.round_trip.smoothed_s + 2 * self.frame_s + ACK_DELAY_S
+        return max(self._fronts[0][0], self._last_ack_at) + patience_s
+
+    def _front_end(self, index: int) -> int:
+        """Cursor reached by the datagram that moved the frontier for the index-th time."""
+        is_last = index + 1 == len(self._fronts)
+        return self._sent_until if is_last else self._fronts[index + 1][1]
+
+    def _open_catch_up(self, now: float) -> Iterator[CatchUp]:
+        """Hand over to a reliable stream what no two datagrams can carry.
+
+        Only when the path has just shown that it works: a stream that is opened into a blackout
+        waits for its own back-off long after the blackout is over.
+        """
+        if self._acked < self._catch_up_until:
+            return
+        limit = _CATCH_UP_PAYLOADS * self.limits.max_payload
+        self._window.extend(_READ_PAYLOADS * self.limits.max_payload)
+        if self._window.coded_bytes(self._acked) + self._log.end - self._window.end > limit:
+            self._catch_up_until = self._sent_until = self._log.end
+            self._window.restart(self._log.end)
+            self._fronts.append((now, self._acked))
+            yield CatchUp(self._acked, self._catch_up_until)
+
+    def _whole_digest(self) -> bytes:
+        if self._digest is None:
+            self._digest = sha256(self._log.read(0)).digest()[:DIGEST_BYTES]
+        return self._digest
+
+    def _take_ack(self, ack: Ack, now: float) -> Iterator[SenderAction]:
+        if ack.have > self._sent_until or ack.newest > self._number:
+            raise ProtocolViolation("acknowledgement of bytes never sent")
+        if ack.is_complete and not (self._is_end_sent and ack.have == self._log.end):
+            raise ProtocolViolation("acknowledgement of an end never sent")
+        if self.is_finished:
+            return
+        is_fresh = ack.newest > self._newest_acked
+        if not is_fresh and ack.have <= self._acked and not ack.is_complete:
+            return
+        self._last_ack_at = now
+        self._num_probes = 0
+        advanced = ack.have > self._acked
+        self._acked = max(self._acked, ack.have)
+        while self._fronts and self._front_end(0) <= self._acked:
+            self._fronts.popleft()
+        self._window.forget(self._acked)
+        if is_fresh:
+            self._newest_acked = ack.newest
+            self.policy.acked(ack.newest, ack.num_received, now)
+            yield from self._take_times(ack, advanced, now)
+        if ack.has_gap and self._last_base > ack.have:
+            self._repair_at = now
+        if self._acked == self._sent_until and not self._is_end_sent:
+            self.policy.nothing_unacked()
+        if ack.is_complete:
+            self.is_finished = True
+            yield Finished()
+            return
+        yield from self._open_catch_up(now)
+
+    def _take_times(self, ack: Ack, advanced: bool, now: float) -> Iterator[ReaderAdvanced]:
+        sent_at = self._sent_at.get(ack.newest)
+        if sent_at is None:
+            return
+        held_s = min(ack.held_us * _SECONDS, _MAX_HELD_S, now - sent_at)
+        self.round_trip.add(now - sent_at - held_s, now)
+        received = ack.received_us * _SECONDS
+        self._clock_offset.add(sent_at, received, received + ack.held_us * _SECONDS, now)
+        if not advanced:
+            return
+        claimed = self._clock_offset.to_local(received)
+        delivered_at = min(max(claimed, sent_at), now)
+        rendered_at = None
+        was_clamped = ack.held_us * _SECONDS > held_s
+        if ack.rendered_us is not None:
+            rendered = delivered_at + ack.rendered_us * _SECONDS
+            rendered_at = min(rendered, now)
+            was_clamped |= ack.rendered_us > ack.held_us
+        yield ReaderAdvanced(self._acked, sent_at, delivered_at, rendered_at, was_clamped)

@@ -1,0 +1,133 @@
+"""How much redundancy a token stream gets: which repeats, and how far back each datagram reaches.
+
+The more is lost, the more is sent. A path that loses next to nothing gets no repeat but the probe,
+and datagrams that reach back a moment instead of a round trip; one that loses much gets them at the
+fastest pace.
+"""
+
+from headstart.stages.path_estimate import LossMeter, RoundTrip
+
+__all__ = ["ACK_DELAY_S", "RepeatPolicy"]
+
+_CLEAN_LOSS = 0.005
+_CLEAN_WINDOW_S = 10.0
+_CLEAN_MIN_DATAGRAMS = 100
+_HEAVY_LOSS = 0.08
+_SEVERE_LOSS = 0.15
+_RECENT_WINDOW_S = 2.0
+_RECENT_MIN_DATAGRAMS = 10
+_SHORT_SPAN_S = 0.1
+"""A single loss is made good within it, and before the reader misses anything."""
+_LOSSY_PERIOD = 2
+_CLEAN_PERIOD = 4
+_CHEAP_BYTES = 150
+_EAGER_S = 0.1
+_LONG_SILENCE_S = 0.2
+_IDLE_REPEAT_S = 0.03
+ACK_DELAY_S = 0.025
+"""A reader may take so long to acknowledge."""
+_MIN_PROBE_S = 0.04
+_MAX_PROBE_S = 0.4
+_STEADY_PROBES = 4
+"""Most losses are over by then: the first probe that gets through ends the stall."""
+
+
+class RepeatPolicy:
+    """Adaptive redundancy of one stream."""
+
+    def __init__(self) -> None:
+        self._long = LossMeter(_CLEAN_WINDOW_S, _CLEAN_MIN_DATAGRAMS)
+        self._recent = LossMeter(_RECENT_WINDOW_S, _RECENT_MIN_DATAGRAMS)
+        self._plan: list[float] = []
+        """When to repeat, latest first."""
+        self._turn = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the path has lost next to nothing of late."""
+        loss = self._long.loss
+        return loss is not None and loss < _CLEAN_LOSS
+
+    @property
+    def loss(self) -> float | None:
+        """Share of datagrams lost in the last seconds; None while unknown."""
+        return self._long.loss if self._recent.loss is None else self._recent.loss
+
+    @property
+    def _loss_or_worst(self) -> float:
+        """A path that is not known yet is taken for a bad one: an answer's start matters most."""
+        return 1.0 if self.loss is None else self.loss
+
+    def frame_s(self, round_trip: RoundTrip, min_s: float, max_s: float) -> float:
+        """Least time between two datagrams with new text, in seconds.
+
+        An eighth of the round trip, between the two limits; the lower limit while much is lost.
+        """
+        is_heavy = self._loss_or_worst > _HEAVY_LOSS
+        return min_s if is_heavy else min(max(round_trip.smoothed_s / 8, min_s), max_s)
+
+    def paced_s(self, frame_s: float, overdue_s: float) -> float:
+        """Time between datagrams with new text while acknowledgements are overdue, in seconds.
+
+        At first twice as fast, to find a burst's end; at length half as fast, or what is sent into
+        a blackout would fill the path's window before it ends.
+        """
+        if overdue_s > _LONG_SILENCE_S:
+            return 2 * frame_s
+        return frame_s / 2 if 0 < overdue_s < _EAGER_S else frame_s
+
+    def span_s(self, window_bytes: int, rtt_s: float, is_silent: bool) -> float | None:
+        """How far back the next datagram reaches, in seconds; None for all that is un-acked.
+
+        Every other one reaches all the way, every fourth where losses are rare, and the rest a
+        moment: most losses are made good by either, and a burst by the first long one after it.
+
+        Args:
+            window_bytes: Size of all that is un-acked; less than a packet's headers is not worth
+                saving.
+            rtt_s: Smoothed round trip; where it is short, only a burst makes the window large.
+            is_silent: Whether acknowledgements are overdue: a burst may be on.
+        """
+        self._turn += 1
+        is_short_path = rtt_s < 2 * _SHORT_SPAN_S and not self.is_clean
+        if self.loss is None or is_silent or is_short_path or window_bytes < _CHEAP_BYTES:
+            return None
+        is_long = self._turn % (_CLEAN_PERIOD if self.is_clean else _LOSSY_PERIOD) == 0
+        return None if is_long else _SHORT_SPAN_S
+
+    def new_sent(self, now: float, frame_s: float) -> None:
+        """Plan the repeats of a datagram with new text, if no newer comes; older plans are void."""
+        self._plan = []
+        if self.is_clean:
+            return
+        after_s = max(1.5 * frame_s, _IDLE_REPEAT_S)
+        if self._loss_or_worst > _SEVERE_LOSS:
+            self._plan.append(now + 2 * after_s)
+        self._plan.append(now + after_s)
+
+    def repeated(self, now: float) -> None:
+        """Note that a datagram without new text was sent."""
+        while self._plan and self._plan[-1] <= now:
+            self._plan.pop()
+
+    def nothing_unacked(self) -> None:
+        """Void the plan: the reader has everything."""
+        self._plan = []
+
+    def acked(self, newest: int, num_received: int, now: float) -> None:
+        """Take the reader's totals: highest number and how many datagrams it has received."""
+        self._long.add(newest, num_received, now)
+        self._recent.add(newest, num_received, now)
+
+    def repeat_at(self) -> float | None:
+        """When the planned repeat is due."""
+        return self._plan[-1] if self._plan else None
+
+    def probe_timeout_s(self, round_trip: RoundTrip) -> float:
+        """How long after the last datagram a lost tail is probed for, in seconds."""
+        return max(_MIN_PROBE_S, round_trip.timeout_s(ACK_DELAY_S))
+
+    def backed_off_s(self, first_s: float, num_probes: int) -> float:
+        """The same after probes without an answer: soon doubled each time, up to 0.4 s."""
+        num_doublings = min(max(0, num_probes - _STEADY_PROBES), 8)
+        return max(first_s, min(_MAX_PROBE_S, first_s * 2.0**num_doublings))
