@@ -46,6 +46,8 @@ class ReplicaPool:
         self._settings = settings
         self._links: dict[str, dict[str, RemoteEngine]] = {model: {} for model in models}
         self._table: dict[str, ReplicaAddress] = {}
+        self._leaving: set[RemoteEngine] = set()
+        """Links that no request may choose any more, and that are not closed yet."""
         self._tasks = Tasks()
         self._turn = 0
 
@@ -72,7 +74,9 @@ class ReplicaPool:
         self._table = {replica.replica_id: replica for replica in table}
         for model, links in self._links.items():
             for replica_id in [key for key in links if key not in self._table]:
-                self._tasks.start(_retire(links.pop(replica_id)), name=f"retire {model}")
+                link = links.pop(replica_id)
+                self._leaving.add(link)
+                self._tasks.start(self._retire(link), name=f"retire {model}")
         for replica in table:
             if (
                 replica.model in self._links
@@ -97,9 +101,10 @@ class ReplicaPool:
         """Let go of every replica."""
         await self._tasks.close()
         for links in self._links.values():
-            for link in links.values():
-                await link.close()
+            self._leaving.update(links.values())
             links.clear()
+        for link in tuple(self._leaving):
+            await self._let_go(link)
 
     def _connect(self, replica: ReplicaAddress) -> None:
         link = RemoteEngine(
@@ -124,19 +129,23 @@ class ReplicaPool:
         if links.get(replica.replica_id) is not link:
             return
         del links[replica.replica_id]
+        self._leaving.add(link)
         self._tasks.start(self._reopen(link, replica), name=f"reopen {replica.model}")
 
     async def _reopen(self, link: RemoteEngine, replica: ReplicaAddress) -> None:
-        await link.close()
+        await self._let_go(link)
         await asyncio.sleep(self._settings.ping_interval_s)
         links = self._links[replica.model]
         if replica.replica_id in self._table and replica.replica_id not in links:
             self._connect(replica)
 
+    async def _retire(self, link: RemoteEngine) -> None:
+        """Let a replica that is leaving finish what it is answering."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RETIRE_S):
+                await link.idle()
+        await self._let_go(link)
 
-async def _retire(link: RemoteEngine) -> None:
-    """Let a replica that is leaving finish what it is answering."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_RETIRE_S):
-            await link.idle()
-    await link.close()
+    async def _let_go(self, link: RemoteEngine) -> None:
+        await link.close()
+        self._leaving.discard(link)

@@ -1,0 +1,174 @@
+"""Everything that the adapter relies on and nobody promised, as vLLM 0.32 and Ray 2.60 have it.
+
+After an upgrade the failures here are the list of what to read again.
+"""
+
+import ast
+import importlib
+import inspect
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.configs.model_settings import ModelSettings
+
+ROOT = Path(__file__).parents[2]
+ADAPTERS = (ROOT / "cluster/adapter.py", ROOT / "cluster/vllm_tap.py")
+PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
+
+VERSIONS = {"vllm": "0.32.", "ray": "2.60."}
+
+CALLED = {
+    "vllm:SamplingParams": "n max_tokens",
+    "vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args": "args",
+    "vllm.entrypoints.launchers.api_server.app_state:init_app_state": (
+        "engine_client state args supported_tasks"
+    ),
+    "vllm.entrypoints.launchers.app:build_app": "args supported_tasks model_config",
+    "vllm.entrypoints.launchers.cli_args:make_arg_parser": "parser",
+    "vllm.entrypoints.launchers.cli_args:validate_parsed_serve_args": "args",
+    "vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args": "args",
+    "vllm.v1.engine.async_llm:AsyncLLM.from_engine_args": "engine_args usage_context stat_loggers",
+    "vllm.v1.engine.async_llm:AsyncLLM.generate": "prompt sampling_params request_id",
+    "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
+    "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
+    "vllm.v1.metrics.loggers:StatLoggerBase.log_engine_initialized": "",
+    "vllm.v1.metrics.loggers:StatLoggerBase.record": "scheduler_stats iteration_stats",
+    "vllm.v1.metrics.ray_wrappers:RayPrometheusStatLogger": "vllm_config",
+    "ray:init": (
+        "address num_cpus object_store_memory include_dashboard logging_level log_to_driver"
+    ),
+    "ray:serve.start": "proxy_location logging_config",
+    "ray.serve._private.common:DeploymentID": "name app_name",
+    "ray.serve._private.long_poll:LongPollClient": (
+        "host_actor key_listeners call_in_event_loop client_id"
+    ),
+    "ray.serve._private.long_poll:LongPollClient.stop": "",
+    "ray.serve.context:_get_global_client": "",
+}
+"""What is called, and the parameters that it must have, in this order."""
+
+READ = {
+    "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
+    "vllm.outputs:CompletionOutput": "index token_ids finish_reason",
+    "vllm.outputs:RequestOutput.__init__": (
+        "prompt_token_ids outputs finished metrics num_cached_tokens"
+    ),
+    "vllm.usage.usage_lib:UsageContext": "OPENAI_API_SERVER",
+    "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
+    "vllm.v1.metrics.stats:SchedulerStats": "num_running_reqs num_waiting_reqs",
+    "ray.serve._private.common:DeploymentTargetInfo": "running_replicas",
+    "ray.serve._private.common:RunningReplicaInfo": "replica_id replica_metadata",
+    "ray.serve._private.common:ReplicaID": "unique_id",
+    "ray.serve._private.long_poll:LongPollNamespace": "DEPLOYMENT_TARGETS",
+}
+"""What is read, and the fields that it must have."""
+
+
+@pytest.fixture(autouse=True)
+def _quietly(vllm_model: ModelSettings) -> Iterator[None]:
+    """Import vLLM in the environment that an engine would, whatever its imports warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def find(name: str) -> Any:
+    """Return what `module:qualified.name` is.
+
+    Raises:
+        AssertionError: There is no such thing; the message has the name.
+    """
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise AssertionError(f"{name} has gone: {error}") from None
+    return found
+
+
+def fields_of(found: Any) -> set[str]:
+    """Name the fields or members of a class, or the parameters of a function."""
+    names = set(getattr(found, "__members__", ())) | set(getattr(found, "__annotations__", ()))
+    if inspect.isfunction(found):
+        names |= set(inspect.signature(found).parameters)
+    return names
+
+
+@pytest.mark.parametrize("package", VERSIONS)
+def test_version(package: str) -> None:
+    version: str = importlib.import_module(package).__version__
+
+    assert version.startswith(VERSIONS[package]), (
+        f"cluster/adapter.py was written against {package} {VERSIONS[package]}x: this is {version}"
+    )
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_called(name: str) -> None:
+    expected = CALLED[name].split()
+
+    parameters = [one for one in inspect.signature(find(name)).parameters if one in expected]
+
+    assert parameters == expected, f"{name} takes {inspect.signature(find(name))}"
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(name: str) -> None:
+    missing = set(READ[name].split()) - fields_of(find(name))
+
+    assert not missing, f"{name} lacks {', '.join(sorted(missing))}"
+
+
+def test_arguments_that_are_set_exist(vllm_model: ModelSettings) -> None:
+    """The adapter speaks to vLLM's own parser, so one parse tries every flag."""
+    from headstart.cluster import adapter
+
+    args = adapter.engine_arguments(vllm_model, "model")
+
+    assert args.served_model_name == [vllm_model.name]
+    assert args.block_size == vllm_model.block_size
+    assert args.max_model_len == vllm_model.max_model_len
+    assert args.distributed_executor_backend == "uni"
+    assert args.enable_scale_out
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield each `module:name` that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}:{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (f"{alias.name}:" for alias in node.names)
+
+
+def test_every_import_of_the_adapter_is_tried_here() -> None:
+    used = {name for path in ADAPTERS for name in imports(path)}
+
+    tried = tuple(CALLED) + tuple(READ)
+    untried = {
+        name
+        for name in used
+        if name.startswith(("vllm", "ray")) and not any(one.startswith(name) for one in tried)
+    }
+
+    assert not untried
+
+
+def test_nobody_else_imports_what_is_private() -> None:
+    packages = {marker.parent for marker in ROOT.glob("*/py.typed")}
+    offenders = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for package in packages
+        for path in package.rglob("*.py")
+        if path not in ADAPTERS
+        for name in imports(path)
+        if name.startswith(PRIVATE)
+    }
+
+    assert not offenders

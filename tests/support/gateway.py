@@ -1,0 +1,241 @@
+"""A whole gateway in this process: real HTTP on loopback, real data plane, fake engines.
+
+    async with serving(speeds(tokens_per_s=50)) as gateway:
+        answer = await gateway.client.post("/v1/completions", json={"prompt": "a"})
+
+Everything shares the test's event loop, so a test may look into any of it.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from headstart.cluster.data_plane import DataPlaneServer
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.fake_engine import FakeEngine
+from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
+from headstart.cluster.stream import Stream, StreamTable
+from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
+from headstart.configs.serving import DataPlaneSettings, GatewaySettings
+from headstart.monitoring.labels import Outcome
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline import app
+from headstart.pipeline.gateway import http_server
+from headstart.stages.retention import Retention
+from tests.monitoring.exposition import Exposition
+from tests.support.waiting import eventually, soon
+
+__all__ = ["CHAT", "COMPLETIONS", "Gateway", "Replica", "saying", "serving", "speeds", "table"]
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+DATA_PLANE = DataPlaneSettings(secret=SecretStr("a-secret-for-tests-only"), ping_interval_s=0.2)
+CONTEXT = 1 << 18
+
+
+def speeds(name: str = "fake", **fake: Any) -> ModelSettings:
+    """A fake model; quick, unless `fake` says otherwise."""
+    quick = {"time_to_first_token_s": 0.005, "tokens_per_s": 400.0, "answer_tokens": 8}
+    return ModelSettings(
+        name=name, engine="fake", max_model_len=CONTEXT, fake=FakeEngineSettings(**quick | fake)
+    )
+
+
+def table(
+    ttl_s: float = 300.0,
+    max_bytes: int = 1 << 28,
+    max_stream_bytes: int = 1 << 26,
+    now: Callable[[], float] = time.monotonic,
+) -> StreamTable:
+    """An empty stream table."""
+    return StreamTable(Retention(ttl_s, max_bytes), max_stream_bytes, now)
+
+
+def saying(text: str = "Name three colours.", **fields: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"model": "fake", "messages": [{"role": "user", "content": text}], **fields}
+
+
+class _Engine(FakeEngine):
+    """Remembers what reached it."""
+
+    def __init__(self, model: ModelSettings, streams: StreamTable) -> None:
+        super().__init__(model, streams)
+        self.requests: list[EngineRequest] = []
+
+    def serve(self, request: EngineRequest) -> Stream:
+        self.requests.append(request)
+        return super().serve(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A fake engine and its end of the data plane."""
+
+    model: ModelSettings
+    engine: _Engine
+    server: DataPlaneServer
+    port: int
+
+    @property
+    def requests(self) -> list[EngineRequest]:
+        """What reached the engine, the oldest first."""
+        return self.engine.requests
+
+    async def die(self) -> None:
+        """Close every connection without a word, as the kernel does for a dead process."""
+        await self.server.close()
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until the engine computes nothing."""
+        await eventually(lambda: self.engine.load().running == 0, within_s)
+
+
+@dataclass
+class Gateway:
+    """A running gateway and the objects it is made of."""
+
+    url: str
+    client: httpx.AsyncClient
+    pool: ReplicaPool
+    streams: StreamTable
+    metrics: Metrics
+    replicas: list[Replica] = field(default_factory=list)
+
+    @property
+    def replica(self) -> Replica:
+        """The only replica."""
+        (replica,) = self.replicas
+        return replica
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+    @property
+    def live(self) -> Stream:
+        """The only live stream."""
+        (stream,) = self.streams.live
+        return stream
+
+    def exposition(self) -> Exposition:
+        """Everything measured so far."""
+        return Exposition.parse(self.metrics.expose())
+
+    def count(self, outcome: Outcome) -> float:
+        """Requests that have ended so, of whatever route and model."""
+        return sum(
+            value
+            for (name, labels), value in self.exposition().values.items()
+            if name == "headstart_requests_total" and ("outcome", outcome) in labels
+        )
+
+    async def connect(self, *ports: int) -> None:
+        """Let the gateway know of the replicas, at these ports instead of their own if given."""
+        self.pool.update(
+            [
+                ReplicaAddress(str(number), replica.model.name, f"tcp://127.0.0.1:{port}")
+                for number, (replica, port) in enumerate(
+                    zip(self.replicas, ports or [one.port for one in self.replicas], strict=True)
+                )
+            ]
+        )
+        await eventually(
+            lambda: all(
+                len(self.pool.up(model)) == self.pool.num_known(model)
+                and all(link.clock.is_known for link in self.pool.up(model))
+                for model in self.pool.models
+            )
+        )
+
+    async def stream(self, path: str = CHAT, **options: Any) -> bytes:
+        """Post a request, by default a streamed chat, and return the whole body."""
+        options.setdefault("json", saying(stream=True))
+        answer = await soon(self.client.post(path, **options))
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return answer.content
+
+    async def unused(self) -> None:
+        """Wait until no answer is being made and no request is in flight."""
+        await eventually(lambda: not self.streams.live and not self.num_in_flight)
+
+    @property
+    def num_in_flight(self) -> float:
+        """Requests that the gauges say are in some stage."""
+        values = self.exposition().values
+        return sum(value for (name, _), value in values.items() if "stage_inflight" in name)
+
+
+@asynccontextmanager
+async def serving(
+    *models: ModelSettings,
+    settings: GatewaySettings | None = None,
+    streams: StreamTable | None = None,
+    pool: Callable[..., ReplicaPool] = ReplicaPool,
+    is_connected: bool = True,
+    log_bytes: int = 1 << 26,
+) -> AsyncIterator[Gateway]:
+    """Run a gateway with one replica for each of `models`, by default one quick one.
+
+    Args:
+        settings: Limits of the gateway.
+        streams: Where it mirrors answers.
+        pool: Makes its replica pool.
+        is_connected: Whether it knows its replicas from the start.
+        log_bytes: Most that a replica may write for one answer.
+    """
+    models = models or (speeds(),)
+    names = tuple(dict.fromkeys(model.name for model in models))
+    streams = table() if streams is None else streams
+    settings = settings or GatewaySettings(shutdown_grace_s=0)
+    async with AsyncExitStack() as stack:
+        links = pool(names, streams, DATA_PLANE)
+        metrics = Metrics(names, "0")
+        asgi = app.build(links, streams, metrics, settings)
+        url = await stack.enter_async_context(_listening(asgi, settings))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False)
+        )
+        gateway = Gateway(url, client, links, streams, metrics)
+        for model in models:
+            gateway.replicas.append(await stack.enter_async_context(_replica(model, log_bytes)))
+        stack.push_async_callback(links.close)
+        if is_connected:
+            await gateway.connect()
+        yield gateway
+
+
+@asynccontextmanager
+async def _listening(asgi: Any, settings: GatewaySettings) -> AsyncIterator[str]:
+    server = http_server(asgi, settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Little room in the kernel: a reader that does not read is noticed early.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        running = asyncio.ensure_future(server.serve([listener]))
+        try:
+            await eventually(lambda: server.started)
+            yield "http://{}:{}".format(*listener.getsockname())
+        finally:
+            server.should_exit = True
+            await running
+
+
+@asynccontextmanager
+async def _replica(model: ModelSettings, log_bytes: int) -> AsyncIterator[Replica]:
+    streams = table(max_stream_bytes=log_bytes)
+    engine = _Engine(model, streams)
+    server = DataPlaneServer(engine, await engine.start(), streams, DATA_PLANE)
+    try:
+        yield Replica(model, engine, server, await server.start())
+    finally:
+        await server.close()
+        await engine.close()
