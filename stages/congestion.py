@@ -2,14 +2,18 @@
 
 Random loss is not congestion: a token stream is far below what any path carries, and halving it
 for every lost radio packet starves it without relieving anybody. So the window shrinks when loss
-comes with a longer round trip, or when much is lost for long. What makes that safe is in RFC 8085:
-a stream cannot exceed its own byte rate (`ByteRate`), a window that is not used does not grow
-(RFC 9002 section 7.8), and a circuit breaker ends what the path shows it cannot bear (RFC 8083).
+comes with a longer round trip, or when much is lost for long. RFC 8085 is met by other means:
+
+- A stream cannot exceed its own byte rate, `ByteRate`.
+- A window that is not used does not grow (RFC 9002 section 7.8).
+- Loss without delay leaves ten packets a round trip. TCP's equation grants `1 / sqrt(2p/3)` of
+  them, more than one at any loss p, so ten stay within the ten times that RFC 8083 (section 4.3)
+  allows. Loss with delay leaves four.
+- A circuit breaker ends datagrams on a path that loses most of them, or answers none (RFC 8084).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import sqrt
 
 from headstart.stages.path_estimate import RoundTrip
 
@@ -37,10 +41,10 @@ _HIGH_LOSS = 0.2
 _LOSS_PERIOD_S = 2.5
 _LOSS_MIN_PACKETS = 20
 _BREAKER_PERIOD_S = 1.0
-_BREAKER_PERIODS = 5
-"""RFC 8083 section 4.3: so many bad periods in a row; a single one may be a burst."""
-_BREAKER_FACTOR = 10
-"""RFC 8083 section 4.3: ten times what TCP would get."""
+_BREAKER_PERIODS = 10
+_BREAKER_LOSS = 0.5
+_BREAKER_MIN_PACKETS = 5
+"""More than half lost in each of ten seconds in a row: this path is not for datagrams."""
 _MAX_ACK_DELAY_S = 0.025
 _MAX_PROBE_S = 0.4
 """A full window does not end probing: after a blackout somebody must find that it is over."""
@@ -78,7 +82,7 @@ class PacketLost:
 class TripReason(StrEnum):
     """Why the circuit breaker ended a connection's datagrams; values are metric label values."""
 
-    EXCESSIVE_RATE = "excessive_rate"
+    HEAVY_LOSS = "heavy_loss"
     SILENCE = "silence"
 
 
@@ -113,7 +117,7 @@ class TokenCongestion:
         self._num_acked = self._num_lost = 0
         self._is_loss_high = self._was_loss_high = False
         self._breaker_end: float | None = None
-        self._sent_bytes = self._breaker_acked = self._breaker_lost = 0
+        self._num_sent = self._breaker_acked = self._breaker_lost = 0
         self._num_bad_periods = 0
         self._unanswered_since: float | None = None
 
@@ -136,7 +140,7 @@ class TokenCongestion:
             self.in_flight_bytes += event.size_bytes
             if self.in_flight_bytes > self.window_bytes:
                 self._num_probes = min(self._num_probes + 1, _MAX_PROBES)
-            self._sent_bytes += event.size_bytes
+            self._num_sent += 1
             self._last_sent_at = now
             if self._unanswered_since is None:
                 self._unanswered_since = now
@@ -166,7 +170,7 @@ class TokenCongestion:
         if self.is_broken or self._breaker_end is None or self._period_end is None:
             return None
         silence = float("inf") if self._unanswered_since is None else self._unanswered_since
-        is_idle = self.in_flight_bytes == 0 and self._sent_bytes == 0 and not self._num_bad_periods
+        is_idle = self.in_flight_bytes == 0 and self._num_sent == 0 and not self._num_bad_periods
         if is_idle:
             return None
         return min(self._breaker_end, self._period_end, silence + _SILENCE_S)
@@ -181,7 +185,7 @@ class TokenCongestion:
             self._close_breaker_period(now)
         reason: TripReason | None = None
         if self._num_bad_periods >= _BREAKER_PERIODS:
-            reason = TripReason.EXCESSIVE_RATE
+            reason = TripReason.HEAVY_LOSS
         elif self._unanswered_since is not None and now >= self._unanswered_since + _SILENCE_S:
             reason = TripReason.SILENCE
         if reason is None:
@@ -217,20 +221,11 @@ class TokenCongestion:
 
     def _close_breaker_period(self, now: float) -> None:
         total = self._breaker_acked + self._breaker_lost
-        if total:
-            fair_rate = _tcp_rate(self.round_trip.smoothed_s, self._breaker_lost / total)
-            is_bad = self._sent_bytes / _BREAKER_PERIOD_S > _BREAKER_FACTOR * fair_rate
+        if total >= _BREAKER_MIN_PACKETS:
+            is_bad = self._breaker_lost > _BREAKER_LOSS * total
             self._num_bad_periods = self._num_bad_periods + 1 if is_bad else 0
-        self._sent_bytes = self._breaker_acked = self._breaker_lost = 0
+        self._num_sent = self._breaker_acked = self._breaker_lost = 0
         self._breaker_end = now + _BREAKER_PERIOD_S
-
-
-def _tcp_rate(rtt_s: float, loss: float) -> float:
-    """Bytes a second by the simplified equation of RFC 8083 section 4.3.
-
-    With a full packet's size, as RFC 4828 has it for streams of small packets.
-    """
-    return float("inf") if loss == 0 else PACKET_BYTES / (max(rtt_s, 1e-3) * sqrt(loss * 2 / 3))
 
 
 class ByteRate:

@@ -4,26 +4,24 @@ The machine holds the log's bytes as far as they are complete and hands each on 
 shows a byte that it is not sure of: overlaps are compared, and the end is checked by its digest.
 """
 
-from dataclasses import dataclass
 from hashlib import sha256
 
+from headstart.stages.datagram_events import (
+    Attach,
+    Complete,
+    PathQuiet,
+    ReceiverAction,
+    ReceiverEvent,
+    Render,
+    Rendered,
+    SendAck,
+    SnapshotReceived,
+)
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.record_cut import text_so_far
 from headstart.stages.wire import DIGEST_BYTES, Ack, Piece, Snapshot, encode_ack
 
-__all__ = [
-    "Attach",
-    "CatchUpReceived",
-    "Complete",
-    "DatagramReceiver",
-    "PathQuiet",
-    "ReceiverAction",
-    "ReceiverEvent",
-    "Render",
-    "Rendered",
-    "SendAck",
-    "SnapshotReceived",
-]
+__all__ = ["DatagramReceiver"]
 
 _ACK_INTERVAL_S = 0.01
 """At most one acknowledgement in this time; the first of a pause leaves at once."""
@@ -32,67 +30,6 @@ _PING_S = 1.0
 _QUIET_S = 3.0
 _MAX_WAITING_BYTES = 1 << 20
 """Bytes past a gap that are kept; what does not fit comes again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """Say where this reader is: the first thing on a session, and after any change of path."""
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotReceived:
-    """A datagram of this stream came in."""
-
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class CatchUpReceived:
-    """Bytes came in over a reliable stream."""
-
-    piece: Piece
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What `Render` handed on up to this cursor has been shown."""
-
-    cursor: int
-
-
-ReceiverEvent = Attach | SnapshotReceived | CatchUpReceived | Rendered
-
-
-@dataclass(frozen=True, slots=True)
-class Render:
-    """New bytes of the log, each handed on exactly once."""
-
-    start: int
-    """Cursor of the first."""
-    records: bytes
-    """Whole records; may be empty where only a part of a long one is new."""
-    unfinished_text: str
-    """Text so far of the record that is still arriving, from its beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendAck:
-    """Send this datagram now."""
-
-    datagram: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The whole log is here and its digest is right."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathQuiet:
-    """Nothing, not even a heartbeat, for three seconds: try another path, from the same cursor."""
-
-
-ReceiverAction = Render | SendAck | Complete | PathQuiet
 
 
 class DatagramReceiver:
@@ -108,7 +45,6 @@ class DatagramReceiver:
         self.is_complete = False
         self._log = bytearray(log)
         self._shown = 0
-        """Cursor up to which whole records were handed on."""
         self._find_shown()
         self._waiting: dict[int, bytes] = {}
         self._waiting_bytes = 0
@@ -129,6 +65,11 @@ class DatagramReceiver:
     def have(self) -> int:
         """Cursor up to which everything is here."""
         return len(self._log)
+
+    @property
+    def shown(self) -> int:
+        """Cursor up to which whole records were handed on."""
+        return self._shown
 
     @property
     def log(self) -> bytes:

@@ -10,10 +10,21 @@ What the log means is not known here, nor how bytes reach the network.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from hashlib import sha256
 
 from headstart.stages.congestion import ByteRate
+from headstart.stages.datagram_events import (
+    AckReceived,
+    CarrierBlocked,
+    CarrierReady,
+    CatchUp,
+    Cause,
+    Finished,
+    ReaderAdvanced,
+    SenderAction,
+    SenderEvent,
+    Transmit,
+)
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.path_estimate import RoundTrip
 from headstart.stages.repeat_policy import ACK_DELAY_S, RepeatPolicy
@@ -22,21 +33,7 @@ from headstart.stages.stage_clock import ClockOffset
 from headstart.stages.token_log import TokenLog
 from headstart.stages.wire import DIGEST_BYTES, Ack, encode_snapshot, max_snapshot_overhead
 
-__all__ = [
-    "AckReceived",
-    "CarrierBlocked",
-    "CarrierReady",
-    "CatchUp",
-    "Cause",
-    "DatagramSender",
-    "Finished",
-    "LogGrew",
-    "ReaderAdvanced",
-    "SenderAction",
-    "SenderEvent",
-    "SenderLimits",
-    "Transmit",
-]
+__all__ = ["DatagramSender", "SenderLimits"]
 
 MIN_PAYLOAD = 128
 _SECONDS = 1e-6
@@ -49,16 +46,6 @@ _REMEMBERED = 1024
 _CATCH_UP_PAYLOADS = 2
 _READ_PAYLOADS = 16
 """Log bytes looked at in one go: more than any window that datagrams can repair."""
-
-
-class Cause(StrEnum):
-    """Why a datagram was sent; values are metric label values."""
-
-    NEW = "new"
-    REPEAT = "repeat"
-    PROBE = "probe"
-    REPAIR = "repair"
-    HEARTBEAT = "heartbeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,80 +61,18 @@ class SenderLimits:
     """Long-run cap on payload bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogGrew:
-    """Records were appended to the log, or it was closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class AckReceived:
-    """An acknowledgement of this stream came in."""
-
-    ack: Ack
-
-
-@dataclass(frozen=True, slots=True)
-class CarrierBlocked:
-    """The carrier takes nothing for now."""
-
-
-@dataclass(frozen=True, slots=True)
-class CarrierReady:
-    """The carrier takes datagrams again."""
-
-
-SenderEvent = LogGrew | AckReceived | CarrierBlocked | CarrierReady
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send this datagram now. A carrier that cannot take another says `CarrierBlocked` next."""
-
-    datagram: bytes
-    cause: Cause
-    fresh_bytes: int
-    """Log bytes in it that no earlier datagram carried; all else is redundancy."""
-
-
-@dataclass(frozen=True, slots=True)
-class CatchUp:
-    """Send the log's bytes from `start` to `stop` over a reliable stream of their own."""
-
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderAdvanced:
-    """The reader has confirmed more. Times are seconds on the sender's clock."""
-
-    cursor: int
-    sent_at: float
-    delivered_at: float
-    rendered_at: float | None
-    was_clamped: bool
-    """Whether the reader's times were impossible and have been moved to what is possible."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The reader has everything; the machine is done."""
-
-
-SenderAction = Transmit | CatchUp | ReaderAdvanced | Finished
-
-
 class DatagramSender:
     """Sender's side of one answer.
 
     Args:
         stream: The session's number for it.
         log: Read, never changed; tell the machine when it grows.
-        have: The reader's cursor, a valid one.
+        have: The reader's cursor, from an earlier session or 0.
         rtt_s: Round trip of the handshake, in seconds.
 
     Raises:
         ProtocolViolation: The limits leave no room for a datagram.
+        BadRequest: The cursor is past the log's end.
     """
 
     def __init__(
@@ -231,7 +156,9 @@ class DatagramSender:
     def _next_due(self) -> tuple[float, Cause] | None:
         if self.is_finished or self._is_blocked:
             return None
-        at, cause = min(self._dues())
+        at, cause = (
+            min(self._dues()) if self._repair_at is None else (self._repair_at, Cause.REPAIR)
+        )
         return max(at, self._rate.free_at), cause
 
     def _dues(self) -> Iterator[tuple[float, Cause]]:
@@ -241,8 +168,6 @@ class DatagramSender:
             yield self._last_new_at + self.policy.paced_s(self.frame_s, overdue_s), Cause.NEW
         if not self._has_unacked:
             return
-        if self._repair_at is not None:
-            yield self._repair_at, Cause.REPAIR
         repeat_at = self.policy.repeat_at()
         if repeat_at is not None:
             yield repeat_at, Cause.REPEAT
@@ -297,6 +222,7 @@ class DatagramSender:
 
     def _base(self, cause: Cause, room: int, now: float) -> int:
         """Cursor to send from: the reader's, unless it is known to be better served otherwise."""
+        # What is before the window is on its way over a reliable stream.
         base = max(self._acked, self._window.start)
         if self._window.coded_bytes(base) > room:
             base = max(base, self._catch_up_until)

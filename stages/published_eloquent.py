@@ -2,29 +2,27 @@
 
 For comparison only; `datagram_sender` is what readers get. Every packet is the newest token and the
 oldest un-acknowledged ones that fit; each packet is acknowledged for itself; the only timer repeats
-after 200 ms without a new token; the sender ends when the end is acknowledged. Tokens are the
-records of the log, and travel verbatim: the paper gives no format.
+after 200 ms without a new token; the sender ends when the end and all before it are acknowledged.
+Tokens are the records of the log, and travel verbatim: the paper gives no format.
 """
 
 from dataclasses import dataclass
 from hashlib import sha256
 
-from headstart.stages.datagram_receiver import (
-    DatagramReceiver,
-    ReceiverAction,
-    ReceiverEvent,
-    SendAck,
-    SnapshotReceived,
-)
-from headstart.stages.datagram_sender import (
+from headstart.stages.datagram_events import (
     AckReceived,
     Cause,
     Finished,
     LogGrew,
+    ReceiverAction,
+    ReceiverEvent,
+    SendAck,
     SenderAction,
     SenderEvent,
+    SnapshotReceived,
     Transmit,
 )
+from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import record_bounds
 from headstart.stages.record_cut import last_cut
@@ -147,13 +145,14 @@ class PublishedSender:
     def _take_ack(self, ack: Ack) -> list[SenderAction]:
         if ack.newest > self._number or ack.have > self._taken:
             raise ProtocolViolation("acknowledgement of bytes never sent")
-        keys = self._carried.pop(ack.newest, ())
-        for key in keys:
+        for key in self._carried.pop(ack.newest, ()):
             self._unacked.pop(key, None)
-        if -1 not in keys or self.is_finished:
+        # Algorithm 1 stops at the end's acknowledgement even where older tokens lack theirs, which
+        # leaves the reader without them; here they are waited for.
+        if self.is_finished or self._unacked or not self._is_end_taken:
             return []
-        self.is_finished = not self._unacked
-        return [Finished()] if self.is_finished else []
+        self.is_finished = True
+        return [Finished()]
 
 
 def _size(token: _Token) -> int:

@@ -65,7 +65,7 @@ def last_cut(record: bytes, stop: int) -> int:
         return stop
     start, end = span
     # At most three steps: what is not UTF-8 is the reader's to refuse, not ours to hang on.
-    for cut in range(stop, max(stop - 4, start), -1):
+    for cut in range(stop, max(stop - 4, start - 1), -1):
         if cut >= end or record[cut] & 0xC0 != 0x80:
             return cut
     return stop

@@ -24,6 +24,10 @@ _CHEAP_BYTES = 150
 _EAGER_S = 0.1
 _LONG_SILENCE_S = 0.2
 _IDLE_REPEAT_S = 0.03
+_LOSSY_REPEATS = (8, 4, 1)
+_SEVERE_REPEATS = (8, 4, 2, 1)
+"""In units of the first wait, latest first. A newer token usually comes after the first or second;
+the others are for an answer's last words, where nothing newer repairs a loss."""
 ACK_DELAY_S = 0.025
 """A reader may take so long to acknowledge."""
 _MIN_PROBE_S = 0.04
@@ -41,29 +45,18 @@ class RepeatPolicy:
         self._plan: list[float] = []
         """When to repeat, latest first."""
         self._turn = 0
-
-    @property
-    def is_clean(self) -> bool:
+        self.is_clean = False
         """Whether the path has lost next to nothing of late."""
-        loss = self._long.loss
-        return loss is not None and loss < _CLEAN_LOSS
-
-    @property
-    def loss(self) -> float | None:
-        """Share of datagrams lost in the last seconds; None while unknown."""
-        return self._long.loss if self._recent.loss is None else self._recent.loss
-
-    @property
-    def _loss_or_worst(self) -> float:
+        self._is_known = False
+        self._believed_loss = 1.0
         """A path that is not known yet is taken for a bad one: an answer's start matters most."""
-        return 1.0 if self.loss is None else self.loss
 
     def frame_s(self, round_trip: RoundTrip, min_s: float, max_s: float) -> float:
         """Least time between two datagrams with new text, in seconds.
 
         An eighth of the round trip, between the two limits; the lower limit while much is lost.
         """
-        is_heavy = self._loss_or_worst > _HEAVY_LOSS
+        is_heavy = self._believed_loss > _HEAVY_LOSS
         return min_s if is_heavy else min(max(round_trip.smoothed_s / 8, min_s), max_s)
 
     def paced_s(self, frame_s: float, overdue_s: float) -> float:
@@ -90,7 +83,7 @@ class RepeatPolicy:
         """
         self._turn += 1
         is_short_path = rtt_s < 2 * _SHORT_SPAN_S and not self.is_clean
-        if self.loss is None or is_silent or is_short_path or window_bytes < _CHEAP_BYTES:
+        if not self._is_known or is_silent or is_short_path or window_bytes < _CHEAP_BYTES:
             return None
         is_long = self._turn % (_CLEAN_PERIOD if self.is_clean else _LOSSY_PERIOD) == 0
         return None if is_long else _SHORT_SPAN_S
@@ -101,9 +94,8 @@ class RepeatPolicy:
         if self.is_clean:
             return
         after_s = max(1.5 * frame_s, _IDLE_REPEAT_S)
-        if self._loss_or_worst > _SEVERE_LOSS:
-            self._plan.append(now + 2 * after_s)
-        self._plan.append(now + after_s)
+        repeats = _SEVERE_REPEATS if self._believed_loss > _SEVERE_LOSS else _LOSSY_REPEATS
+        self._plan = [now + after_s * factor for factor in repeats]
 
     def repeated(self, now: float) -> None:
         """Note that a datagram without new text was sent."""
@@ -118,6 +110,11 @@ class RepeatPolicy:
         """Take the reader's totals: highest number and how many datagrams it has received."""
         self._long.add(newest, num_received, now)
         self._recent.add(newest, num_received, now)
+        lasting, recent = self._long.loss, self._recent.loss
+        self.is_clean = lasting is not None and lasting < _CLEAN_LOSS
+        known = lasting if recent is None else recent
+        self._is_known = known is not None
+        self._believed_loss = 1.0 if known is None else known
 
     def repeat_at(self) -> float | None:
         """When the planned repeat is due."""

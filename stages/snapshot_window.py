@@ -6,6 +6,7 @@ sender's business.
 
 from bisect import bisect_left, bisect_right
 
+from headstart.stages.errors import BadRequest
 from headstart.stages.frames import record_bounds
 from headstart.stages.record_cut import last_cut
 from headstart.stages.token_log import TokenLog
@@ -21,14 +22,17 @@ class SnapshotWindow:
     """Coded records of one log, between two cursors.
 
     Args:
-        start: Cursor of a record; the log is mirrored from there on.
+        have: The reader's cursor; may lie inside a record, where a cut one ended its last session.
+
+    Raises:
+        BadRequest: The cursor is past the log's end.
     """
 
     __slots__ = ("_bounds", "_codes", "_ends", "_log", "_references")
 
-    def __init__(self, log: TokenLog, start: int) -> None:
+    def __init__(self, log: TokenLog, have: int) -> None:
         self._log = log
-        self.restart(start)
+        self.restart(_record_start(log, have))
 
     def restart(self, start: int) -> None:
         """Forget everything and mirror the log from a record's cursor on."""
@@ -83,10 +87,6 @@ class SnapshotWindow:
         index = bisect_left(self._ends, self._ends[-1] - room)
         return min(self._bounds[index], not_after)
 
-    def record_bound(self, cursor: int) -> int:
-        """Cursor of the record that a cursor lies in."""
-        return self._bounds[self._record_at(cursor)]
-
     def take(self, base: int, room: int) -> tuple[int, bytes, int]:
         """Cut the items of one datagram.
 
@@ -122,3 +122,13 @@ class SnapshotWindow:
         limit = base - start + room - slice_overhead(room)
         cut = stop if start + limit >= stop else start + last_cut(record, limit)
         return encode_slice(record[base - start : cut - start]), cut
+
+
+def _record_start(log: TokenLog, cursor: int) -> int:
+    try:
+        return log.check_cursor(cursor)
+    except BadRequest:
+        if cursor > log.end:
+            raise
+    # Rare enough to walk the log: only a record longer than a datagram is ever cut.
+    return max((stop for _, stop in record_bounds(log.read(0)) if stop <= cursor), default=0)

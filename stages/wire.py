@@ -1,4 +1,4 @@
-"""What a datagram says, and its bytes (docs/adr/0002).
+"""What a datagram says, and its bytes (docs/adr/0004).
 
 A snapshot carries a run of token-log bytes, from a cursor on; an acknowledgement carries the
 cursor its reader has reached. Inside a snapshot, frames travel in a shorter coding than the log's

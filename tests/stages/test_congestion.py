@@ -1,0 +1,194 @@
+"""How much may be in flight, and when it is over."""
+
+import pytest
+
+from headstart.stages.congestion import (
+    ByteRate,
+    CircuitBroken,
+    PacketAcked,
+    PacketLost,
+    PacketSent,
+    TokenCongestion,
+    TripReason,
+)
+from headstart.stages.path_estimate import LossMeter, RoundTrip
+from headstart.stages.repeat_policy import RepeatPolicy
+
+INITIAL = 12_000
+
+
+class Path:
+    """Sends packets and has some of them lost, in virtual time."""
+
+    def __init__(self) -> None:
+        self.congestion = TokenCongestion(0.1)
+        self.now = 0.0
+        self.actions: list[CircuitBroken] = []
+        self.flying: list[tuple[float, int, bool]] = []
+
+    def run(
+        self, seconds: float, loss: float, rtt_s: float, size: int = 500, per_s: int = 50
+    ) -> None:
+        flying, lost = self.flying, 0.0
+        for _ in range(int(seconds * per_s)):
+            self.now += 1 / per_s
+            while flying and flying[0][0] + rtt_s <= self.now:
+                sent_at, sent, is_lost = flying.pop(0)
+                event = PacketLost(sent, sent_at) if is_lost else PacketAcked(sent, sent_at, rtt_s)
+                self.actions += self.congestion.feed(event, self.now)
+            if self.congestion.can_send(size, self.now):
+                self.actions += self.congestion.feed(PacketSent(size), self.now)
+                lost += loss
+                flying.append((self.now, size, lost >= 1))
+                lost -= lost >= 1
+
+
+@pytest.fixture
+def path() -> Path:
+    return Path()
+
+
+def test_an_unused_window_does_not_grow(path: Path) -> None:
+    path.run(20, loss=0, rtt_s=0.02)
+    assert path.congestion.window_bytes == INITIAL
+
+
+def test_a_used_window_grows(path: Path) -> None:
+    path.run(5, loss=0, rtt_s=0.1, size=1_200, per_s=200)
+    assert path.congestion.window_bytes > 2 * INITIAL
+
+
+def test_random_loss_is_not_congestion(path: Path) -> None:
+    path.run(5, loss=0, rtt_s=0.1, size=1_200, per_s=200)
+    before = path.congestion.window_bytes
+    path.run(10, loss=0.1, rtt_s=0.1)
+    assert path.congestion.window_bytes >= before
+
+
+def test_loss_with_a_queue_is_congestion_down_to_four_packets(path: Path) -> None:
+    path.run(2, loss=0, rtt_s=0.1)
+    path.run(8, loss=0.1, rtt_s=0.2)
+    assert path.congestion.window_bytes == 4 * 1_200
+
+
+def test_lasting_heavy_loss_goes_no_lower_than_the_initial_window(path: Path) -> None:
+    path.run(5, loss=0, rtt_s=0.1, size=1_200, per_s=200)
+    path.run(20, loss=0.3, rtt_s=0.1)
+    assert path.congestion.window_bytes == INITIAL
+    assert path.actions == []
+
+
+def test_a_short_burst_changes_nothing(path: Path) -> None:
+    path.run(5, loss=0, rtt_s=0.1)
+    path.run(0.5, loss=1, rtt_s=0.1)
+    path.run(5, loss=0, rtt_s=0.1)
+    assert path.congestion.window_bytes == INITIAL
+
+
+def test_a_full_window_still_lets_probes_through(path: Path) -> None:
+    congestion = path.congestion
+    congestion.feed(PacketSent(INITIAL), 1.0)
+
+    assert not congestion.can_send(100, 1.0)
+    assert 1.0 < congestion.probe_at <= 1.4
+    assert congestion.can_send(100, congestion.probe_at)
+
+
+def test_ten_seconds_of_heavy_loss_break_the_circuit(path: Path) -> None:
+    path.run(2, loss=0, rtt_s=0.4)
+    path.run(9, loss=0.6, rtt_s=0.4)
+    assert path.actions == []
+    path.run(4, loss=0.6, rtt_s=0.4)
+
+    assert path.actions == [CircuitBroken(TripReason.HEAVY_LOSS)]
+    assert not path.congestion.can_send(100, path.now + 10)
+    assert path.congestion.deadline() is None
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2, 0.45])
+def test_a_token_stream_on_a_bad_radio_link_does_not_break_it(path: Path, loss: float) -> None:
+    path.run(60, loss=loss, rtt_s=0.3)
+    assert path.actions == []
+
+
+def test_silence_breaks_the_circuit_but_a_blackout_does_not(path: Path) -> None:
+    path.congestion.feed(PacketSent(500), 0.0)
+    silent_for = 0.0
+    while not path.congestion.expire(silent_for):
+        due = path.congestion.deadline()
+        assert due is not None
+        assert due > silent_for or due == 1.0
+        silent_for = due
+    assert silent_for == 30.0
+    assert path.congestion.is_broken
+
+
+def test_an_idle_connection_asks_for_nothing(path: Path) -> None:
+    path.congestion.feed(PacketSent(500), 0.0)
+    path.congestion.feed(PacketAcked(500, 0.0, 0.1), 0.1)
+    for _ in range(10):
+        due = path.congestion.deadline()
+        if due is None:
+            return
+        path.congestion.expire(due)
+    raise AssertionError
+
+
+def test_a_byte_rate_frees_up_as_time_goes_by() -> None:
+    rate = ByteRate(1_000, 500)
+    assert rate.free_at < 0
+    rate.spend(400, 10.0)
+    assert rate.free_at <= 10.0
+    rate.spend(400, 10.0)
+    assert rate.free_at == pytest.approx(10.3)
+    rate.spend(100, 20.0)
+    assert rate.free_at <= 20.0
+
+
+def test_the_round_trip_follows_rfc_6298() -> None:
+    round_trip = RoundTrip(0.3)
+    assert round_trip.min_s == 0.3
+    assert round_trip.timeout_s(0) == pytest.approx(0.9)
+    round_trip.add(0.1, 0.0)
+    assert (round_trip.smoothed_s, round_trip.variation_s) == (0.1, 0.05)
+    round_trip.add(0.2, 1.0)
+    assert round_trip.smoothed_s == pytest.approx(0.1125)
+    assert round_trip.min_s == 0.1
+    for second in range(10, 40):
+        round_trip.add(0.2, float(second))
+    assert round_trip.min_s == 0.2
+
+
+def test_loss_is_counted_over_a_window() -> None:
+    meter = LossMeter(5.0, 10)
+    meter.add(9, 9, 0.0)
+    assert meter.loss is None
+    meter.add(100, 80, 1.0)
+    assert meter.loss == pytest.approx(0.2)
+    for second in range(2, 10):
+        meter.add(100 * second, 100 * second - 20, float(second))
+    assert meter.loss == 0.0
+
+
+def test_the_worse_the_path_the_more_is_sent() -> None:
+    clean, lossy, bad = RepeatPolicy(), RepeatPolicy(), RepeatPolicy()
+    for number in range(1, 500):
+        clean.acked(number, number, number / 50)
+        lossy.acked(number, number - number // 20, number / 50)
+        bad.acked(number, number - number // 5, number / 50)
+    round_trip = RoundTrip(0.3)
+    for policy in (clean, lossy, bad):
+        policy.new_sent(10.0, 0.03)
+
+    assert clean.is_clean
+    assert clean.repeat_at() is None
+    assert lossy.repeat_at() == bad.repeat_at() == pytest.approx(10.045)
+    lossy.repeated(10.045)
+    bad.repeated(10.045)
+    assert lossy.repeat_at() == pytest.approx(10.18)
+    assert bad.repeat_at() == pytest.approx(10.09)
+    assert bad.frame_s(round_trip, 0.02, 0.05) == 0.02
+    assert lossy.frame_s(round_trip, 0.02, 0.05) == pytest.approx(0.0375)
+    spans = [lossy.span_s(500, 0.3, is_silent=False) for _ in range(4)]
+    assert spans.count(None) == 2
+    assert lossy.span_s(500, 0.3, is_silent=True) is None
