@@ -1,0 +1,53 @@
+"""Python processes that a benchmark starts and speaks to in lines of JSON.
+
+Settings go in on standard input, never as arguments: they hold secrets.
+"""
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from headstart.benchmarks.arms import Arm
+from headstart.stages.errors import SetupError
+
+__all__ = ["Child", "command"]
+
+Answer = TypeVar("Answer")
+
+
+def command(module: str, entry: str) -> tuple[str, ...]:
+    """Return the command that calls a function of a module in a process of its own."""
+    return (sys.executable, "-c", f"from {module} import {entry}; {entry}()")
+
+
+class Child:
+    """A child process that answers each line with a line.
+
+    Args:
+        name: The arm's name.
+        argv: Program and arguments.
+        log: Where its standard error goes.
+    """
+
+    def __init__(self, name: str, argv: tuple[str, ...], log: Path) -> None:
+        self.arm = Arm(name, argv, log, is_spoken_to=True)
+
+    def tell(self, line: bytes) -> None:
+        """Send one line."""
+        assert self.arm.process.stdin is not None
+        self.arm.process.stdin.write(line + b"\n")
+        self.arm.process.stdin.flush()
+
+    def hear(self, kind: type[Answer]) -> Answer:
+        """Wait for its next line and decode it.
+
+        Raises:
+            SetupError: The child ended instead.
+        """
+        assert self.arm.process.stdout is not None
+        line = self.arm.process.stdout.readline()
+        if not line:
+            raise SetupError(f"{self.arm.name} ended:\n{self.arm.tail()}")
+        return msgspec.json.decode(line, type=kind)

