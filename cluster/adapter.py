@@ -35,8 +35,10 @@ __all__ = [
     "engine_arguments",
     "engine_argv",
     "engine_environment",
+    "kill_ray",
     "ray_stat_loggers",
     "start_ray",
+    "start_serve",
     "warm",
 ]
 
@@ -271,7 +273,7 @@ class ReplicaWatch:
 
 
 def start_ray(settings: RaySettings) -> None:
-    """Start Ray here, or join the cluster at `ray.address`; then start Serve without its proxy.
+    """Start Ray here, or join the cluster at `ray.address`.
 
     Raises:
         SetupError: The cluster cannot be reached, or Ray cannot start.
@@ -289,7 +291,6 @@ def start_ray(settings: RaySettings) -> None:
         }
     )
     import ray
-    from ray import serve
 
     # What Ray tells at lower levels is about threads and tokens that are none of the user's.
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -307,8 +308,32 @@ def start_ray(settings: RaySettings) -> None:
         options["address"] = settings.address
     try:
         ray.init(**options)
-        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
     except Exception as error:
         where = "here" if settings.address is None else f"at {settings.address}"
         raise SetupError(f"Ray cannot start {where}: {error}", param="ray.address") from error
+
+
+def start_serve() -> None:
+    """Start Ray Serve without its proxy, or join the one that the cluster has.
+
+    Raises:
+        SetupError: It cannot start.
+    """
+    from ray import serve
+
+    try:
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+    except Exception as error:
+        raise SetupError(f"Ray Serve cannot start: {error}") from error
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+
+
+def kill_ray() -> None:
+    """End the processes of a Ray started here while another thread is using it. Blocks.
+
+    The raylet gets to end its children: they would notice its sudden death, but only after 15 s.
+    """
+    from ray._private import worker
+
+    if (node := worker._global_node) is not None:  # noqa: SLF001
+        node.kill_all_processes(check_alive=False, allow_graceful=True)

@@ -3,12 +3,15 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 __all__ = ["BlockingThread"]
 
 T = TypeVar("T")
+
+_POLL_S = 0.05
 
 
 class BlockingThread:
@@ -28,6 +31,13 @@ class BlockingThread:
     def is_busy(self) -> bool:
         """Whether a call has not returned yet, awaited or not."""
         return self._num_pending > 0
+
+    async def idle(self, within_s: float) -> bool:
+        """Wait until every call has returned, for so many seconds at most; return whether."""
+        deadline = time.monotonic() + within_s
+        while self.is_busy and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+        return not self.is_busy
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Return what `function(*args)` returns, or raise what it raises.

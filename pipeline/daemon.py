@@ -23,6 +23,8 @@ __all__ = ["serve"]
 
 EXIT_SETUP = 2
 """Exit status of the command line after a `SetupError`."""
+_RAY_START_S = 20.0
+"""Longest wait for a Ray that starts, which cannot be stopped before it has."""
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = lambda line: None) -> int:
@@ -71,6 +73,7 @@ class _Daemon:
         self._gateway = GatewayChild(settings, listener)
         self._thread = BlockingThread()
         self._stopping = asyncio.Event()
+        self._is_ray_starting = False
         self._table: serve_app.ReplicaTable | None = None
         host, port = listener.getsockname()[:2]
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -118,8 +121,11 @@ class _Daemon:
         if settings.ray.address is None:
             await self._thread.call(_check_models, settings)
         self._announce("starting Ray")
+        self._is_ray_starting = settings.ray.address is None
         await self._thread.call(adapter.start_ray, settings.ray)
+        self._is_ray_starting = False
         self._heed_signals()  # Ray has put its own handler in their place
+        await self._thread.call(adapter.start_serve)
         self._announce(f"loading {', '.join(names)}")
         try:
             async with asyncio.timeout(limit_s):
@@ -138,12 +144,13 @@ class _Daemon:
         if self._table is not None:
             self._table.close()
         await self._gateway.close()
-        if self._thread.is_busy:
-            # Still fetching or starting something: Ray's processes die with this one, and Python's
-            # orderly exit would abort where it finds a thread inside Ray.
-            atexit.register(os._exit, 0 if self._stopping.is_set() else EXIT_SETUP)
+        if await self._thread.idle(_RAY_START_S if self._is_ray_starting else 0):
+            await self._thread.call(serve_app.stop, self._settings)
             return
-        await self._thread.call(serve_app.stop, self._settings)
+        # Still fetching a model, or waiting for replicas. Python's orderly exit would abort where
+        # it finds a thread inside Ray.
+        atexit.register(os._exit, 0 if self._stopping.is_set() else EXIT_SETUP)
+        await asyncio.to_thread(adapter.kill_ray)
 
     def _welcome(self, names: tuple[str, ...], seconds: float) -> str:
         body = (

@@ -1,9 +1,9 @@
 """The whole daemon as a user starts it, and everything it starts in turn.
 
-    with running("fake", tmp_path) as daemon:
-        daemon.wait_until_ready()
-        httpx.get(f"{daemon.url}/healthz")
-        ended = daemon.stop(signal.SIGTERM)
+with running("fake", tmp_path) as daemon:
+    daemon.wait_until_ready()
+    httpx.get(f"{daemon.url}/healthz")
+    ended = daemon.stop(signal.SIGTERM)
 """
 
 import os

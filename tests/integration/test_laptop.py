@@ -1,0 +1,155 @@
+"""The laptop profile: a real model, the official client, and where the time of its answers went."""
+
+import math
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from headstart.configs.fields import default_cache_dir
+from headstart.monitoring import dashboards
+from headstart.stages.errors import SetupError
+from headstart.stages.stage_clock import Stage
+from tests.monitoring.live_prometheus import live_prometheus
+from tests.support.daemon import Daemon, running
+
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(240)]
+
+MODEL = "smollm2-135m-instruct"
+NUM_REQUESTS = 200
+NUM_TOKENS = 24
+MEASURED = {*Stage} - {Stage.NETWORK, Stage.RENDER}
+TIMING = {"headstart": {"timing": True}}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The daemon, which takes everything along when it is told to stop at the end."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from headstart.cluster.model_source import resolve
+
+    try:
+        resolve("builtin:smollm2-135m-instruct", default_cache_dir())
+    except SetupError as error:
+        pytest.skip(error.message)
+    with running("laptop", tmp_path_factory.mktemp("daemon")) as daemon:
+        daemon.wait_until_ready(120)
+        yield daemon
+        ended = daemon.stop(signal.SIGTERM)
+        print(f"exit {ended.exit_s:.1f} s, gone {ended.gone_s:.1f} s")  # noqa: T201 - pytest -s
+        assert (ended.status, ended.left) == (0, []), daemon.err
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[OpenAI]:
+    """The official client."""
+    with (
+        openai.DefaultHttpxClient(trust_env=False) as http,
+        OpenAI(base_url=f"{daemon.url}/v1", api_key="any", http_client=http) as client,
+    ):
+        yield client
+
+
+def asked(text: str, **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": MODEL, "messages": messages, "temperature": 0, **fields}
+
+
+def test_it_is_the_model_it_says(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list().data] == [MODEL]
+
+
+def test_same_answer_streamed_and_not(client: OpenAI) -> None:
+    question = asked("Count from one to ten.", max_tokens=48)
+
+    whole = client.chat.completions.create(**question)
+    parts = list(client.chat.completions.create(**question, stream=True))
+
+    said = "".join(part.choices[0].delta.content or "" for part in parts)
+    assert said == whole.choices[0].message.content
+    assert "4." in said
+    assert whole.usage.completion_tokens > 10
+    assert parts[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+def test_same_completion_streamed_and_not(client: OpenAI) -> None:
+    question = {"model": MODEL, "prompt": "The sky is", "temperature": 0, "max_tokens": 16}
+
+    whole = client.completions.create(**question)  # type: ignore[call-overload]
+    stream = client.completions.create(**question, stream=True)  # type: ignore[call-overload]
+
+    assert "".join(part.choices[0].text for part in stream) == whole.choices[0].text
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One request, by the client's own clock and by the stage clock, in seconds."""
+
+    whole_s: float
+    stages_s: dict[str, float]
+
+    @property
+    def other_s(self) -> float:
+        return self.whole_s - sum(self.stages_s.values())
+
+
+def measure(client: OpenAI, text: str) -> Measured:
+    began = time.monotonic()
+    question = asked(text, max_tokens=NUM_TOKENS, stream=True, extra_body=TIMING)
+    last = None
+    for part in client.chat.completions.create(**question):
+        last = part
+    whole_s = time.monotonic() - began
+    assert last is not None
+    return Measured(whole_s, last.model_extra["headstart"]["timing"]["stages_s"])
+
+
+def test_stages_account_for_the_time_that_a_client_waits(client: OpenAI) -> None:
+    measure(client, "Hi!")
+
+    found = [measure(client, f"What is {n} plus {n + 3}?") for n in range(NUM_REQUESTS)]
+
+    assert all(set(one.stages_s) == MEASURED for one in found)
+    shares = [one.other_s / one.whole_s for one in found]
+    total = sum(one.other_s for one in found) / sum(one.whole_s for one in found)
+    median, p95 = statistics.median(shares), statistics.quantiles(shares, n=20)[-1]
+    whole_s = statistics.median(one.whole_s for one in found)
+    print(  # noqa: T201 - pytest -s
+        f"other: median {median:.2%}, total {total:.2%}, p95 {p95:.2%}, largest {max(shares):.2%} "
+        f"of a median of {whole_s * 1000:.0f} ms"
+    )
+    assert abs(median) <= 0.05
+    assert abs(total) <= 0.05
+
+
+@pytest.mark.prometheus
+def test_every_panel_of_the_dashboard_finds_data(
+    daemon: Daemon, client: OpenAI, tmp_path: Path
+) -> None:
+    (board,) = dashboards.build().values()
+    with live_prometheus(f"{daemon.url}/metrics", tmp_path) as prometheus:
+        prometheus.wait_for_scrape()  # rates see what happens after the first scrape
+        for _ in range(2):
+            measure(client, "Name a colour.")
+            client.chat.completions.create(**asked("Name a colour.", max_tokens=4))
+            prometheus.wait_for_scrape()
+        answers = prometheus.ask_panels(board)
+
+    assert [str(query) for query, samples in answers.items() if not samples] == []
+    odd = [
+        str(query)
+        for query, samples in answers.items()
+        if not any(math.isfinite(sample.value) for sample in samples)
+    ]
+    assert odd == []
+    (means,) = (
+        samples for query, samples in answers.items() if "Mean time per stage" in str(query)
+    )
+    assert {sample.labels["stage"] for sample in means} >= MEASURED

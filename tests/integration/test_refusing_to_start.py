@@ -1,0 +1,64 @@
+"""What cannot work is said at once, in one line that names the fix, and nothing is left running."""
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.daemon import Daemon, profile, running
+
+pytestmark = pytest.mark.timeout(60)
+
+SECONDS = 30.0
+"""Two, when nothing else keeps the machine busy; Python and Ray being imported take most of it."""
+
+
+def check(daemon: Daemon, *words: str) -> None:
+    """It ends by itself with status 2 and one line of error, and nothing is left."""
+    ended = daemon.ended(time.monotonic(), SECONDS)
+
+    assert (ended.status, ended.left) == (2, [])
+    (line,) = daemon.err.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in words), line
+    assert "ready" not in daemon.out
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running("fake", tmp_path, f"gateway.port={port}") as daemon:
+            check(daemon, "gateway.port", str(port), "in use")
+
+
+def test_unknown_setting(tmp_path: Path) -> None:
+    with running("fake", tmp_path, "gateway.prot=1") as daemon:
+        check(daemon, "gateway.prot", "unknown key")
+
+
+def test_impossible_value(tmp_path: Path) -> None:
+    with running("fake", tmp_path, "gateway.max_streams=0") as daemon:
+        check(daemon, "gateway.max_streams")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with running(tmp_path / "nowhere.yaml", tmp_path) as daemon:
+        check(daemon, "nowhere.yaml")
+
+
+@pytest.mark.parametrize("content", [None, "config.json"])
+def test_folder_that_holds_no_model(tmp_path: Path, content: str | None) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    folder = tmp_path / "model"
+    if content is not None:
+        folder.mkdir()
+        (folder / content).write_text("{}")
+    tree = yaml.safe_load(profile("laptop").read_text())
+    tree["models"][0]["source"] = str(folder)
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(tree))
+
+    with running(config, tmp_path) as daemon:
+        check(daemon, str(folder))

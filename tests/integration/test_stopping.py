@@ -1,0 +1,76 @@
+"""The daemon goes when it is told to, at any moment, and takes along everything it started."""
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.daemon import Daemon, Ended, running
+from tests.support.events import text
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+SOON_S = 15.0
+
+
+def check(ended: Ended, daemon: Daemon) -> None:
+    """It ended well, and nothing is left."""
+    print(f"exit {ended.exit_s:.1f} s, gone {ended.gone_s:.1f} s")  # noqa: T201 - pytest -s
+    assert (ended.status, ended.left) == (0, []), daemon.err
+    assert "Traceback" not in daemon.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_running_daemon_stops(tmp_path: Path, number: signal.Signals) -> None:
+    with running("fake", tmp_path) as daemon:
+        daemon.wait_until_ready()
+        names = {process.name() for process in daemon.family()}
+        assert {"raylet", "gcs_server", "headstart"} <= names
+        assert len(daemon.family()) > 6
+
+        ended = daemon.stop(number)
+
+        check(ended, daemon)
+        assert ended.exit_s < SOON_S
+        assert daemon.out.count("stopping:") == 1
+
+
+def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
+    with running("fake", tmp_path) as daemon:
+        daemon.wait_until_ready()
+        body = {"messages": [{"role": "user", "content": "Hi!"}], "stream": True, "max_tokens": 150}
+        with (
+            httpx.Client(base_url=daemon.url, timeout=60, trust_env=False) as client,
+            client.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            pieces = answer.iter_raw()
+            first = next(pieces)
+            stopping = threading.Thread(target=lambda: check(daemon.stop(signal.SIGTERM), daemon))
+            stopping.start()
+
+            said = text(first + b"".join(pieces))
+
+        stopping.join()
+        assert len(said.split()) == 150
+
+
+MOMENTS: dict[str, Callable[[Daemon], None]] = {
+    "Ray starts": lambda daemon: daemon.wait_for_line("starting Ray"),
+    "Ray's processes are there": lambda daemon: daemon.wait_for(
+        lambda: any(process.name() == "raylet" for process in daemon.family()), "start Ray", 60
+    ),
+    "replicas load": lambda daemon: daemon.wait_for_line("loading fake", 60),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_starting_daemon_stops(tmp_path: Path, moment: str) -> None:
+    with running("fake", tmp_path) as daemon:
+        MOMENTS[moment](daemon)
+
+        check(daemon.stop(signal.SIGTERM), daemon)
+
+        assert "ready after" not in daemon.out
