@@ -3,15 +3,13 @@
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["BlockingThread"]
 
 T = TypeVar("T")
-
-_POLL_S = 0.05
 
 
 class BlockingThread:
@@ -25,19 +23,16 @@ class BlockingThread:
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._num_pending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         threading.Thread(target=self._run, daemon=True, name="blocking work").start()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a call has not returned yet, awaited or not."""
-        return self._num_pending > 0
 
     async def idle(self, within_s: float) -> bool:
         """Wait until every call has returned, for so many seconds at most; return whether."""
-        deadline = time.monotonic() + within_s
-        while self.is_busy and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_S)
-        return not self.is_busy
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        return self._idle.is_set()
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Return what `function(*args)` returns, or raise what it raises.
@@ -49,6 +44,8 @@ class BlockingThread:
 
         def settle(value: Any, error: BaseException | None) -> None:
             self._num_pending -= 1
+            if not self._num_pending:
+                self._idle.set()
             if result.done():
                 return
             if error is not None:
@@ -66,6 +63,7 @@ class BlockingThread:
                 loop.call_soon_threadsafe(settle, value, failure)
 
         self._num_pending += 1
+        self._idle.clear()
         self._work.put(work)
         return await result
 
