@@ -22,6 +22,9 @@ __all__ = ["Arm", "Rest", "Work", "rest_check", "table"]
 
 GRACE_S = 60.0
 
+_AT_REST = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+_STANDSTILL_S = 5.0
+
 
 @dataclass(slots=True)
 class Rest:
@@ -94,6 +97,7 @@ class Arm:
         while fresh := self.tree - stopped:
             for process in fresh:
                 _signal(process, signal.SIGSTOP)
+            _await_standstill(fresh)
             stopped |= fresh
         self._cpu_when_suspended = self._cpu_s()
         self._suspended_at = time.monotonic()
@@ -192,6 +196,15 @@ def rest_check(arms: Sequence[Arm]) -> Check:
     """At most 1 % of a core for each arm while another is measured."""
     bar = Bar("suspended_cpu_share", 0.01, "lower", "cpu_s/s")
     return judge(bar, exactly(max(arm.rest.share for arm in arms)))
+
+
+def _await_standstill(processes: set[psutil.Process]) -> None:
+    """A signal is acted on when its process next gets a core; wait for that."""
+    deadline = time.monotonic() + _STANDSTILL_S
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            while process.status() not in _AT_REST and time.monotonic() < deadline:
+                time.sleep(0.001)
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

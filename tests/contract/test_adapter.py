@@ -42,6 +42,7 @@ CALLED = {
         "address num_cpus object_store_memory include_dashboard logging_level log_to_driver"
     ),
     "ray:serve.start": "proxy_location logging_config",
+    "ray._private.node:Node.kill_all_processes": "check_alive allow_graceful",
     "ray.serve._private.common:DeploymentID": "name app_name",
     "ray.serve._private.long_poll:LongPollClient": (
         "host_actor key_listeners call_in_event_loop client_id"
@@ -60,6 +61,7 @@ READ = {
     "vllm.usage.usage_lib:UsageContext": "OPENAI_API_SERVER",
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
     "vllm.v1.metrics.stats:SchedulerStats": "num_running_reqs num_waiting_reqs",
+    "ray._private:worker": "_global_node",
     "ray.serve._private.common:DeploymentTargetInfo": "running_replicas",
     "ray.serve._private.common:RunningReplicaInfo": "replica_id replica_metadata",
     "ray.serve._private.common:ReplicaID": "unique_id",
@@ -93,7 +95,9 @@ def find(name: str) -> Any:
 
 
 def fields_of(found: Any) -> set[str]:
-    """Name the fields or members of a class, or the parameters of a function."""
+    """Name what a module holds, a class's fields or members, or a function's parameters."""
+    if inspect.ismodule(found):
+        return set(vars(found))
     names = set(getattr(found, "__members__", ())) | set(getattr(found, "__annotations__", ()))
     if inspect.isfunction(found):
         names |= set(inspect.signature(found).parameters)
