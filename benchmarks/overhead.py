@@ -41,7 +41,7 @@ class Plan:
     frames: FramePlan
 
 
-FULL = Plan(ServingPlan(48, 64, {1: 3, 4: 8}), FramePlan(10, 200, 250))
+FULL = Plan(ServingPlan(26, 64, {1: 3, 4: 8}), FramePlan(10, 200, 250))
 QUICK = Plan(ServingPlan(8, 32, {1: 2, 4: 4}), FramePlan(8, 50, 100))
 
 
