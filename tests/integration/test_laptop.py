@@ -13,12 +13,11 @@ import openai
 import pytest
 from openai import OpenAI
 
-from headstart.configs.fields import default_cache_dir
 from headstart.monitoring import dashboards
-from headstart.stages.errors import SetupError
 from headstart.stages.stage_clock import Stage
 from tests.monitoring.live_prometheus import live_prometheus
 from tests.support.daemon import Daemon, running
+from tests.support.real_model import real_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(240)]
 
@@ -32,13 +31,7 @@ TIMING = {"headstart": {"timing": True}}
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """The daemon, which takes everything along when it is told to stop at the end."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    from headstart.cluster.model_source import resolve
-
-    try:
-        resolve("builtin:smollm2-135m-instruct", default_cache_dir())
-    except SetupError as error:
-        pytest.skip(error.message)
+    real_model()
     with running("laptop", tmp_path_factory.mktemp("daemon")) as daemon:
         daemon.wait_until_ready(120)
         yield daemon

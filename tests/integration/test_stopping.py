@@ -1,8 +1,8 @@
 """The daemon goes when it is told to, at any moment, and takes along everything it started."""
 
 import signal
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.daemon import Daemon, Ended, running
 from tests.support.events import text
+from tests.support.real_model import real_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 SOON_S = 15.0
 
@@ -27,9 +28,9 @@ def check(ended: Ended, daemon: Daemon) -> None:
 def test_running_daemon_stops(tmp_path: Path, number: signal.Signals) -> None:
     with running("fake", tmp_path) as daemon:
         daemon.wait_until_ready()
-        names = {process.name() for process in daemon.family()}
+        names = {process.name() for process in daemon.living()}
         assert {"raylet", "gcs_server", "headstart"} <= names
-        assert len(daemon.family()) > 6
+        assert len(daemon.living()) > 6
 
         ended = daemon.stop(number)
 
@@ -48,20 +49,23 @@ def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
         ):
             pieces = answer.iter_raw()
             first = next(pieces)
-            stopping = threading.Thread(target=lambda: check(daemon.stop(signal.SIGTERM), daemon))
-            stopping.start()
+            with ThreadPoolExecutor(1) as pool:
+                stopping = pool.submit(daemon.stop, signal.SIGTERM)
+                said = text(first + b"".join(pieces))
 
-            said = text(first + b"".join(pieces))
-
-        stopping.join()
+        check(stopping.result(), daemon)
         assert len(said.split()) == 150
+
+
+def wait_for_process(daemon: Daemon, name: str) -> None:
+    daemon.wait_for(
+        lambda: any(name in process.name() for process in daemon.living()), f"start {name}", 120
+    )
 
 
 MOMENTS: dict[str, Callable[[Daemon], None]] = {
     "Ray starts": lambda daemon: daemon.wait_for_line("starting Ray"),
-    "Ray's processes are there": lambda daemon: daemon.wait_for(
-        lambda: any(process.name() == "raylet" for process in daemon.family()), "start Ray", 60
-    ),
+    "Ray's processes are there": lambda daemon: wait_for_process(daemon, "raylet"),
     "replicas load": lambda daemon: daemon.wait_for_line("loading fake", 60),
 }
 
@@ -74,3 +78,12 @@ def test_starting_daemon_stops(tmp_path: Path, moment: str) -> None:
         check(daemon.stop(signal.SIGTERM), daemon)
 
         assert "ready after" not in daemon.out
+
+
+@pytest.mark.engine
+def test_daemon_that_loads_a_real_model_stops(tmp_path: Path) -> None:
+    real_model()
+    with running("laptop", tmp_path) as daemon:
+        wait_for_process(daemon, "EngineCore")
+
+        check(daemon.stop(signal.SIGTERM), daemon)

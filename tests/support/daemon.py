@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ __all__ = ["Daemon", "Ended", "profile", "running"]
 _MARK = "TEST_DAEMON"
 """Inherited by every process that the daemon starts, wherever it ends up in the tree."""
 _GONE_WITHIN_S = 15.0
+_GLANCE_S = 0.2
+"""Between two looks at it: each costs a few milliseconds, which it needs itself."""
 _READY = re.compile(r"Headstart is ready after .*: (http://\S+)/v1\n")
 
 
@@ -87,7 +89,7 @@ class Daemon:
             if (status := self._process.poll()) is not None or time.monotonic() > deadline:
                 why = "in time" if status is None else f"before it ended with {status}"
                 pytest.fail(f"the daemon did not {what} {why}:\n{self.out}\n{self.err[-4000:]}")
-            pause.wait(0.02)
+            pause.wait(_GLANCE_S)
 
     def family(self) -> set[psutil.Process]:
         """Return every process of it that was ever seen, itself included."""
@@ -100,9 +102,13 @@ class Daemon:
                     self._family.add(process)
         return self._family
 
+    def living(self) -> list[psutil.Process]:
+        """Return every process of it that there is now, itself included."""
+        return _living(self.family())
+
     def child(self, name: str) -> psutil.Process:
         """Return the living process with `name` in its command line."""
-        (found,) = (process for process in self.family() if name in _describe(process))
+        (found,) = (process for process in self.living() if name in _describe(process))
         return found
 
     def stop(self, number: signal.Signals, within_s: float = 60.0) -> Ended:
@@ -116,7 +122,7 @@ class Daemon:
         """Wait until it ends by itself, as since `began` on the monotonic clock it should."""
         self.wait_for_exit(within_s)
         exited = time.monotonic()
-        _, left = psutil.wait_procs(_living(self.family()), _GONE_WITHIN_S)
+        _, left = psutil.wait_procs(self.living(), _GONE_WITHIN_S)
         return Ended(
             self._process.returncode,
             exited - began,
@@ -130,7 +136,7 @@ class Daemon:
         while True:
             self.family()
             try:
-                self._process.wait(0.05)
+                self._process.wait(_GLANCE_S)
             except subprocess.TimeoutExpired:
                 if time.monotonic() < deadline:
                     continue
@@ -181,7 +187,7 @@ def profile(name: str) -> Path:
     return Path(__file__).parents[2] / "configs" / f"{name}.yaml"
 
 
-def _living(processes: "set[psutil.Process] | list[psutil.Process]") -> list[psutil.Process]:
+def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
