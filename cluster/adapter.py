@@ -7,7 +7,6 @@ here and fails with the name on another version; nothing else in the project imp
 
 import json
 import logging
-import math
 import os
 import sys
 from argparse import Namespace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from headstart.cluster.engine import EngineLoad
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.configs.settings import RaySettings
+from headstart.monitoring import logs
 from headstart.stages.errors import BadRequest, SetupError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(model.kv_cache_gib),
+        "VLLM_LOGGING_CONFIG_PATH": str(logs.ENGINE_LOGGING),
+        "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "false",  # it would log answers
     }
     if cores is not None:
         environment |= _binding(cores)
@@ -85,11 +87,6 @@ def _binding(cores: str) -> dict[str, str]:
     return environment
 
 
-def _num_ranks(model: ModelSettings) -> int:
-    sizes = ("tensor_parallel_size", "pipeline_parallel_size")
-    return math.prod(int(str(model.engine_args.get(size, 1))) for size in sizes)
-
-
 def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
     """Return the model's settings as arguments of vLLM's own server."""
     return _to_argv(
@@ -98,8 +95,9 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
             "served-model-name": model.name,
             "block-size": model.block_size,
             "dtype": model.dtype,
-            # In the engine core's own process, where there is but one rank.
-            "distributed-executor-backend": "uni" if _num_ranks(model) == 1 else None,
+            # One rank runs in the engine core's own process, several beside it: one actor holds
+            # all their GPUs. Left to choose, vLLM would ask Ray for more of them.
+            "distributed-executor-backend": "uni" if model.num_ranks == 1 else "mp",
             # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
             "enable-scale-out": True,
             "max-model-len": model.max_model_len,
@@ -311,6 +309,7 @@ def start_ray(settings: RaySettings) -> None:
     except Exception as error:
         where = "here" if settings.address is None else f"at {settings.address}"
         raise SetupError(f"Ray cannot start {where}: {error}", param="ray.address") from error
+    logs.adopt("ray")
 
 
 def start_serve() -> None:
@@ -326,6 +325,7 @@ def start_serve() -> None:
     except Exception as error:
         raise SetupError(f"Ray Serve cannot start: {error}") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logs.adopt("ray")
 
 
 def kill_ray() -> None:

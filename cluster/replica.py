@@ -37,6 +37,7 @@ class Replica:
         self._settings = ReplicaSettings.from_child(settings)
         logging = self._settings.logging
         logs.set_up("replica", level=logging.level, form=logging.format)
+        logs.adopt("ray")
         self._model = self._settings.model
         streams = self._settings.streams
         self._streams = StreamTable(

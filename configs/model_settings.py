@@ -3,6 +3,7 @@
 Only what a user may choose: how a replica applies them is `headstart.cluster`'s business.
 """
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
@@ -23,6 +24,12 @@ TYPED_ARGUMENTS = {
     "max_model_len": "max_model_len",
 }
 """vLLM's arguments that have a setting of their own: one way to say each thing."""
+
+PARALLEL_ARGUMENTS = ("tensor_parallel_size", "pipeline_parallel_size")
+"""vLLM's arguments that multiply the workers of one engine."""
+
+LOGGING_ARGUMENTS = ("enable_log_requests", "enable_log_outputs", "log_error_stack")
+"""vLLM's arguments that write prompts, answers or errors that quote them to its log."""
 
 Argument = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
@@ -170,9 +177,37 @@ class ModelSettings(Section):
                     f"engine_args.{argument}",
                     f"set `{TYPED_ARGUMENTS[argument]}` of the model instead",
                 )
+            if argument in LOGGING_ARGUMENTS:
+                raise wrong(f"engine_args.{argument}", "would put what users write into the logs")
+        self._check_ranks()
         if not self.gpus_per_replica and self.block_size % CPU_BLOCK_TOKENS:
             raise wrong("block_size", f"must be a multiple of {CPU_BLOCK_TOKENS} on CPU")
         return self
+
+    @property
+    def num_ranks(self) -> int:
+        """Workers of one engine: tensor times pipeline parallel size."""
+        return math.prod(int(str(self.engine_args.get(name, 1))) for name in PARALLEL_ARGUMENTS)
+
+    def _check_ranks(self) -> None:
+        """Each rank has a GPU, or a core list, of its own."""
+        for name in PARALLEL_ARGUMENTS:
+            size = self.engine_args.get(name, 1)
+            if type(size) is not int or size < 1:
+                raise wrong(f"engine_args.{name}", "must be a positive whole number")
+        ranks = self.num_ranks
+        if self.gpus_per_replica and ranks != max(1.0, self.gpus_per_replica):
+            raise wrong(
+                "gpus_per_replica",
+                f"must be the number of ranks, {ranks} (engine_args.tensor_parallel_size times "
+                f"pipeline_parallel_size), not {self.gpus_per_replica:g}",
+            )
+        for index, text in enumerate(self.cores or ()):
+            if not self.gpus_per_replica and (lists := text.count("|") + 1) != ranks:
+                raise wrong(
+                    f"cores.{index}",
+                    f"must have one core list per rank, joined by `|`: {ranks}, not {lists}",
+                )
 
 
 def parse_cores(text: str) -> frozenset[int]:

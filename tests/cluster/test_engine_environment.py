@@ -36,3 +36,30 @@ def test_arguments_are_those_of_vllm_serve() -> None:
     assert {"--model=folder", "--served-model-name=smol", "--block-size=64"} <= set(argv)
     assert {"--enforce-eager", "--no-enable-prefix-caching", "--seed=3"} <= set(argv)
     assert not any(argument.startswith("--max-model-len") for argument in argv)
+
+
+@pytest.mark.parametrize(
+    ("fields", "backend"),
+    [
+        ({}, "uni"),
+        ({"gpus_per_replica": 0.5}, "uni"),
+        ({"gpus_per_replica": 2, "engine_args": {"tensor_parallel_size": 2}}, "mp"),
+        (
+            {
+                "gpus_per_replica": 4,
+                "engine_args": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2},
+            },
+            "mp",
+        ),
+    ],
+)
+def test_ranks_stay_inside_the_actor_that_holds_their_gpus(
+    fields: dict[str, object], backend: str
+) -> None:
+    argv = adapter.engine_argv(model(**fields), "folder")
+    assert f"--distributed-executor-backend={backend}" in argv
+
+
+def test_gpu_replica_is_bound_by_cores_and_gets_no_cpu_preload() -> None:
+    environment = adapter.engine_environment(model(gpus_per_replica=1), None)
+    assert "LD_PRELOAD" not in environment

@@ -52,6 +52,27 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("models.0.block_size=16", "models.0.block_size", "multiple of 32"),
         ("models.0.fake={}", "models.0.fake", "goes with `engine: fake`"),
         ("models.0.engine_args.dtype=auto", "models.0.engine_args.dtype", "set `dtype`"),
+        (
+            "models.0.engine_args.enable_log_requests=true",
+            "models.0.engine_args.enable_log_requests",
+            "logs",
+        ),
+        (
+            "models.0.engine_args.tensor_parallel_size=0",
+            "models.0.engine_args.tensor_parallel_size",
+            "positive",
+        ),
+        (
+            "models.0.engine_args.tensor_parallel_size=two",
+            "models.0.engine_args.tensor_parallel_size",
+            "whole",
+        ),
+        ("models.0.gpus_per_replica=2", "models.0.gpus_per_replica", "number of ranks, 1 "),
+        (
+            "models.0.cores=['0|1']",
+            "models.0.cores.0",
+            "one core list per rank, joined by `|`: 1, not 2",
+        ),
         ("streams.finished_ttl_s=-1", "streams.finished_ttl_s", "greater than or equal to 0"),
         ("streams.max_total_bytes=2097152", "streams.max_stream_bytes", "at most max_total_bytes"),
         ("data_plane.window_bytes=100", "data_plane.window_bytes", "equal to 65536"),
@@ -80,7 +101,7 @@ def test_model_names_are_unique() -> None:
 def test_no_core_belongs_to_two_replicas_of_one_machine() -> None:
     models = (
         "models=[{name: a, source: x, replicas: 2, cores: ['0', '1-2']},"
-        " {name: b, source: x, cores: ['2|3']}]"
+        " {name: b, source: x, cores: ['2,3']}]"
     )
 
     error = _fault(models)

@@ -140,8 +140,15 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 if time.monotonic() < deadline:
                     continue
-                pytest.fail(f"the daemon did not end in {within_s} s:\n{self.err[-4000:]}")
+                pytest.fail(
+                    f"the daemon did not end in {within_s} s; still there:\n"
+                    f"{self._roll_call()}\n{self.err[-4000:]}"
+                )
             return
+
+    def _roll_call(self) -> str:
+        """One line for each living process of it: what it is and what it does."""
+        return "\n".join(sorted(map(_state, self.living())))
 
     def kill(self) -> None:
         """Leave nothing behind, whatever has happened."""
@@ -194,6 +201,14 @@ def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def _state(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        with process.oneshot():
+            parent, status, cpu = process.ppid(), process.status(), sum(process.cpu_times()[:2])
+        return f"{process.pid} of {parent}, {status}, {cpu:.1f} s of CPU: {_describe(process)}"
+    return f"{process.pid}: gone meanwhile"
 
 
 def _describe(process: psutil.Process) -> str:
