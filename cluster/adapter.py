@@ -320,11 +320,11 @@ def start_serve() -> None:
     """
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
     except Exception as error:
         raise SetupError(f"Ray Serve cannot start: {error}") from error
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     logs.adopt("ray")
 
 

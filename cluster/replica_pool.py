@@ -50,6 +50,7 @@ class ReplicaPool:
         """Links that no request may choose any more, and that are not closed yet."""
         self._tasks = Tasks()
         self._turn = 0
+        self._is_draining = False
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -58,8 +59,17 @@ class ReplicaPool:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model has a replica that can answer."""
-        return all(self.up(model) for model in self._links)
+        """Whether every model has a replica that can answer, and new requests are welcome."""
+        return not self._is_draining and all(self.up(model) for model in self._links)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether only what has begun may still be answered."""
+        return self._is_draining
+
+    def drain(self) -> None:
+        """Be ready no more: the gateway is about to stop. Answers in the making go on."""
+        self._is_draining = True
 
     def up(self, model: str) -> list[RemoteEngine]:
         """Return the links of a model that can take a request now."""

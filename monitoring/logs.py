@@ -36,15 +36,18 @@ def set_up(process: str, *, level: str, form: str) -> None:
         level: Least severe event of ours that is written, in lower case.
         form: `json`, `console`, or `auto` for `console` on a terminal and `json` elsewhere.
     """
+    # In a replica, Serve has put a logger in the place of `sys.stderr`: a log line would come back.
+    stream = sys.__stderr__
+    assert stream is not None
     if form == "auto":
-        form = "console" if sys.stderr.isatty() else "json"
+        form = "console" if stream.isatty() else "json"
     structlog.configure(
         processors=[*_annotations(process), *_ending(form)],
         wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(form, process))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -127,6 +127,8 @@ class Answering:
         return inbound.model
 
     def _admit(self) -> None:
+        if self._pool.is_draining:
+            raise EngineUnavailable("this gateway is stopping; try again")
         if len(self._links) >= self._settings.max_streams:
             raise EngineUnavailable(
                 f"all {self._settings.max_streams} places for answers are taken; try again"

@@ -122,6 +122,8 @@ class _Routes:
 
     async def ready(self, _request: Request) -> Response:
         """Every model has a replica that can answer."""
+        if self._pool.is_draining:
+            return error_response(EngineUnavailable("this gateway is stopping"))
         if not self._pool.is_ready:
             missing = [model for model in self._pool.models if not self._pool.up(model)]
             return error_response(EngineUnavailable(f"no replica yet: {', '.join(missing)}"))

@@ -30,7 +30,7 @@ from headstart.pipeline import app
 from headstart.pipeline.gateway_child import Hello, Table
 from headstart.stages.retention import Retention
 
-__all__ = ["http_server", "run_child"]
+__all__ = ["drain", "http_server", "run_child"]
 
 _log = structlog.get_logger(__name__)
 
@@ -84,11 +84,32 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         ]
         serving = group.create_task(server.serve([listener]), name="serve")
         await stopping.wait()
+        left_s = await drain(pool, streams, settings.gateway.shutdown_grace_s)
+        # For readers who have not yet taken what is there for them.
+        server.config.timeout_graceful_shutdown = max(1, round(left_s))
         server.should_exit = True
         await serving
         for task in background:
             task.cancel()
+
+
+async def drain(pool: ReplicaPool, streams: StreamTable, grace_s: float) -> float:
+    """Refuse new requests, let running answers finish, and end those that have not in time.
+
+    Meanwhile the socket stays open: a load balancer sees 503 at `/readyz`, a client that comes too
+    late sees it with `Retry-After`, and a detached answer can still be fetched.
+
+    Returns: Seconds that are left of `grace_s`.
+    """
+    began = time.monotonic()
+    pool.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await asyncio.gather(*(stream.finished() for stream in streams.live))
+    _log.info("drained", num_unfinished=len(streams.live))
+    # Ends the others with an error that says so, where a cut connection would say nothing.
     await pool.close()
+    return max(0.0, grace_s - (time.monotonic() - began))
 
 
 class _Server(uvicorn.Server):

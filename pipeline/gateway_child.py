@@ -80,7 +80,16 @@ class GatewayChild:
         raise SetupError(f"the gateway cannot start: it died {num_quick_deaths} times in a row")
 
     async def close(self) -> None:
-        """Let the gateway finish what it is sending, then make sure that it is gone."""
+        """Let the gateway finish what it is sending, then make sure that it is gone.
+
+        Who comes later is refused at once: the socket is closed here too.
+        """
+        try:
+            await self._end_process()
+        finally:
+            self._listener.close()
+
+    async def _end_process(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return

@@ -51,10 +51,19 @@ def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
             first = next(pieces)
             with ThreadPoolExecutor(1) as pool:
                 stopping = pool.submit(daemon.stop, signal.SIGTERM)
+                daemon.wait_for(lambda: not is_ready(daemon), "say that it stops", 30)
+                late = httpx.post(f"{daemon.url}/v1/chat/completions", json=body, trust_env=False)
+                assert late.status_code == httpx.codes.SERVICE_UNAVAILABLE
+                assert late.headers["retry-after"] == "1"
                 said = text(first + b"".join(pieces))
 
         check(stopping.result(), daemon)
         assert len(said.split()) == 150
+
+
+def is_ready(daemon: Daemon) -> bool:
+    """Whether a load balancer would send requests to it."""
+    return httpx.get(f"{daemon.url}/readyz", trust_env=False).status_code == httpx.codes.OK
 
 
 def wait_for_process(daemon: Daemon, name: str) -> None:

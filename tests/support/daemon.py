@@ -100,7 +100,7 @@ class Daemon:
             with suppress(psutil.Error):
                 if process.environ().get(_MARK) == self._mark:
                     self._family.add(process)
-        return self._family
+        return set(self._family)
 
     def living(self) -> list[psutil.Process]:
         """Return every process of it that there is now, itself included."""
