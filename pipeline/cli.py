@@ -9,6 +9,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,23 @@ def _config(args: argparse.Namespace) -> int:
     else:
         print(json.dumps(reference.schema(), indent=2, ensure_ascii=False))
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from headstart.pipeline import doctor
+    from headstart.pipeline.machine import probe
+
+    settings, faults = None, []
+    try:
+        settings = _settings(args)
+    except SetupError as error:
+        faults = doctor.of_settings(error)
+    findings = [*faults, *doctor.examine(probe(settings), settings)]
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        print(doctor.report(findings))
+    return 1 if any(one.verdict is doctor.Verdict.PROBLEM for one in findings) else 0
 
 
 def _model_prepare(args: argparse.Namespace) -> int:
@@ -148,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         "--schema", dest="form", action="store_const", const="schema", help="print the JSON schema"
     )
     config.set_defaults(run=_config, form="settings")
+
+    doctor = verbs.add_parser(
+        "doctor", parents=[settings], help="say what of this machine does not fit the settings"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
 
     model = verbs.add_parser("model", help="fetch and unpack the models")
     actions = model.add_subparsers(required=True, metavar="ACTION")

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from headstart.cluster import adapter, model_source, serve_app
+from headstart.cluster import adapter, model_source, placement, serve_app
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
 from headstart.pipeline.blocking import BlockingThread
@@ -119,12 +119,13 @@ class _Daemon:
         names = tuple(model.name for model in settings.models)
         limit_s = settings.ray.startup_timeout_s
         if settings.ray.address is None:
-            await self._thread.call(_check_models, settings)
+            await self._thread.call(_check_machine, settings)
         self._announce("starting Ray")
         self._is_ray_starting = settings.ray.address is None
         await self._thread.call(adapter.start_ray, settings.ray)
         self._is_ray_starting = False
         self._heed_signals()  # Ray has put its own handler in their place
+        await self._thread.call(serve_app.check_room, settings)
         await self._thread.call(adapter.start_serve)
         self._announce(f"loading {', '.join(names)}")
         try:
@@ -168,12 +169,17 @@ class _Daemon:
         )
 
 
-def _check_models(settings: Settings) -> None:
-    """Fetch and check every model before Ray starts: a replica that fails says so much later.
+def _check_machine(settings: Settings) -> None:
+    """Count the GPUs, then fetch and check every model, before Ray starts.
+
+    A replica that fails says so much later, and one that finds no room waits.
 
     Raises:
-        SetupError: A model is missing or broken; the message names the fix.
+        SetupError: A model is missing or broken, or too few GPUs are here; the message has the fix.
     """
+    if any(model.gpus_per_replica for model in settings.models):
+        here = {placement.GPU: adapter.num_gpus_here()}
+        placement.check_room(settings.models, [here], "this machine", (placement.GPU,))
     for model in settings.models:
         if model.engine == "vllm":
             model_source.resolve(model.source, settings.cache_dir)

