@@ -1,5 +1,7 @@
 """What a replica's process is born with: threads and cores as the settings say."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from headstart.cluster import adapter
@@ -63,3 +65,16 @@ def test_ranks_stay_inside_the_actor_that_holds_their_gpus(
 def test_gpu_replica_is_bound_by_cores_and_gets_no_cpu_preload() -> None:
     environment = adapter.engine_environment(model(gpus_per_replica=1), None)
     assert "LD_PRELOAD" not in environment
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_each_replica_has_the_cores_of_its_rank(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = pytest.importorskip("ray.serve")
+    from headstart.cluster.replica import Replica
+
+    context = SimpleNamespace(rank=SimpleNamespace(rank=rank))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
+    lists = ["0-1", "2,3", "4"]
+
+    assert Replica._cores(model(replicas=3, cores=lists)) == lists[rank]
+    assert Replica._cores(model(replicas=3)) is None

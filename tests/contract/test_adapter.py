@@ -71,6 +71,8 @@ READ = {
     "ray.serve._private.common:RunningReplicaInfo": "replica_id replica_metadata",
     "ray.serve._private.common:ReplicaID": "unique_id",
     "ray.serve._private.long_poll:LongPollNamespace": "DEPLOYMENT_TARGETS",
+    "ray.serve.context:ReplicaContext": "rank",
+    "ray.serve.schema:ReplicaRank": "rank",
 }
 """What is read, and the fields that it must have."""
 

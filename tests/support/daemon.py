@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,13 @@ class Daemon:
         """Return every process of it that there is now, itself included."""
         return _living(self.family())
 
+    @property
+    def ray_logs(self) -> Path:
+        """Where the Ray that it started writes."""
+        words = self.child("raylet/raylet").cmdline()
+        (session,) = (word for word in words if word.startswith("--session_dir="))
+        return Path(session.partition("=")[2]) / "logs"
+
     def child(self, name: str) -> psutil.Process:
         """Return the living process with `name` in its command line."""
         (found,) = (process for process in self.living() if name in _describe(process))
@@ -159,13 +166,19 @@ class Daemon:
 
 
 @contextmanager
-def running(config: str | Path, folder: Path, *overrides: str) -> Iterator[Daemon]:
+def running(
+    config: str | Path,
+    folder: Path,
+    *overrides: str,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Daemon]:
     """Start the daemon through the console script.
 
     Args:
         config: Name of a shipped profile, or a file.
         folder: For its output.
         overrides: As after `--set`, on top of ports that nothing else uses.
+        environ: Further variables of its environment.
     """
     mark = uuid.uuid4().hex
     settings = ["gateway.port=0", "ray.metrics_export_port=0", *overrides]
@@ -178,7 +191,7 @@ def running(config: str | Path, folder: Path, *overrides: str) -> Iterator[Daemo
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env=os.environ | {_MARK: mark},
+            env={**os.environ, **(environ or {}), _MARK: mark},
             # A Ctrl-C meant for the tests is not meant for it.
             start_new_session=True,
         )
