@@ -101,3 +101,43 @@ def _required(requirements: list[str]) -> Iterator[metadata.Distribution]:
             distribution = metadata.distribution(requirement.name)
             pending += distribution.requires or []
             yield distribution
+
+
+def test_installed_wheel_has_a_command_that_shows_settings_and_examines(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Installed by pip, from another folder, beside the packages that this environment has."""
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(site), str(wheel)],
+        check=True,
+    )
+    script = site / "bin/headstart"
+    # The wheel's copy has to win over the tree's, which is installed by an import hook.
+    code = (
+        "import runpy, sys; sys.meta_path = [one for one in sys.meta_path"
+        " if 'editable' not in getattr(one, '__module__', '') + getattr(one, '__name__', '')];"
+        "sys.path.insert(0, sys.argv.pop(1)); del sys.argv[0];"
+        "import headstart.configs.settings as there; assert there.__file__.startswith(sys.path[0]);"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, str(site), str(script), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=elsewhere,
+        )
+
+    shown = run("config")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "builtin:smollm2-135m-instruct" in shown.stdout
+    ports = ["--set", "gateway.port=0", "--set", "ray.metrics_export_port=0"]
+    fake = ["--set", "models=[{name: fake, engine: fake}]"]
+    found = run("doctor", *ports, *fake)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "problem" not in found.stdout
