@@ -1,0 +1,85 @@
+"""Requests of every kind, whose prompts are made of words that nothing else has.
+
+Good ones, refused ones, broken ones, aborted ones, and one that makes a watched engine fail
+(tests/support/watching).
+"""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.events import text
+from tests.support.raw_http import connected
+
+__all__ = ["FAIL", "SAID", "WATCHING", "ask_everything"]
+
+WATCHING = Path(__file__).parent / "watching"
+"""For `PYTHONPATH`."""
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+SAID = "xylograph"
+"""Begins every word of a prompt; the rest is another one each time."""
+FAIL = "fail-as-you-read-this"
+
+
+def word() -> str:
+    return f"{SAID}{uuid.uuid4().hex[:8]}"
+
+
+def chat(content: Any, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 12, **fields}
+
+
+ODD = {
+    "unknown model": chat(word(), model=word()),
+    "unknown role": {"messages": [{"role": word(), "content": word()}]},
+    "not text": chat({"no": word()}),
+    "unknown option": chat(word(), headstart={word(): 1}),
+    "too long": chat(" ".join(word() for _ in range(20_000))),
+    "no such place": chat(word(), stream_options={"include_usage": word()}),
+    "impossible": chat(word(), temperature=word(), max_tokens=-1),
+}
+BROKEN = {
+    "not JSON": f'{{"messages": "{word()}'.encode(),
+    "not UTF-8": b'{"messages": "' + word().encode() + b'\xff"}',
+    "a list": f'["{word()}"]'.encode(),
+}
+
+
+async def ask_everything(address: str) -> list[str]:
+    """Send them to the server at a URL; return what was answered to the good ones."""
+    async with httpx.AsyncClient(base_url=address, timeout=120, trust_env=False) as client:
+        whole = await client.post(CHAT, json=chat(f"Say {word()}", max_tokens=24))
+        assert whole.status_code == httpx.codes.OK, whole.text
+        streamed = await client.post(CHAT, json=chat(f"Repeat {word()}", stream=True))
+        plain = await client.post(COMPLETIONS, json={"prompt": word(), "max_tokens": 12})
+        assert plain.status_code == httpx.codes.OK, plain.text
+        for name, body in ODD.items():
+            answer = await client.post(CHAT, json=body)
+            assert not answer.is_server_error, (name, answer.text)
+        for name, content in BROKEN.items():
+            answer = await client.post(
+                CHAT, content=content, headers={"content-type": "application/json"}
+            )
+            assert answer.is_client_error, (name, answer.text)
+        assert (await client.get(f"/v1/streams/{word()}")).is_client_error
+        assert (await client.get(f"/{word()}", params={"q": word()})).is_client_error
+        failed = await client.post(CHAT, json=chat(f"{word()} {FAIL}"))
+        assert failed.is_server_error, failed.text
+        url = httpx.URL(address)
+        assert url.port is not None
+        async with connected((url.host, url.port)) as connection:
+            connection.post(CHAT, chat(word(), stream=True, max_tokens=400))
+            await connection.until(b'"content":')
+            connection.hang_up()
+        async with connected((url.host, url.port)) as connection:
+            connection.write(f"{word()} is not HTTP\r\n\r\n".encode())
+            await connection.all_until(b"\r\n\r\n")
+        after = await client.post(CHAT, json=chat(word()))
+        assert after.status_code == httpx.codes.OK
+    return [
+        whole.json()["choices"][0]["message"]["content"],
+        text(streamed.content),
+        plain.json()["choices"][0]["text"],
+    ]
