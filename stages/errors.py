@@ -3,9 +3,12 @@
 ```
 HeadstartError
 ├── ClientError            they erred: 4xx, do not retry
-│   ├── BadRequest  NotFound  PayloadTooLarge  RequestTimeout  Cancelled
+│   ├── BadRequest  NotFound  PayloadTooLarge  HeadTooLarge  RequestTimeout  Cancelled
+│   ├── Unauthenticated  Forbidden
+│   └── RateLimited        retryable, later
 ├── EngineError            the cluster could not answer
 │   ├── EngineUnavailable  EngineLost    retryable
+│   │   └── Overloaded     every place is taken
 │   └── EngineFailed
 ├── ProtocolViolation      a peer of ours broke the data plane's rules
 └── SetupError             the daemon cannot start: settings, model, machine
@@ -25,12 +28,17 @@ __all__ = [
     "EngineFailed",
     "EngineLost",
     "EngineUnavailable",
+    "Forbidden",
+    "HeadTooLarge",
     "HeadstartError",
     "NotFound",
+    "Overloaded",
     "PayloadTooLarge",
     "ProtocolViolation",
+    "RateLimited",
     "RequestTimeout",
     "SetupError",
+    "Unauthenticated",
 ]
 
 
@@ -45,6 +53,8 @@ class HeadstartError(Exception):
     kind: ClassVar[str] = "InternalServerError"
     http_status: ClassVar[int] = 500
     is_retryable: ClassVar[bool] = False
+    retry_after_s: float = 1.0
+    """Seconds after which asking again may help, where it may."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -84,6 +94,41 @@ class PayloadTooLarge(ClientError):
     http_status = 413
 
 
+class HeadTooLarge(ClientError):
+    """Request line and headers are over the configured limit."""
+
+    kind = "RequestHeaderFieldsTooLargeError"
+    http_status = 431
+
+
+class Unauthenticated(ClientError):
+    """No key came with the request, or one that is not configured."""
+
+    kind = "AuthenticationError"
+    http_status = 401
+
+
+class Forbidden(ClientError):
+    """The key is good, and not for this."""
+
+    kind = "PermissionDeniedError"
+    http_status = 403
+
+
+class RateLimited(ClientError):
+    """The key has had its share for now."""
+
+    kind = "RateLimitError"
+    http_status = 429
+    is_retryable = True
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
 class Cancelled(ClientError):
     """The answer was stopped on request before it was complete."""
 
@@ -101,6 +146,10 @@ class EngineUnavailable(EngineError):
     kind = "ServiceUnavailableError"
     http_status = 503
     is_retryable = True
+
+
+class Overloaded(EngineUnavailable):
+    """A bounded queue is full: places for answers, memory for logs, connections."""
 
 
 class EngineLost(EngineError):

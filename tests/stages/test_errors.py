@@ -21,7 +21,12 @@ def subclasses(root: type[HeadstartError]) -> Iterator[type[HeadstartError]]:
         (errors.BadRequest, "BadRequestError", 400, False),
         (errors.NotFound, "NotFoundError", 404, False),
         (errors.PayloadTooLarge, "PayloadTooLargeError", 413, False),
+        (errors.HeadTooLarge, "RequestHeaderFieldsTooLargeError", 431, False),
         (errors.Cancelled, "CancelledError", 409, False),
+        (errors.Unauthenticated, "AuthenticationError", 401, False),
+        (errors.Forbidden, "PermissionDeniedError", 403, False),
+        (errors.RateLimited, "RateLimitError", 429, True),
+        (errors.Overloaded, "ServiceUnavailableError", 503, True),
         (errors.EngineUnavailable, "ServiceUnavailableError", 503, True),
         (errors.EngineLost, "ServiceUnavailableError", 503, True),
         (errors.EngineFailed, "InternalServerError", 500, False),
@@ -35,10 +40,10 @@ def test_each_error_has_a_stable_face(
     assert (error.kind, error.http_status, error.is_retryable) == (kind, http_status, is_retryable)
 
 
-def test_client_errors_are_4xx_and_not_retryable() -> None:
+def test_client_errors_are_4xx_and_retryable_exactly_when_429() -> None:
     for error in subclasses(ClientError):
         assert 400 <= error.http_status < 500
-        assert not error.is_retryable
+        assert error.is_retryable == (error.http_status == 429)
 
 
 def test_engine_errors_are_retryable_exactly_when_503() -> None:
@@ -59,3 +64,9 @@ def test_error_survives_the_way_to_another_process() -> None:
 
     assert type(error) is errors.BadRequest
     assert (str(error), error.message, error.param) == ("no such choice", "no such choice", "n")
+
+
+def test_time_to_wait_survives_the_way_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(errors.RateLimited("later", retry_after_s=7.5)))
+
+    assert (error.message, error.retry_after_s) == ("later", 7.5)
