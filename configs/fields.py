@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, SerializationInfo
 
-__all__ = ["MIB", "Folder", "Port", "Secret", "default_cache_dir"]
+__all__ = ["MIB", "File", "Folder", "Port", "Secret", "default_cache_dir"]
 
 MIB = 1 << 20
 
@@ -21,7 +21,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def _absolute(path: Path) -> Path:
-    """Fix the folder now: child processes and Ray workers have other working directories."""
+    """Fix the path now: child processes and Ray workers have other working directories."""
     return path.expanduser().absolute()
 
 
@@ -45,6 +45,7 @@ def _serialise_secret(secret: SecretStr, info: SerializationInfo[dict[str, bool]
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
+File = Annotated[Path, AfterValidator(_absolute)]
 Secret = Annotated[
     SecretStr,
     AfterValidator(_check_secret),

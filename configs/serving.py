@@ -1,14 +1,16 @@
 """Settings of what stands between a client and a replica: gateway, token logs, data plane."""
 
 from ipaddress import ip_address
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from headstart.configs.fields import MIB, Port, Secret
+from headstart.configs.fields import MIB, File, Port, Secret
 from headstart.configs.section import Section, wrong
 
 __all__ = ["DataPlaneSettings", "GatewaySettings", "StreamSettings"]
+
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")]
 
 
 class GatewaySettings(Section):
@@ -16,9 +18,39 @@ class GatewaySettings(Section):
 
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Loopback only: requests carry no keys yet.",
+        description="Address to listen on. Without API keys (`access.keys`) loopback only.",
     )
     port: Port = Field(default=8000, description="TCP port; 0 takes any free one.")
+    tls_cert_file: File | None = Field(
+        default=None,
+        description="Certificate chain in PEM form, read at start; with `tls_key_file`. Unset: "
+        "plain HTTP.",
+    )
+    tls_key_file: File | None = Field(
+        default=None, description="The certificate's key in PEM form, without a passphrase."
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(),
+        description="Origins whose pages may call the API from a browser, such as "
+        "`https://chat.example.org`; `*` is all of them. Empty: none.",
+    )
+    max_connections: int = Field(
+        default=4096, ge=1, description="Most open connections; further ones get 503."
+    )
+    keep_alive_s: float = Field(
+        default=30.0, gt=0, description="Seconds that a connection may idle between requests."
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024,
+        ge=1024,
+        le=MIB,
+        description="Longest request line plus headers, bytes; longer ones get 431.",
+    )
+    header_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Longest wait for a request's line and headers, seconds; later ones get 408.",
+    )
     max_body_bytes: int = Field(
         default=8 * MIB,
         ge=1024,
@@ -42,15 +74,17 @@ class GatewaySettings(Section):
         default=10.0, ge=0, description="Seconds that running answers get to finish on shutdown."
     )
 
-    @field_validator("host")
-    @classmethod
-    def _host_is_loopback(cls, host: str) -> str:
-        if host != "localhost" and not _is_loopback(host):
-            raise ValueError(
-                "must be a loopback address (127.0.0.1, ::1, localhost): with no keys configured, "
-                "any other would serve everyone on the network"
-            )
-        return host
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host == "localhost" or _is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            missing = "tls_key_file" if self.tls_key_file is None else "tls_cert_file"
+            raise wrong(missing, "tls_cert_file and tls_key_file go together: set both or neither")
+        return self
 
 
 class StreamSettings(Section):

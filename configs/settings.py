@@ -6,23 +6,26 @@ name (`_s` is seconds) and its description, its range in its field.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from headstart.configs import layers
+from headstart.configs.access import AccessSettings, KeySettings, read_keys
 from headstart.configs.fields import Folder, Port, default_cache_dir
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings, parse_cores
 from headstart.configs.section import Section, SettingsError, explain, wrong
 from headstart.configs.serving import DataPlaneSettings, GatewaySettings, StreamSettings
 
 __all__ = [
+    "AccessSettings",
     "BenchSettings",
     "DataPlaneSettings",
     "FakeEngineSettings",
     "GatewaySettings",
+    "KeySettings",
     "LoggingSettings",
     "ModelSettings",
     "RaySettings",
@@ -121,6 +124,7 @@ class Settings(_Handed):
     )
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models to serve.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     data_plane: DataPlaneSettings = Field(default_factory=DataPlaneSettings)
     ray: RaySettings = Field(default_factory=RaySettings)
@@ -133,6 +137,7 @@ class Settings(_Handed):
         for index, model in enumerate(self.models):
             if names[model.name] > 1:
                 raise wrong(f"models.{index}.name", f"{model.name!r} is there twice")
+        self._check_access(names)
         if self.ray.address is None:
             self._check_cores()
             if self.gateway.port and self.gateway.port == self.ray.metrics_export_port:
@@ -142,6 +147,27 @@ class Settings(_Handed):
                 "data_plane.secret", "is required with ray.address; every node needs the same"
             )
         return self
+
+    def _check_access(self, models: Collection[str]) -> None:
+        seen: set[str] = set()
+        for index, key in enumerate(self.access.keys):
+            for value, field in ((key.id, "id"), (key.hash, "hash")):
+                if value in seen:
+                    raise wrong(f"access.keys.{index}.{field}", f"{value!r} is there twice")
+                seen.add(value)
+            for number, model in enumerate(key.models):
+                if model not in models:
+                    raise wrong(
+                        f"access.keys.{index}.models.{number}",
+                        f"{model!r} is not served; there are: {', '.join(models)}",
+                    )
+        if not self.access.keys and not self.gateway.is_loopback:
+            raise wrong(
+                "gateway.host",
+                "must be a loopback address (127.0.0.1, ::1, localhost): with no keys configured "
+                "(access.keys; try `headstart keys new`), any other would serve everyone on the "
+                "network",
+            )
 
     def _check_cores(self) -> None:
         """All replicas are on this machine: no core may belong to two."""
@@ -193,10 +219,26 @@ def load(
     try:
         # By way of JSON, strict means what a reader of YAML expects: lists and paths are fine,
         # `true` and "8000" are not numbers. What YAML takes for a date is text again.
-        return Settings.model_validate_json(json.dumps(tree, default=str), strict=True)
+        text = json.dumps(_with_keys_file(tree), default=str)
+        return Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = explain(error, Settings).problems
     raise SettingsError((key, why + _origin(key, assignments)) for key, why in problems)
+
+
+def _with_keys_file(tree: object) -> object:
+    """Put the keys of `access.keys_file` in its place: they are settings like any other.
+
+    Raises:
+        SettingsError: The file cannot be used.
+    """
+    match tree:
+        case {"access": {"keys_file": str(path), **access}} if path:
+            inline = access.get("keys") or []
+            if isinstance(inline, list):
+                keys = [*inline, *read_keys(Path(path))]
+                return {**tree, "access": {**access, "keys": keys}}  # type: ignore[dict-item]
+    return tree
 
 
 def _origin(key: str, assignments: Sequence[layers.Assignment]) -> str:

@@ -12,6 +12,7 @@ from headstart.monitoring.labels import (
     FinishReason,
     Label,
     Outcome,
+    Refusal,
     ReplicaState,
     Route,
     StreamState,
@@ -25,6 +26,7 @@ _MODEL = Label("model")
 _ROUTE = Label("route", tuple(Route))
 _OUTCOME = Label("outcome", tuple(Outcome))
 _REASON = Label("reason", tuple(FinishReason))
+_REFUSAL = Label("reason", tuple(Refusal))
 _STREAM_STATE = Label("state", tuple(StreamState))
 _REPLICA_STATE = Label("state", tuple(ReplicaState))
 _VERSION = Label("version")
@@ -171,6 +173,21 @@ FINISH_REASONS = Metric(
     "sum by (reason) (rate(headstart_finish_reasons_total[5m]))",
     (_MODEL, _REASON),
 )
+REFUSALS = Metric(
+    "headstart_refusals_total",
+    "counter",
+    "Requests and connections that the gateway itself turned away, by why. What an engine refuses "
+    "is not in it. Those that came as far as a generation route are also in "
+    "headstart_requests_total.",
+    "sum by (reason) (rate(headstart_refusals_total[5m]))",
+    (_REFUSAL,),
+)
+CONNECTIONS = Metric(
+    "headstart_connections",
+    "gauge",
+    "Open HTTP connections, idle ones included, refused ones not.",
+    "sum(headstart_connections)",
+)
 STREAMS = Metric(
     "headstart_streams",
     "gauge",
@@ -249,6 +266,8 @@ METRICS = (
     CACHED_PROMPT_TOKENS,
     OUTPUT_TOKENS,
     FINISH_REASONS,
+    REFUSALS,
+    CONNECTIONS,
     STREAMS,
     LOG_BYTES,
     REPLICAS,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from headstart.stages.errors import ClientError
+from headstart.stages import errors
+from headstart.stages.errors import ClientError, HeadstartError
 
-__all__ = ["FinishReason", "Label", "Outcome", "ReplicaState", "Route", "StreamState"]
+__all__ = ["FinishReason", "Label", "Outcome", "Refusal", "ReplicaState", "Route", "StreamState"]
 
 
 class Route(StrEnum):
@@ -36,6 +37,48 @@ class Outcome(StrEnum):
     def of(cls, error: Exception) -> Self:
         """Return whose fault `error` is: the client's by the error tree, else ours."""
         return cls.CLIENT_ERROR if isinstance(error, ClientError) else cls.ENGINE_ERROR
+
+
+class Refusal(StrEnum):
+    """Why the gateway itself turned a request or a connection away."""
+
+    MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    """No such route, method, model or stream."""
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    RATE_LIMITED = "rate_limited"
+    """The key's own limits."""
+    OVERLOADED = "overloaded"
+    """Places for answers, or memory for logs."""
+    CONNECTIONS = "connections"
+    """Too many of them are open."""
+    NO_REPLICA = "no_replica"
+
+    @classmethod
+    def of(cls, error: HeadstartError) -> "Refusal | None":
+        """Return why `error` refuses; None if it is a failure and no refusal."""
+        for kind, refusal in _REFUSALS.items():
+            if isinstance(error, kind):
+                return refusal
+        return None
+
+
+# The narrower class first.
+_REFUSALS: dict[type[HeadstartError], Refusal] = {
+    errors.BadRequest: Refusal.MALFORMED,
+    errors.Unauthenticated: Refusal.UNAUTHENTICATED,
+    errors.Forbidden: Refusal.FORBIDDEN,
+    errors.NotFound: Refusal.NOT_FOUND,
+    errors.PayloadTooLarge: Refusal.TOO_LARGE,
+    errors.HeadTooLarge: Refusal.TOO_LARGE,
+    errors.RequestTimeout: Refusal.TOO_SLOW,
+    errors.RateLimited: Refusal.RATE_LIMITED,
+    errors.Overloaded: Refusal.OVERLOADED,
+    errors.EngineUnavailable: Refusal.NO_REPLICA,
+}
 
 
 class FinishReason(StrEnum):

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
 
-from headstart.monitoring.labels import FinishReason, Outcome, ReplicaState, Route, StreamState
+from headstart.monitoring.labels import (
+    FinishReason,
+    Outcome,
+    Refusal,
+    ReplicaState,
+    Route,
+    StreamState,
+)
 from headstart.monitoring.series import ModelSeries, Series
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark, Stage, StageClock
@@ -45,6 +52,14 @@ class Metrics:
     def loop_lagged(self, seconds: float) -> None:
         """Observe how late the event loop ran a timer."""
         self._series.loop_lag.observe(seconds)
+
+    def refused(self, reason: Refusal) -> None:
+        """Count a request or connection that the gateway turned away."""
+        self._series.refusals[reason].inc()
+
+    def set_connections(self, num_open: int) -> None:
+        """State how many connections are open."""
+        self._series.connections.set(num_open)
 
     def set_streams(self, *, live: int, finished: int, log_bytes: int) -> None:
         """State what the stream table holds."""

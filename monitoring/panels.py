@@ -202,6 +202,14 @@ _REQUESTS = Row(
             Kind.STACK,
         ),
         View(
+            "Refused by the gateway",
+            "reqps",
+            "What reached no engine. Rate limits are a key's own; overloaded and connections are "
+            "the gateway's.",
+            (Query(rate(c.REFUSALS, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+        View(
             "Finish reasons",
             "cps",
             "Much length: answers that loop, or limits that cut.",
@@ -237,6 +245,12 @@ _MACHINERY = Row(
             "short",
             "Known above up: a replica is starting, or its link is down.",
             (Query(total(series(c.REPLICAS), "model", "state"), "{{model}} {{state}}"),),
+        ),
+        View(
+            "Connections",
+            "short",
+            "Bounded by gateway.max_connections.",
+            (Query(total(series(c.CONNECTIONS)), "open"),),
         ),
         View(
             "Streams",

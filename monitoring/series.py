@@ -20,7 +20,14 @@ from prometheus_client.registry import Collector
 
 from headstart.monitoring import catalogue
 from headstart.monitoring.catalogue import Alias, Metric
-from headstart.monitoring.labels import FinishReason, Outcome, ReplicaState, Route, StreamState
+from headstart.monitoring.labels import (
+    FinishReason,
+    Outcome,
+    Refusal,
+    ReplicaState,
+    Route,
+    StreamState,
+)
 from headstart.stages.stage_clock import Stage
 
 __all__ = ["ModelSeries", "Series"]
@@ -51,6 +58,8 @@ class Series:
         self.inflight = {s: gauges[catalogue.STAGE_INFLIGHT].labels(s) for s in Stage}
         self.streams = {s: gauges[catalogue.STREAMS].labels(s) for s in StreamState}
         self.log_bytes = gauges[catalogue.LOG_BYTES]
+        self.connections = gauges[catalogue.CONNECTIONS]
+        self.refusals = {r: families.counters[catalogue.REFUSALS].labels(r) for r in Refusal}
         self.frame_project = histograms[catalogue.FRAME_PROJECT]
         self.loop_lag = histograms[catalogue.LOOP_LAG]
         self.refused = families.requests(_NO_MODEL)

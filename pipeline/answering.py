@@ -5,7 +5,6 @@ on the request's clock; the replica's marks arrive with the log.
 """
 
 import asyncio
-import secrets
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,22 +18,19 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Outcome, Route
 from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.access import Access, Caller
+from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import Inbound, read
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.request_pace import RequestPace
 from headstart.pipeline.timing import timing_of
-from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound
+from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound, Overloaded
 from headstart.stages.stage_clock import Mark
 
 if TYPE_CHECKING:
     from headstart.cluster.remote_engine import RemoteEngine
 
-__all__ = ["Answering", "new_stream_id"]
-
-
-def new_stream_id() -> str:
-    """Return an id that cannot be guessed."""
-    return secrets.token_urlsafe(16)
+__all__ = ["Answering"]
 
 
 class Answering:
@@ -45,6 +41,7 @@ class Answering:
         streams: Where mirrored answers are kept.
         metrics: Told of every request.
         settings: Limits.
+        access: Limits of each key.
     """
 
     def __init__(
@@ -53,11 +50,13 @@ class Answering:
         streams: StreamTable,
         metrics: Metrics,
         settings: GatewaySettings,
+        access: Access,
     ) -> None:
         self._pool = pool
         self._streams = streams
         self._metrics = metrics
         self._settings = settings
+        self._access = access
         self._links: dict[str, RemoteEngine] = {}
         """Who makes each live answer."""
 
@@ -86,18 +85,25 @@ class Answering:
             await link.abort(stream.id)
 
     async def _begin(self, request: Request, pace: RequestPace) -> Response:
-        inbound = await read(request, self._settings)
-        model = self._model(inbound)
+        caller = caller_of(request)
+        inbound = await read(request, self._settings, self._access.salting(caller))
+        model = self._model(inbound, caller)
         pace.asked_for(model)
         pace.mark(Mark.PARSED)
-        self._admit()
-        pace.mark(Mark.ADMITTED)
-        link = self._pool.choose(model)
-        engine_request = EngineRequest(
-            new_stream_id(), request.method, request.url.path, inbound.headers, inbound.body
-        )
-        pace.mark(Mark.ROUTED)
-        stream = link.serve(engine_request, is_detached=inbound.options.detach)
+        self._check_room()
+        with self._access.admit(caller, model) as lease:
+            pace.mark(Mark.ADMITTED)
+            link = self._pool.choose(model)
+            engine_request = EngineRequest(
+                self._access.stream_id(caller),
+                request.method,
+                request.url.path,
+                inbound.headers,
+                inbound.body,
+            )
+            pace.mark(Mark.ROUTED)
+            stream = link.serve(engine_request, is_detached=inbound.options.detach)
+            lease.last_as_long_as(stream)
         pace.follow(stream)
         self._links[stream.id] = link
         stream.on_end(partial(self._links.__delitem__, stream.id))
@@ -115,23 +121,24 @@ class Answering:
             abandon=None if inbound.options.detach else self.abort,
         )
 
-    def _model(self, inbound: Inbound) -> str:
+    def _model(self, inbound: Inbound, caller: Caller) -> str:
         models = self._pool.models
+        usable = [model for model in models if caller.may_use(model)]
         if inbound.model is None:
-            return models[0]
+            return usable[0]
         if inbound.model not in models:
             raise NotFound(
-                f"The model `{inbound.model}` does not exist. Valid aliases: {', '.join(models)}.",
+                f"The model `{inbound.model}` does not exist. Valid aliases: {', '.join(usable)}.",
                 param="model",
             )
         return inbound.model
 
-    def _admit(self) -> None:
+    def _check_room(self) -> None:
         if self._pool.is_draining:
             raise EngineUnavailable("this gateway is stopping; try again")
         if len(self._links) >= self._settings.max_streams:
-            raise EngineUnavailable(
+            raise Overloaded(
                 f"all {self._settings.max_streams} places for answers are taken; try again"
             )
         if self._streams.is_full:
-            raise EngineUnavailable("the answers being made fill the memory for logs; try again")
+            raise Overloaded("the answers being made fill the memory for logs; try again")

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -12,12 +14,14 @@ from starlette.routing import Route
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
-from headstart.cluster.stream import StreamTable
+from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
-from headstart.pipeline.answering import Answering, new_stream_id
+from headstart.pipeline.access import Access, new_stream_id
+from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
+from headstart.pipeline.guard import Guard, caller_of
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable
@@ -26,6 +30,16 @@ __all__ = ["build"]
 
 _MODELS_TIMEOUT_S = 5.0
 _MAX_CURSOR_DIGITS = 20
+_EXPOSED_HEADERS = [
+    "retry-after",
+    "x-headstart-stream",
+    *(
+        f"x-ratelimit-{what}-{unit}"
+        for unit in ("requests", "tokens")
+        for what in ("limit", "remaining", "reset")
+    ),
+]
+"""What scripts of another origin may read of an answer."""
 
 
 class _Routes:
@@ -35,12 +49,14 @@ class _Routes:
         streams: StreamTable,
         metrics: Metrics,
         settings: GatewaySettings,
+        access: Access,
     ) -> None:
         self._pool = pool
         self._streams = streams
         self._metrics = metrics
         self._settings = settings
-        self._answering = Answering(pool, streams, metrics, settings)
+        self._access = access
+        self._answering = Answering(pool, streams, metrics, settings, access)
 
     def routes(self) -> list[Route]:
         return [
@@ -62,8 +78,9 @@ class _Routes:
         return generate
 
     async def models(self, request: Request) -> Response:
-        """Merge what each model's own engine says of it."""
-        links = [link for model in self._pool.models for link in self._pool.up(model)[:1]]
+        """Merge what the engine of each model that the caller may use says of it."""
+        usable = filter(caller_of(request).may_use, self._pool.models)
+        links = [link for model in usable for link in self._pool.up(model)[:1]]
         if not links:
             raise EngineUnavailable("no replica can answer yet; try again")
         data: list[msgspec.Raw] = []
@@ -92,7 +109,7 @@ class _Routes:
 
     async def resume(self, request: Request) -> Response:
         """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves."""
-        stream = self._streams.get(request.path_params["id"])
+        stream = self._stream(request)
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
         if not text.isdecimal() or len(text) > _MAX_CURSOR_DIGITS:
             raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
@@ -107,14 +124,19 @@ class _Routes:
 
     async def cancel(self, request: Request) -> Response:
         """Stop an answer; what was made of it stays readable until it expires."""
-        stream = self._streams.get(request.path_params["id"])
+        stream = self._stream(request)
         await self._answering.abort(stream)
         return Response(status_code=204)
 
     async def timing(self, request: Request) -> Response:
         """Say where the time of one request went, so far."""
-        stream = self._streams.get(request.path_params["id"])
+        stream = self._stream(request)
         return Response(msgspec.json.encode(timing_of(stream)), media_type="application/json")
+
+    def _stream(self, request: Request) -> Stream:
+        stream_id = request.path_params["id"]
+        self._access.check_owner(caller_of(request), stream_id)
+        return self._streams.get(stream_id)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
@@ -141,8 +163,29 @@ class _ModelList(msgspec.Struct):
 
 
 def build(
-    pool: ReplicaPool, streams: StreamTable, metrics: Metrics, settings: GatewaySettings
+    pool: ReplicaPool,
+    streams: StreamTable,
+    metrics: Metrics,
+    settings: GatewaySettings,
+    access: Access,
 ) -> Starlette:
     """Build the gateway's ASGI app."""
-    routes = _Routes(pool, streams, metrics, settings).routes()
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+    routes = _Routes(pool, streams, metrics, settings, access)
+    # Browsers send no key with the question whether they may ask: CORS comes before the guard.
+    middleware = [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        ),
+        Middleware(Guard, access=access, refused=metrics.refused),
+    ]
+    app = Starlette(
+        routes=routes.routes(),
+        exception_handlers=HANDLERS,
+        middleware=middleware if settings.cors_origins else middleware[1:],
+    )
+    app.state.refused = metrics.refused
+    return app

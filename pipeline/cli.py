@@ -99,6 +99,29 @@ def _model_prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _keys_new(args: argparse.Namespace) -> int:
+    """Print the entry on standard output, for a file, and the key on standard error, once."""
+    import secrets
+
+    import yaml
+    from pydantic import ValidationError
+
+    from headstart.configs.access import KeySettings
+    from headstart.configs.section import explain
+    from headstart.stages.access import hash_of
+
+    key = f"hs-{secrets.token_urlsafe(32)}"
+    given = {name: getattr(args, name) for name in KeySettings.model_fields if name != "hash"}
+    entry = {name: value for name, value in given.items() if value is not None}
+    try:
+        KeySettings.model_validate(entry | {"hash": hash_of(key)})
+    except ValidationError as error:
+        raise SetupError(str(explain(error, KeySettings))) from error
+    print(yaml.safe_dump([entry | {"hash": hash_of(key)}], sort_keys=False), end="")
+    print(f"{key}\n(shown this once; the entry above goes under access.keys)", file=sys.stderr)
+    return 0
+
+
 def _bench(args: argparse.Namespace) -> int:
     settings = _settings(args)
     from headstart.benchmarks.options import BenchOptions
@@ -177,6 +200,19 @@ def _parser() -> argparse.ArgumentParser:
     actions = model.add_subparsers(required=True, metavar="ACTION")
     prepare = actions.add_parser("prepare", parents=[settings], help="fill the cache and stop")
     prepare.set_defaults(run=_model_prepare)
+
+    keys = verbs.add_parser("keys", help="make API keys")
+    made = keys.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "new", help="make a key: its entry goes to standard output, the key to standard error"
+    )
+    made.add_argument("id", metavar="ID", help="its name in logs")
+    made.add_argument("--models", nargs="+", metavar="MODEL", help="all it may use (default: all)")
+    made.add_argument(
+        "--no-live", dest="live", action="store_const", const=False, help="no live prompts"
+    )
+    for limit in ("max-concurrent", "requests-per-minute", "tokens-per-minute"):
+        made.add_argument(f"--{limit}", type=int, metavar="N", help="(default: no limit)")
+    made.set_defaults(run=_keys_new)
 
     bench = verbs.add_parser("bench", parents=[settings], help="measure one claim")
     bench.add_argument("name", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))

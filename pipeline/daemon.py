@@ -12,14 +12,19 @@ import socket
 import time
 from collections.abc import Callable
 
+import structlog
+
 from headstart.cluster import adapter, model_source, placement, serve_app
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
 from headstart.pipeline.blocking import BlockingThread
 from headstart.pipeline.gateway_child import GatewayChild
+from headstart.pipeline.tls import check_certificate
 from headstart.stages.errors import SetupError
 
 __all__ = ["serve"]
+
+_log = structlog.get_logger(__name__)
 
 EXIT_SETUP = 2
 """Exit status of the command line after a `SetupError`."""
@@ -41,6 +46,13 @@ def serve(settings: Settings, announce: Callable[[str], None] = lambda line: Non
     logs.set_up("daemon", level=settings.logging.level, form=settings.logging.format)
     if settings.data_plane.secret is None:
         settings = settings.with_secret(secrets.token_hex(32))
+    check_certificate(settings.gateway)
+    if not settings.gateway.is_loopback and settings.gateway.tls_cert_file is None:
+        _log.warning(
+            "keys_and_prompts_travel_in_clear",
+            host=settings.gateway.host,
+            fix="set gateway.tls_cert_file and gateway.tls_key_file, or end TLS in front",
+        )
     with _listen(settings) as listener:
         return asyncio.run(_Daemon(settings, listener, announce).run())
 
@@ -76,7 +88,8 @@ class _Daemon:
         self._is_ray_starting = False
         self._table: serve_app.ReplicaTable | None = None
         host, port = listener.getsockname()[:2]
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "http" if settings.gateway.tls_cert_file is None else "https"
+        self._url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def run(self) -> int:
         self._heed_signals()
@@ -158,6 +171,7 @@ class _Daemon:
             f'{{"model": "{names[0]}", "stream": true, '
             '"messages": [{"role": "user", "content": "Hi!"}]}'
         )
+        key = "-H 'authorization: Bearer KEY' " if self._settings.access.keys else ""
         port = self._settings.ray.metrics_export_port
         engines = f"   (Ray's and vLLM's own: port {port})" if port else ""
         return (
@@ -165,7 +179,7 @@ class _Daemon:
             f"models:  {', '.join(names)}\n"
             f"metrics: {self._url}/metrics{engines}\n"
             f"try:     curl -N {self._url}/v1/chat/completions "
-            f"-H 'content-type: application/json' -d '{body}'\n"
+            f"-H 'content-type: application/json' {key}-d '{body}'\n"
         )
 
 

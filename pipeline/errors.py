@@ -1,5 +1,6 @@
 """The one place where an error becomes an HTTP answer, in the shape OpenAI's clients read."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -8,11 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headstart.stages.errors import HeadstartError
+from headstart.monitoring.labels import Refusal
+from headstart.stages.errors import HeadstartError, Unauthenticated
 
-__all__ = ["HANDLERS", "error_body", "error_response"]
+__all__ = ["HANDLERS", "error_body", "error_headers", "error_response"]
 
-_RETRY_AFTER_S = 1
 _NO_RETRY = {"x-should-retry": "false"}
 
 
@@ -23,9 +24,16 @@ def error_body(error: HeadstartError) -> bytes:
 
 def error_response(error: HeadstartError) -> Response:
     """Answer a request that failed before its first byte."""
+    return Response(error_body(error), error.http_status, error_headers(error), "application/json")
+
+
+def error_headers(error: HeadstartError) -> dict[str, str]:
+    """Return the headers that tell a client whether and when to ask again."""
+    if error.is_retryable:
+        return {"retry-after": str(math.ceil(error.retry_after_s))}
     # OpenAI's clients ask again after a 409 or a 500 unless told not to.
-    headers = {"retry-after": str(_RETRY_AFTER_S)} if error.is_retryable else _NO_RETRY
-    return Response(error_body(error), error.http_status, headers, "application/json")
+    asks_for_key = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+    return _NO_RETRY | asks_for_key
 
 
 def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
@@ -34,13 +42,16 @@ def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
     )
 
 
-async def _headstart_error(_request: Request, error: Exception) -> Response:
+async def _headstart_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HeadstartError)
+    if (refusal := Refusal.of(error)) is not None:
+        request.app.state.refused(refusal)
     return error_response(error)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    request.app.state.refused(Refusal.NOT_FOUND)
     # vLLM too calls the framework's errors by the phrase of their status.
     kind = HTTPStatus(error.status_code).phrase
     body = _body(error.detail, kind, None, error.status_code)

@@ -8,11 +8,13 @@ input ends, it lets running answers finish and stops.
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -27,6 +29,8 @@ from headstart.configs.settings import GatewaySettings, Settings
 from headstart.monitoring import logs
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline import app
+from headstart.pipeline.access import Access
+from headstart.pipeline.connection import Connection
 from headstart.pipeline.gateway_child import Hello, Table
 from headstart.stages.retention import Retention
 
@@ -35,6 +39,19 @@ __all__ = ["drain", "http_server", "run_child"]
 _log = structlog.get_logger(__name__)
 
 _TICK_S = 0.25
+_OTHER_FILES = 512
+"""Links to replicas, refused connections that linger, logs."""
+
+
+def _make_room(max_connections: int) -> None:
+    """Let the process hold a file for each connection, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            _log.warning("too_few_files", allowed=allowed, wanted=wanted)
 
 
 def run_child() -> int:
@@ -44,21 +61,25 @@ def run_child() -> int:
         hello = msgspec.json.decode(lines.readline(), type=Hello)
     settings = Settings.from_child(hello.settings)
     logs.set_up("gateway", level=settings.logging.level, form=settings.logging.format)
+    _make_room(settings.gateway.max_connections)
     uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
     return 0
 
 
-def http_server(asgi: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
+def http_server(asgi: ASGIApp, settings: GatewaySettings, metrics: Metrics) -> uvicorn.Server:
     """Build the server that carries the gateway's app; it leaves signals alone."""
     return _Server(
         uvicorn.Config(
             asgi,
-            http="httptools",
+            # Only called, never subclassed, whatever uvicorn's annotation says.
+            http=partial(Connection, settings, metrics, set()),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
+            ssl_certfile=settings.tls_cert_file,
+            ssl_keyfile=settings.tls_key_file,
             timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
         )
     )
@@ -73,7 +94,9 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     models = tuple(model.name for model in settings.models)
     pool = ReplicaPool(models, streams, settings.data_plane)
     metrics = Metrics(models, version("headstart"))
-    server = http_server(app.build(pool, streams, metrics, settings.gateway), settings.gateway)
+    access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
+    asgi = app.build(pool, streams, metrics, settings.gateway, access)
+    server = http_server(asgi, settings.gateway, metrics)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

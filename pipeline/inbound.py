@@ -1,11 +1,14 @@
 """Reads one client request: body within its limits, and the few fields the gateway acts on.
 
-Everything else in the body is the engine's business and passes through byte for byte.
+Everything else in the body is the engine's business: its bytes pass through as they are, and the
+whole body does where no field of ours has to be taken out or put in.
 """
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -13,9 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from headstart.configs.settings import GatewaySettings
 from headstart.stages.errors import BadRequest, PayloadTooLarge, RequestTimeout
 
-__all__ = ["Inbound", "Options", "read"]
+__all__ = ["Inbound", "Options", "Salting", "read", "understand"]
 
 _FORWARDED_HEADERS = ("content-type", "traceparent", "tracestate", "x-request-id")
+
+Salting = Callable[[str | None], str]
+"""Turns the client's own cache salt, if it set one, into the one the engine gets."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +36,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Head(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
-    headstart: Options | None = None
+    headstart: Options | msgspec.UnsetType | None = msgspec.UNSET
+    priority: Any = msgspec.UNSET
+    """Not the client's to set: it would put itself before all others."""
+    cache_salt: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +59,37 @@ class Inbound:
 _head_decoder = msgspec.json.Decoder(_Head)
 
 
-async def read(request: Request, settings: GatewaySettings) -> Inbound:
+async def read(request: Request, settings: GatewaySettings, salting: Salting | None) -> Inbound:
     """Read and understand a request.
-
-    A body that is not JSON is passed on too: the engine words that error.
 
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
-        BadRequest: `model` or `headstart` is malformed.
+        BadRequest: `model`, `headstart` or `cache_salt` is malformed.
     """
-    body = await _read_body(request, settings)
+    return understand(await _read_body(request, settings), request.headers, salting)
+
+
+def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None) -> Inbound:
+    """Understand a request.
+
+    A body that is not JSON is passed on too: the engine words that error.
+
+    Args:
+        headers: Names in lower case, or found in any case.
+        salting: None leaves the salt to the client.
+
+    Raises:
+        BadRequest: `model`, `headstart` or `cache_salt` is malformed.
+    """
     head = _read_head(body)
     options = head.headstart or Options()
-    if b'"headstart"' in body:
-        body = _without_options(body)
-    if request.headers.get("x-headstart-detach") == "1":
+    if headers.get("x-headstart-detach") == "1":
         options = msgspec.structs.replace(options, detach=True)
-    headers = tuple(
-        (name, value) for name in _FORWARDED_HEADERS if (value := request.headers.get(name))
+    forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
+    return Inbound(
+        head.model, bool(head.stream), options, forwarded, _for_engine(body, head, salting)
     )
-    return Inbound(head.model, bool(head.stream), options, headers, body)
 
 
 def _read_head(body: bytes) -> _Head:
@@ -96,7 +115,8 @@ def _read_head(body: bytes) -> _Head:
 async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
     limit = settings.max_body_bytes
     too_large = PayloadTooLarge(f"the body is over the limit of {limit} bytes")
-    if int(request.headers.get("content-length") or 0) > limit:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
     parts: list[bytes] = []
     size = 0
@@ -114,10 +134,40 @@ async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
     return b"".join(parts)
 
 
-def _without_options(body: bytes) -> bytes:
+def _for_engine(body: bytes, head: _Head, salting: Salting | None) -> bytes:
+    """Return the body without the fields that are ours, and with the salt that is."""
+    changes: dict[str, str | None] = {
+        name: None for name in ("headstart", "priority") if getattr(head, name) is not msgspec.UNSET
+    }
+    if salting is not None:
+        changes["cache_salt"] = salting(_own_salt(head))
+    return _changed(body, changes) if changes else body
+
+
+def _own_salt(head: _Head) -> str | None:
+    if head.cache_salt is None or (isinstance(head.cache_salt, str) and head.cache_salt):
+        return head.cache_salt
+    raise BadRequest(
+        "Parameter 'cache_salt' must be a non-empty string if provided.", param="cache_salt"
+    )
+
+
+def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
+    """Set fields of a JSON object; None takes them out. What is not JSON stays as it is."""
     try:
-        tree = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        tree: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return msgspec.json.encode(_merged(tree, changes))
     except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        # As above: what only Python's parser takes must be read the same once more.
+        return json.dumps(_merged(json.loads(body), changes)).encode()
+    except RecursionError:
+        raise BadRequest("the body is nested too deep") from None
+    except ValueError:
         return body
-    tree.pop("headstart", None)
-    return msgspec.json.encode(tree)
+
+
+def _merged(tree: dict[str, Any], changes: Mapping[str, str | None]) -> dict[str, Any]:
+    kept = {name: value for name, value in tree.items() if name not in changes}
+    return kept | {name: value for name, value in changes.items() if value is not None}

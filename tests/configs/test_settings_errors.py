@@ -9,6 +9,7 @@ from headstart.configs.settings import SettingsError, load
 
 MODEL = "models=[{name: tiny, source: builtin:tiny}]"
 SECRET = "0123456789abcdef"
+HASH = f"'sha256:{'0' * 64}'"
 
 
 def _fault(*overrides: str, **environ: str) -> SettingsError:
@@ -32,6 +33,25 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("gateway.port=8090", "gateway.port", "must differ from ray.metrics_export_port"),
         ("gateway.host=0.0.0.0", "gateway.host", "must be a loopback address"),
         ("gateway.host=example.org", "gateway.host", "must be a loopback address"),
+        ("gateway.host=''", "gateway.host", "must be a loopback address"),
+        ("gateway.tls_cert_file=x", "gateway.tls_key_file", "set both or neither"),
+        ("gateway.tls_key_file=x", "gateway.tls_cert_file", "set both or neither"),
+        ("gateway.cors_origins=[example.org]", "gateway.cors_origins.0", "must match pattern"),
+        ("gateway.max_header_bytes=1", "gateway.max_header_bytes", "equal to 1024"),
+        ("access.keys=[{id: a}]", "access.keys.0.hash", "is required"),
+        ("access.keys=[{id: a, hash: hs-clear}]", "access.keys.0.hash", "must match pattern"),
+        (f"access.keys=[{{id: 'a b', hash: {HASH}}}]", "access.keys.0.id", "must match pattern"),
+        (
+            f"access.keys=[{{id: a, hash: {HASH}, models: [big]}}]",
+            "access.keys.0.models.0",
+            "'big' is not served; there are: tiny",
+        ),
+        (
+            f"access.keys=[{{id: a, hash: {HASH}}}, {{id: b, hash: {HASH}}}]",
+            "access.keys.1.hash",
+            "is there twice",
+        ),
+        ("access.keys_file=/nowhere/keys.yaml", "access.keys_file", "No such file"),
         ("gateway=8000", "gateway", "must be a mapping"),
         ("gateway.heartbeat_s=.nan", "gateway.heartbeat_s", "must be a finite number"),
         ("models=3", "models", "must be a list"),

@@ -12,6 +12,7 @@ import yaml
 
 from headstart.configs.settings import load
 from headstart.pipeline.cli import main
+from headstart.stages.access import hash_of
 
 SECRET = "0123456789abcdef"
 
@@ -85,9 +86,8 @@ def test_help_lists_the_verbs_that_people_type(capsys: pytest.CaptureFixture[str
         main(["--help"])
 
     out = capsys.readouterr().out
-    assert all(
-        verb in out for verb in ("serve", "doctor", "config", "model", "bench", "dashboards")
-    )
+    verbs = ("serve", "doctor", "config", "model", "keys", "bench", "dashboards")
+    assert all(verb in out for verb in verbs)
     assert "gateway" not in out
 
 
@@ -100,6 +100,40 @@ def test_dashboards_are_written_and_found_stale(
     assert "overview.json is stale" in capsys.readouterr().err
     assert main(["dashboards", "--write", *folder]) == 0
     assert main(["dashboards", "--check", *folder]) == 0
+
+
+def test_new_key_is_shown_once_and_its_entry_is_a_setting(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "new", "alice", "--models", "fake", "--tokens-per-minute", "9"]) == 0
+
+    captured = capsys.readouterr()
+    key = captured.err.split("\n")[0]
+    path = tmp_path / "keys.yaml"
+    path.write_text(captured.out)
+    (entry,) = load(config, [f"access.keys_file={path}"], {}).access.keys
+    assert key not in captured.out
+    assert (entry.id, entry.models, entry.tokens_per_minute) == ("alice", ("fake",), 9)
+    assert (entry.hash, entry.live) == (hash_of(key), True)
+    assert len(key) > 40
+
+
+def test_no_two_keys_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main(["keys", "new", "alice", "--no-live"]) == 0
+
+    captured = capsys.readouterr()
+    assert len(set(captured.err.split("\n"))) == 4  # two keys, one remark, the empty end
+    assert captured.out.count("live: false") == 2
+
+
+def test_key_that_no_setting_allows_is_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "new", "two words", "--max-concurrent", "0"]) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "id: must match" in captured.err
+    assert "max_concurrent: must be greater" in captured.err
 
 
 def test_fake_model_needs_no_preparation(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

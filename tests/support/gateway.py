@@ -22,11 +22,13 @@ from headstart.cluster.engine import EngineRequest
 from headstart.cluster.fake_engine import FakeEngine
 from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
+from headstart.configs.access import AccessSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
 from headstart.configs.serving import DataPlaneSettings, GatewaySettings
 from headstart.monitoring.labels import Outcome
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline import app
+from headstart.pipeline.access import Access
 from headstart.pipeline.gateway import http_server
 from headstart.stages.retention import Retention
 from tests.monitoring.exposition import Exposition
@@ -179,6 +181,8 @@ class Gateway:
 async def serving(
     *models: ModelSettings,
     settings: GatewaySettings | None = None,
+    access: AccessSettings | None = None,
+    now: Callable[[], float] = time.monotonic,
     streams: StreamTable | None = None,
     pool: Callable[..., ReplicaPool] = ReplicaPool,
     is_connected: bool = True,
@@ -188,6 +192,8 @@ async def serving(
 
     Args:
         settings: Limits of the gateway.
+        access: Its keys; none if None.
+        now: The clock of their limits.
         streams: Where it mirrors answers.
         pool: Makes its replica pool.
         is_connected: Whether it knows its replicas from the start.
@@ -200,8 +206,9 @@ async def serving(
     async with AsyncExitStack() as stack:
         links = pool(names, streams, DATA_PLANE)
         metrics = Metrics(names, "0")
-        asgi = app.build(links, streams, metrics, settings)
-        url = await stack.enter_async_context(_listening(asgi, settings))
+        keys = Access(access or AccessSettings(), DATA_PLANE.secret_value, now)
+        asgi = app.build(links, streams, metrics, settings, keys)
+        url = await stack.enter_async_context(_listening(asgi, settings, metrics))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False)
         )
@@ -215,15 +222,16 @@ async def serving(
 
 
 @asynccontextmanager
-async def _listening(asgi: Any, settings: GatewaySettings) -> AsyncIterator[str]:
-    server = http_server(asgi, settings)
+async def _listening(asgi: Any, settings: GatewaySettings, metrics: Metrics) -> AsyncIterator[str]:
+    server = http_server(asgi, settings, metrics)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Little room in the kernel: a reader that does not read is noticed early.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         running = asyncio.ensure_future(server.serve([listener]))
         try:
             await eventually(lambda: server.started)
-            yield "http://{}:{}".format(*listener.getsockname())
+            scheme = "http" if settings.tls_cert_file is None else "https"
+            yield "{}://{}:{}".format(scheme, *listener.getsockname())
         finally:
             server.should_exit = True
             await running
