@@ -8,7 +8,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headstart.configs.serving import GatewaySettings
 from headstart.monitoring.labels import Refusal
@@ -60,6 +60,8 @@ class Connection(HttpToolsProtocol):
         self._has_begun = False
         """Whether part of a request has come, and not yet all of it."""
         self._is_refused = False
+        self._unanswered: list[RequestResponseCycle] = []
+        """Requests whose heads have come; the first of them is being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         most = self._settings.max_connections
@@ -76,6 +78,10 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._lingering.discard(self)
         super().connection_lost(exc)
+        for cycle in self._pending():
+            # uvicorn tells the last one only: the answer before it would go on.
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._metrics.set_connections(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +112,10 @@ class Connection(HttpToolsProtocol):
             return
         self._num_unparsed = 0
         self._stop_waiting()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self._unanswered = [*self._pending(), self.cycle]
 
     def on_body(self, body: bytes) -> None:
         if not self._is_refused:
@@ -121,13 +130,15 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, in the shape of every other error."""
-        if not self._is_refused:
-            self._refuse(BadRequest(msg), Refusal.MALFORMED)
+        self._refuse(BadRequest(msg), Refusal.MALFORMED)
 
     @property
     def _is_idle(self) -> bool:
         """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        return not self._pending()
+
+    def _pending(self) -> list[RequestResponseCycle]:
+        return [cycle for cycle in self._unanswered if not cycle.response_complete]
 
     def _await_head(self) -> None:
         limit_s = self._settings.header_timeout_s
@@ -153,6 +164,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: HeadstartError, reason: Refusal) -> None:
         """Hang up; with an answer, unless that would fall into the middle of another."""
+        if self._is_refused:
+            return
         self._is_refused = True
         self._stop_waiting()
         self._unset_keepalive_if_required()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from tests.support.waiting import soon
@@ -49,6 +49,14 @@ class Connection:
             piece = await soon(self._reader.read(_PIECE_BYTES))
             assert piece, "the server hung up"
             data += piece
+        return bytes(data)
+
+    async def rest(self) -> bytes:
+        """Read until the server hangs up, or resets the connection."""
+        data = bytearray()
+        with suppress(ConnectionResetError):
+            while piece := await soon(self._reader.read(_PIECE_BYTES)):
+                data += piece
         return bytes(data)
 
     def hang_up(self) -> None:

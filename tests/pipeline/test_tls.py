@@ -1,0 +1,96 @@
+"""TLS from files: it carries everything, and files that cannot do so are named at start."""
+
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headstart.configs.serving import GatewaySettings
+from headstart.pipeline.tls import check_certificate
+from headstart.stages.errors import SetupError
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.events import text
+from tests.support.gateway import CHAT, saying, serving
+from tests.support.waiting import soon
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path)
+
+
+def settings(certificate: Certificate) -> GatewaySettings:
+    return GatewaySettings(
+        tls_cert_file=certificate.cert_file,
+        tls_key_file=certificate.key_file,
+        shutdown_grace_s=0,
+    )
+
+
+@pytest.mark.anyio
+async def test_client_that_trusts_the_certificate_is_answered(certificate: Certificate) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate.cert_file))
+    async with (
+        serving(settings=settings(certificate)) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, verify=trusting, trust_env=False) as client,
+    ):
+        assert gateway.url.startswith("https://")
+        answer = await soon(client.post(CHAT, json=saying(stream=True)))
+        assert text(answer.content)
+
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as other:
+                await soon(other.get("/healthz"))
+
+
+@pytest.mark.anyio
+async def test_plain_http_is_not_answered_where_there_is_a_certificate(
+    certificate: Certificate,
+) -> None:
+    async with (
+        serving(settings=settings(certificate)) as gateway,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        host, port = gateway.address
+        with pytest.raises(httpx.TransportError):
+            await soon(client.get(f"http://{host}:{port}/healthz"))
+
+
+def test_good_files_and_no_files_pass(certificate: Certificate) -> None:
+    check_certificate(settings(certificate))
+    check_certificate(GatewaySettings())
+
+
+@pytest.mark.parametrize("key", ["tls_cert_file", "tls_key_file"])
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("Hello!", "PEM form")])
+def test_bad_file_is_named(
+    certificate: Certificate, tmp_path: Path, key: str, content: str | None, why: str
+) -> None:
+    path = tmp_path / "bad.pem"
+    if content is not None:
+        path.write_text(content)
+    bad = settings(certificate).model_copy(update={key: path})
+
+    with pytest.raises(SetupError) as caught:
+        check_certificate(bad)
+
+    assert caught.value.param == f"gateway.{key}"
+    assert str(caught.value).startswith(f"gateway.{key}: ")
+    assert str(path) in str(caught.value)
+    assert why in str(caught.value)
+
+
+def test_key_of_another_certificate_is_refused(certificate: Certificate, tmp_path: Path) -> None:
+    other = make_certificate(tmp_path, "other")
+    mixed = Certificate(certificate.cert_file, other.key_file)
+
+    with pytest.raises(SetupError, match=r"gateway\.tls_key_file: .*other\.key is not the key of"):
+        check_certificate(settings(mixed))
+
+
+def test_key_with_a_passphrase_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+    locked = make_certificate(tmp_path, "locked", passphrase="sesame")
+
+    with pytest.raises(SetupError, match="without a passphrase"):
+        check_certificate(settings(locked))
