@@ -119,7 +119,7 @@ def _parse(kind: type[_Body], body: bytes) -> _Body:
     except json.JSONDecodeError as error:
         detail = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
         raise _malformed([{**detail, "input": {}, "ctx": {"error": error.msg}}]) from error
-    except UnicodeDecodeError as error:
+    except (ValueError, RecursionError) as error:  # FastAPI names nothing else either
         raise _Malformed("There was an error parsing the body") from error
     if tree is None:
         raise _malformed([{"type": "missing", "loc": ("body",), "msg": "Field required"}])

@@ -37,6 +37,8 @@ def error_headers(error: HeadstartError) -> dict[str, str]:
 
 
 def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
+    # What a client wrote is quoted, and may be half a surrogate pair, which UTF-8 has no bytes for.
+    message = message.encode("utf-8", "backslashreplace").decode()
     return msgspec.json.encode(
         {"error": {"message": message, "type": kind, "param": param, "code": status}}
     )

@@ -83,16 +83,19 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         BadRequest: `model`, `headstart` or `cache_salt` is malformed.
     """
     head = _read_head(body)
+    if head is None:
+        head, for_engine = _Head(), body
+    else:
+        for_engine = _for_engine(body, head, salting)
     options = head.headstart or Options()
     if headers.get("x-headstart-detach") == "1":
         options = msgspec.structs.replace(options, detach=True)
     forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
-    return Inbound(
-        head.model, bool(head.stream), options, forwarded, _for_engine(body, head, salting)
-    )
+    return Inbound(head.model, bool(head.stream), options, forwarded, for_engine)
 
 
-def _read_head(body: bytes) -> _Head:
+def _read_head(body: bytes) -> _Head | None:
+    """Return the fields that are ours; None if the engine will not be able to read any."""
     try:
         try:
             return _head_decoder.decode(body)
@@ -109,7 +112,7 @@ def _read_head(body: bytes) -> _Head:
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None
     except ValueError:
-        return _Head()
+        return None
 
 
 async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
@@ -136,12 +139,12 @@ async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
 
 def _for_engine(body: bytes, head: _Head, salting: Salting | None) -> bytes:
     """Return the body without the fields that are ours, and with the salt that is."""
-    changes: dict[str, str | None] = {
-        name: None for name in ("headstart", "priority") if getattr(head, name) is not msgspec.UNSET
-    }
+    if salting is None and head.headstart is head.priority is msgspec.UNSET:
+        return body
+    changes: dict[str, str | None] = {"headstart": None, "priority": None}
     if salting is not None:
         changes["cache_salt"] = salting(_own_salt(head))
-    return _changed(body, changes) if changes else body
+    return _changed(body, changes)
 
 
 def _own_salt(head: _Head) -> str | None:
@@ -153,7 +156,7 @@ def _own_salt(head: _Head) -> str | None:
 
 
 def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
-    """Set fields of a JSON object; None takes them out. What is not JSON stays as it is."""
+    """Set fields of a JSON object; None takes them out."""
     try:
         tree: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         return msgspec.json.encode(_merged(tree, changes))
@@ -165,7 +168,7 @@ def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None
     except ValueError:
-        return body
+        return body  # which the engine, with the same parser, cannot read either
 
 
 def _merged(tree: dict[str, Any], changes: Mapping[str, str | None]) -> dict[str, Any]:

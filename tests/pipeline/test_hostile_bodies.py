@@ -1,0 +1,138 @@
+"""Whatever a client sends: an error of its own, a gateway that goes on, a replica that lives."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from headstart.configs.access import AccessSettings
+from tests.pipeline.test_access import ALICE, auth, key
+from tests.support.events import text
+from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
+from tests.support.raw_http import connected
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+DEEP = 100_000
+BODIES: dict[str, bytes] = {
+    "nothing": b"",
+    "a word": b"Hello!",
+    "half an object": b'{"model": "fake", "messages": [',
+    "null": b"null",
+    "a list": b"[]",
+    "zero bytes": b"\x00" * 100,
+    "not UTF-8": b'{"model": "fake", "messages": [{"role": "user", "content": "\xff"}]}',
+    "not UTF-8 in a field to drop": b'{"model": "fake", "priority": "\xff"}',
+    "half a surrogate pair for a model": b'{"model": "\\ud800", "prompt": "a"}',
+    "unknown model": b'{"model": "gpt-9", "prompt": "a"}',
+    "model of the wrong type": b'{"model": ["fake"], "prompt": "a"}',
+    "long model": json.dumps({"model": "x" * 100_000, "prompt": "a"}).encode(),
+    "messages of the wrong type": b'{"model": "fake", "messages": "Hi", "prompt": {}}',
+    "stream of the wrong type": b'{"model": "fake", "prompt": "a", "stream": "maybe"}',
+    "no tokens": b'{"model": "fake", "prompt": "a", "messages": [], "max_tokens": 0}',
+    "fewer than no tokens": b'{"model": "fake", "prompt": "a", "messages": [], "max_tokens": -7}',
+    "more tokens than there are": b'{"prompt": "a", "messages": [], "max_tokens": 99999999999}',
+    "not a number of tokens": b'{"prompt": "a", "messages": [], "max_tokens": NaN}',
+    "a number of 5000 digits": b'{"prompt": "a", "messages": [], "max_tokens": '
+    + b"9" * 5000
+    + b"}",
+    "nested lists": b'{"messages": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    "nested objects": b'{"prompt": ' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
+    "nested in a field to drop": b'{"priority": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    "10 MB": json.dumps({"model": "fake", "prompt": "x" * 10_000_000}).encode(),
+}
+
+
+@pytest.fixture(scope="module", params=["no keys", "keys"])
+async def target(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """A gateway for every body in turn: none may leave it the worse."""
+    access = AccessSettings(keys=(key(ALICE),) if request.param == "keys" else ())
+    async with serving(access=access) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("case", BODIES)
+async def test_impossible_body_is_the_client_s_error(target: Gateway, case: str, path: str) -> None:
+    headers = auth(ALICE) | {"content-type": "application/json"}
+
+    answer = await soon(target.client.post(path, content=BODIES[case], headers=headers))
+
+    assert answer.is_client_error, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"] == answer.status_code
+    assert text(
+        (await soon(target.client.post(CHAT, json=saying(stream=True), headers=headers))).content
+    )
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "", "é", "x" * 9999])
+async def test_odd_content_type_breaks_nothing(gateway: Gateway, content_type: str) -> None:
+    answer = await soon(
+        gateway.client.post(
+            CHAT,
+            content=json.dumps(saying()).encode(),
+            headers={b"content-type": content_type.encode("latin-1")},
+        )
+    )
+
+    assert not answer.is_server_error
+    assert await gateway.stream()
+
+
+@pytest.mark.parametrize(
+    "cursor", ["-1", "x", "1" * 5000, "٣", "1e3", "%00", "9999999999999999999"]
+)
+async def test_odd_cursor_is_the_client_s_error(gateway: Gateway, cursor: str) -> None:
+    await gateway.stream()
+    stream_id = gateway.replica.requests[0].stream_id
+
+    answer = await soon(gateway.client.get(f"/v1/streams/{stream_id}?after={cursor}"))
+
+    assert answer.is_client_error
+
+
+@pytest.mark.parametrize(
+    "target_",
+    ["/v1/streams/%ff%00", "/v1/streams/%F0%9F%92%A9/timing", "//", "/v1/../x", "/%2e%2e"],
+)
+async def test_odd_path_is_not_found(gateway: Gateway, target_: str) -> None:
+    async with connected(gateway.address) as connection:
+        connection.head("GET", target_)
+
+        assert (await connection.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_priority_is_not_the_client_s_to_set(gateway: Gateway) -> None:
+    body = saying("A priority?", max_tokens=2, x=[1.50, None])
+
+    for field in (
+        '"priority": -9, ',
+        '"prior\\u0069ty": -9, ',
+        '"priority": 1, "priority": null, ',
+    ):
+        gateway.replica.requests.clear()
+        sent = "{" + field + json.dumps(body)[1:]
+        assert (await soon(gateway.client.post(CHAT, content=sent))).is_success
+        assert json.loads(gateway.replica.requests[0].body) == body
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize("first_token_s", [0.0, 60.0])
+async def test_replica_outlives_clients_that_leave(is_streamed: bool, first_token_s: float) -> None:
+    async with serving(speeds(time_to_first_token_s=first_token_s)) as gateway:
+        for _ in range(5):
+            async with connected(gateway.address) as connection:
+                connection.post(CHAT, saying(stream=is_streamed, max_tokens=100_000))
+                if is_streamed and not first_token_s:
+                    await connection.until(b'"content":" ')
+        async with connected(gateway.address) as connection:
+            connection.head("POST", CHAT, content_length="1000")
+            connection.write(b'{"model": "fa')
+        await gateway.replica.idle(5)
+        await gateway.unused()
+        models = await soon(gateway.client.get("/v1/models"))
+        assert [model["id"] for model in models.json()["data"]] == ["fake"]
