@@ -43,6 +43,19 @@ def test_impossible_value(tmp_path: Path) -> None:
         check(daemon, "gateway.max_streams")
 
 
+def test_open_address_without_a_key(tmp_path: Path) -> None:
+    with running("fake", tmp_path, "gateway.host=0.0.0.0") as daemon:
+        check(daemon, "gateway.host", "loopback", "headstart keys new")
+
+
+def test_certificate_that_is_none(tmp_path: Path) -> None:
+    pem = tmp_path / "cert.pem"
+    pem.write_text("Hello!")
+    files = (f"gateway.{name}={pem}" for name in ("tls_cert_file", "tls_key_file"))
+    with running("fake", tmp_path, *files) as daemon:
+        check(daemon, "gateway.tls_cert_file", str(pem), "no certificate in PEM form")
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     with running(tmp_path / "nowhere.yaml", tmp_path) as daemon:
         check(daemon, "nowhere.yaml")

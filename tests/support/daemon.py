@@ -29,7 +29,7 @@ _MARK = "TEST_DAEMON"
 _GONE_WITHIN_S = 15.0
 _GLANCE_S = 0.2
 """Between two looks at it: each costs a few milliseconds, which it needs itself."""
-_READY = re.compile(r"Headstart is ready after .*: (http://\S+)/v1\n")
+_READY = re.compile(r"Headstart is ready after .*: (https?://\S+)/v1\n")
 
 
 @dataclass(frozen=True, slots=True)
