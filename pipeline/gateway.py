@@ -34,7 +34,7 @@ from headstart.pipeline.connection import Connection
 from headstart.pipeline.gateway_child import Hello, Table
 from headstart.stages.retention import Retention
 
-__all__ = ["drain", "http_server", "run_child"]
+__all__ = ["drain", "http_server", "make_room", "run_child"]
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ _OTHER_FILES = 512
 """Links to replicas, refused connections that linger, logs."""
 
 
-def _make_room(max_connections: int) -> None:
+def make_room(max_connections: int) -> None:
     """Let the process hold a file for each connection, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max_connections + _OTHER_FILES
@@ -61,7 +61,7 @@ def run_child() -> int:
         hello = msgspec.json.decode(lines.readline(), type=Hello)
     settings = Settings.from_child(hello.settings)
     logs.set_up("gateway", level=settings.logging.level, form=settings.logging.format)
-    _make_room(settings.gateway.max_connections)
+    make_room(settings.gateway.max_connections)
     uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
     return 0
 

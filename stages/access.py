@@ -30,10 +30,10 @@ def position(key: str, hashes: Sequence[str]) -> int | None:
 
     Compares with every one, each in constant time: how long it takes tells nothing of the match.
     """
-    asked = hash_of(key).encode()
+    asked = hash_of(key)
     found = None
     for index, known in enumerate(hashes):
-        if hmac.compare_digest(asked, known.encode()):
+        if hmac.compare_digest(asked, known):
             found = index
     return found
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from headstart.pipeline.inbound import understand
 from tests.fuzz.request_bodies import check
 
 FUZZ_SECONDS = 600
@@ -95,6 +96,11 @@ def test_any_body_is_refused_or_passed_on_as_it_was(body: bytes, has_keys: bool)
 @pytest.mark.parametrize("body", SEEDS)
 def test_seeds_pass(body: bytes, has_keys: bool) -> None:
     assert check(body, has_keys=has_keys) == "passed on"
+
+
+@pytest.mark.parametrize("body", [b"", b"Hello!", b'{"x":"\x80","priority":["\x80"],"priority":1}'])
+def test_what_the_engine_cannot_read_reaches_it_untouched(body: bytes) -> None:
+    assert understand(body, {}, str).body is body
 
 
 @pytest.mark.heavy

@@ -5,9 +5,10 @@ from itertools import pairwise
 import pytest
 
 from headstart.monitoring.catalogue import ALIASES, METRICS, TTFT, Metric
-from headstart.monitoring.labels import FinishReason, Outcome
+from headstart.monitoring.labels import FinishReason, Outcome, Refusal
 from headstart.monitoring.metrics import Metrics
 from headstart.monitoring.promql import metrics_in
+from headstart.stages import errors
 from headstart.stages.errors import BadRequest, EngineLost, NotFound, ProtocolViolation
 from headstart.stages.stage_clock import Stage
 from tests.monitoring.exposition import Exposition
@@ -94,6 +95,26 @@ def test_query_check_finds_what_does_not_exist(exported: Exposition) -> None:
 )
 def test_outcome_says_whose_fault_an_error_is(error: Exception, outcome: Outcome) -> None:
     assert Outcome.of(error) is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (BadRequest("no"), Refusal.MALFORMED),
+        (errors.Unauthenticated("who"), Refusal.UNAUTHENTICATED),
+        (errors.Forbidden("no"), Refusal.FORBIDDEN),
+        (errors.RateLimited("later"), Refusal.RATE_LIMITED),
+        (errors.HeadTooLarge("no"), Refusal.TOO_LARGE),
+        (errors.Overloaded("full"), Refusal.OVERLOADED),
+        (errors.EngineUnavailable("none"), Refusal.NO_REPLICA),
+        (EngineLost("gone"), None),
+        (errors.Cancelled("stopped"), None),
+    ],
+)
+def test_refusal_is_what_no_engine_has_begun(
+    error: errors.HeadstartError, refusal: Refusal | None
+) -> None:
+    assert Refusal.of(error) is refusal
 
 
 def test_engines_own_finish_reasons_are_other() -> None:

@@ -1,6 +1,7 @@
 """What a connection may cost: the size and time of its head, its idling, how many there are."""
 
 import json
+import resource
 from collections.abc import AsyncIterator
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from headstart.configs.serving import GatewaySettings
 from headstart.monitoring.labels import Refusal
+from headstart.pipeline.gateway import make_room
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.raw_http import Connection, connected
 from tests.support.waiting import eventually, soon
@@ -216,3 +218,15 @@ async def test_requests_without_end_behind_a_slow_one_end_it() -> None:
             assert b"ok\n" not in await connection.rest()
         await gateway.unused()
         assert refused(gateway, Refusal.MALFORMED) == 1
+
+
+def test_process_may_hold_a_file_for_each_connection() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        make_room(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (612, before[1])
+        make_room(50)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (612, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
