@@ -104,7 +104,7 @@ def _read_head(body: bytes) -> _Head | None:
         except (msgspec.DecodeError, UnicodeDecodeError):
             # Python's parser, which vLLM's app uses, takes what is not quite JSON: NaN, half a
             # surrogate pair, a byte order mark.
-            return msgspec.convert(json.loads(body), _Head)
+            return _as_head(json.loads(body))
     except msgspec.ValidationError as error:
         if not body.lstrip().startswith(b"{"):
             raise BadRequest("the body must be a JSON object") from error
@@ -113,6 +113,16 @@ def _read_head(body: bytes) -> _Head | None:
         raise BadRequest("the body is nested too deep") from None
     except ValueError:
         return None
+
+
+def _as_head(tree: Any) -> _Head:
+    if isinstance(tree, dict):
+        # The others may have names that msgspec cannot take, and are none of our business.
+        tree = {name: tree[name] for name in _Head.__struct_fields__ if name in tree}
+    try:
+        return msgspec.convert(tree, _Head)
+    except ValueError as error:  # half a surrogate pair where msgspec wants text
+        raise BadRequest("the gateway's own fields must be Unicode text") from error
 
 
 async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
