@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headstart.cluster.engine import EngineLoad
+from headstart.cluster.model_folder import lora_rank
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.configs.settings import RaySettings
 from headstart.monitoring import logs
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 LLM = TypeVar("LLM", bound="AsyncLLM")
+
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM makes room for (`vllm/config/lora.py`); a larger rank it refuses itself."""
 
 __all__ = [
     "LoadProbe",
@@ -102,9 +106,36 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
             # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
             "enable-scale-out": True,
             "max-model-len": model.max_model_len,
+            **_lora_options(model),
             **model.engine_args,
         }
-    )
+    ) + _lora_modules(model)
+
+
+def _lora_options(model: ModelSettings) -> dict[str, Any]:
+    """Make room for every adapter of a model at once.
+
+    Raises:
+        SetupError: An adapter's folder is not fit.
+    """
+    if not model.adapters:
+        return {}
+    rank = max(map(lora_rank, model.adapters.values()))
+    return {
+        "enable-lora": True,
+        "max-loras": len(model.adapters),
+        "max-lora-rank": next((size for size in _LORA_RANKS if size >= rank), rank),
+    }
+
+
+def _lora_modules(model: ModelSettings) -> list[str]:
+    if not model.adapters:
+        return []
+    modules = [
+        json.dumps({"name": name, "path": str(Path(folder).expanduser().resolve())})
+        for name, folder in model.adapters.items()
+    ]
+    return ["--lora-modules", *modules]
 
 
 def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:

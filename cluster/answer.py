@@ -6,15 +6,19 @@ import time
 from headstart.cluster.asgi import Message
 from headstart.cluster.stream import Stream
 from headstart.stages.frames import Channel, Frame, StreamHeader
-from headstart.stages.sse import EventParser, TakeTokens, split_events
+from headstart.stages.sse import AnyParser, TakeTokens, parser_of, split_events
 
 __all__ = ["AnswerWriter", "api_of"]
 
-_APIS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+_APIS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+    "/v1/responses": "responses",
+}
 
 
 def api_of(path: str) -> str:
-    """Name the API whose chunks can be rebuilt from frames, or return an empty string."""
+    """Name the API whose events can be rebuilt from frames, or return an empty string."""
     return _APIS.get(path, "")
 
 
@@ -37,7 +41,7 @@ class AnswerWriter:
         self._began = time.monotonic()
         self._status = 0
         self._content_type = ""
-        self._events: EventParser | None = None
+        self._events: AnyParser | None = None
         self._rest = b""
         self.framed_at = self._began
         """When the last record was appended, in seconds on the monotonic clock."""
@@ -57,7 +61,7 @@ class AnswerWriter:
         self._status = int(message["status"])
         self._content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
         if self._content_type.startswith("text/event-stream"):
-            self._events = EventParser(self._api, self._status, self._content_type)
+            self._events = parser_of(self._api, self._status, self._content_type)
         else:
             self._stream.append(StreamHeader(self._status, self._content_type))
 
@@ -67,7 +71,7 @@ class AnswerWriter:
         if events is None:
             self._stream.append(Frame(0, Channel.EVENT, "", (), at_us, body))
             return
-        payloads, self._rest = split_events(self._rest + body)
+        payloads, self._rest = split_events(self._rest + body, has_names=self._api == "responses")
         for payload in payloads:
             is_first = events.header is None
             frame = events.parse(payload, self._take, at_us)

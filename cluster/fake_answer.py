@@ -19,7 +19,7 @@ from headstart.stages.sse import DONE
 __all__ = ["AnswerForm", "StreamedAnswer", "WholeAnswer", "models_body", "write_body"]
 
 _FINGERPRINT = "headstart-fake"
-_PREFIXES = {"chat": "chatcmpl", "completion": "cmpl"}
+_PREFIXES = {"chat": "chatcmpl-", "completion": "cmpl-", "responses": "resp_"}
 _json = msgspec.json.Encoder()
 
 
@@ -28,7 +28,7 @@ class AnswerForm(ABC):
 
     Args:
         stream: Where to.
-        api: `chat` or `completion`.
+        api: `chat`, `completion` or `responses`.
         model: Served model name.
     """
 
@@ -36,7 +36,7 @@ class AnswerForm(ABC):
         self._stream = stream
         self._api = api
         self._model = model
-        self._id = f"{_PREFIXES[api]}-{_hex(stream.id)}"
+        self._id = f"{_PREFIXES[api]}{_hex(stream.id)}"
         self._created = int(time.time())
         self._began = time.monotonic()
 

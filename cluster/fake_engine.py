@@ -25,6 +25,7 @@ from headstart.cluster.fake_answer import (
 from headstart.cluster.fake_batch import Batch, Row
 from headstart.cluster.fake_cache import PrefixCache
 from headstart.cluster.fake_request import FakeRequest, error_body, read
+from headstart.cluster.fake_responses import StreamedResponse, WholeResponse
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.model_settings import DelayedStage, ModelSettings
@@ -151,6 +152,9 @@ class FakeEngine(Engine):
         form.complete(answer.end())
 
     def _form(self, asked: FakeRequest, api: str, stream: Stream) -> AnswerForm:
+        if api == "responses":
+            kind = StreamedResponse if asked.is_streamed else WholeResponse
+            return kind(stream, self._info.model, asked.limit)
         if asked.is_streamed:
             return StreamedAnswer(stream, api, self._info.model, has_usage=asked.has_usage_chunk)
         return WholeAnswer(stream, api, self._info.model)

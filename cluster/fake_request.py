@@ -71,14 +71,22 @@ class _Completion(_Body):
     prompt: list[_TokenId] | list[list[_TokenId]] | str | list[str] | None = None
 
 
+class _Response(_Body):
+    input: str | list[_Message]
+    max_output_tokens: int | None = None
+
+
+_BODIES: dict[str, type[_Body]] = {"/v1/chat/completions": _Chat, "/v1/responses": _Response}
+
+
 def read(path: str, body: bytes, info: EngineInfo) -> FakeRequest:
-    """Understand the body of a chat or completion request.
+    """Understand the body of a chat, completion or response request.
 
     Raises:
         BadRequest: The body is malformed or asks for something impossible.
         NotFound: It asks for another model.
     """
-    asked = _parse(_Chat if path == "/v1/chat/completions" else _Completion, body)
+    asked = _parse(_BODIES.get(path, _Completion), body)
     if asked.model not in (None, "", info.model):
         raise NotFound(
             f"The model `{asked.model}` does not exist. Valid aliases: {info.model}.", param="model"
@@ -88,6 +96,12 @@ def read(path: str, body: bytes, info: EngineInfo) -> FakeRequest:
         limit = asked.max_completion_tokens
         limit = asked.max_tokens if limit is None else limit
         prompts = [_render(asked.messages)]
+    elif isinstance(asked, _Response):
+        said = asked.input
+        limit = asked.max_output_tokens
+        prompts = [
+            _render([_Message(role="user", content=said)] if isinstance(said, str) else said)
+        ]
     else:
         assert isinstance(asked, _Completion)
         limit = asked.max_tokens

@@ -7,7 +7,7 @@ import msgspec
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["check_folder"]
+__all__ = ["check_folder", "lora_rank"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
@@ -16,6 +16,10 @@ T = TypeVar("T")
 
 class _Config(msgspec.Struct):
     model_type: str
+
+
+class _AdapterConfig(msgspec.Struct):
+    r: int
 
 
 class _WeightIndex(msgspec.Struct):
@@ -37,6 +41,21 @@ def check_folder(folder: Path) -> None:
         any((folder / name).exists() for name in _TOKENIZERS) or any(folder.glob("*.tiktoken"))
     ):
         raise SetupError(f"{folder} holds no tokenizer (tokenizer.json): copy it there too.")
+
+
+def lora_rank(path: str) -> int:
+    """Check the folder of a LoRA adapter and return the adapter's rank.
+
+    Raises:
+        SetupError: A file is missing, truncated or not what its name says.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise SetupError(f"There is no LoRA adapter at {path!r}: give an existing folder.")
+    rank = _read_json(folder / "adapter_config.json", _AdapterConfig).r
+    if not (folder / "adapter_model.bin").exists():
+        _check_safetensors(folder / "adapter_model.safetensors")
+    return rank
 
 
 def _check_weights(folder: Path) -> None:

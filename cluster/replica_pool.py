@@ -1,6 +1,7 @@
 """A gateway's links to every replica, kept in step with the table that the daemon sends."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -37,11 +38,18 @@ class ReplicaPool:
         models: Names of the configured models.
         streams: Where every link mirrors its answers.
         settings: The data plane's.
+        adapters: Further names that requests may give, and the model that answers to each.
     """
 
     def __init__(
-        self, models: tuple[str, ...], streams: StreamTable, settings: DataPlaneSettings
+        self,
+        models: tuple[str, ...],
+        streams: StreamTable,
+        settings: DataPlaneSettings,
+        adapters: Mapping[str, str] | None = None,
     ) -> None:
+        self.served = dict(zip(models, models, strict=True)) | dict(adapters or {})
+        """Every name that requests may give, and the configured model that it leads to."""
         self._streams = streams
         self._settings = settings
         self._links: dict[str, dict[str, RemoteEngine]] = {model: {} for model in models}

@@ -22,6 +22,7 @@ TYPED_ARGUMENTS = {
     "block_size": "block_size",
     "dtype": "dtype",
     "max_model_len": "max_model_len",
+    "lora_modules": "adapters",
 }
 """vLLM's arguments that have a setting of their own: one way to say each thing."""
 
@@ -137,6 +138,11 @@ class ModelSettings(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Number format of the weights; `auto` is the model's own."
     )
+    adapters: dict[Label, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters, served beside the model under names of their own: name to "
+        "folder (`adapter_config.json` and its weights).",
+    )
     engine_args: dict[Argument, JsonValue] = Field(
         default_factory=dict,
         description="Further `vllm serve` arguments, with underscores; vLLM checks them at start. "
@@ -145,6 +151,11 @@ class ModelSettings(Section):
     fake: FakeEngineSettings | None = Field(
         default_factory=_fake, description="The fake engine's speeds; only with `engine: fake`."
     )
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Every name that requests may give as `model` to reach this one's replicas."""
+        return (self.name, *self.adapters)
 
     @field_validator("cores")
     @classmethod
@@ -171,6 +182,8 @@ class ModelSettings(Section):
                 "cores",
                 f"must have one core list per replica: {self.replicas}, not {len(self.cores)}",
             )
+        if self.engine == "fake" and self.adapters:
+            raise wrong("adapters", "goes with `engine: vllm`")
         for argument in self.engine_args:
             if argument in TYPED_ARGUMENTS:
                 raise wrong(

@@ -133,10 +133,13 @@ class Settings(_Handed):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        names = Counter(model.name for model in self.models)
+        names = Counter(name for model in self.models for name in model.served_names)
         for index, model in enumerate(self.models):
             if names[model.name] > 1:
                 raise wrong(f"models.{index}.name", f"{model.name!r} is there twice")
+            for name in model.adapters:
+                if names[name] > 1:
+                    raise wrong(f"models.{index}.adapters.{name}", f"{name!r} is there twice")
         self._check_access(names)
         if self.ray.address is None:
             self._check_cores()

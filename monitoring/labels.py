@@ -19,9 +19,11 @@ class Route(StrEnum):
 
     CHAT = "chat"
     COMPLETION = "completion"
+    RESPONSE = "response"
     STREAM = "stream"
     """An existing stream, by its id: resume, timing, cancel."""
     OTHER = "other"
+    """What an engine answers without generating: embeddings, tokens."""
 
 
 class Outcome(StrEnum):

@@ -87,11 +87,12 @@ class Answering:
     async def _begin(self, request: Request, pace: RequestPace) -> Response:
         caller = caller_of(request)
         inbound = await read(request, self._settings, self._access.salting(caller))
-        model = self._model(inbound, caller)
+        name = self._asked_for(inbound, caller)
+        model = self._pool.served[name]
         pace.asked_for(model)
         pace.mark(Mark.PARSED)
         self._check_room()
-        with self._access.admit(caller, model) as lease:
+        with self._access.admit(caller, name) as lease:
             pace.mark(Mark.ADMITTED)
             link = self._pool.choose(model)
             engine_request = EngineRequest(
@@ -121,12 +122,13 @@ class Answering:
             abandon=None if inbound.options.detach else self.abort,
         )
 
-    def _model(self, inbound: Inbound, caller: Caller) -> str:
-        models = self._pool.models
-        usable = [model for model in models if caller.may_use(model)]
-        if inbound.model is None:
+    def _asked_for(self, inbound: Inbound, caller: Caller) -> str:
+        """Return the served name that a request is for, a model's or an adapter's."""
+        served = self._pool.served
+        usable = [name for name in served if caller.may_use(name)]
+        if not inbound.model:
             return usable[0]
-        if inbound.model not in models:
+        if inbound.model not in served:
             raise NotFound(
                 f"The model `{inbound.model}` does not exist. Valid aliases: {', '.join(usable)}.",
                 param="model",

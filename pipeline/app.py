@@ -18,13 +18,13 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
-from headstart.pipeline.access import Access, new_stream_id
+from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
 from headstart.pipeline.guard import Guard, caller_of
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.timing import timing_of
-from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable
+from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable, NotFound
 
 __all__ = ["build"]
 
@@ -59,10 +59,19 @@ class _Routes:
         self._answering = Answering(pool, streams, metrics, settings, access)
 
     def routes(self) -> list[Route]:
+        response, other = self._generate(RouteLabel.RESPONSE), self._generate(RouteLabel.OTHER)
         return [
             Route("/v1/chat/completions", self._generate(RouteLabel.CHAT), methods=["POST"]),
             Route("/v1/completions", self._generate(RouteLabel.COMPLETION), methods=["POST"]),
+            Route("/v1/responses", response, methods=["POST"]),
+            # vLLM keeps no response, and says so itself.
+            Route("/v1/responses/{id}", other, methods=["GET"]),
+            Route("/v1/responses/{id}/cancel", other, methods=["POST"]),
+            Route("/v1/embeddings", other, methods=["POST"]),
+            Route("/tokenize", other, methods=["POST"]),
+            Route("/detokenize", other, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/models/{id:path}", self.model, methods=["GET"]),
             Route("/v1/streams/{id}", self.resume, methods=["GET"]),
             Route("/v1/streams/{id}", self.cancel, methods=["DELETE"]),
             Route("/v1/streams/{id}/timing", self.timing, methods=["GET"]),
@@ -78,17 +87,30 @@ class _Routes:
         return generate
 
     async def models(self, request: Request) -> Response:
-        """Merge what the engine of each model that the caller may use says of it."""
-        usable = filter(caller_of(request).may_use, self._pool.models)
-        links = [link for model in usable for link in self._pool.up(model)[:1]]
+        """Merge what the engines say of the models that the caller may use."""
+        models = _ModelList(await self._model_cards(caller_of(request)))
+        return Response(msgspec.json.encode(models), media_type="application/json")
+
+    async def model(self, request: Request) -> Response:
+        """Answer with one entry of that list, which vLLM's own app does not offer."""
+        name = request.path_params["id"]
+        for card in await self._model_cards(caller_of(request)):
+            if msgspec.json.decode(card, type=_ModelCard).id == name:
+                return Response(bytes(card), media_type="application/json")
+        raise NotFound(f"The model `{name}` does not exist.", param="model")
+
+    async def _model_cards(self, caller: Caller) -> list[msgspec.Raw]:
+        links = [link for model in self._pool.models for link in self._pool.up(model)[:1]]
         if not links:
             raise EngineUnavailable("no replica can answer yet; try again")
-        data: list[msgspec.Raw] = []
+        cards: list[msgspec.Raw] = []
         for link in links:
-            data += msgspec.json.decode(
-                await self._ask(link, request.url.path), type=_ModelList
-            ).data
-        return Response(msgspec.json.encode(_ModelList(data)), media_type="application/json")
+            cards += msgspec.json.decode(await self._ask(link, "/v1/models"), type=_ModelList).data
+        return [
+            card
+            for card in cards
+            if caller.may_use(msgspec.json.decode(card, type=_ModelCard).id)
+        ]
 
     async def _ask(self, link: RemoteEngine, path: str) -> bytes:
         """Return the body of a GET that an engine answers at once."""
@@ -155,6 +177,10 @@ class _Routes:
         """Everything measured, for Prometheus."""
         text = await asyncio.to_thread(self._metrics.expose)
         return Response(text, media_type=CONTENT_TYPE)
+
+
+class _ModelCard(msgspec.Struct):
+    id: str
 
 
 class _ModelList(msgspec.Struct):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from headstart.cluster import adapter, model_source, placement, serve_app
+from headstart.cluster.model_folder import lora_rank
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
 from headstart.pipeline.blocking import BlockingThread
@@ -197,3 +198,5 @@ def _check_machine(settings: Settings) -> None:
     for model in settings.models:
         if model.engine == "vllm":
             model_source.resolve(model.source, settings.cache_dir)
+            for folder in model.adapters.values():
+                lora_rank(folder)

@@ -92,7 +92,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         time.monotonic,
     )
     models = tuple(model.name for model in settings.models)
-    pool = ReplicaPool(models, streams, settings.data_plane)
+    adapters = {name: model.name for model in settings.models for name in model.adapters}
+    pool = ReplicaPool(models, streams, settings.data_plane, adapters)
     metrics = Metrics(models, version("headstart"))
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
     asgi = app.build(pool, streams, metrics, settings.gateway, access)

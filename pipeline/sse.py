@@ -10,9 +10,9 @@ import msgspec
 from headstart.cluster.stream import Stream
 from headstart.pipeline.errors import error_body
 from headstart.stages.errors import Cancelled, EngineFailed, HeadstartError
-from headstart.stages.frames import Frame
+from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
-from headstart.stages.sse import DONE, project
+from headstart.stages.sse import DONE, is_last, project
 
 __all__ = ["Pace", "send_body", "send_events"]
 
@@ -52,7 +52,8 @@ async def send_events(
         after: Where to begin.
         heartbeat_s: Silence after which a comment keeps proxies from hanging up.
         has_ids: Whether each event carries its cursor as `id`, for `Last-Event-ID`.
-        timing: Makes the object for an extra chunk before the end marker.
+        timing: Makes the object for an extra chunk before the end marker, or for an extra field of
+            the last event where that holds the whole response.
     """
     header = stream.log.header
     if header is None:
@@ -72,10 +73,10 @@ async def send_events(
             began = time.monotonic()
             cursor, events, frames = _take(stream, cursor, has_ids)
             pace.projected(len(frames), time.monotonic() - began)
-            if timing is not None and frames[-1].payload == DONE:
+            if timing is not None and is_last(_header(stream), frames[-1]):
                 await stream.finished()  # the last marks come with the end
                 pace.wrote(0, time.monotonic())
-                events.insert(-1, _timing_event(stream, timing()))
+                events[-1] = _with_timing(_header(stream), events[-1], timing())
             await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
             pace.wrote(sum(len(frame.tokens) for frame in frames), time.monotonic())
             if stream.log.end > cursor:
@@ -84,7 +85,7 @@ async def send_events(
             break
     tail = b""
     if (error := _error(stream.end)) is not None:
-        tail = b"data: %b\n\ndata: %b\n\n" % (error_body(error), DONE)
+        tail = _error_events(stream.log.header, error)
     await send({"type": "http.response.body", "body": tail, "more_body": False})
 
 
@@ -124,8 +125,7 @@ def _error(end: StreamEnd) -> HeadstartError | None:
 
 def _take(stream: Stream, cursor: int, has_ids: bool) -> tuple[int, list[bytes], list[Frame]]:
     """Project the next `_WRITE_BYTES`: the cursor after them, one event a frame, the frames."""
-    header = stream.log.header
-    assert header is not None
+    header = _header(stream)
     frames: list[Frame] = []
     events: list[bytes] = []
     for after, frame in stream.log.frames(cursor, _WRITE_BYTES):
@@ -136,18 +136,33 @@ def _take(stream: Stream, cursor: int, has_ids: bool) -> tuple[int, list[bytes],
     return cursor, events, frames
 
 
-def _timing_event(stream: Stream, timing: dict[str, Any]) -> bytes:
+def _header(stream: Stream) -> StreamHeader:
     header = stream.log.header
     assert header is not None
+    return header
+
+
+def _with_timing(header: StreamHeader, last: bytes, timing: dict[str, Any]) -> bytes:
+    """Say in or before the last event where the time went."""
+    said = {"timing": timing}
+    if header.api == "responses":
+        # A further event would need a number in the sequence, and the last one holds everything.
+        return b'%b,"headstart":%b}\n\n' % (last[: last.rindex(b"}")], msgspec.json.encode(said))
     chunk: dict[str, Any] = {
         "id": header.response_id,
         "object": "chat.completion.chunk" if header.api == "chat" else "text_completion",
         "created": header.created,
         "model": header.model,
         "choices": [],
-        "headstart": {"timing": timing},
+        "headstart": said,
     }
-    return b"data: %b\n\n" % msgspec.json.encode(chunk)
+    return b"data: %b\n\n%b" % (msgspec.json.encode(chunk), last)
+
+
+def _error_events(header: StreamHeader | None, error: HeadstartError) -> bytes:
+    if header is not None and header.api == "responses":
+        return b'event: error\ndata: %b,"type":"error"}\n\n' % error_body(error)[:-1]
+    return b"data: %b\n\ndata: %b\n\n" % (error_body(error), DONE)
 
 
 def _body_with_timing(body: bytes, timing: dict[str, Any]) -> bytes:

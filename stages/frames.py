@@ -56,7 +56,7 @@ class StreamHeader(
     content_type: str
     """`text/event-stream` for streamed answers; anything else is a plain body."""
     api: str = ""
-    """`chat` or `completion` where frames can be rebuilt into chunks, else empty."""
+    """`chat`, `completion` or `responses` where frames can be rebuilt into events, else empty."""
     response_id: str = ""
     model: str = ""
     created: int = 0
@@ -80,7 +80,10 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     at_us: int
     """Microseconds from the stream's start to this frame, on the replica's clock."""
     payload: bytes | None = None
-    """The exact event payload or body bytes, where a plain delta does not say it all."""
+    """The exact event payload or body bytes, where a plain delta does not say it all.
+
+    In `responses`, whose events have names: the event's lines, or what its template lacks.
+    """
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -14,8 +14,18 @@ import msgspec
 
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame, StreamHeader
+from headstart.stages.responses_sse import LAST_EVENTS, ResponsesParser, name_of, project_response
 
-__all__ = ["DONE", "EventParser", "TakeTokens", "project", "split_events"]
+__all__ = [
+    "DONE",
+    "AnyParser",
+    "EventParser",
+    "TakeTokens",
+    "is_last",
+    "parser_of",
+    "project",
+    "split_events",
+]
 
 DONE = b"[DONE]"
 """Payload of the event that ends a stream."""
@@ -89,6 +99,8 @@ def project(header: StreamHeader, frame: Frame) -> bytes:
     Raises:
         ProtocolViolation: The frame has neither a payload nor a template.
     """
+    if header.api == "responses":
+        return project_response(frame)
     payload = frame.payload
     if payload is None:
         payload = _payload(header, _prefix(header), frame) if header.api in _OBJECTS else None
@@ -99,17 +111,36 @@ def project(header: StreamHeader, frame: Frame) -> bytes:
     return b"data: %b\n\n" % payload
 
 
-def split_events(buffer: bytes) -> tuple[list[bytes], bytes]:
+def is_last(header: StreamHeader, frame: Frame) -> bool:
+    """Whether a frame is the one that ends a whole answer."""
+    if header.api == "responses":
+        return name_of(frame.payload) in LAST_EVENTS
+    return frame.payload == DONE
+
+
+def split_events(buffer: bytes, *, has_names: bool = False) -> tuple[list[bytes], bytes]:
     """Split a body of server-sent events into payloads and the unfinished rest.
 
-    Comments and fields other than `data` are dropped: vLLM sends none that matter here.
+    Comments, fields other than `data` and events without any are dropped: vLLM sends none that
+    matter here.
+
+    Args:
+        has_names: Whether events are kept as their `event:` and `data:` lines; otherwise a payload
+            is what follows `data:`.
     """
     *blocks, rest = buffer.split(b"\n\n")
-    payloads = [
-        b"\n".join(line[6:] for line in block.split(b"\n") if line.startswith(b"data: "))
-        for block in blocks
-    ]
-    return [payload for payload in payloads if payload], rest
+    read = _named if has_names else _data
+    return [payload for block in blocks if (payload := read(block.split(b"\n")))], rest
+
+
+def _data(lines: list[bytes]) -> bytes:
+    return b"\n".join(line[6:] for line in lines if line.startswith(b"data: "))
+
+
+def _named(lines: list[bytes]) -> bytes:
+    if not _data(lines):
+        return b""
+    return b"\n".join(line for line in lines if line.startswith((b"event: ", b"data: ")))
 
 
 class EventParser:
@@ -191,3 +222,13 @@ class EventParser:
         if delta.role is not None and not delta.content:
             return Channel.EVENT, ""  # opens the choice
         return Channel.CONTENT, delta.content or ""
+
+
+AnyParser = EventParser | ResponsesParser
+
+
+def parser_of(api: str, status: int, content_type: str) -> AnyParser:
+    """Make the parser of an API's events; see `EventParser` for the arguments."""
+    if api == "responses":
+        return ResponsesParser(status, content_type)
+    return EventParser(api, status, content_type)

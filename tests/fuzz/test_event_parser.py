@@ -7,6 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.stages.sse import split_events
 from tests.stages.chunks import Delta, chat_choice, completion_choice, payload, through_the_log
 
 numbers = st.integers() | st.floats()
@@ -79,3 +80,28 @@ def test_any_payload_comes_back_byte_for_byte(api: str, payloads: list[bytes]) -
     assert [frame.tokens for frame in frames if frame.tokens] == [
         (choice, number) for number, choice in enumerate(calls, 1)
     ]
+
+
+names = st.sampled_from(
+    ["response.created", "response.output_text.delta", "response.completed", "error"]
+)
+fields = ("delta", "item_id", "content_index", "output_index", "sequence_number", "response")
+odd_events = st.fixed_dictionaries(
+    {"type": names | anything},
+    optional=dict.fromkeys(fields, st.text() | st.integers(0, 9) | anything),
+)
+lines = st.builds(
+    lambda name, event: b"event: %b\ndata: %b" % (name.encode(), json.dumps(event).encode()),
+    names,
+    odd_events,
+)
+
+
+@given(st.lists(st.builds(damaged, lines, damage), min_size=1, max_size=4))
+def test_any_named_event_comes_back_byte_for_byte(events: list[bytes]) -> None:
+    body = b"".join(event + b"\n\n" for event in events)
+    kept, _ = split_events(body, has_names=True)
+
+    _, projected = through_the_log("responses", kept)
+
+    assert projected == [event + b"\n\n" for event in kept]

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from headstart.cluster.answer import api_of
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.fake_engine import FakeEngine
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
-from headstart.stages.sse import EventParser, split_events
+from headstart.stages.sse import parser_of, split_events
 from tests.golden.shapes import chunk_shapes, shape
-from tests.golden.vllm_answers import BODIES, CHAT, FOLDER, MODEL, REFUSED, STREAMS, Ask
+from tests.golden.vllm_answers import BODIES, FOLDER, MODEL, REFUSED, STREAMS, Ask
 from tests.support.streams import body, events, finished, stream_table
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +22,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-ALIKE = ("chat", "chat_usage", "chat_one_token", "completions", "completions_usage")
+ALIKE = (
+    *("responses", "responses_one_token"),
+    *("chat", "chat_usage", "chat_one_token", "completions", "completions_usage"),
+)
 """The streams that the fake engine can answer."""
 
 
@@ -58,11 +62,11 @@ async def test_frames_are_those_of_a_parsed_stream(name: str) -> None:
     unframed = [frame for frame in frames if frame.tokens]
 
     def take(choice: int) -> tuple[int, ...]:
-        return unframed.pop(0).tokens
+        return unframed.pop(0).tokens if unframed else ()
 
-    api = "chat" if STREAMS[name].path == CHAT else "completion"
-    parser = EventParser(api, 200, "text/event-stream; charset=utf-8")
-    payloads, _ = split_events(events(stream))
+    api = api_of(STREAMS[name].path)
+    parser = parser_of(api, 200, "text/event-stream; charset=utf-8")
+    payloads, _ = split_events(events(stream), has_names=api == "responses")
     parsed = [
         parser.parse(payload, take, frame.at_us)
         for payload, frame in zip(payloads, frames, strict=True)

@@ -11,7 +11,7 @@ import pytest
 
 from headstart.stages.frames import Channel, Frame
 from headstart.stages.sse import DONE, split_events
-from tests.golden.vllm_answers import CHAT, CONTROL, STREAMS, UNICODE
+from tests.golden.vllm_answers import CHAT, CONTROL, RESPONSES, STREAMS, UNICODE
 from tests.stages.chunks import through_the_log
 
 SSE = Path(__file__).parent / "sse"
@@ -26,11 +26,12 @@ PLAIN = {
 
 
 def api_of(name: str) -> str:
-    return "chat" if STREAMS[name].path == CHAT else "completion"
+    return {CHAT: "chat", RESPONSES: "responses"}.get(STREAMS[name].path, "completion")
 
 
 def payloads_of(name: str) -> list[bytes]:
-    payloads, rest = split_events((SSE / f"{name}.sse").read_bytes())
+    body = (SSE / f"{name}.sse").read_bytes()
+    payloads, rest = split_events(body, has_names=api_of(name) == "responses")
     assert not rest
     return payloads
 
@@ -67,7 +68,7 @@ def test_projection_is_the_recording(name: str) -> None:
     assert b"".join(events) == (SSE / f"{name}.sse").read_bytes()
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", [name for name in STREAMS if api_of(name) != "responses"])
 def test_plain_deltas_need_no_payload(name: str) -> None:
     payloads = payloads_of(name)
 
@@ -77,11 +78,33 @@ def test_plain_deltas_need_no_payload(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", [UNICODE, CONTROL], ids=["unicode", "control"])
-@pytest.mark.parametrize("api", ["chat", "completion"])
+@pytest.mark.parametrize("api", ["chat", "completion", "responses"])
 def test_text_is_what_the_model_said(api: str, text: str) -> None:
     name = f"{api}_{'unicode' if text is UNICODE else 'control'}"
 
-    assert "".join(frame.text for frame in frames_of(name)) == text
+    said = "".join(frame.text for frame in frames_of(name))
+
+    # The Responses API has no choices, so the text was asked for as JSON.
+    assert (json.loads(said) if api == "responses" else said) == text
+
+
+def test_plain_deltas_of_a_response_need_little() -> None:
+    plain = [frame for frame in frames_of("responses") if frame.text]
+
+    assert len(plain) == 8
+    for frame in plain:
+        assert frame.channel is Channel.CONTENT
+        assert frame.payload is not None
+        assert len(frame.payload) < 32
+
+
+def test_deltas_of_a_response_that_say_more_are_whole() -> None:
+    told = [frame for frame in frames_of("responses_logprobs") if frame.text]
+    called = [frame for frame in frames_of("responses_tool") if frame.channel is Channel.TOOL]
+
+    for frame in told + called:
+        assert frame.payload is not None
+        assert frame.payload.startswith(b"event: response.")
 
 
 def test_tokens_are_taken_with_the_delta_that_carries_them() -> None:

@@ -37,13 +37,14 @@ MODEL = ModelSettings(
 )
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES = "/v1/responses"
 
 UNICODE = "naïve 日本語 🎉👩‍👩‍👧 \u2028\u2029 ﷽"
 CONTROL = 'a"b\\c/\u0000\u0001\u001f\u007f\t\r\n<|x|>'
 
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 PROMPTS = ["Hello, my", "The sky"]
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -54,6 +55,9 @@ TOOL = {
         },
     },
 }
+
+
+FLAT_TOOL = {"type": "function", **TOOL["function"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,19 @@ def _completion(fails_after: int | None = None, /, **fields: Any) -> Ask:
     return _ask(COMPLETIONS, fails_after, **({"prompt": PROMPTS, "stream": True} | fields))
 
 
+def _response(**fields: Any) -> Ask:
+    common = {"model": MODEL.name, "max_output_tokens": 8, "temperature": 0, "stream": True}
+    asked = common | {"input": "Name three colours."} | fields
+    return Ask(RESPONSES, json.dumps(asked).encode())
+
+
 def _exactly(text: str) -> dict[str, Any]:
     return {"structured_outputs": {"choice": [text]}, "max_tokens": 80}
+
+
+def _one_of(text: str) -> dict[str, Any]:
+    schema = {"type": "string", "enum": [text]}
+    return {"format": {"type": "json_schema", "name": "said", "schema": schema}}
 
 
 _USAGE = {"include_usage": True}
@@ -106,12 +121,19 @@ STREAMS = {
     "completion_control": _completion(prompt="Text:", **_exactly(CONTROL)),
     "completion_logprobs_of_two": _completion(prompt="Hello, my", logprobs=2, **_SAMPLED),
     "completion_error": _completion(3, prompt="Hello, my"),
+    "responses": _response(),
+    "responses_one_token": _response(max_output_tokens=1),
+    "responses_unicode": _response(text=_one_of(UNICODE), max_output_tokens=80),
+    "responses_control": _response(text=_one_of(CONTROL), max_output_tokens=80),
+    "responses_logprobs": _response(include=["message.output_text.logprobs"], top_logprobs=2),
+    "responses_tool": _response(tools=[FLAT_TOOL], tool_choice="required", max_output_tokens=48),
 }
 """By the name of the file in `sse/`."""
 
 BODIES = {
     "chat": _ask(CHAT, messages=QUESTION),
     "completions": _ask(COMPLETIONS, prompt=PROMPTS),
+    "responses": _response(stream=False),
     "models": Ask("/v1/models", b""),
 }
 """By the name of the file in `bodies/`."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from headstart.stages.frames import Frame, StreamHeader, decode_frame, decode_header, encode
 from headstart.stages.frames import record_bounds as bounds
-from headstart.stages.sse import EventParser, TakeTokens, project
+from headstart.stages.sse import TakeTokens, parser_of, project
 
 ID, MODEL, CREATED = "chatcmpl-1", "tiny", 1_700_000_000
 
@@ -107,7 +107,7 @@ def through_the_log(
     Returns:
         The decoded frames and their events.
     """
-    parser = EventParser(api, 200, "text/event-stream")
+    parser = parser_of(api, 200, "text/event-stream")
     frames = [_recoded(parser.parse(payload, take, at_us=1)) for payload in payloads]
     assert parser.header is not None
     header = decode_header(_body(parser.header))

@@ -1,0 +1,105 @@
+"""Which routes there are, and that whatever else is asked for is refused in OpenAI's shape."""
+
+import httpx
+import pytest
+
+from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
+from tests.support.waiting import eventually, soon
+
+pytestmark = pytest.mark.anyio
+
+FORWARDED = {
+    "embeddings": ("POST", "/v1/embeddings"),
+    "tokenize": ("POST", "/tokenize"),
+    "detokenize": ("POST", "/detokenize"),
+    "a response": ("GET", "/v1/responses/resp_1"),
+    "cancelling a response": ("POST", "/v1/responses/resp_1/cancel"),
+}
+"""An engine that lacks one says so itself, and the fake one lacks them all."""
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+async def test_engine_is_asked(gateway: Gateway, name: str) -> None:
+    method, path = FORWARDED[name]
+
+    answer = await soon(gateway.client.request(method, path))
+
+    assert answer.status_code == httpx.codes.NOT_FOUND
+    assert answer.json() == {"detail": "Not Found"}  # in the words of vLLM's own app
+    (request,) = gateway.replica.requests
+    assert (request.method, request.path) == (method, path)
+
+
+REFUSED = (
+    *("/v1/images/generations", "/v1/audio/speech", "/v1/files", "/v1/moderations"),
+    *("/scale_elastic_ep", "/v1/load_lora_adapter", "/start_profile", "/reset_prefix_cache"),
+    *("/v1/chat/completions/render", "/inference/v1/generate", "/server_info", "/collective_rpc"),
+    *("/v1/responses/resp_1/input_items", "//v1/completions"),
+)
+
+
+@pytest.mark.parametrize("path", REFUSED)
+async def test_no_other_route_reaches_an_engine(gateway: Gateway, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = await soon(gateway.client.request(method, path, json={}))
+
+        assert answer.status_code == httpx.codes.NOT_FOUND
+        error = answer.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["code"] == httpx.codes.NOT_FOUND
+    assert gateway.replica.requests == []
+
+
+async def test_one_model(gateway: Gateway) -> None:
+    (listed,) = (await soon(gateway.client.get("/v1/models"))).json()["data"]
+
+    one = await soon(gateway.client.get("/v1/models/fake"))
+    other = await soon(gateway.client.get("/v1/models/org/other"))
+
+    assert one.json()["id"] == listed["id"] == "fake"
+    assert set(one.json()) == set(listed)
+    assert other.status_code == httpx.codes.NOT_FOUND
+    assert other.json()["error"]["param"] == "model"
+    assert "org/other" in other.json()["error"]["message"]
+
+
+async def test_several_models() -> None:
+    models = (speeds("first"), speeds("second", seed=1))
+    async with serving(*models) as gateway:
+        listed = (await soon(gateway.client.get("/v1/models"))).json()["data"]
+        assert [model["id"] for model in listed] == ["first", "second"]
+
+        texts = {}
+        for name in ("first", "second"):
+            answer = await soon(gateway.client.post(CHAT, json=saying() | {"model": name}))
+            assert answer.json()["model"] == name
+            texts[name] = answer.json()["choices"][0]["message"]["content"]
+        assert texts["first"] != texts["second"]
+        asked = {
+            replica.model.name: [r.path for r in replica.requests].count(CHAT)
+            for replica in gateway.replicas
+        }
+        assert asked == {"first": 1, "second": 1}
+
+        unknown = await soon(gateway.client.post(CHAT, json=saying() | {"model": "third"}))
+        assert "Valid aliases: first, second." in unknown.json()["error"]["message"]
+
+
+async def test_each_model_is_ready_by_itself() -> None:
+    async with serving(speeds("first"), speeds("second")) as gateway:
+        first, second = gateway.replicas
+        assert (await soon(gateway.client.get("/readyz"))).text == "ready\n"
+
+        await second.die()
+        await eventually(lambda: not gateway.pool.up("second"))
+
+        ready = await soon(gateway.client.get("/readyz"))
+        assert ready.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert ready.json()["error"]["message"] == "no replica yet: second"
+        still = await soon(gateway.client.post(CHAT, json=saying() | {"model": "first"}))
+        assert still.status_code == httpx.codes.OK
+        gone = await soon(gateway.client.post(CHAT, json=saying() | {"model": "second"}))
+        assert gone.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        listed = (await soon(gateway.client.get("/v1/models"))).json()["data"]
+        assert [model["id"] for model in listed] == ["first"]
+        assert len(first.requests) >= 1
