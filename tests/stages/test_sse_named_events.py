@@ -35,7 +35,7 @@ def delta(text: str, **fields: Any) -> bytes:
     return named("response.output_text.delta", **(DELTA | fields | {"delta": text}))
 
 
-texts = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f"))
+texts = st.text(st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f"))
 
 
 @given(texts, st.integers(0, 2**31), st.integers(0, 9), texts)
