@@ -7,7 +7,7 @@ DATA := $(wildcard ../shared/data)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench lint types format setup lock clean
+.PHONY: help serve test parity bench lint types format setup lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ serve: setup ## Serve CONFIG (configs/laptop.yaml) until Ctrl-C
 
 test: lint types ## Lint, type-check, then run every test that is not marked heavy
 	$(BIN)/pytest -m "not heavy" $(ARGS)
+
+parity: setup ## Ask our daemon and vLLM's own server the same, and compare (5 minutes)
+	$(BIN)/pytest -m heavy tests/parity $(ARGS)
 
 bench: setup ## Measure one claim: make bench NAME=overhead ARGS=--quick
 	@test -n "$(NAME)" || { echo "headstart: which one? make bench NAME=overhead" >&2; exit 2; }

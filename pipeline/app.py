@@ -77,6 +77,7 @@ class _Routes:
             Route("/v1/streams/{id}/timing", self.timing, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
             Route("/readyz", self.ready, methods=["GET"]),
+            Route("/health", self.ready, methods=["GET"]),  # as clients of vLLM call it
             Route("/metrics", self.metrics, methods=["GET"]),
         ]
 

@@ -34,8 +34,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Head(msgspec.Struct):
-    model: str | None = None
-    stream: bool | None = None
+    model: Any = None
+    """What is no name is for the engine to refuse."""
+    stream: Any = None
     headstart: Options | msgspec.UnsetType | None = msgspec.UNSET
     priority: Any = msgspec.UNSET
     """Not the client's to set: it would put itself before all others."""
@@ -47,9 +48,9 @@ class Inbound:
     """A request as the gateway understands it."""
 
     model: str | None
-    """As the client wrote it; None where it wrote none."""
+    """As the client wrote it; None where it wrote no name."""
     is_stream: bool
-    """Whether it asks for a streamed answer."""
+    """Whether it plainly asks for a streamed answer; the engine may read more words as yes."""
     options: Options
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -65,7 +66,7 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
-        BadRequest: `model`, `headstart` or `cache_salt` is malformed.
+        BadRequest: `headstart` or `cache_salt` is malformed.
     """
     return understand(await _read_body(request, settings), request.headers, salting)
 
@@ -73,14 +74,14 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
 def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None) -> Inbound:
     """Understand a request.
 
-    A body that is not JSON is passed on too: the engine words that error.
+    A body that is no JSON object is passed on too: the engine words that error.
 
     Args:
         headers: Names in lower case, or found in any case.
         salting: None leaves the salt to the client.
 
     Raises:
-        BadRequest: `model`, `headstart` or `cache_salt` is malformed.
+        BadRequest: `headstart` or `cache_salt` is malformed.
     """
     head = _read_head(body)
     if head is None:
@@ -91,7 +92,8 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
     if headers.get("x-headstart-detach") == "1":
         options = msgspec.structs.replace(options, detach=True)
     forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
-    return Inbound(head.model, bool(head.stream), options, forwarded, for_engine)
+    model = head.model if isinstance(head.model, str) else None
+    return Inbound(model, head.stream is True, options, forwarded, for_engine)
 
 
 def _read_head(body: bytes) -> _Head | None:
@@ -107,7 +109,7 @@ def _read_head(body: bytes) -> _Head | None:
             return _as_head(json.loads(body))
     except msgspec.ValidationError as error:
         if not body.lstrip().startswith(b"{"):
-            raise BadRequest("the body must be a JSON object") from error
+            return None
         raise BadRequest(str(error)) from error
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None

@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.golden.vllm_answers import FLAT_TOOL, MODEL, QUESTION, TOOL
+from tests.golden.vllm_answers import MODEL, QUESTION
 from tests.support.daemon import Daemon, running
 from tests.support.lora import write_lora
 from tests.support.node_client import ask_through_node
@@ -17,6 +17,17 @@ from tests.support.real_model import real_model
 pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(240)]
 
 ADAPTER = "smol-tuned"
+NAME = "get_weather"
+FUNCTION = {
+    "name": NAME,
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Rome", "Paris"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+"""A small model needs to be told how to end."""
 CHAT: dict[str, Any] = {"messages": QUESTION, "max_tokens": 12, "temperature": 0}
 
 
@@ -58,17 +69,21 @@ def test_adapter_is_a_model_of_its_own(client: OpenAI) -> None:
 
 
 def test_tool_is_called(client: OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "smol", "messages": QUESTION, "max_tokens": 48}
-    asked |= {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
+    asked: dict[str, Any] = {
+        **(CHAT | {"model": "smol", "max_tokens": 48}),
+        "tools": [{"type": "function", "function": FUNCTION}],
+        "tool_choice": {"type": "function", "function": {"name": NAME}},
+    }
 
     whole = client.chat.completions.create(**asked)
     parts = list(client.chat.completions.create(**asked, stream=True))
 
     (call,) = whole.choices[0].message.tool_calls
     calls = [one for part in parts for one in part.choices[0].delta.tool_calls or ()]
-    assert call.function.name == calls[0].function.name == "get_weather"
+    assert call.function.name == calls[0].function.name == NAME
     streamed = "".join(one.function.arguments or "" for one in calls)
     assert json.loads(streamed) == json.loads(call.function.arguments)
+    assert json.loads(streamed)["city"] in ("Rome", "Paris")
 
 
 def test_response(client: OpenAI) -> None:
@@ -78,14 +93,18 @@ def test_response(client: OpenAI) -> None:
     whole = client.responses.create(**asked)
     with client.responses.stream(**asked) as assembled:
         final = assembled.get_final_response()
-    parsed = client.responses.create(
-        **(asked | {"tools": [FLAT_TOOL], "tool_choice": "required", "max_output_tokens": 48})
-    )
+    tools: dict[str, Any] = {
+        "tools": [{"type": "function", **FUNCTION}],
+        "tool_choice": {"type": "function", "name": NAME},
+        "max_output_tokens": 48,
+    }
+    parsed = client.responses.create(**(asked | tools))
 
     assert whole.output_text == final.output_text == "1. Red: This is the most obvious colour,"
     assert whole.status == "incomplete"
     (called,) = parsed.output
-    assert (called.type, called.name) == ("function_call", "get_weather")
+    assert (called.type, called.name) == ("function_call", NAME)
+    assert json.loads(called.arguments)["city"] in ("Rome", "Paris")
 
 
 def test_node_client(daemon: Daemon) -> None:

@@ -9,7 +9,7 @@ import httpx
 
 from tests.parity.table import Case
 
-__all__ = ["Answer", "ask", "told_apart"]
+__all__ = ["Answer", "ask", "by_choice", "told_apart"]
 
 _IDS = re.compile(
     r"\b(chatcmpl|cmpl|resp|msg|rs|fc|call|modelperm|tokenize|detokenize)(-tool)?[-_][0-9a-f]{8,}"
@@ -32,10 +32,40 @@ class Answer:
 async def ask(client: httpx.AsyncClient, case: Case) -> Answer:
     """Have one request answered."""
     headers = {} if case.content_type is None else {"content-type": case.content_type}
-    answer = await client.request(case.method, case.path, content=case.body, headers=headers)
-    kind = answer.headers.get("content-type", "")
-    body = _events(answer.text) if kind.startswith("text/event-stream") else _json(answer.text)
+    data = bytearray()
+    async with client.stream(case.method, case.path, content=case.body, headers=headers) as answer:
+        kind = answer.headers.get("content-type", "")
+        try:
+            async for piece in answer.aiter_bytes():
+                data += piece
+        except httpx.RemoteProtocolError as error:
+            return Answer(answer.status_code, kind, str(error))
+    text = data.decode()
+    body = _events(text) if kind.startswith("text/event-stream") else _json(text)
     return Answer(answer.status_code, kind, body)
+
+
+def by_choice(answer: Answer) -> Answer:
+    """Reduce a stream to the texts of its choices and its last chunks.
+
+    Where several answers are made at once, it is chance which of them comes first in a step, and
+    how many tokens have come when a chunk is written.
+    """
+    if not isinstance(answer.body, list):
+        return answer
+    texts: dict[int, str] = {}
+    ends: list[Any] = []
+    for event in answer.body:
+        data = event[-1][1]
+        choices = data["choices"] if isinstance(data, dict) else []
+        for choice in choices:
+            text = choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+            texts[choice["index"]] = texts.get(choice["index"], "") + text
+        if not choices or choices[0]["finish_reason"] is not None:
+            ends.append([[choice["index"], choice["finish_reason"]] for choice in choices] or data)
+    return Answer(
+        answer.status, answer.content_type, [sorted(texts.items()), sorted(ends, key=str)]
+    )
 
 
 def told_apart(ours: Answer, theirs: Answer) -> list[str]:

@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.configs.serving import GatewaySettings
 from tests.golden.vllm_answers import CHAT, COMPLETIONS, FLAT_TOOL, MODEL, RESPONSES, TOOL
 
-__all__ = ["CASES", "FEW", "WANTED", "Case"]
+__all__ = ["AT_ONCE", "CASES", "FEW", "WANTED", "Case"]
 
 JSON = "application/json"
 EMBEDDINGS, TOKENIZE, DETOKENIZE = "/v1/embeddings", "/tokenize", "/detokenize"
@@ -308,7 +309,18 @@ BAD: dict[str, Case] = {
     "chat by GET": Case(CHAT, method="GET", content_type=None),
 }
 
-MODELS = {"models": Case("/v1/models", method="GET", content_type=None)}
+MODELS = {
+    "models": Case("/v1/models", method="GET", content_type=None),
+    "one model": Case(f"/v1/models/{MODEL.name}", method="GET", content_type=None),
+}
+
+OURS = {
+    "chat, options of ours": chat(headstart={"timing": True}),
+    "chat, options of ours, streamed": chat(headstart={"timing": True}, stream=True),
+    "chat, unknown option of ours": chat(headstart={"speed": 11}),
+    "chat, over our limit": Case(CHAT, b" " * GatewaySettings().max_body_bytes + chat().body),
+    "chat, nested without end": Case(CHAT, b'{"messages": ' + b"[" * 100_000),
+}
 
 REFUSED_STREAMS = {
     f"{name}, streamed": Case(
@@ -321,11 +333,40 @@ REFUSED_STREAMS = {
     )
 }
 
-CASES: dict[str, Case] = GOOD | STREAMED | OPTIONS | BAD | REFUSED_STREAMS | MODELS
+CASES: dict[str, Case] = GOOD | STREAMED | OPTIONS | BAD | REFUSED_STREAMS | MODELS | OURS
 """By a name that says what is asked."""
 
-WANTED: dict[str, str] = {}
+_SHAPE = "what is refused before an engine is asked has OpenAI's error object, not FastAPI's"
+
+WANTED: dict[str, str] = {
+    "no such route": _SHAPE,
+    "images": _SHAPE,
+    "chat by GET": _SHAPE,
+    "one model": "OpenAI's clients ask for it, and vLLM's app lacks the route",
+    "chat, options of ours": "they are ours; vLLM ignores the field",
+    "chat, options of ours, streamed": "they are ours; vLLM ignores the field",
+    "chat, unknown option of ours": "a typing error in them would go unnoticed",
+    "chat, over our limit": "`gateway.max_body_bytes`; vLLM has no limit",
+    "chat, nested without end": "vLLM's parser gives up with a 500, and the client is at fault",
+    "response, bad schema, streamed": "vLLM breaks the connection; ours ends with an error event",
+}
 """Where we answer otherwise on purpose, and why."""
 
-FEW = ()
+AT_ONCE = {
+    *("chat, two choices, streamed", "completion, two choices, streamed"),
+    *("completion, several prompts, streamed", "completion, lists of token ids, streamed"),
+}
+"""Streams of several answers."""
+
+FEW = (
+    *("chat", "chat, several turns", "chat, stop", "chat, seed", "chat, min_p", "chat, usage"),
+    *("chat, logit_bias", "chat, logprobs", "chat, JSON schema", "chat, tool required"),
+    *("chat, tool required, streamed", "chat, streamed", "chat, two choices"),
+    *("chat, logprobs, streamed", "completion", "completion, streamed", "response"),
+    *("completion, echo with logprobs", "response, streamed", "response, tool, streamed"),
+    *("response, JSON schema", "tokenize", "detokenize", "embeddings", "chat, bad schema"),
+    *("response that is not kept", "chat, empty messages", "chat, number for the model"),
+    *("chat, context overflow", "response, no input", "/v1/chat/completions: a list"),
+    *("chat, unknown model", "chat, no content type", "/v1/responses: malformed"),
+)
 """Names of the cases that every run of the tests tries."""

@@ -1,8 +1,12 @@
 """Which routes there are, and that whatever else is asked for is refused in OpenAI's shape."""
 
+import json
+from functools import partial
+
 import httpx
 import pytest
 
+from headstart.cluster.replica_pool import ReplicaPool
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.waiting import eventually, soon
 
@@ -103,3 +107,28 @@ async def test_each_model_is_ready_by_itself() -> None:
         listed = (await soon(gateway.client.get("/v1/models"))).json()["data"]
         assert [model["id"] for model in listed] == ["first"]
         assert len(first.requests) >= 1
+
+
+async def test_adapter_leads_to_its_model() -> None:
+    pool = partial(ReplicaPool, adapters={"tuned": "second"})
+    async with serving(speeds("first"), speeds("second"), pool=pool) as gateway:
+        await soon(gateway.client.post(CHAT, json=saying() | {"model": "tuned"}))
+        await gateway.unused()
+        unknown = await soon(gateway.client.post(CHAT, json=saying() | {"model": "third"}))
+
+        first, second = gateway.replicas
+        assert first.requests == []
+        (request,) = second.requests
+        assert json.loads(request.body)["model"] == "tuned"  # which engine it is, vLLM finds out
+        assert "Valid aliases: first, second, tuned." in unknown.json()["error"]["message"]
+        models = {
+            dict(labels).get("model")
+            for (name, labels), value in gateway.exposition().values.items()
+            if name == "headstart_requests_total" and value
+        }
+        assert "tuned" not in models
+        assert "second" in models
+
+
+async def test_health_is_what_clients_of_vllm_ask(gateway: Gateway) -> None:
+    assert (await soon(gateway.client.get("/health"))).status_code == httpx.codes.OK
