@@ -10,6 +10,7 @@ from headstart.cluster.stream import Stream
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+RESPONSES = "/v1/responses"
 
 _numbers = count()
 

@@ -8,8 +8,9 @@ import pytest
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.stream import Stream
 from headstart.stages.frames import Channel, decode_frame, decode_header, record_bounds
+from headstart.stages.sse import is_last
 from headstart.stages.stage_clock import Mark
-from tests.contract.asking import CHAT, COMPLETIONS, Subject, request, saying
+from tests.contract.asking import CHAT, COMPLETIONS, RESPONSES, Subject, request, saying
 from tests.support.streams import body, chunks, events, finished
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +76,27 @@ async def test_streamed_completion_of_two_prompts(subject: Subject) -> None:
     assert streamed.end is not None
     assert streamed.end.finish_reasons == ("length", "length")
     assert streamed.end.output_tokens == 2 * NUM_TOKENS
+
+
+async def test_streamed_response(subject: Subject) -> None:
+    asked = {"input": "Name three colours.", "max_output_tokens": NUM_TOKENS}
+    streamed = await finished(subject.serve(RESPONSES, **asked, stream=True))
+    whole = await finished(subject.serve(RESPONSES, **asked))
+
+    frames = [frame for _, frame in streamed.log.frames(0)]
+    text = "".join(frame.text for frame in frames)
+    assert text == body(whole)["output"][0]["content"][0]["text"]
+    assert len(tokens(streamed)) == NUM_TOKENS
+    header = streamed.log.header
+    assert header is not None
+    assert (header.api, header.model) == ("responses", subject.info.model)
+    assert is_last(header, frames[-1])
+    assert not any(is_last(header, frame) for frame in frames[:-1])
+    written = events(streamed)
+    assert written.startswith(b"event: response.created\ndata: {")
+    assert written.count(b"\n\n") == len(frames)
+    deltas = [frame for frame in frames if frame.channel is Channel.CONTENT]
+    assert all(len(frame.payload or b"") < 50 for frame in deltas)
 
 
 async def test_whole_answer(subject: Subject) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from headstart.cluster.stream import Stream
 from headstart.stages.errors import BadRequest, NotFound, ProtocolViolation
-from tests.contract.asking import Subject
+from tests.contract.asking import RESPONSES, Subject
 from tests.support.streams import body, chunks, finished
 from tests.support.waiting import eventually, soon
 
@@ -36,6 +36,18 @@ async def test_abort_of_streamed_answer(subject: Subject) -> None:
     assert stream.end is not None
     assert stream.end.is_aborted
     assert stream.end.output_tokens < LONG
+    await eventually(lambda: subject.engine.load().running == 0)
+
+
+async def test_abort_of_streamed_response(subject: Subject) -> None:
+    asked = {"input": "Name three colours.", "max_output_tokens": LONG, "ignore_eos": True}
+    stream = await begun(subject.serve(RESPONSES, **asked, stream=True))
+
+    await subject.engine.abort(stream.id)
+
+    await ended(stream)
+    assert stream.end is not None
+    assert stream.end.is_aborted
     await eventually(lambda: subject.engine.load().running == 0)
 
 

@@ -34,6 +34,18 @@ async def test_streams(engine: VllmEngine, name: str) -> None:
     assert chunk_shapes(events).keys() == chunk_shapes(recorded).keys()
 
 
+async def test_plain_deltas_of_a_response_need_little(engine: VllmEngine) -> None:
+    _, events = await answer(engine, STREAMS["responses"])
+    kept, _ = split_events(events, has_names=True)
+
+    frames, projected = through_the_log("responses", kept)
+
+    assert b"".join(projected) == events
+    deltas = [frame.payload or b"" for frame in frames if frame.text]
+    assert deltas
+    assert all(len(payload) < 50 for payload in deltas)
+
+
 async def test_plain_deltas_need_no_payload(engine: VllmEngine) -> None:
     for name in ("chat", "completions"):
         _, events = await answer(engine, STREAMS[name])
