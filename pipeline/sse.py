@@ -85,7 +85,7 @@ async def send_events(
             break
     tail = b""
     if (error := _error(stream.end)) is not None:
-        tail = _error_events(stream.log.header, error)
+        tail = _error_events(stream, error)
     await send({"type": "http.response.body", "body": tail, "more_body": False})
 
 
@@ -159,10 +159,20 @@ def _with_timing(header: StreamHeader, last: bytes, timing: dict[str, Any]) -> b
     return b"data: %b\n\n%b" % (msgspec.json.encode(chunk), last)
 
 
-def _error_events(header: StreamHeader | None, error: HeadstartError) -> bytes:
-    if header is not None and header.api == "responses":
-        return b'event: error\ndata: %b,"type":"error"}\n\n' % error_body(error)[:-1]
-    return b"data: %b\n\ndata: %b\n\n" % (error_body(error), DONE)
+def _error_events(stream: Stream, error: HeadstartError) -> bytes:
+    header = stream.log.header
+    if header is None or header.api != "responses":
+        return b"data: %b\n\ndata: %b\n\n" % (error_body(error), DONE)
+    event: dict[str, Any] = {
+        "code": error.kind,
+        # Not OpenAI's, but what makes its clients raise instead of handing on one more event.
+        **msgspec.json.decode(error_body(error), type=dict[str, msgspec.Raw]),
+        "message": error.message,
+        "param": error.param,
+        "sequence_number": sum(1 for _ in stream.log.frames(0)),
+        "type": "error",
+    }
+    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(event)
 
 
 def _body_with_timing(body: bytes, timing: dict[str, Any]) -> bytes:

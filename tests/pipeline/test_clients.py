@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, serving, speeds
 from tests.support.node_client import ask_through_node
 from tests.support.waiting import soon
 
@@ -17,14 +18,25 @@ pytestmark = pytest.mark.anyio
 ASKED: dict[str, Any] = {"model": "fake", "input": "Hi!", "max_output_tokens": 5}
 
 
-@pytest.fixture
-async def official(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+@asynccontextmanager
+async def official_client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
     """The official Python client."""
     async with (
         openai.DefaultAsyncHttpxClient(trust_env=False) as http,
         AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any", http_client=http) as client,
     ):
         yield client
+
+
+@pytest.fixture
+async def official(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    async with official_client(gateway) as client:
+        yield client
+
+
+async def exhausted(events: AsyncIterator[object]) -> None:
+    async for _ in events:
+        pass
 
 
 async def test_response(official: AsyncOpenAI) -> None:
@@ -49,6 +61,22 @@ async def test_response_says_where_the_time_went(official: AsyncOpenAI) -> None:
     *_, last = [part async for part in stream]
     assert last.type == "response.completed"
     assert "prefill" in last.headstart["timing"]["stages_s"]
+
+
+async def test_response_that_is_cut_short_raises() -> None:
+    async with (
+        serving(speeds(stage_delays_s={"decode": 60.0})) as gateway,
+        official_client(gateway) as client,
+    ):
+        stream = await soon(client.responses.create(**ASKED, stream=True))
+        events = aiter(stream)
+        while (await soon(anext(events))).type != "response.output_text.delta":
+            pass
+
+        await gateway.replica.die()
+
+        with pytest.raises(openai.APIError, match="lost"):
+            await soon(exhausted(events))
 
 
 async def test_models(official: AsyncOpenAI) -> None:

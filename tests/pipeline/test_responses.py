@@ -108,9 +108,10 @@ async def test_response_that_is_cut_short_says_so(is_cancelled: bool) -> None:
         end = await connection.until(b"\r\n0\r\n\r\n")
 
     assert end.count(b"event: error\ndata: ") == 1
-    (line,) = (line for line in end.split(b"\n") if line.startswith(b'data: {"error"'))
-    error = json.loads(line.removeprefix(b"data: "))
-    assert error["type"] == "error"
+    event = end[end.index(b"event: error\n") :].split(b"\n")[1]
+    error = json.loads(event.removeprefix(b"data: "))
+    assert (error["type"], error["sequence_number"]) == ("error", 5)
+    assert error["message"] == error["error"]["message"]
     assert error["error"]["type"] == (
         "CancelledError" if is_cancelled else "ServiceUnavailableError"
     )
