@@ -27,6 +27,8 @@ class Answer:
     content_type: str
     body: Any
     """JSON; of a stream, a list of the events' names and data."""
+    is_cut: bool = False
+    """The server hung up before its end, so that there is no body."""
 
 
 async def ask(client: httpx.AsyncClient, case: Case) -> Answer:
@@ -38,8 +40,8 @@ async def ask(client: httpx.AsyncClient, case: Case) -> Answer:
         try:
             async for piece in answer.aiter_bytes():
                 data += piece
-        except httpx.RemoteProtocolError as error:
-            return Answer(answer.status_code, kind, str(error))
+        except httpx.RemoteProtocolError:
+            return Answer(answer.status_code, kind, None, is_cut=True)
     text = data.decode()
     body = _events(text) if kind.startswith("text/event-stream") else _json(text)
     return Answer(answer.status_code, kind, body)
@@ -70,10 +72,12 @@ def by_choice(answer: Answer) -> Answer:
 
 def told_apart(ours: Answer, theirs: Answer) -> list[str]:
     """Say where two answers differ; a line each."""
-    pairs = (("status", ours.status, theirs.status),)
-    lines = [f"{name}: {mine!r}, not {other!r}" for name, mine, other in pairs if mine != other]
-    if ours.content_type != theirs.content_type:
-        lines.append(f"content type: {ours.content_type!r}, not {theirs.content_type!r}")
+    pairs = {
+        "status": (ours.status, theirs.status),
+        "content type": (ours.content_type, theirs.content_type),
+        "cut short": (ours.is_cut, theirs.is_cut),
+    }
+    lines = [f"{name}: {one!r}, not {two!r}" for name, (one, two) in pairs.items() if one != two]
     return lines + _differences(ours.body, theirs.body, "")
 
 

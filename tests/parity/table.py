@@ -347,7 +347,7 @@ WANTED: dict[str, str] = {
     "chat, options of ours, streamed": "they are ours; vLLM ignores the field",
     "chat, unknown option of ours": "a typing error in them would go unnoticed",
     "chat, over our limit": "`gateway.max_body_bytes`; vLLM has no limit",
-    "chat, nested without end": "vLLM's parser gives up with a 500, and the client is at fault",
+    "chat, nested without end": "the gateway reads the body first, and says what is wrong",
     "response, bad schema, streamed": "vLLM breaks the connection; ours ends with an error event",
 }
 """Where we answer otherwise on purpose, and why."""
