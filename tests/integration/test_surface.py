@@ -20,6 +20,7 @@ ADAPTER = "smol-tuned"
 NAME = "get_weather"
 FUNCTION = {
     "name": NAME,
+    "strict": True,  # else vLLM holds the model to no schema
     "parameters": {
         "type": "object",
         "properties": {"city": {"enum": ["Rome", "Paris"]}},
@@ -28,6 +29,8 @@ FUNCTION = {
     },
 }
 """A small model needs to be told how to end."""
+SAID = "1. Red: This is the most obvious colour, but"
+"""In float32, and without the adapter."""
 CHAT: dict[str, Any] = {"messages": QUESTION, "max_tokens": 12, "temperature": 0}
 
 
@@ -64,20 +67,22 @@ def test_adapter_is_a_model_of_its_own(client: OpenAI) -> None:
         said[name] = whole.choices[0].message.content
         assert whole.model == name
         assert "".join(part.choices[0].delta.content or "" for part in parts) == said[name]
-    assert said["smol"] == "1. Red: This is the most obvious colour,"
+    assert said["smol"] == SAID
     assert said[ADAPTER] != said["smol"]
 
 
 def test_tool_is_called(client: OpenAI) -> None:
     asked: dict[str, Any] = {
-        **(CHAT | {"model": "smol", "max_tokens": 48}),
+        **(CHAT | {"model": "smol", "max_tokens": 96}),
         "tools": [{"type": "function", "function": FUNCTION}],
         "tool_choice": {"type": "function", "function": {"name": NAME}},
+        "parallel_tool_calls": False,
     }
 
     whole = client.chat.completions.create(**asked)
     parts = list(client.chat.completions.create(**asked, stream=True))
 
+    assert whole.choices[0].finish_reason in ("stop", "tool_calls"), whole
     (call,) = whole.choices[0].message.tool_calls
     calls = [one for part in parts for one in part.choices[0].delta.tool_calls or ()]
     assert call.function.name == calls[0].function.name == NAME
@@ -96,11 +101,12 @@ def test_response(client: OpenAI) -> None:
     tools: dict[str, Any] = {
         "tools": [{"type": "function", **FUNCTION}],
         "tool_choice": {"type": "function", "name": NAME},
-        "max_output_tokens": 48,
+        "parallel_tool_calls": False,
+        "max_output_tokens": 96,
     }
     parsed = client.responses.create(**(asked | tools))
 
-    assert whole.output_text == final.output_text == "1. Red: This is the most obvious colour,"
+    assert whole.output_text == final.output_text == SAID
     assert whole.status == "incomplete"
     (called,) = parsed.output
     assert (called.type, called.name) == ("function_call", NAME)
