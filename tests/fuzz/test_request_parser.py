@@ -90,6 +90,7 @@ bodies = st.one_of(
 @example(b'{"headstart":{},"\x80":null}', False)
 @example(b'{"\\ud800":1,"priority":-9}', True)
 @example(b'{"headstart":{"\\ud800":1},"priority":-9}', True)
+@example(b'{"cache_salt":NaN}', False)
 @example(b"\x00", True)
 def test_any_body_is_refused_or_passed_on_as_it_was(body: bytes, has_keys: bool) -> None:
     check(body, has_keys=has_keys)
