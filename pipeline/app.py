@@ -108,9 +108,7 @@ class _Routes:
         for link in links:
             cards += msgspec.json.decode(await self._ask(link, "/v1/models"), type=_ModelList).data
         return [
-            card
-            for card in cards
-            if caller.may_use(msgspec.json.decode(card, type=_ModelCard).id)
+            card for card in cards if caller.may_use(msgspec.json.decode(card, type=_ModelCard).id)
         ]
 
     async def _ask(self, link: RemoteEngine, path: str) -> bytes:
