@@ -5,13 +5,14 @@ here and fails with the name on another version; nothing else in the project imp
 `vllm.v1`, `vllm.entrypoints`, `ray._private` or `ray.serve._private`, `vllm_tap` apart.
 """
 
+import copy
 import json
 import logging
 import os
 import sys
 from argparse import Namespace
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ __all__ = [
     "ReplicaWatch",
     "build_app",
     "build_llm",
+    "cannot_replay",
     "engine_arguments",
     "engine_argv",
     "engine_environment",
@@ -44,6 +46,7 @@ __all__ = [
     "ray_stat_loggers",
     "start_ray",
     "start_serve",
+    "submit_replayed",
     "warm",
 ]
 
@@ -222,6 +225,97 @@ async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, reque
     except ValueError as error:  # of vLLM's validation: too long, no such id
         raise BadRequest(str(error)) from error
     return cached
+
+
+_OF_OUTPUT = {
+    "seed": "a seed draws from the beginning",
+    "presence_penalty": "presence_penalty counts the answer's tokens",
+    "frequency_penalty": "frequency_penalty counts the answer's tokens",
+    "bad_words": "bad_words look at the answer's tokens",
+    "structured_outputs": "a grammar follows the answer from its beginning",
+    "repetition_detection": "repetition_detection looks at the answer's tokens",
+    "thinking_token_budget": "thinking_token_budget counts the answer's tokens",
+    "watermarking": "a watermark follows the answer from its beginning",
+    "logprobs": "logprobs of its beginning are not kept",
+    "logprob_token_ids": "logprobs of its beginning are not kept",
+    "prompt_logprobs": "logprobs of its beginning are not kept",
+    "prompt_logprob_token_ids": "logprobs of its beginning are not kept",
+}
+"""Sampling parameters whose effect depends on what of a text is answer and what is prompt."""
+
+
+def cannot_replay(params: Any) -> str | None:
+    """Return why an answer with these sampling parameters cannot be continued; None if it can."""
+    if (params.n or 1) > 1:
+        return "n choices draw from one another's tokens"
+    for name, reason in _OF_OUTPUT.items():
+        value = getattr(params, name)
+        is_unset = value is None or value is False or value == []
+        is_zero = name.endswith("_penalty") and value == 0
+        is_undrawn = name == "seed" and params.temperature == 0
+        if not (is_unset or is_zero or is_undrawn):
+            return reason
+    return None
+
+
+class _Recorder:
+    """Stands in for a request's queue of outputs, which would merge what nobody has taken."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def put(self, output: Any) -> None:
+        self.outputs.append(output)
+
+
+async def submit_replayed(
+    llm: "AsyncLLM", request: Any, prompt: str | None, queue: Any, steps: list[tuple[int, ...]]
+) -> list[Any]:
+    """Ask the engine to go on with an answer whose first tokens are known.
+
+    vLLM's output processor sees the request as it is, and the known tokens as the steps of an
+    engine: so its detokeniser and its search for stop strings are where they would be. The engine
+    core gets prompt and known tokens as one prompt.
+
+    Returns: What the known steps gave, for the app to see before what comes through `queue`.
+    """
+    from vllm.v1.core.sched.utils import check_stop
+    from vllm.v1.engine import EngineCoreOutput
+    from vllm.v1.request import Request
+
+    llm.check_admission(request_id=request.request_id)
+    recorder = _Recorder()
+    states = llm.output_processor.request_states
+    known = Request.from_engine_core_request(request, None)
+    llm.output_processor.add_request(request, prompt, None, 0, recorder)  # type: ignore[arg-type]
+    for tokens in steps:
+        known.append_output_token_ids(list(tokens))
+        is_last = check_stop(known, llm.model_config.max_model_len)
+        output = EngineCoreOutput(
+            request.request_id,
+            list(tokens),
+            finish_reason=known.get_finished_reason() if is_last else None,
+            stop_reason=known.stop_reason if is_last else None,
+        )
+        llm.output_processor.process_outputs([output])
+        if request.request_id not in states:  # it was complete, but for what comes after it
+            queue.put(recorder.outputs.pop())
+            return recorder.outputs
+    state = states[request.request_id]
+    state.queue = queue
+    state.is_prefilling = True  # so that the real prefill is counted
+    await llm.engine_core.add_request_async(_rest_of(request, known.output_token_ids))
+    return recorder.outputs
+
+
+def _rest_of(request: Any, known: Sequence[int]) -> Any:
+    """What the engine core has left to do."""
+    rest = copy.copy(request)
+    rest.prompt_token_ids = [*request.prompt_token_ids, *known]
+    rest.sampling_params = copy.deepcopy(request.sampling_params)
+    rest.sampling_params.max_tokens -= len(known)
+    rest.sampling_params.min_tokens = max(0, rest.sampling_params.min_tokens - len(known))
+    return rest
 
 
 class LoadProbe:

@@ -1,7 +1,7 @@
 """Writes one app's HTTP answer into a token log."""
 
-import asyncio
 import time
+from collections.abc import Callable
 
 from headstart.cluster.asgi import Message
 from headstart.cluster.stream import Stream
@@ -29,15 +29,17 @@ class AnswerWriter:
         stream: Where the records go.
         api: See `api_of`.
         take: Hands over the token ids of a choice that no frame has carried yet.
-        gone: Once set, messages are dropped: an app that was told its client has gone may still
-            send an empty answer, which nobody must take for the real one.
+        is_over: Once it says so, messages are dropped: an app that was told its client has gone
+            may still send an empty answer, which nobody must take for the real one.
     """
 
-    def __init__(self, stream: Stream, api: str, take: TakeTokens, gone: asyncio.Event) -> None:
+    def __init__(
+        self, stream: Stream, api: str, take: TakeTokens, is_over: Callable[[], bool]
+    ) -> None:
         self._stream = stream
         self._api = api
         self._take = take
-        self._gone = gone
+        self._is_over = is_over
         self._began = time.monotonic()
         self._status = 0
         self._content_type = ""
@@ -48,7 +50,7 @@ class AnswerWriter:
 
     def send(self, message: Message) -> None:
         """Take one ASGI message from the app."""
-        if self._gone.is_set():
+        if self._is_over():
             return
         if message["type"] == "http.response.start":
             self._start(message)
@@ -61,7 +63,9 @@ class AnswerWriter:
         self._status = int(message["status"])
         self._content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
         if self._content_type.startswith("text/event-stream"):
-            self._events = parser_of(self._api, self._status, self._content_type)
+            replay = self._stream.replay
+            known = None if replay is None else replay.header
+            self._events = parser_of(self._api, self._status, self._content_type, known)
         else:
             self._stream.append(StreamHeader(self._status, self._content_type))
 

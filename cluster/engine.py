@@ -95,14 +95,19 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def serve(self, request: EngineRequest) -> Stream:
-        """Begin to answer a request.
+    def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
+        """Begin to answer a request, or go on with an answer that another engine had begun.
 
         The answer, errors included, is written to the returned stream's log: a header, frames,
         and a `StreamEnd`. Nothing is raised for what the client sent.
 
+        Args:
+            logged: What there is of the answer's log, up to any cursor. The new log begins with
+                exactly these bytes; it ends with `NotContinued` where this engine cannot go on
+                from there.
+
         Raises:
-            ProtocolViolation: The stream id is in use.
+            ProtocolViolation: The stream id is in use, or `logged` is no log.
         """
 
     @abstractmethod

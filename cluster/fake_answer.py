@@ -38,6 +38,9 @@ class AnswerForm(ABC):
         self._model = model
         self._id = f"{_PREFIXES[api]}{_hex(stream.id)}"
         self._created = int(time.time())
+        known = stream.replay.header if stream.replay is not None else None
+        if known is not None and known.api:
+            self._id, self._created = known.response_id, known.created
         self._began = time.monotonic()
 
     @abstractmethod
@@ -78,17 +81,18 @@ class StreamedAnswer(AnswerForm):
     def __init__(self, stream: Stream, api: str, model: str, *, has_usage: bool) -> None:
         super().__init__(stream, api, model)
         self._has_usage = has_usage
+        self._is_open = False
         self._kind = "chat.completion.chunk" if api == "chat" else "text_completion"
 
     def delta(self, choice: int, tokens: tuple[int, ...], text: str, at: float) -> None:
-        if not self._stream.log.end:
+        if not self._is_open:
             self._open(at)
         self._stream.append(Frame(choice, Channel.CONTENT, text, tokens, self._at_us(at)))
 
     def last_delta(
         self, choice: int, tokens: tuple[int, ...], text: str, reason: str, at: float
     ) -> None:
-        if not self._stream.log.end:
+        if not self._is_open:
             self._open(at)
         fields: dict[str, Any] = {"index": choice}
         if self._api == "chat":
@@ -107,6 +111,7 @@ class StreamedAnswer(AnswerForm):
         self._event(DONE, at)
 
     def _open(self, at: float) -> None:
+        self._is_open = True
         self._stream.append(
             StreamHeader(
                 status=200,

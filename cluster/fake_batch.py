@@ -48,6 +48,7 @@ class Row:
         "limit",
         "not_before",
         "num_cached",
+        "num_repeated",
         "num_sampled",
         "owner",
         "prompt",
@@ -73,10 +74,29 @@ class Row:
         self.num_sampled = 0
         self.num_cached = 0
         """Prompt tokens found in the prefix cache; known once the row is scheduled."""
+        self.num_repeated = 0
+        """Tokens that it had from another engine before it came; they are computed as a prompt."""
         self.is_decoding = False
         """Whether the row has its first token."""
         self.not_before = 0.0
         """When the row may get its next token, on the monotonic clock."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all its tokens."""
+        return self.num_sampled >= self.limit
+
+    def give(self, count: int, at: float) -> None:
+        """Sample so many tokens at once, at a moment of the monotonic clock."""
+        ids, texts = zip(*islice(self.words, count), strict=True)
+        self.num_sampled += count
+        self.owner.sampled(self, ids, "".join(texts), at)
+
+    def repeat(self, steps: Sequence[tuple[int, ...]], at: float) -> None:
+        """Sample what another engine had sampled, in the same steps."""
+        for tokens in steps:
+            self.give(len(tokens), at)
+        self.num_repeated = self.num_sampled
 
 
 class Batch:
@@ -142,7 +162,9 @@ class Batch:
             del self._waiting[row]
             self._running[row] = None
             row.num_cached = self._cache.count(row.prompt, row.salt)
-            row.not_before = now + self._prefill_s(len(row.prompt) - row.num_cached)
+            row.not_before = now + self._prefill_s(
+                len(row.prompt) + row.num_repeated - row.num_cached
+            )
             row.owner.scheduled(row, now)
 
     def _prefill_s(self, num_tokens: int) -> float:
@@ -178,11 +200,9 @@ class Batch:
 
     def _give(self, row: Row, now: float) -> None:
         count = min(self._settings.tokens_per_step, row.limit - row.num_sampled)
-        ids, texts = zip(*islice(row.words, count), strict=True)
-        row.num_sampled += count
-        if row.num_sampled == row.limit:
+        if row.num_sampled + count == row.limit:
             del self._running[row]
-        row.owner.sampled(row, ids, "".join(texts), now)
+        row.give(count, now)
 
     def _next_wake(self) -> float | None:
         """When there is something to do, on the monotonic clock; None if nothing is to come."""

@@ -89,8 +89,8 @@ class FakeEngine(Engine):
             self._batch.remove(row)
         return row.num_cached
 
-    def serve(self, request: EngineRequest) -> Stream:
-        stream = self._streams.create(request.stream_id)
+    def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
+        stream = self._streams.create(request.stream_id, logged)
         answer = _Answer(stream)
         answer.mark(Mark.RECEIVED)
         task = self._tasks.start(self._serve(request, answer), name=f"answer {stream.id}")
@@ -139,7 +139,10 @@ class FakeEngine(Engine):
         answer.begin(form, self._rows(asked, answer))
         try:
             for row in answer.rows:
-                self._batch.add(row)
+                if answer.stream.replay is not None:
+                    row.repeat(answer.stream.replay.steps(row.choice), time.monotonic())
+                if not row.is_complete:
+                    self._batch.add(row)
             for _ in answer.rows:
                 last = await answer.next_last()
                 await self._pause("detokenise")
@@ -218,7 +221,7 @@ class _Answer:
     def sampled(self, row: Row, tokens: tuple[int, ...], text: str, at: float) -> None:
         if self.stream.clock.get(Mark.FIRST_TOKEN) is None:
             self.stream.mark(Mark.FIRST_TOKEN, at)
-        if row.num_sampled == row.limit:
+        if row.is_complete:
             self.stream.mark(Mark.LAST_TOKEN, at)
             self._lasts.put_nowait(_Last(row, tokens, text))
             return

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from headstart.stages.errors import NotFound, ProtocolViolation
+import msgspec
+
+from headstart.stages.errors import NotContinued, NotFound, ProtocolViolation
+from headstart.stages.failure import Failure
 from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.replay import Replay
 from headstart.stages.retention import Retention
 from headstart.stages.stage_clock import Mark, StageClock
 from headstart.stages.token_log import TokenLog
@@ -38,12 +42,32 @@ class Stream:
         """Largest error of the marks that came from another process; None before the first."""
         self.end: StreamEnd | None = None
         """Set when the log is closed."""
+        self.replay: Replay | None = None
+        """Set where an answer is made again that another replica had begun."""
         self._listeners: list[StreamListener] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._end_callbacks: list[Callable[[], None]] = []
 
+    def go_on_from(self, logged: bytes) -> None:
+        """Begin with the log of an answer that another replica had begun.
+
+        Raises:
+            ProtocolViolation: `logged` is not a log up to a cursor.
+        """
+        self.replay = Replay(logged)
+        self.log.extend(logged)
+
     def append(self, record: StreamHeader | Frame) -> None:
-        """Append a record to the log and wake readers."""
+        """Append a record to the log and wake readers, unless the log holds it already.
+
+        Raises:
+            NotContinued: The log holds another in its place.
+        """
+        if self.replay is not None:
+            news = self.replay.take(record)
+            if news is None:
+                return
+            record = news
         self.log.append(record)
         self._grown()
 
@@ -63,6 +87,10 @@ class Stream:
         """Close the log. Later calls are ignored: the first end is the true one."""
         if self.end is not None:
             return
+        if self.replay is not None and not self.replay.is_over and end.failure is None:
+            shorter = NotContinued("the replica was lost, and another gave a shorter answer")
+            if not end.is_aborted:
+                end = msgspec.structs.replace(end, failure=Failure.of(shorter))
         self.log.close()
         self.end = end
         for listener in self._listeners:
@@ -145,15 +173,20 @@ class StreamTable:
     def __contains__(self, stream_id: str) -> bool:
         return stream_id in self._streams
 
-    def create(self, stream_id: str) -> Stream:
+    def create(self, stream_id: str, logged: bytes = b"") -> Stream:
         """Begin a stream.
 
+        Args:
+            logged: What another replica had written of it.
+
         Raises:
-            ProtocolViolation: The id is in use.
+            ProtocolViolation: The id is in use, or `logged` is no log.
         """
         if stream_id in self._streams:
             raise ProtocolViolation(f"stream id {stream_id} is in use")
         stream = Stream(stream_id, self._max_stream_bytes)
+        if logged:
+            stream.go_on_from(logged)
         self._streams[stream_id] = self._live[stream_id] = stream
         stream.on_end(lambda: self._ended(stream))
         return stream

@@ -17,7 +17,7 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
 from headstart.configs.model_settings import ModelSettings
-from headstart.stages.errors import BadRequest, EngineFailed
+from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, NotContinued
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
@@ -124,8 +124,8 @@ class VllmEngine(Engine):
         self._num_warm_calls += 1
         return await adapter.warm(self._llm, tokens, cache_salt, f"warm-{self._num_warm_calls}")
 
-    def serve(self, request: EngineRequest) -> Stream:
-        stream = self._streams.create(request.stream_id)
+    def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
+        stream = self._streams.create(request.stream_id, logged)
         stream.mark(Mark.RECEIVED, time.monotonic())
         gone = self._gone[request.stream_id] = asyncio.Event()
         task = self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
@@ -142,6 +142,17 @@ class VllmEngine(Engine):
         if (gone := self._gone.get(stream_id)) is not None:
             gone.set()
 
+    def _failure(self, tap: Tap) -> EngineLost | None:
+        """Why what the app says of an answer is not for its reader."""
+        assert self._llm is not None
+        if self._llm.errored:
+            # Another replica may go on with the answer: the app's own error must not end it.
+            return EngineLost("the engine died while it answered")
+        return tap.refusal
+
+    def _is_over(self, gone: asyncio.Event, tap: Tap) -> Callable[[], bool]:
+        return lambda: gone.is_set() or self._failure(tap) is not None
+
     def _left(self, stream: Stream) -> None:
         del self._gone[stream.id]
         stream.finish(StreamEnd(is_aborted=True))
@@ -149,7 +160,7 @@ class VllmEngine(Engine):
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
         tap = Tap(stream)
         current_tap.set(tap)
-        answer = AnswerWriter(stream, api_of(request.path), tap.take, gone)
+        answer = AnswerWriter(stream, api_of(request.path), tap.take, self._is_over(gone, tap))
         end = StreamEnd(is_aborted=True)
         try:
             await call(
@@ -162,11 +173,15 @@ class VllmEngine(Engine):
                 gone=gone,
             )
             end = tap.end(is_aborted=gone.is_set())
+            if not gone.is_set() and (failure := self._failure(tap)) is not None:
+                end = msgspec.structs.replace(end, failure=Failure.of(failure))
         except Exception as error:  # the root of this task: whatever was raised becomes an end
             end = tap.end(is_aborted=False)
             header = stream.log.header
+            if (failure := self._failure(tap)) is not None or isinstance(error, NotContinued):
+                end = msgspec.structs.replace(end, failure=Failure.of(failure or error))
             # Starlette raises again what vLLM has already answered with a 500 of its own.
-            if header is None or header.status < 500:
+            elif header is None or header.status < 500:
                 _log.error("answer_failed", stream_id=stream.id, exc_info=error)
                 end = msgspec.structs.replace(end, failure=Failure.of(error))
         finally:

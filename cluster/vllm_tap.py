@@ -14,7 +14,9 @@ from typing import Any
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
+from headstart.stages.errors import NotContinued
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
 
@@ -34,6 +36,41 @@ class Tap:
         self._cached_tokens: dict[int, int] = {}
         self._output_tokens = 0
         self._finish_reasons: dict[int, str] = {}
+        self._steps: dict[str, list[tuple[int, ...]]] = {}
+        self._replayed: dict[str, list[RequestOutput]] = {}
+        self.refusal: NotContinued | None = None
+        """Set where an answer that was begun elsewhere cannot be continued here."""
+
+    def begin(self, params: Any, request_id: str) -> int:
+        """Note that the app asks the engine for the answer to one more prompt.
+
+        Returns: The number of its first choice.
+
+        Raises:
+            ValueError: The answer was begun elsewhere, and nobody can go on with it.
+        """
+        first_choice = self._num_choices
+        self._num_choices += params.n or 1
+        if self._stream.clock.get(Mark.TOKENISED) is None:
+            self._stream.mark(Mark.TOKENISED, time.monotonic())
+        replay = self._stream.replay
+        if replay is None:
+            return first_choice
+        if (reason := adapter.cannot_replay(params)) is not None:
+            self.refusal = NotContinued(
+                f"the replica was lost while it answered, and no other can go on: {reason}"
+            )
+            raise ValueError(reason)
+        self._steps[request_id] = replay.steps(first_choice)
+        return first_choice
+
+    def steps(self, request_id: str) -> list[tuple[int, ...]]:
+        """Hand over the steps that a request shall begin with."""
+        return self._steps.pop(request_id, [])
+
+    def replayed(self, request_id: str, outputs: list[RequestOutput]) -> None:
+        """Take what these steps gave, for the app to see before anything else."""
+        self._replayed[request_id] = outputs
 
     def take(self, choice: int) -> tuple[int, ...]:
         """Hand over the token ids of a choice that no frame has carried yet."""
@@ -50,26 +87,23 @@ class Tap:
         )
 
     async def watch(
-        self, source: AsyncGenerator[RequestOutput, None], num_choices: int
+        self, source: AsyncGenerator[RequestOutput, None], first_choice: int, request_id: str
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Yield what `source` yields, noting it. One call for each prompt, in prompt order."""
-        first_choice = self._num_choices
-        self._num_choices += num_choices
+        """Yield what `source` yields, noting it, after what was replayed for the request."""
         async with aclosing(source):
             async for output in source:
-                self._note(output, first_choice)
-                yield output
-
-    def submitted(self) -> None:
-        """Note that the prompt is rendered and the engine is being asked."""
-        if self._stream.clock.get(Mark.TOKENISED) is None:
-            self._stream.mark(Mark.TOKENISED, time.monotonic())
+                for one in (*self._replayed.pop(request_id, ()), output):
+                    self._note(one, first_choice)
+                    yield one
 
     def _note(self, output: RequestOutput, first_choice: int) -> None:
         if output.prompt_token_ids is not None:
             self._prompt_tokens[first_choice] = len(output.prompt_token_ids)
         if output.num_cached_tokens:
-            self._cached_tokens[first_choice] = output.num_cached_tokens
+            # An answer that was begun elsewhere may find tokens of its own in the cache too.
+            self._cached_tokens[first_choice] = min(
+                output.num_cached_tokens, self._prompt_tokens.get(first_choice, 0)
+            )
         for completion in output.outputs:
             choice = first_choice + completion.index
             self._unframed.setdefault(choice, []).extend(completion.token_ids)
@@ -105,5 +139,16 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is None:
             return source
-        tap.submitted()
-        return tap.watch(source, sampling_params.n or 1)
+        return tap.watch(source, tap.begin(sampling_params, request_id), request_id)
+
+    # Not public: between the output processor, which makes text of tokens, and the engine core.
+    async def _add_request(
+        self, request: Any, prompt: str | None, parent: Any, index: int, queue: Any
+    ) -> None:
+        tap = current_tap.get()
+        steps = tap.steps(request.external_req_id) if tap is not None else []
+        if tap is None or not steps:
+            await super()._add_request(request, prompt, parent, index, queue)
+            return
+        outputs = await adapter.submit_replayed(self, request, prompt, queue, steps)
+        tap.replayed(request.external_req_id, outputs)

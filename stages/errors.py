@@ -8,6 +8,7 @@ HeadstartError
 │   └── RateLimited        retryable, later
 ├── EngineError            the cluster could not answer
 │   ├── EngineUnavailable  EngineLost    retryable
+│   │   └── NotContinued                 an EngineLost
 │   │   └── Overloaded     every place is taken
 │   └── EngineFailed
 ├── ProtocolViolation      a peer of ours broke the data plane's rules
@@ -31,6 +32,7 @@ __all__ = [
     "Forbidden",
     "HeadTooLarge",
     "HeadstartError",
+    "NotContinued",
     "NotFound",
     "Overloaded",
     "PayloadTooLarge",
@@ -158,6 +160,10 @@ class EngineLost(EngineError):
     kind = "ServiceUnavailableError"
     http_status = 503
     is_retryable = True
+
+
+class NotContinued(EngineLost):
+    """The replica was lost, and no other can go on with exactly the answer it was making."""
 
 
 class EngineFailed(EngineError):

@@ -75,13 +75,17 @@ _chunk_decoder = msgspec.json.Decoder(_Chunk)
 _json = msgspec.json.Encoder()
 
 
-def _prefix(header: StreamHeader) -> bytes:
-    return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[{"index":' % (
+def _stamp(header: StreamHeader) -> bytes:
+    """How every chunk of an answer begins."""
+    return b'{"id":%b,"object":"%b","created":%d,' % (
         _json.encode(header.response_id),
         _OBJECTS[header.api],
         header.created,
-        _json.encode(header.model),
     )
+
+
+def _prefix(header: StreamHeader) -> bytes:
+    return b'%b"model":%b,"choices":[{"index":' % (_stamp(header), _json.encode(header.model))
 
 
 def _payload(header: StreamHeader, prefix: bytes, frame: Frame) -> bytes | None:
@@ -150,15 +154,22 @@ class EventParser:
         api: `chat`, `completion`, or empty for an API whose chunks are always kept verbatim.
         status: HTTP status of the stream.
         content_type: Content type of the stream.
+        known: Header of the same answer as another engine had begun it: its id and its time of
+            creation are put in the place of this stream's own.
     """
 
-    __slots__ = ("_api", "_content_type", "_prefix", "_status", "header")
+    __slots__ = ("_api", "_content_type", "_known", "_prefix", "_stamps", "_status", "header")
 
-    def __init__(self, api: str, status: int, content_type: str) -> None:
+    def __init__(
+        self, api: str, status: int, content_type: str, known: StreamHeader | None = None
+    ) -> None:
         self._api = api
         self._status = status
         self._content_type = content_type
+        self._known = known
         self._prefix = b""
+        self._stamps = (b"", b"")
+        """How this engine's chunks begin, and how they shall."""
         self.header: StreamHeader | None = None
         """Known after the first `parse`."""
 
@@ -174,6 +185,9 @@ class EventParser:
         if self.header is None:
             self._begin(chunk)
         assert self.header is not None
+        own, known = self._stamps
+        if own != known and payload.startswith(own):
+            payload = known + payload[len(own) :]
         choice = self._first_choice(chunk)
         if choice is None:
             return Frame(0, Channel.EVENT, "", (), at_us, payload)
@@ -197,6 +211,12 @@ class EventParser:
             created=chunk.created if chunk else 0,
         )
         if api:
+            known = self._known
+            if known is not None and known.api == api:
+                self._stamps = (_stamp(self.header), _stamp(known))
+                self.header = msgspec.structs.replace(
+                    self.header, response_id=known.response_id, created=known.created
+                )
             self._prefix = _prefix(self.header)
 
     @staticmethod
@@ -227,8 +247,10 @@ class EventParser:
 AnyParser = EventParser | ResponsesParser
 
 
-def parser_of(api: str, status: int, content_type: str) -> AnyParser:
+def parser_of(
+    api: str, status: int, content_type: str, known: StreamHeader | None = None
+) -> AnyParser:
     """Make the parser of an API's events; see `EventParser` for the arguments."""
     if api == "responses":
         return ResponsesParser(status, content_type)
-    return EventParser(api, status, content_type)
+    return EventParser(api, status, content_type, known)

@@ -72,9 +72,9 @@ class _Engine(FakeEngine):
         super().__init__(model, streams)
         self.requests: list[EngineRequest] = []
 
-    def serve(self, request: EngineRequest) -> Stream:
+    def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
         self.requests.append(request)
-        return super().serve(request)
+        return super().serve(request, logged=logged)
 
 
 @dataclass(frozen=True, slots=True)

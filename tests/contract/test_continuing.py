@@ -1,0 +1,126 @@
+"""An answer that another engine had begun: continued exactly, from any cursor, or not at all."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.stream import Stream
+from headstart.stages.frames import Frame, decode_frame, record_bounds
+from headstart.stages.token_log import TokenLog
+from tests.contract.asking import COMPLETIONS, Subject, saying
+from tests.support.streams import body, chunks, finished
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {**USAGE, "max_tokens": 24}),
+    "prompts": (COMPLETIONS, {"prompt": ["The sky is", "Once"], "max_tokens": 12, **USAGE}),
+    "unicode": (
+        "/v1/chat/completions",
+        {"messages": saying("日本語 🎉 repeat after me: 👩‍👩‍👧"), "max_tokens": 24, "stream": True},
+    ),
+}
+
+
+def again(subject: Subject, path: str, fields: dict[str, Any]) -> EngineRequest:
+    return subject.request(path, **fields)
+
+
+def without_times(log: TokenLog) -> list[Frame]:
+    """The frames, by choice: engines order choices as they come."""
+    frames = sorted((frame for _, frame in log.frames(0)), key=lambda frame: frame.choice)
+    return [msgspec.structs.replace(frame, at_us=0) for frame in frames]
+
+
+def cursors(log: TokenLog) -> Iterator[int]:
+    for _, end in record_bounds(log.read(0)):
+        yield end
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_continued_answer_is_the_uninterrupted_one(subject: Subject, name: str) -> None:
+    path, fields = ASKED[name]
+    whole = await finished(subject.serve(path, **fields))
+    assert whole.end is not None
+
+    ends = list(cursors(whole.log))
+    for end in [ends[0], ends[1], *ends[2 : len(ends) - 4 : 5], *ends[-4:]]:
+        logged = whole.log.read(0)[:end]
+        stream = subject.engine.serve(again(subject, path, fields), logged=logged)
+        await soon(stream.finished())
+
+        assert stream.end is not None
+        assert stream.end.failure is None, end
+        assert stream.log.read(0)[:end] == logged
+        assert stream.log.header == whole.log.header
+        assert without_times(stream.log) == without_times(whole.log), end
+        times = [frame.at_us for _, frame in stream.log.frames(0)]
+        assert end == ends[-1] or times == sorted(times)
+        assert stream.end.output_tokens == whole.end.output_tokens
+        assert stream.end.prompt_tokens == whole.end.prompt_tokens
+        assert stream.end.finish_reasons == whole.end.finish_reasons
+
+
+async def test_answers_are_continued_side_by_side(subject: Subject) -> None:
+    path, fields = ASKED["chat"]
+    whole = await finished(subject.serve(path, **fields))
+    ends = list(cursors(whole.log))[2:-2:3]
+
+    streams = [
+        subject.engine.serve(again(subject, path, fields), logged=whole.log.read(0)[:end])
+        for end in ends
+    ]
+    await soon(asyncio.gather(*map(finished, streams)))
+
+    for stream in streams:
+        assert chunks(stream) == chunks(whole)
+
+
+async def test_whole_answer_is_made_again(subject: Subject) -> None:
+    whole = await finished(subject.serve(max_tokens=8))
+    logged = whole.log.read(0)[: whole.log.header_end]
+
+    stream = await finished(subject.engine.serve(subject.request(max_tokens=8), logged=logged))
+
+    assert body(stream)["choices"] == body(whole)["choices"]
+    assert body(stream)["usage"] == body(whole)["usage"]
+
+
+async def test_another_answer_is_not_continued(subject: Subject) -> None:
+    path, fields = ASKED["chat"]
+    whole = await finished(subject.serve(path, **fields))
+    ends = list(cursors(whole.log))
+    logged = whole.log.read(0)[: ends[8]]
+    other = subject.request(path, **{**fields, "messages": saying("Count to ten.")})
+    if subject.info.model == "fake":
+        assert await ends_with(subject.engine.serve(other, logged=logged), "NotContinued")
+    # Where the tokens are given, a real engine would say them of any prompt: its text differs.
+    torn = TokenLog(1 << 20)
+    torn.extend(logged[: ends[6]])
+    frame = decode_frame(list(body_of(whole.log))[8])
+    torn.append(msgspec.structs.replace(frame, text="never said"))
+
+    stream = subject.engine.serve(subject.request(path, **fields), logged=torn.read(0))
+
+    assert await ends_with(stream, "NotContinued")
+    assert stream.log.read(0) == torn.read(0)
+
+
+def body_of(log: TokenLog) -> Iterator[bytes]:
+    data = log.read(0)
+    for start, end in record_bounds(data):
+        yield data[start:end]
+
+
+async def ends_with(stream: Stream, error: str) -> bool:
+    await soon(stream.finished())
+    assert stream.end is not None
+    assert stream.end.failure is not None
+    assert stream.end.failure.is_retryable
+    return stream.end.failure.error == error
