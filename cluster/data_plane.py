@@ -18,7 +18,7 @@ from headstart.cluster.engine import Engine, EngineInfo
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
-from headstart.stages.errors import HeadstartError, ProtocolViolation
+from headstart.stages.errors import EngineLost, HeadstartError, ProtocolViolation
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import MirrorSender, StreamEnd
 from headstart.stages.stage_clock import Mark
@@ -103,7 +103,7 @@ class DataPlaneServer:
             raise ProtocolViolation("a gateway asked for no window")
         if identity in self._peers:
             raise ProtocolViolation("a gateway opened the link twice")
-        peer = _Peer(identity, self._engine, self._socket, message.window_bytes)
+        peer = _Peer(identity, self._engine, self._socket, message.window_bytes, self._streams)
         self._peers[identity] = peer
         info = self._info
         peer.send(
@@ -115,6 +115,7 @@ class DataPlaneServer:
                 message.sent,
                 received,
                 time.monotonic(),
+                [_kept(stream) for stream in self._streams.detached],
             )
         )
         peer.tasks.start(peer.send_steps(), name="data plane steps")
@@ -143,12 +144,23 @@ class DataPlaneServer:
         await peer.close()
 
 
+def _kept(stream: Stream) -> messages.Kept:
+    is_live = stream.end is None
+    return messages.Kept(stream.id, stream.owner, stream.log.end, is_live, stream.request)
+
+
 class _Peer:
     """One gateway."""
 
     def __init__(
-        self, identity: bytes, engine: Engine, socket: zmq.asyncio.Socket, window_bytes: int
+        self,
+        identity: bytes,
+        engine: Engine,
+        socket: zmq.asyncio.Socket,
+        window_bytes: int,
+        streams: StreamTable,
     ) -> None:
+        self._streams = streams
         self.identity = identity
         self.last_heard = time.monotonic()
         self.tasks = Tasks()
@@ -164,11 +176,7 @@ class _Peer:
     def handle(self, message: messages.ToReplica) -> None:
         match message:
             case messages.Submit():
-                stream = self._engine.serve(message.request)
-                # Not before: an id that is in use is somebody else's stream.
-                if not message.is_detached:
-                    self._attended.add(stream.id)
-                self._watch(message.stream, stream, after=0)
+                self._submit(message)
             case messages.Attach():
                 self._attach(message)
             case messages.Abort():
@@ -234,13 +242,37 @@ class _Peer:
             watch.ended(stream.end)
         self.news()
 
+    def _submit(self, message: messages.Submit) -> None:
+        request, logged = message.request, message.logged
+        if message.is_detached and request.stream_id in self._streams:
+            self._go_on(message)
+            return
+        stream = self._engine.serve(request, logged=logged)
+        # Not before: an id that is in use is somebody else's stream.
+        if message.is_detached:
+            self._streams.detach(stream, message.owner, request)
+        else:
+            self._attended.add(stream.id)
+        self._watch(message.stream, stream, after=len(logged))
+
+    def _go_on(self, message: messages.Submit) -> None:
+        """Take up an answer that this replica has been making all along."""
+        stream = self._streams.get(message.request.stream_id)
+        if stream.log.starts_with(message.logged):
+            self._watch(message.stream, stream, after=len(message.logged))
+        else:
+            self._refuse(message.stream, EngineLost("the replica has another answer of this id"))
+
+    def _refuse(self, number: int, error: HeadstartError) -> None:
+        """End a stream that has no log to read from with the reason."""
+        self._sender.refused(number, StreamEnd(failure=Failure.of(error)))
+        self.news()
+
     def _attach(self, message: messages.Attach) -> None:
         try:
             stream = self._engine.attach(message.stream_id, message.after)
         except HeadstartError as error:
-            # No log to read from: the stream ends with the reason.
-            self._sender.refused(message.stream, StreamEnd(failure=Failure.of(error)))
-            self.news()
+            self._refuse(message.stream, error)
         else:
             self._watch(message.stream, stream, message.after)
 

@@ -19,6 +19,7 @@ __all__ = [
     "Bye",
     "Cancel",
     "Confirm",
+    "Kept",
     "Open",
     "Opened",
     "Ping",
@@ -35,7 +36,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -59,6 +60,10 @@ class Submit(_Message, frozen=True):
     request: EngineRequest
     is_detached: bool
     """Whether the answer goes on when the gateway is gone."""
+    owner: str = ""
+    """Whose the answer is, in the gateway's words; it comes back in `Kept`."""
+    logged: bytes = b""
+    """The log of the answer so far, where another replica had begun it."""
 
 
 class Attach(_Message, frozen=True):
@@ -119,6 +124,18 @@ class Bye(_Message, frozen=True):
     reason: str
 
 
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """A detached answer that a replica has: live, or finished and not expired."""
+
+    stream_id: str
+    owner: str
+    log_end: int
+    """Cursor after its last record."""
+    is_live: bool
+    request: EngineRequest | None = None
+    """What made a live one, for making it again."""
+
+
 class Opened(_Message, frozen=True):
     """Answer to `Open`."""
 
@@ -130,6 +147,7 @@ class Opened(_Message, frozen=True):
     received: float
     replied: float
     """As in `Pong`."""
+    kept: list[Kept] = []
 
 
 class Step(_Message, frozen=True):

@@ -14,7 +14,12 @@ from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineReque
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
-from headstart.stages.errors import EngineFailed, EngineLost, ProtocolViolation
+from headstart.stages.errors import (
+    EngineFailed,
+    EngineLost,
+    HeadstartError,
+    ProtocolViolation,
+)
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import Part, StreamEnd
 from headstart.stages.stage_clock import ClockOffset
@@ -23,18 +28,24 @@ __all__ = ["RemoteEngine"]
 
 _log = structlog.get_logger(__name__)
 
+_ORPHANED = ("EngineLost", "NotFound", "BadRequest")
+"""Ends of a detached stream that say: this replica does not make it, or not any more."""
+
 
 class RemoteEngine(Engine):
     """One replica, over one multiplexed connection.
 
     Logs are mirrored byte for byte into `streams`; marks arrive moved onto the local clock. When
-    the link is lost, every stream that was not complete ends with a retryable failure.
+    the link is lost, every stream that was not complete ends with a retryable failure, unless
+    somebody adopts it.
 
     Args:
         address: ZeroMQ endpoint that the replica published.
         streams: Where mirrored answers are kept.
         settings: Secret, window and patience.
         on_lost: Called once if the link is lost before `close`.
+        on_orphans: Called with detached streams that this replica makes no more; returns those
+            that shall not end yet.
     """
 
     def __init__(
@@ -43,13 +54,17 @@ class RemoteEngine(Engine):
         streams: StreamTable,
         settings: DataPlaneSettings,
         on_lost: Callable[[], None] = lambda: None,
+        on_orphans: Callable[[list[Stream]], list[Stream]] = lambda _: [],
     ) -> None:
         self.address = address
+        self.kept: list[messages.Kept] = []
+        """Detached answers that the replica had when the link was opened."""
         self.clock = ClockOffset()
         """Offset of the replica's monotonic clock."""
         self._streams = streams
         self._settings = settings
         self._on_lost = on_lost
+        self._on_orphans = on_orphans
         self._tasks = Tasks()
         self._opened: asyncio.Future[EngineInfo] | None = None
         self._load = EngineLoad()
@@ -60,12 +75,18 @@ class RemoteEngine(Engine):
         self._received_bytes = 0
         self._acknowledged_bytes = 0
         self._is_lost = False
+        self._was_up = False
 
     @property
     def is_up(self) -> bool:
         """Whether the replica has answered and the link holds."""
         opened = self._opened
         return opened is not None and opened.done() and not self._is_lost
+
+    @property
+    def was_up(self) -> bool:
+        """Whether the replica had answered before the link was lost."""
+        return self._was_up
 
     @property
     def num_live_streams(self) -> int:
@@ -125,10 +146,39 @@ class RemoteEngine(Engine):
         (cached,) = await self._call(lambda number: messages.Warm(number, tokens, cache_salt))
         return cached
 
-    def serve(self, request: EngineRequest, *, is_detached: bool = False) -> Stream:
+    def serve(
+        self,
+        request: EngineRequest,
+        *,
+        logged: bytes = b"",
+        is_detached: bool = False,
+        owner: str = "",
+    ) -> Stream:
         stream = self._streams.create(request.stream_id)
-        self._follow(stream, lambda number: messages.Submit(number, request, is_detached))
+        if logged:
+            stream.extend(logged)
+        if is_detached:
+            self._streams.detach(stream, owner, request)
+        self._submit(stream, request)
         return stream
+
+    def go_on(self, stream: Stream) -> None:
+        """Have the replica go on with a detached stream that another one had begun."""
+        assert stream.request is not None
+        self._submit(stream, stream.request)
+
+    def take_up(self, stream: Stream) -> None:
+        """Read on in a detached stream that the replica has, from where this gateway's log ends."""
+        self._follow(stream, lambda number: messages.Attach(number, stream.id, stream.log.end))
+
+    def _submit(self, stream: Stream, request: EngineRequest) -> None:
+        logged = stream.log.read(0)
+        self._follow(
+            stream,
+            lambda number: messages.Submit(
+                number, request, stream.is_detached, stream.owner, logged
+            ),
+        )
 
     def attach(self, stream_id: str, after: int) -> Stream:
         """Mirror a stream that this gateway may never have seen.
@@ -151,7 +201,7 @@ class RemoteEngine(Engine):
     def _follow(self, stream: Stream, message: Callable[[int], messages.ToReplica]) -> None:
         """Ask for a stream under a number of its own."""
         if self._is_lost:
-            stream.finish(_lost("the replica is gone"))
+            self._part_with([stream], EngineLost("the replica is gone"))
             return
         self._last_number += 1
         self._numbers[self._last_number] = stream
@@ -220,6 +270,8 @@ class RemoteEngine(Engine):
             raise ProtocolViolation(f"replica speaks version {message.version} of the data plane")
         self.clock.add(message.sent, message.received, message.replied, self._last_heard)
         if not self._opened.done():
+            self.kept = message.kept
+            self._was_up = True
             self._opened.set_result(
                 EngineInfo(message.model, message.max_model_len, message.block_size)
             )
@@ -238,8 +290,17 @@ class RemoteEngine(Engine):
             stream.extend(part.data)
         if part.end is not None:
             del self._numbers[part.stream]
+            self._ended(stream, part.end)
+
+    def _ended(self, stream: Stream, end: StreamEnd) -> None:
+        failure = end.failure
+        if stream.is_detached and failure is not None and failure.error in _ORPHANED:
+            self._part_with([stream], failure.to_error())
+            return
+        if not stream.is_detached:
+            # Of a detached answer the replica keeps its copy: this gateway may die too.
             self._send(messages.Confirm(stream.id))
-            stream.finish(part.end)
+        stream.finish(end)
 
     def _reply(self, message: messages.Reply) -> None:
         future = self._calls.get(message.call)
@@ -282,14 +343,17 @@ class RemoteEngine(Engine):
             self._opened.set_exception(EngineLost(f"{self.address} refused the link"))
         self._on_lost()
 
+    def _part_with(self, streams: list[Stream], error: HeadstartError) -> None:
+        """End streams with the reason, but for those that somebody adopts."""
+        adopted = self._on_orphans([stream for stream in streams if stream.is_detached])
+        for stream in streams:
+            if stream not in adopted:
+                stream.finish(StreamEnd(failure=Failure.of(error)))
+
     def _fail_streams(self, message: str) -> None:
-        for stream in self._numbers.values():
-            stream.finish(_lost(message))
+        streams = list(self._numbers.values())
         self._numbers.clear()
+        self._part_with(streams, EngineLost(message))
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(EngineLost(message))
-
-
-def _lost(message: str) -> StreamEnd:
-    return StreamEnd(failure=Failure.of(EngineLost(message)))

@@ -44,6 +44,7 @@ class Replica:
             Retention(streams.finished_ttl_s, streams.max_total_bytes),
             streams.max_stream_bytes,
             time.monotonic,
+            streams.max_request_bytes,
         )
         self._engine: Engine | None = None
         self._data_plane: DataPlaneServer | None = None

@@ -1,13 +1,15 @@
 """A gateway's links to every replica, kept in step with the table that the daemon sends."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
 import structlog
 
+from headstart.cluster.continuity import Continuity
 from headstart.cluster.remote_engine import RemoteEngine
+from headstart.cluster.secure_socket import is_listening
 from headstart.cluster.stream import StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
@@ -59,6 +61,10 @@ class ReplicaPool:
         self._tasks = Tasks()
         self._turn = 0
         self._is_draining = False
+        self._has_table = False
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.continuity = Continuity(self, streams, settings)
+        """Every answer in the making, and who makes it."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -90,6 +96,8 @@ class ReplicaPool:
     def update(self, table: list[ReplicaAddress]) -> None:
         """Take the list of replicas that run now; connect and disconnect in the background."""
         self._table = {replica.replica_id: replica for replica in table}
+        self._has_table = True
+        self.continuity.runs({replica.address for replica in table})
         for model, links in self._links.items():
             for replica_id in [key for key in links if key not in self._table]:
                 link = links.pop(replica_id)
@@ -101,6 +109,21 @@ class ReplicaPool:
                 and replica.replica_id not in self._links[replica.model]
             ):
                 self._connect(replica)
+        self._wake()
+
+    async def available(self, model: str, avoid: RemoteEngine | None) -> RemoteEngine:
+        """Wait for a replica that can take a request, and pick it."""
+        await self._until(lambda: any(link is not avoid for link in self.up(model)))
+        return self._least_busy([link for link in self.up(model) if link is not avoid])
+
+    async def at(self, address: str) -> RemoteEngine:
+        """Wait for an open link to one replica."""
+        await self._until(lambda: bool(self._up_at(address)))
+        return self._up_at(address)[0]
+
+    async def settled(self) -> None:
+        """Wait until every replica of the table has answered."""
+        await self._until(lambda: self._has_table and all(link.is_up for link in self._all_links()))
 
     def choose(self, model: str) -> RemoteEngine:
         """Pick the replica for a request.
@@ -111,12 +134,16 @@ class ReplicaPool:
         links = self.up(model)
         if not links:
             raise EngineUnavailable(f"no replica of {model} can answer now; try again")
+        return self._least_busy(links)
+
+    def _least_busy(self, links: list[RemoteEngine]) -> RemoteEngine:
         self._turn += 1
         candidates = [Candidate(link.num_live_streams, link.load().waiting) for link in links]
         return links[least_busy(candidates, self._turn)]
 
     async def close(self) -> None:
         """Let go of every replica."""
+        await self.continuity.close()
         await self._tasks.close()
         for links in self._links.values():
             self._leaving.update(links.values())
@@ -130,6 +157,7 @@ class ReplicaPool:
             self._streams,
             self._settings,
             on_lost=lambda: self._lost(replica, link),
+            on_orphans=lambda streams: self.continuity.orphaned(link, streams),
         )
         self._links[replica.model][replica.replica_id] = link
         self._tasks.start(self._start(link, replica), name=f"open {replica.model}")
@@ -140,6 +168,8 @@ class ReplicaPool:
         except EngineLost:
             return  # `on_lost` has been called
         _log.info("replica_up", model=replica.model, address=replica.address)
+        self.continuity.opened(link, replica.model)
+        self._wake()
 
     def _lost(self, replica: ReplicaAddress, link: RemoteEngine) -> None:
         """Close a broken link, and open another while Serve still says that the replica runs."""
@@ -149,13 +179,37 @@ class ReplicaPool:
         del links[replica.replica_id]
         self._leaving.add(link)
         self._tasks.start(self._reopen(link, replica), name=f"reopen {replica.model}")
+        self._wake()
 
     async def _reopen(self, link: RemoteEngine, replica: ReplicaAddress) -> None:
         await self._let_go(link)
-        await asyncio.sleep(self._settings.ping_interval_s)
-        links = self._links[replica.model]
+        interval_s, links = self._settings.ping_interval_s, self._links[replica.model]
+        if link.was_up and await is_listening(replica.address, interval_s):
+            interval_s = 0.0  # only the link was lost, and answers wait for it
+        await asyncio.sleep(interval_s)
         if replica.replica_id in self._table and replica.replica_id not in links:
             self._connect(replica)
+
+    def _all_links(self) -> list[RemoteEngine]:
+        return [link for links in self._links.values() for link in links.values()]
+
+    def _up_at(self, address: str) -> list[RemoteEngine]:
+        return [link for link in self._all_links() if link.is_up and link.address == address]
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that links or the table bring about."""
+        while not condition():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _retire(self, link: RemoteEngine) -> None:
         """Let a replica that is leaving finish what it is answering."""

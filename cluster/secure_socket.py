@@ -15,7 +15,7 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 from zmq.utils import z85
 
-__all__ = ["connect", "listen", "post"]
+__all__ = ["connect", "is_listening", "listen", "post"]
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +51,18 @@ def connect(context: zmq.asyncio.Context, secret: str, address: str) -> zmq.asyn
     socket.curve_serverkey, _ = _key_pair(secret, "replica")
     socket.connect(address)
     return socket
+
+
+async def is_listening(address: str, within_s: float) -> bool:
+    """Whether anything takes connections at an endpoint `tcp://host:port` now."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        async with asyncio.timeout(within_s):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
 
 
 def post(socket: zmq.asyncio.Socket, *parts: bytes) -> None:

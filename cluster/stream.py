@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from headstart.stages.replay import Replay
 from headstart.stages.retention import Retention
 from headstart.stages.stage_clock import Mark, StageClock
 from headstart.stages.token_log import TokenLog
+
+if TYPE_CHECKING:
+    from headstart.cluster.engine import EngineRequest
 
 __all__ = ["Stream", "StreamListener", "StreamTable"]
 
@@ -44,9 +47,20 @@ class Stream:
         """Set when the log is closed."""
         self.replay: Replay | None = None
         """Set where an answer is made again that another replica had begun."""
+        self.is_detached = False
+        """Whether the answer outlives who asked for it."""
+        self.owner = ""
+        """Whose a detached answer is; only the gateway knows what it means."""
+        self.request: EngineRequest | None = None
+        """What asked for a live detached answer, if it is kept for making it again."""
         self._listeners: list[StreamListener] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._end_callbacks: list[Callable[[], None]] = []
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the stream ended without the whole answer; None where it did not."""
+        return None if self.end is None else self.end.failure
 
     def go_on_from(self, logged: bytes) -> None:
         """Begin with the log of an answer that another replica had begun.
@@ -155,11 +169,18 @@ class StreamTable:
         retention: Decides which finished logs to drop.
         max_stream_bytes: Most one log may hold.
         now: The local monotonic clock, in seconds.
+        max_request_bytes: Most that the bodies of kept requests may hold together.
     """
 
     def __init__(
-        self, retention: Retention, max_stream_bytes: int, now: Callable[[], float]
+        self,
+        retention: Retention,
+        max_stream_bytes: int,
+        now: Callable[[], float],
+        max_request_bytes: int = 64 << 20,
     ) -> None:
+        self._max_request_bytes = max_request_bytes
+        self._request_bytes = 0
         self._retention = retention
         self._max_stream_bytes = max_stream_bytes
         self._now = now
@@ -190,6 +211,33 @@ class StreamTable:
         self._streams[stream_id] = self._live[stream_id] = stream
         stream.on_end(lambda: self._ended(stream))
         return stream
+
+    def detach(self, stream: Stream, owner: str, request: "EngineRequest | None") -> None:
+        """Have a live stream outlive who asked for it.
+
+        Args:
+            owner: Whose it is.
+            request: Kept until the stream ends, as long as there is room for its body.
+        """
+        stream.is_detached = True
+        stream.owner = owner
+        if stream.end is not None or request is None or stream.request is not None:
+            return
+        size = len(request.body)
+        if self._request_bytes + size > self._max_request_bytes:
+            return
+        stream.request = request
+        self._request_bytes += size
+        stream.on_end(lambda: self._forget_request(stream, size))
+
+    @property
+    def detached(self) -> list[Stream]:
+        """Detached streams, live and finished."""
+        return [stream for stream in self._streams.values() if stream.is_detached]
+
+    def _forget_request(self, stream: Stream, size: int) -> None:
+        stream.request = None
+        self._request_bytes -= size
 
     def get(self, stream_id: str) -> Stream:
         """Return a kept stream.

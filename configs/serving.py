@@ -103,6 +103,13 @@ class StreamSettings(Section):
         default=16 * MIB, ge=64 * 1024, description="Most that one answer's log holds, bytes."
     )
 
+    max_request_bytes: int = Field(
+        default=64 * MIB,
+        ge=0,
+        description="Most that the requests of live detached answers hold, bytes; they are kept "
+        "for another replica to go on with. What does not fit cannot be moved.",
+    )
+
     @model_validator(mode="after")
     def _one_fits_in_all(self) -> Self:
         if self.max_stream_bytes > self.max_total_bytes:
@@ -136,6 +143,19 @@ class DataPlaneSettings(Section):
         gt=0,
         le=60,
         description="Seconds between pings that tell a dead peer from a quiet one.",
+    )
+
+    max_failovers: int = Field(
+        default=3,
+        ge=0,
+        description="Times that a detached answer is moved to another replica when its own is "
+        "lost; then its reader is told to ask again.",
+    )
+    failover_wait_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Longest that a detached answer waits for a replica that can go on with it, "
+        "seconds.",
     )
 
     @property

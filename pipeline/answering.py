@@ -7,7 +7,6 @@ on the request's clock; the replica's marks arrive with the log.
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,9 +25,6 @@ from headstart.pipeline.request_pace import RequestPace
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound, Overloaded
 from headstart.stages.stage_clock import Mark
-
-if TYPE_CHECKING:
-    from headstart.cluster.remote_engine import RemoteEngine
 
 __all__ = ["Answering"]
 
@@ -57,8 +53,6 @@ class Answering:
         self._metrics = metrics
         self._settings = settings
         self._access = access
-        self._links: dict[str, RemoteEngine] = {}
-        """Who makes each live answer."""
 
     async def answer(self, request: Request, route: Route) -> Response:
         """Begin to serve a request; the response carries the rest.
@@ -81,8 +75,15 @@ class Answering:
 
     async def abort(self, stream: Stream) -> None:
         """Stop an answer; finished ones are left as they are."""
-        if (link := self._links.get(stream.id)) is not None:
-            await link.abort(stream.id)
+        await self._pool.continuity.abort(stream)
+
+    async def find(self, stream_id: str, after: int = 0) -> Stream:
+        """Return a stream, wherever it is kept; its log reaches `after` if it ever has.
+
+        Raises:
+            NotFound: It is unknown or expired.
+        """
+        return await self._pool.continuity.find(stream_id, after)
 
     async def _begin(self, request: Request, pace: RequestPace) -> Response:
         caller = caller_of(request)
@@ -103,11 +104,11 @@ class Answering:
                 inbound.body,
             )
             pace.mark(Mark.ROUTED)
-            stream = link.serve(engine_request, is_detached=inbound.options.detach)
+            stream = self._pool.continuity.serve(
+                link, model, engine_request, is_detached=inbound.options.detach
+            )
             lease.last_as_long_as(stream)
         pace.follow(stream)
-        self._links[stream.id] = link
-        stream.on_end(partial(self._links.__delitem__, stream.id))
         timing = None
         if inbound.options.timing:
             timing = partial(timing_of, stream)
@@ -138,7 +139,7 @@ class Answering:
     def _check_room(self) -> None:
         if self._pool.is_draining:
             raise EngineUnavailable("this gateway is stopping; try again")
-        if len(self._links) >= self._settings.max_streams:
+        if self._pool.continuity.num_live >= self._settings.max_streams:
             raise Overloaded(
                 f"all {self._settings.max_streams} places for answers are taken; try again"
             )

@@ -130,10 +130,11 @@ class _Routes:
 
     async def resume(self, request: Request) -> Response:
         """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves."""
-        stream = self._stream(request)
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
         if not text.isdecimal() or len(text) > _MAX_CURSOR_DIGITS:
+            await self._stream(request)
             raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
+        stream = await self._stream(request, int(text))
         if stream.end is not None and stream.log.end == int(text) > 0:
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
         return LogResponse(
@@ -145,19 +146,19 @@ class _Routes:
 
     async def cancel(self, request: Request) -> Response:
         """Stop an answer; what was made of it stays readable until it expires."""
-        stream = self._stream(request)
+        stream = await self._stream(request)
         await self._answering.abort(stream)
         return Response(status_code=204)
 
     async def timing(self, request: Request) -> Response:
         """Say where the time of one request went, so far."""
-        stream = self._stream(request)
+        stream = await self._stream(request)
         return Response(msgspec.json.encode(timing_of(stream)), media_type="application/json")
 
-    def _stream(self, request: Request) -> Stream:
+    async def _stream(self, request: Request, after: int = 0) -> Stream:
         stream_id = request.path_params["id"]
         self._access.check_owner(caller_of(request), stream_id)
-        return self._streams.get(stream_id)
+        return await self._answering.find(stream_id, after)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""

@@ -90,6 +90,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         Retention(settings.streams.finished_ttl_s, settings.streams.max_total_bytes),
         settings.streams.max_stream_bytes,
         time.monotonic,
+        settings.streams.max_request_bytes,
     )
     models = tuple(model.name for model in settings.models)
     adapters = {name: model.name for model in settings.models for name in model.adapters}

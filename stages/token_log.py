@@ -98,6 +98,10 @@ class TokenLog:
         """Promise that nothing more will be appended. Idempotent."""
         self.is_closed = True
 
+    def starts_with(self, data: bytes) -> bool:
+        """Whether the log begins with exactly these bytes."""
+        return self._buffer.startswith(data)
+
     def read(self, after: int, limit: int | None = None) -> bytes:
         """Return whole records from a cursor on.
 

@@ -31,6 +31,18 @@ CALLED = {
     "vllm.entrypoints.launchers.cli_args:make_arg_parser": "parser",
     "vllm.entrypoints.launchers.cli_args:validate_parsed_serve_args": "args",
     "vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args": "args",
+    "vllm.v1.core.sched.utils:check_stop": "request max_model_len",
+    "vllm.v1.engine:EngineCoreOutput": "request_id new_token_ids finish_reason stop_reason",
+    "vllm.v1.engine.async_llm:AsyncLLM._add_request": "request prompt parent_req index queue",
+    "vllm.v1.engine.async_llm:AsyncLLM.check_admission": "request_id",
+    "vllm.v1.engine.core_client:AsyncMPClient.add_request_async": "request",
+    "vllm.v1.engine.output_processor:OutputProcessor.add_request": (
+        "request prompt parent_req request_index queue"
+    ),
+    "vllm.v1.engine.output_processor:OutputProcessor.process_outputs": "engine_core_outputs",
+    "vllm.v1.request:Request.from_engine_core_request": "request block_hasher",
+    "vllm.v1.request:Request.append_output_token_ids": "token_ids",
+    "vllm.v1.request:Request.get_finished_reason": "",
     "vllm.v1.engine.async_llm:AsyncLLM.from_engine_args": "engine_args usage_context stat_loggers",
     "vllm.v1.engine.async_llm:AsyncLLM.generate": "prompt sampling_params request_id",
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
@@ -63,7 +75,15 @@ READ = {
     "vllm.outputs:RequestOutput.__init__": (
         "prompt_token_ids outputs finished metrics num_cached_tokens"
     ),
+    "vllm.sampling_params:SamplingParams": (
+        "n seed temperature max_tokens min_tokens presence_penalty frequency_penalty bad_words "
+        "structured_outputs repetition_detection thinking_token_budget watermarking logprobs "
+        "logprob_token_ids prompt_logprobs prompt_logprob_token_ids"
+    ),
     "vllm.usage.usage_lib:UsageContext": "OPENAI_API_SERVER",
+    "vllm.v1.engine:EngineCoreRequest": (
+        "request_id prompt_token_ids sampling_params external_req_id"
+    ),
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
     "vllm.v1.metrics.stats:SchedulerStats": "num_running_reqs num_waiting_reqs",
     "ray._private:worker": "_global_node",

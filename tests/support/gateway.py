@@ -9,7 +9,7 @@ Everything shares the test's event loop, so a test may look into any of it.
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,17 @@ from headstart.stages.retention import Retention
 from tests.monitoring.exposition import Exposition
 from tests.support.waiting import eventually, soon
 
-__all__ = ["CHAT", "COMPLETIONS", "Gateway", "Replica", "saying", "serving", "speeds", "table"]
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "DATA_PLANE",
+    "Gateway",
+    "Replica",
+    "saying",
+    "serving",
+    "speeds",
+    "table",
+]
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -94,6 +104,7 @@ class Replica:
     async def die(self) -> None:
         """Close every connection without a word, as the kernel does for a dead process."""
         await self.server.close()
+        await self.engine.close()
 
     async def idle(self, within_s: float) -> None:
         """Wait until the engine computes nothing."""
@@ -141,16 +152,20 @@ class Gateway:
             if name == "headstart_requests_total" and ("outcome", outcome) in labels
         )
 
+    @property
+    def table(self) -> list[ReplicaAddress]:
+        """What Serve would say of the replicas."""
+        return self._table([replica.port for replica in self.replicas])
+
+    def _table(self, ports: Sequence[int]) -> list[ReplicaAddress]:
+        return [
+            ReplicaAddress(str(number), replica.model.name, f"tcp://127.0.0.1:{port}")
+            for number, (replica, port) in enumerate(zip(self.replicas, ports, strict=True))
+        ]
+
     async def connect(self, *ports: int) -> None:
         """Let the gateway know of the replicas, at these ports instead of their own if given."""
-        self.pool.update(
-            [
-                ReplicaAddress(str(number), replica.model.name, f"tcp://127.0.0.1:{port}")
-                for number, (replica, port) in enumerate(
-                    zip(self.replicas, ports or [one.port for one in self.replicas], strict=True)
-                )
-            ]
-        )
+        self.pool.update(self._table(ports) if ports else self.table)
         await eventually(
             lambda: all(
                 len(self.pool.up(model)) == self.pool.num_known(model)
@@ -187,6 +202,7 @@ async def serving(
     pool: Callable[..., ReplicaPool] = ReplicaPool,
     is_connected: bool = True,
     log_bytes: int = 1 << 26,
+    data_plane: DataPlaneSettings = DATA_PLANE,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
@@ -198,13 +214,14 @@ async def serving(
         pool: Makes its replica pool.
         is_connected: Whether it knows its replicas from the start.
         log_bytes: Most that a replica may write for one answer.
+        data_plane: The gateway's patience.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
     streams = table() if streams is None else streams
     settings = settings or GatewaySettings(shutdown_grace_s=0)
     async with AsyncExitStack() as stack:
-        links = pool(names, streams, DATA_PLANE)
+        links = pool(names, streams, data_plane)
         metrics = Metrics(names, "0")
         keys = Access(access or AccessSettings(), DATA_PLANE.secret_value, now)
         asgi = app.build(links, streams, metrics, settings, keys)
