@@ -8,7 +8,6 @@ log holds (`headstart.stages.replay`). Readers notice a pause.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import structlog
@@ -19,29 +18,17 @@ from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
+from headstart.monitoring.labels import Rescue
 from headstart.stages.errors import EngineLost, NotContinued, NotFound
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
 
-__all__ = ["Continuity", "Replicas", "Rescue"]
+__all__ = ["Continuity", "Replicas"]
 
 _log = structlog.get_logger(__name__)
 
 _FIND_S = 3.0
 """Longest that a reader waits for a gateway that has just started to know its replicas."""
-
-
-class Rescue(StrEnum):
-    """What became of a detached answer whose replica or link was lost."""
-
-    TAKEN_UP = "taken_up"
-    """The replica lived; its log is read on."""
-    MOVED = "moved"
-    """Another replica, or the same one restarted, was asked to go on with it."""
-    REFUSED = "refused"
-    """It was asked, and could not go on exactly."""
-    GIVEN_UP = "given_up"
-    """No replica in time, or too many lost: the reader is told to ask again."""
 
 
 class Replicas(Protocol):

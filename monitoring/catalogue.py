@@ -14,6 +14,7 @@ from headstart.monitoring.labels import (
     Outcome,
     Refusal,
     ReplicaState,
+    Rescue,
     Route,
     StreamState,
 )
@@ -29,6 +30,7 @@ _REASON = Label("reason", tuple(FinishReason))
 _REFUSAL = Label("reason", tuple(Refusal))
 _STREAM_STATE = Label("state", tuple(StreamState))
 _REPLICA_STATE = Label("state", tuple(ReplicaState))
+_RESCUE = Label("outcome", tuple(Rescue))
 _VERSION = Label("version")
 
 
@@ -223,6 +225,15 @@ REPLICA_RUNNING = Metric(
     "sum by (model) (headstart_replica_running_requests)",
     (_MODEL,),
 )
+RESCUES = Metric(
+    "headstart_rescues_total",
+    "counter",
+    "Detached answers whose replica, link or gateway was lost, by what became of them: taken up "
+    "(the replica lived), moved (another was asked to go on), refused (it could not go on "
+    "exactly), given up. A refused answer was moved first, so it counts twice.",
+    "sum by (outcome) (rate(headstart_rescues_total[5m]))",
+    (_MODEL, _RESCUE),
+)
 CLOCK_UNCERTAINTY = Metric(
     "headstart_clock_offset_uncertainty_seconds",
     "gauge",
@@ -273,6 +284,7 @@ METRICS = (
     REPLICAS,
     REPLICA_WAITING,
     REPLICA_RUNNING,
+    RESCUES,
     CLOCK_UNCERTAINTY,
     FRAME_PROJECT,
     LOOP_LAG,

@@ -11,7 +11,16 @@ from typing import Self
 from headstart.stages import errors
 from headstart.stages.errors import ClientError, HeadstartError
 
-__all__ = ["FinishReason", "Label", "Outcome", "Refusal", "ReplicaState", "Route", "StreamState"]
+__all__ = [
+    "FinishReason",
+    "Label",
+    "Outcome",
+    "Refusal",
+    "ReplicaState",
+    "Rescue",
+    "Route",
+    "StreamState",
+]
 
 
 class Route(StrEnum):
@@ -100,6 +109,19 @@ class FinishReason(StrEnum):
             return cls(reason)
         except ValueError:
             return cls.OTHER
+
+
+class Rescue(StrEnum):
+    """What became of a detached answer whose replica or link was lost."""
+
+    TAKEN_UP = "taken_up"
+    """The replica lived; its log is read on."""
+    MOVED = "moved"
+    """Another replica, or the same one restarted, was asked to go on with it."""
+    REFUSED = "refused"
+    """It was asked, and could not go on exactly."""
+    GIVEN_UP = "given_up"
+    """No replica in time, or too many lost: the reader is told to ask again."""
 
 
 class StreamState(StrEnum):

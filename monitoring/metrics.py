@@ -14,6 +14,7 @@ from headstart.monitoring.labels import (
     Outcome,
     Refusal,
     ReplicaState,
+    Rescue,
     Route,
     StreamState,
 )
@@ -72,6 +73,10 @@ class Metrics:
         replicas = self._series.models[model].replicas
         replicas[ReplicaState.UP].set(up)
         replicas[ReplicaState.KNOWN].set(known)
+
+    def rescued(self, model: str, rescue: Rescue) -> None:
+        """Count what became of a detached answer whose replica, link or gateway was lost."""
+        self._series.models[model].rescues[rescue].inc()
 
     def set_load(self, model: str, *, waiting: int, running: int) -> None:
         """State the requests in a model's engines, summed over its replicas.

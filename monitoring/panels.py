@@ -253,6 +253,12 @@ _MACHINERY = Row(
             (Query(total(series(c.CONNECTIONS)), "open"),),
         ),
         View(
+            "Rescued answers",
+            "cps",
+            "Detached answers that lost their replica. Refused or given up: a reader saw an error.",
+            (Query(rate(c.RESCUES, "outcome"), "{{outcome}}"),),
+        ),
+        View(
             "Streams",
             "short",
             "Finished ones go by age and total size. All models.",

@@ -25,6 +25,7 @@ from headstart.monitoring.labels import (
     Outcome,
     Refusal,
     ReplicaState,
+    Rescue,
     Route,
     StreamState,
 )
@@ -85,6 +86,7 @@ class ModelSeries:
         "prompt_tokens",
         "replicas",
         "requests",
+        "rescues",
         "running",
         "stages",
         "ttft",
@@ -108,6 +110,7 @@ class ModelSeries:
             for reason in FinishReason
         }
         self.replicas = {s: gauges[catalogue.REPLICAS].labels(model, s) for s in ReplicaState}
+        self.rescues = {s: counters[catalogue.RESCUES].labels(model, s) for s in Rescue}
         self.waiting = gauges[catalogue.REPLICA_WAITING].labels(model)
         self.running = gauges[catalogue.REPLICA_RUNNING].labels(model)
         self.clock_uncertainty = gauges[catalogue.CLOCK_UNCERTAINTY].labels(model)

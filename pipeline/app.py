@@ -196,6 +196,7 @@ def build(
     access: Access,
 ) -> Starlette:
     """Build the gateway's ASGI app."""
+    pool.continuity.on_rescue = metrics.rescued
     routes = _Routes(pool, streams, metrics, settings, access)
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [

@@ -6,9 +6,9 @@ import json
 import httpx
 import pytest
 
-from headstart.cluster.continuity import Rescue
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream
+from headstart.monitoring.labels import Rescue
 from tests.support.events import events, text
 from tests.support.gateway import (
     CHAT,
