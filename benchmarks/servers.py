@@ -20,7 +20,15 @@ from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
 
-__all__ = ["Server", "cores_of", "start_headstart", "start_vllm", "vllm_argv"]
+__all__ = [
+    "Server",
+    "cores_of",
+    "launch_headstart",
+    "start_headstart",
+    "start_vllm",
+    "vllm_argv",
+    "wait_until_ready",
+]
 
 ENGINE_CORE = "VLLM::EngineCore"
 """What vLLM calls the process that computes."""
@@ -47,6 +55,14 @@ def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> S
     Raises:
         SetupError: It ends, or takes longer than five minutes.
     """
+    arm, argv, port = launch_headstart(settings, model, folder)
+    return _started(arm, argv, port, "/readyz", model)
+
+
+def launch_headstart(
+    settings: Settings, model: ModelSettings, folder: Path
+) -> tuple[Arm, tuple[str, ...], int]:
+    """Start the daemon with one model; return its processes, its command and its port."""
     port = _free_port()
     gateway = settings.gateway.model_copy(update={"port": port})
     ray = settings.ray.model_copy(update={"metrics_export_port": 0})
@@ -56,7 +72,7 @@ def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> S
     config.write_text(own.to_child())  # JSON is YAML
     command = Path(sys.executable).with_name("headstart")
     argv = (str(command), "serve", "--config", str(config))
-    return _started(Arm("headstart", argv, folder / "headstart.log"), argv, port, "/readyz", model)
+    return Arm("headstart", argv, folder / "headstart.log"), argv, port
 
 
 def start_vllm(model: ModelSettings, model_path: str, folder: Path) -> Server:
@@ -92,7 +108,7 @@ def _started(
 ) -> Server:
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait(arm, url + ready)
+        wait_until_ready(arm, url + ready)
         engine = _bind(arm, cores_of(model))
         arm.suspend()
     except BaseException:
@@ -126,7 +142,12 @@ def cores_of(model: ModelSettings) -> str | None:
     return model.cores[0] if model.cores is not None else None
 
 
-def _wait(arm: Arm, url: str) -> None:
+def wait_until_ready(arm: Arm, url: str) -> None:
+    """Wait until a server says that it can answer.
+
+    Raises:
+        SetupError: It ends, or takes longer than five minutes.
+    """
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if arm.process.poll() is not None:

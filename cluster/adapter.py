@@ -323,6 +323,8 @@ class LoadProbe:
 
     def __init__(self) -> None:
         self.latest = EngineLoad()
+        self.kv_cache_usage = 0.0
+        """Share of the cache's blocks that requests hold."""
 
     def factory(self, vllm_config: Any, engine_index: int = 0) -> Any:
         """Build the logger; passed to vLLM as a stat logger factory."""
@@ -336,6 +338,7 @@ class LoadProbe:
 
             def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
                 if scheduler_stats is not None:
+                    probe.kv_cache_usage = scheduler_stats.kv_cache_usage
                     probe.latest = EngineLoad(
                         scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
                     )

@@ -256,6 +256,13 @@ LOOP_LAG = Metric(
     "histogram_quantile(0.99, sum by (le) (rate(headstart_event_loop_lag_seconds_bucket[5m])))",
     buckets=_LOOP_LAG_S,
 )
+TASKS = Metric(
+    "headstart_event_loop_tasks",
+    "gauge",
+    "Tasks on the gateway's event loop. It follows the number of connections and answers; one "
+    "that climbs while those do not is a leak.",
+    "headstart_event_loop_tasks",
+)
 BUILD_INFO = Metric(
     "headstart_build_info",
     "gauge",
@@ -288,6 +295,7 @@ METRICS = (
     CLOCK_UNCERTAINTY,
     FRAME_PROJECT,
     LOOP_LAG,
+    TASKS,
     BUILD_INFO,
 )
 

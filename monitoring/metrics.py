@@ -62,6 +62,10 @@ class Metrics:
         """State how many connections are open."""
         self._series.connections.set(num_open)
 
+    def set_tasks(self, num_tasks: int) -> None:
+        """Say how many tasks the event loop has."""
+        self._series.tasks.set(num_tasks)
+
     def set_streams(self, *, live: int, finished: int, log_bytes: int) -> None:
         """State what the stream table holds."""
         self._series.streams[StreamState.LIVE].set(live)

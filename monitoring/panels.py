@@ -278,6 +278,12 @@ _MACHINERY = Row(
             _quantiles(c.LOOP_LAG, 0.5, 0.99),
         ),
         View(
+            "Event-loop tasks",
+            "short",
+            "Climbing while streams and requests do not: a leak.",
+            (Query(series(c.TASKS), "tasks"),),
+        ),
+        View(
             "Cost of projecting a frame",
             "s",
             "Paid for every written frame, on the event loop.",

@@ -63,6 +63,7 @@ class Series:
         self.refusals = {r: families.counters[catalogue.REFUSALS].labels(r) for r in Refusal}
         self.frame_project = histograms[catalogue.FRAME_PROJECT]
         self.loop_lag = histograms[catalogue.LOOP_LAG]
+        self.tasks = families.gauges[catalogue.TASKS]
         self.refused = families.requests(_NO_MODEL)
         self.models = {model: ModelSeries(families, model) for model in models}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BENCHMARKS = ("messaging", "overhead")
+BENCHMARKS = ("messaging", "overhead", "reliability", "soak")
 
 Verb = Callable[[argparse.Namespace], int]
 

@@ -172,6 +172,7 @@ async def _tick(pool: ReplicaPool, streams: StreamTable, metrics: Metrics) -> No
         due = time.monotonic() + _TICK_S
         await asyncio.sleep(_TICK_S)
         metrics.loop_lagged(max(0.0, time.monotonic() - due))
+        metrics.set_tasks(len(asyncio.all_tasks()))
         streams.expire()
         num_live = len(streams.live)
         metrics.set_streams(

@@ -85,7 +85,7 @@ READ = {
         "request_id prompt_token_ids sampling_params external_req_id"
     ),
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
-    "vllm.v1.metrics.stats:SchedulerStats": "num_running_reqs num_waiting_reqs",
+    "vllm.v1.metrics.stats:SchedulerStats": ("num_running_reqs num_waiting_reqs kv_cache_usage"),
     "ray._private:worker": "_global_node",
     "ray.serve._private.common:DeploymentTargetInfo": "running_replicas",
     "ray.serve._private.common:RunningReplicaInfo": "replica_id replica_metadata",
