@@ -78,10 +78,12 @@ class FaultyDaemon:
 
     async def healed(self, since: float) -> float:
         """Wait until every replica is linked; seconds since then on the monotonic clock."""
-        await self.until(
-            lambda: self.gauge("headstart_replicas", 'state="up"') >= self.model.replicas
-        )
+        await self.until(lambda: self.num_linked() >= self.model.replicas)
         return time.monotonic() - since
+
+    def num_linked(self) -> float:
+        """Replicas that the gateway is linked to, a quarter of a second ago at the worst."""
+        return self.gauge("headstart_replicas", 'state="up"')
 
     async def answers_again(self, since: float) -> float:
         """Wait until `/readyz` says yes and that is true; seconds since then."""

@@ -66,6 +66,7 @@ async def replica_round(
     await running.amid(draw.randrange(3, num_tokens // 2))
     at = daemon.kill(draw.choice(daemon.replicas()))
     found.kills += 1
+    await daemon.until(lambda: daemon.num_linked() < daemon.model.replicas)
     healing = asyncio.ensure_future(daemon.healed(at))
     if daemon.model.replicas == 1:
         await daemon.until(lambda: not daemon.is_ready())

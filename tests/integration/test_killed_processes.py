@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import psutil
@@ -36,7 +35,7 @@ models:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder: Path = tmp_path_factory.mktemp("killed")
+    folder = tmp_path_factory.mktemp("killed")
     config = folder / "two.yaml"
     config.write_text(CONFIG)
     with running(config, folder) as daemon:
