@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from headstart.benchmarks.fault_readers import ask, chat
-from headstart.benchmarks.servers import launch_headstart, wait_until_ready
+from headstart.benchmarks.servers import ENGINE_CORE, launch_headstart, wait_until_ready
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
@@ -49,6 +49,10 @@ class FaultyDaemon:
         """Processes that are replicas, the oldest first."""
         found = [one for one in self.arm.tree if "ServeReplica" in _name(one)]
         return sorted(found, key=lambda process: process.create_time())
+
+    def num_engines(self) -> int:
+        """Processes of vLLM that compute, orphans included."""
+        return sum(_name(one).startswith(ENGINE_CORE) for one in self.arm.tree)
 
     def gateway(self) -> psutil.Process:
         """The gateway's process."""

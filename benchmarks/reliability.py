@@ -175,6 +175,7 @@ def _checks(parts: list[Found], num_lies: int, *, is_quick: bool) -> list[Check]
             Bar("gateway_restart_s", 3, "lower", "s"),
             max(second for part in parts for second in part.restart_s),
         ),
+        (Bar("orphaned_engines", 0, "lower", "processes"), total("orphaned_engines")),
         (Bar("readyz_said_yes_in_vain", 0, "lower", "times"), num_lies),
     ]
     checks = [judge(bar, exactly(float(value))) for bar, value in counted]

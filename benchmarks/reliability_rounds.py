@@ -38,6 +38,8 @@ class Found:
     plain_interrupted: int = 0
     plain_retryable: int = 0
     lost_or_changed_bytes: int = 0
+    orphaned_engines: int = 0
+    """Most engine processes that had no replica any more."""
     heal_s: list[float] = field(default_factory=list)
     restart_s: list[float] = field(default_factory=list)
     first_answer_s: list[float] = field(default_factory=list)
@@ -73,6 +75,9 @@ async def replica_round(
         found.first_answer_s.append(await daemon.answers_again(at))
     answers = await running.finished()
     found.heal_s.append(await healing)
+    if daemon.model.engine == "vllm":
+        orphans = daemon.num_engines() - daemon.model.replicas
+        found.orphaned_engines = max(found.orphaned_engines, orphans)
     for answer, want, is_detached in zip(answers, expected, detached, strict=True):
         await _judge(daemon, answer, want, found, is_detached=is_detached)
 

@@ -425,6 +425,8 @@ def start_ray(settings: RaySettings) -> None:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_SERVE_LOG_TO_STDERR": "0",
+            # A killed replica cannot end its engine core, which would keep its cores and memory.
+            "RAY_process_group_cleanup_enabled": "1",
             # Ray's 15 would let every other process of the machine go before the engine.
             "RAY_worker_niceness": "0",
         }

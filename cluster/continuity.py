@@ -27,6 +27,9 @@ __all__ = ["Continuity", "Replicas"]
 
 _log = structlog.get_logger(__name__)
 
+_MOVABLE_BYTES = secure_socket.MAX_MESSAGE_BYTES - (1 << 20)
+"""Longest request and log that fit one message of the data plane."""
+
 _FIND_S = 3.0
 """Longest that a reader waits for a gateway that has just started to know its replicas."""
 
@@ -229,8 +232,12 @@ class Continuity:
 
     async def _move(self, live: _Live, avoid: RemoteEngine | None) -> None:
         """Have another replica go on with an answer."""
-        if live.stream.request is None:
-            self._give_up(live, "its request was too large to keep")
+        request = live.stream.request
+        if request is None:
+            self._give_up(live, "there was no room to keep its request")
+            return
+        if len(request.body) + live.stream.log.end > _MOVABLE_BYTES:
+            self._give_up(live, "it is too long to be moved")
             return
         if live.num_moves >= self._settings.max_failovers:
             # It may be the answer itself that kills replicas.

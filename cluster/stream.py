@@ -177,7 +177,7 @@ class StreamTable:
         retention: Retention,
         max_stream_bytes: int,
         now: Callable[[], float],
-        max_request_bytes: int = 64 << 20,
+        max_request_bytes: int = 32 << 20,
     ) -> None:
         self._max_request_bytes = max_request_bytes
         self._request_bytes = 0

@@ -104,8 +104,9 @@ class StreamSettings(Section):
     )
 
     max_request_bytes: int = Field(
-        default=64 * MIB,
+        default=32 * MIB,
         ge=0,
+        le=48 * MIB,
         description="Most that the requests of live detached answers hold, bytes; they are kept "
         "for another replica to go on with. What does not fit cannot be moved.",
     )
