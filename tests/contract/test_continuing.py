@@ -124,3 +124,42 @@ async def ends_with(stream: Stream, error: str) -> bool:
     assert stream.end.failure is not None
     assert stream.end.failure.is_retryable
     return stream.end.failure.error == error
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:::vllm")
+@pytest.mark.parametrize("fields", [{"seed": 1, "temperature": 1}, {"presence_penalty": 1.0}])
+async def test_what_vllm_cannot_continue_exactly_is_refused(
+    request: pytest.FixtureRequest, fields: dict[str, Any]
+) -> None:
+    vllm: Subject = request.getfixturevalue("vllm")
+    path, asked = ASKED["chat"]
+    whole = await finished(vllm.serve(path, **asked, **fields))
+    logged = whole.log.read(0)[: list(cursors(whole.log))[6]]
+
+    stream = vllm.engine.serve(vllm.request(path, **asked, **fields), logged=logged)
+
+    assert await ends_with(stream, "NotContinued")
+    assert stream.log.read(0) == logged
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:::vllm")
+async def test_sampled_answer_keeps_what_was_sent(request: pytest.FixtureRequest) -> None:
+    """Only an engine that is given the logged tokens can go on from them."""
+    vllm: Subject = request.getfixturevalue("vllm")
+    path, asked = ASKED["chat"]
+    fields = {**asked, "temperature": 1.5, "max_tokens": 40, "ignore_eos": True}
+    whole = await finished(vllm.serve(path, **fields))
+    end = list(cursors(whole.log))[20]
+    logged = whole.log.read(0)[:end]
+
+    stream = vllm.engine.serve(vllm.request(path, **fields), logged=logged)
+
+    await finished(stream)
+    assert stream.log.starts_with(logged)
+    assert stream.end is not None
+    assert stream.end.output_tokens == 40
+    assert chunks(stream)[-1]["usage"]["completion_tokens"] == 40

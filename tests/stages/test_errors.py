@@ -29,6 +29,7 @@ def subclasses(root: type[HeadstartError]) -> Iterator[type[HeadstartError]]:
         (errors.Overloaded, "ServiceUnavailableError", 503, True),
         (errors.EngineUnavailable, "ServiceUnavailableError", 503, True),
         (errors.EngineLost, "ServiceUnavailableError", 503, True),
+        (errors.NotContinued, "ServiceUnavailableError", 503, True),
         (errors.EngineFailed, "InternalServerError", 500, False),
         (errors.ProtocolViolation, "InternalServerError", 500, False),
         (errors.SetupError, "InternalServerError", 500, False),
