@@ -103,6 +103,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
 
 async def _soak(daemon: FaultyDaemon, plan: Plan) -> Found:
     found = Found(Counter(), 0, [], (0, 0), {})
+    await daemon.healed(time.monotonic())  # each link has tasks of its own
     began = time.monotonic()
     before = daemon.gauge("headstart_event_loop_tasks")
     readers = [
