@@ -131,9 +131,8 @@ async def ends_with(stream: Stream, error: str) -> bool:
 @pytest.mark.filterwarnings("ignore:::vllm")
 @pytest.mark.parametrize("fields", [{"seed": 1, "temperature": 1}, {"presence_penalty": 1.0}])
 async def test_what_vllm_cannot_continue_exactly_is_refused(
-    request: pytest.FixtureRequest, fields: dict[str, Any]
+    vllm: Subject, fields: dict[str, Any]
 ) -> None:
-    vllm: Subject = request.getfixturevalue("vllm")
     path, asked = ASKED["chat"]
     whole = await finished(vllm.serve(path, **asked, **fields))
     logged = whole.log.read(0)[: list(cursors(whole.log))[6]]
@@ -147,9 +146,8 @@ async def test_what_vllm_cannot_continue_exactly_is_refused(
 @pytest.mark.engine
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:::vllm")
-async def test_sampled_answer_keeps_what_was_sent(request: pytest.FixtureRequest) -> None:
+async def test_sampled_answer_keeps_what_was_sent(vllm: Subject) -> None:
     """Only an engine that is given the logged tokens can go on from them."""
-    vllm: Subject = request.getfixturevalue("vllm")
     path, asked = ASKED["chat"]
     fields = {**asked, "temperature": 1.5, "max_tokens": 40, "ignore_eos": True}
     whole = await finished(vllm.serve(path, **fields))
