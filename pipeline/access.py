@@ -18,7 +18,7 @@ from headstart.stages.rate_limit import RateLimit
 
 __all__ = ["ANYONE", "Access", "Caller", "Lease", "new_stream_id"]
 
-_OPEN_PATHS = ("/healthz", "/readyz")
+_OPEN_PATHS = ("/healthz", "/readyz", "/health")
 
 
 def new_stream_id() -> str:

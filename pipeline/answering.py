@@ -23,7 +23,13 @@ from headstart.pipeline.inbound import Inbound, read
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.request_pace import RequestPace
 from headstart.pipeline.timing import timing_of
-from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound, Overloaded
+from headstart.stages.errors import (
+    EngineUnavailable,
+    Forbidden,
+    HeadstartError,
+    NotFound,
+    Overloaded,
+)
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["Answering"]
@@ -126,12 +132,15 @@ class Answering:
     def _asked_for(self, inbound: Inbound, caller: Caller) -> str:
         """Return the served name that a request is for, a model's or an adapter's."""
         served = self._pool.served
-        usable = [name for name in served if caller.may_use(name)]
         if not inbound.model:
-            return usable[0]
+            # The engine then takes its own model, never an adapter.
+            if (own := next(filter(caller.may_use, self._pool.models), None)) is None:
+                raise Forbidden("the API key is for no model as such: name one", param="model")
+            return own
         if inbound.model not in served:
+            usable = ", ".join(filter(caller.may_use, served))
             raise NotFound(
-                f"The model `{inbound.model}` does not exist. Valid aliases: {', '.join(usable)}.",
+                f"The model `{inbound.model}` does not exist. Valid aliases: {usable}.",
                 param="model",
             )
         return inbound.model

@@ -99,30 +99,36 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
 def _read_head(body: bytes) -> _Head | None:
     """Return the fields that are ours; None if the engine will not be able to read any."""
     try:
-        try:
-            return _head_decoder.decode(body)
-        except msgspec.ValidationError:
-            raise
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # Python's parser, which vLLM's app uses, takes what is not quite JSON: NaN, half a
-            # surrogate pair, a byte order mark.
-            return _as_head(json.loads(body))
+        return _head_decoder.decode(body)
     except msgspec.ValidationError as error:
         if not body.lstrip().startswith(b"{"):
             return None
         raise BadRequest(str(error)) from error
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Python's parser, which vLLM's app uses, takes what is not quite JSON: NaN, half a
+        # surrogate pair, a byte order mark.
+        return _read_loosely(body)
+
+
+def _read_loosely(body: bytes) -> _Head | None:
+    try:
+        tree = json.loads(body)
+    except RecursionError:
+        raise BadRequest("the body is nested too deep") from None
     except ValueError:
         return None
-
-
-def _as_head(tree: Any) -> _Head:
-    if isinstance(tree, dict):
-        # The others may have names that msgspec cannot take, and are none of our business.
-        tree = {name: tree[name] for name in _Head.__struct_fields__ if name in tree}
+    if not isinstance(tree, dict):
+        return None
+    # The others may have names that msgspec cannot take, and are none of our business.
+    tree = {name: tree[name] for name in _Head.__struct_fields__ if name in tree}
     try:
+        if isinstance(tree.get("model"), str):
+            tree["model"].encode()
         return msgspec.convert(tree, _Head)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from error
     except ValueError as error:  # half a surrogate pair where msgspec wants text
         raise BadRequest("the gateway's own fields must be Unicode text") from error
 

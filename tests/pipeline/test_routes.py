@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from headstart.cluster.replica_pool import ReplicaPool
+from headstart.configs.access import AccessSettings, KeySettings
+from headstart.stages.access import hash_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.waiting import eventually, soon
 
@@ -132,3 +134,50 @@ async def test_adapter_leads_to_its_model() -> None:
 
 async def test_health_is_what_clients_of_vllm_ask(gateway: Gateway) -> None:
     assert (await soon(gateway.client.get("/health"))).status_code == httpx.codes.OK
+
+
+async def test_key_is_for_the_adapters_it_names() -> None:
+    pool = partial(ReplicaPool, adapters={"tuned": "second"})
+    scopes = {"of-tuned": ("tuned",), "of-second": ("second",)}
+    access = AccessSettings(
+        keys=tuple(KeySettings(id=id_, hash=hash_of(id_), models=to) for id_, to in scopes.items())
+    )
+    async with serving(speeds("first"), speeds("second"), pool=pool, access=access) as gateway:
+        statuses = {}
+        for key in scopes:
+            headers = {"authorization": f"Bearer {key}"}
+            for name in ("tuned", "second", "first", None):
+                body = saying() | {"model": name}
+                answer = await soon(gateway.client.post(CHAT, json=body, headers=headers))
+                statuses[key, name] = answer.status_code
+
+        # The fake engine has no adapters, and says so once it is asked.
+        assert statuses == {
+            ("of-tuned", "tuned"): 404,
+            ("of-tuned", "second"): 403,
+            ("of-tuned", "first"): 403,
+            ("of-tuned", None): 403,
+            ("of-second", "tuned"): 403,
+            ("of-second", "second"): 200,
+            ("of-second", "first"): 403,
+            ("of-second", None): 200,
+        }
+        first, second = gateway.replicas
+        assert first.requests == []
+        assert len(second.requests) == 3
+        assert (await soon(gateway.client.get("/health"))).status_code == httpx.codes.OK
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+async def test_no_encoding_hides_the_fields_of_the_gateway(encoding: str) -> None:
+    access = AccessSettings(keys=(KeySettings(id="ann", hash=hash_of("ann")),))
+    headers = {"authorization": "Bearer ann"}
+    async with serving(access=access) as gateway:
+        wrong = json.dumps(saying(headstart={"speed": 11})).encode(encoding)
+        refused = await soon(gateway.client.post(CHAT, content=wrong, headers=headers))
+        fine = json.dumps(saying()).encode(encoding)
+        await soon(gateway.client.post(CHAT, content=fine, headers=headers))
+
+        assert refused.status_code == httpx.codes.BAD_REQUEST
+        (request,) = gateway.replica.requests
+        assert json.loads(request.body)["cache_salt"]
