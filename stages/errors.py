@@ -8,8 +8,8 @@ HeadstartError
 │   └── RateLimited        retryable, later
 ├── EngineError            the cluster could not answer
 │   ├── EngineUnavailable  EngineLost    retryable
-│   │   └── NotContinued                 an EngineLost
-│   │   └── Overloaded     every place is taken
+│   │   ├── Overloaded     every place is taken
+│   │   └── NotContinued   an EngineLost
 │   └── EngineFailed
 ├── ProtocolViolation      a peer of ours broke the data plane's rules
 └── SetupError             the daemon cannot start: settings, model, machine
