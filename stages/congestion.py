@@ -46,10 +46,12 @@ _BREAKER_LOSS = 0.5
 _BREAKER_MIN_PACKETS = 5
 """More than half lost in each of ten seconds in a row: this path is not for datagrams."""
 _MAX_ACK_DELAY_S = 0.025
+_MIN_PROBE_S = 0.1
 _MAX_PROBE_S = 0.4
 """A full window does not end probing: after a blackout somebody must find that it is over."""
-_STEADY_PROBES = 2
-_MAX_PROBES = 10
+_STEADY_PROBES = 100
+"""Ten seconds of a packet each 100 ms, less than the stream sent before; then they back off."""
+_MAX_PROBES = 110
 _SILENCE_S = 30.0
 """Nothing acknowledged for so long, while sending: nobody is there."""
 
@@ -128,10 +130,16 @@ class TokenCongestion:
 
     @property
     def probe_at(self) -> float:
-        """From when on one packet may leave whatever is in flight (RFC 9002 section 7.5)."""
+        """From when on one packet may leave whatever is in flight (RFC 9002 section 7.5).
+
+        Not before the path has been silent for twice its shortest round trip, which a confirmation
+        that was late by a blackout does not raise; then at a steady pace for a while.
+        """
         num_doublings = max(0, self._num_probes - _STEADY_PROBES)
-        timeout_s = self.round_trip.timeout_s(_MAX_ACK_DELAY_S) * 2.0**num_doublings
-        return self._last_sent_at + min(timeout_s, _MAX_PROBE_S)
+        next_at = self._last_sent_at + min(_MIN_PROBE_S * 2.0**num_doublings, _MAX_PROBE_S)
+        if self._unanswered_since is None:
+            return next_at
+        return max(next_at, self._unanswered_since + 2 * self.round_trip.min_s + _MAX_ACK_DELAY_S)
 
     def feed(self, event: CongestionEvent, now: float) -> list[CircuitBroken]:
         """Take what happened to one packet."""
@@ -155,7 +163,8 @@ class TokenCongestion:
             if event.sent_at > self._recovery_since and (self._has_queue or self._is_loss_high):
                 self._shrink(now)
             return actions
-        self._unanswered_since = now if self.in_flight_bytes else None
+        # What is still in flight left after this packet did: if there is a silence, it began then.
+        self._unanswered_since = event.sent_at if self.in_flight_bytes else None
         self._num_probes = 0
         self._num_acked += 1
         self._breaker_acked += 1

@@ -44,6 +44,8 @@ _MAX_HELD_S = 0.2
 _REMEMBERED = 1024
 """Datagrams whose sending time is kept: twenty seconds of them."""
 _CATCH_UP_PAYLOADS = 2
+"""More than these un-acked go over a reliable stream; after a silence, more than one does: then all
+of it is late already, and datagrams would need a round trip for each."""
 _READ_PAYLOADS = 16
 """Log bytes looked at in one go: more than any window that datagrams can repair."""
 
@@ -149,7 +151,7 @@ class DatagramSender:
         due = self._next_due()
         if due is not None and due[0] <= now:
             if self._last_ack_at is None:
-                actions += self._open_catch_up(now)
+                actions += self._open_catch_up(now, _CATCH_UP_PAYLOADS)
             actions.append(self._send(due[1], now))
         return actions
 
@@ -258,7 +260,7 @@ class DatagramSender:
         is_last = index + 1 == len(self._fronts)
         return self._sent_until if is_last else self._fronts[index + 1][1]
 
-    def _open_catch_up(self, now: float) -> Iterator[CatchUp]:
+    def _open_catch_up(self, now: float, max_payloads: int) -> Iterator[CatchUp]:
         """Hand over to a reliable stream what no two datagrams can carry.
 
         Only when the path has just shown that it works: a stream that is opened into a blackout
@@ -266,7 +268,7 @@ class DatagramSender:
         """
         if self._acked < self._catch_up_until:
             return
-        limit = _CATCH_UP_PAYLOADS * self.limits.max_payload
+        limit = max_payloads * self.limits.max_payload
         self._window.extend(_READ_PAYLOADS * self.limits.max_payload)
         if self._window.coded_bytes(self._acked) + self._log.end - self._window.end > limit:
             self._catch_up_until = self._sent_until = self._log.end
@@ -289,6 +291,7 @@ class DatagramSender:
         is_fresh = ack.newest > self._newest_acked
         if not is_fresh and ack.have <= self._acked and not ack.is_complete:
             return
+        was_silent = now >= self._silent_at
         self._last_ack_at = now
         self._num_probes = 0
         advanced = ack.have > self._acked
@@ -308,7 +311,7 @@ class DatagramSender:
             self.is_finished = True
             yield Finished()
             return
-        yield from self._open_catch_up(now)
+        yield from self._open_catch_up(now, 1 if was_silent else _CATCH_UP_PAYLOADS)
 
     def _take_times(self, ack: Ack, advanced: bool, now: float) -> Iterator[ReaderAdvanced]:
         sent_at = self._sent_at.get(ack.newest)

@@ -1,5 +1,7 @@
 """How much may be in flight, and when it is over."""
 
+from itertools import pairwise
+
 import pytest
 
 from headstart.stages.congestion import (
@@ -92,6 +94,34 @@ def test_a_full_window_still_lets_probes_through(path: Path) -> None:
     assert not congestion.can_send(100, 1.0)
     assert 1.0 < congestion.probe_at <= 1.4
     assert congestion.can_send(100, congestion.probe_at)
+
+
+def test_a_silent_path_is_probed_steadily_and_a_path_that_answers_is_not(path: Path) -> None:
+    path.run(5, loss=0, rtt_s=0.3)
+    congestion, full_at = path.congestion, path.now
+    congestion.feed(PacketSent(congestion.window_bytes), full_at)
+    congestion.feed(PacketAcked(1, full_at, None), full_at + 0.3)
+    assert congestion.probe_at > full_at + 2 * 0.3
+
+    sent_at = [full_at]
+    while sent_at[-1] < full_at + 20:
+        sent_at.append(congestion.probe_at)
+        congestion.feed(PacketSent(1_200), sent_at[-1])
+
+    gaps = [after - before for before, after in pairwise(sent_at[1:])]
+    assert gaps[:50] == [pytest.approx(0.1)] * 50
+    assert gaps[-1] == pytest.approx(0.4)
+
+
+def test_a_late_confirmation_does_not_put_off_the_probe(path: Path) -> None:
+    """One from before a blackout raises the smoothed round trip, and says nothing of the path."""
+    path.run(5, loss=0, rtt_s=0.05)
+    congestion, dark_at = path.congestion, path.now
+    congestion.feed(PacketSent(100), dark_at)
+    congestion.feed(PacketSent(congestion.window_bytes), dark_at + 0.02)
+    congestion.feed(PacketAcked(100, dark_at, 1.1), dark_at + 1.1)
+
+    assert congestion.probe_at < dark_at + 1.1
 
 
 def test_ten_seconds_of_heavy_loss_break_the_circuit(path: Path) -> None:

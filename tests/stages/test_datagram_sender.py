@@ -240,6 +240,40 @@ def test_what_outgrows_two_datagrams_is_caught_up_over_a_stream(bench: Bench) ->
     assert not any(isinstance(action, CatchUp) for action in bench.wake())
 
 
+@pytest.mark.parametrize("silence_s", [RTT_S, 3.0], ids=["steady", "blackout"])
+def test_after_a_silence_a_stream_catches_up_what_one_datagram_cannot(
+    bench: Bench, silence_s: float
+) -> None:
+    confirmed = bench.log.end
+    for _ in range(6):
+        bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(250)))
+    bench.feed(LogGrew())
+    until, bench.now = bench.now + silence_s, bench.now + 0.001
+    while (due := bench.sender.deadline()) is not None and due < until:
+        bench.wake()
+    bench.now = until
+
+    actions = bench.ack(confirmed)
+
+    caught_up = [action for action in actions if isinstance(action, CatchUp)]
+    assert caught_up == ([CatchUp(confirmed, bench.log.end)] if silence_s > 1 else [])
+
+
+def test_what_a_stream_catches_up_may_be_acknowledged_and_nothing_past_it(bench: Bench) -> None:
+    bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(10_000)))
+    bench.feed(LogGrew())
+    bench.now += RTT_S
+    bench.ack(bench.log.end - 9_000)
+    sent = bench.log.end
+    bench.log.append(Frame(0, Channel.CONTENT, "later", (1,), 0))
+
+    with pytest.raises(ProtocolViolation, match="never sent"):
+        bench.ack(bench.log.end)
+    bench.ack(sent)
+
+    assert bench.sender.unacked_bytes == bench.log.end - sent
+
+
 def test_a_stream_is_not_opened_into_silence(bench: Bench) -> None:
     bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(10_000)))
     actions = bench.feed(LogGrew())
