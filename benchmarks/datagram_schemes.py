@@ -4,6 +4,7 @@ The carrier between machine and link does what QUIC does for datagrams: numbers 
 acknowledged, finds losses, and keeps to a congestion window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.benchmarks.link_simulator import Packet
@@ -31,12 +32,20 @@ from headstart.stages.datagram_events import (
 )
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.datagram_sender import DatagramSender, SenderLimits
-from headstart.stages.frames import Channel, Frame, StreamHeader, record_bounds
+from headstart.stages.frames import Channel, Frame, StreamHeader, encode, record_bounds
 from headstart.stages.published_eloquent import PublishedReceiver, PublishedSender
 from headstart.stages.token_log import TokenLog
-from headstart.stages.wire import Ack, Piece, Snapshot, decode_datagram
+from headstart.stages.wire import Ack, Piece, Snapshot, decode_datagram, encode_item
 
-__all__ = ["OVERHEAD_BYTES", "DatagramClient", "DatagramServer", "ours", "published"]
+__all__ = [
+    "OVERHEAD_BYTES",
+    "DatagramClient",
+    "DatagramServer",
+    "coded_bytes_per_step",
+    "ours",
+    "published",
+    "spoken",
+]
 
 OVERHEAD_BYTES = 60
 """IPv4 and UDP 28, QUIC short header 11, tag 16, datagram frame and session number 5."""
@@ -67,8 +76,8 @@ class DatagramServer:
 
     Args:
         machine: Either scheme's sender, over `log`.
-        tokens_per_frame: Tokens of one engine step.
         congestion: None for a carrier without a window.
+        sizes: Tokens of each engine step; one where there is none.
     """
 
     def __init__(
@@ -77,24 +86,30 @@ class DatagramServer:
         log: TokenLog,
         rtt_s: float,
         congestion: TokenCongestion | None = None,
+        sizes: Sequence[int] = (),
     ) -> None:
         self.machine = machine
         self.log = log
+        self._sizes = sizes
         self._congestion = congestion
         self._catch_up = SegmentSender(rtt_s)
         self._number = 0
         self._outstanding: dict[int, tuple[float, int]] = {}
         self._largest_acked = 0
         self._is_blocked = False
-        log.append(_HEADER)
+        if not log.end:
+            log.append(_HEADER)
 
-    def produced(self, token: int, is_last: bool, now: float) -> list[Packet]:
+    def produced(self, step: int, is_last: bool, now: float) -> list[Packet]:
         """Append one frame, and close the log after the last."""
-        text = _WORDS[token % len(_WORDS)]
-        ids = ((token * 7919) % 49_152,)
-        self.log.append(Frame(0, Channel.CONTENT, text, ids, round(now * 1e6)))
+        num_tokens = self._sizes[step] if self._sizes else 1
+        self.log.append(spoken(step, num_tokens, now))
         if is_last:
             self.log.close()
+        return self.grown(now)
+
+    def grown(self, now: float) -> list[Packet]:
+        """Send what somebody else has appended."""
         return self._act(self.machine.feed(LogGrew(), now), now)
 
     def received(self, packet: Packet, now: float) -> list[Packet]:
@@ -241,17 +256,39 @@ class DatagramClient:
         return Packet(OVERHEAD_BYTES + len(ack or b"") + 6, up)
 
 
-def ours(rtt_s: float, limits: SenderLimits | None = None) -> tuple[DatagramServer, DatagramClient]:
+def spoken(step: int, num_tokens: int, now: float) -> Frame:
+    """Frame of one engine step: words and ids of an ordinary length."""
+    numbers = range(step, step + num_tokens)
+    text = "".join(_WORDS[number % len(_WORDS)] for number in numbers)
+    ids = tuple((number * 7919) % 49_152 for number in numbers)
+    return Frame(0, Channel.CONTENT, text, ids, round(now * 1e6))
+
+
+def coded_bytes_per_step(sizes: Sequence[int] = ()) -> float:
+    """Mean size of an engine step in a snapshot, in bytes."""
+    numbers = sizes or [1] * 99
+    items = [
+        encode_item(encode(spoken(step, number, 0.02 * step)), 20_000 * max(0, step - 1))
+        for step, number in enumerate(numbers)
+    ]
+    return sum(len(item) for item, _ in items) / len(items)
+
+
+def ours(
+    rtt_s: float, sizes: Sequence[int] = (), limits: SenderLimits | None = None
+) -> tuple[DatagramServer, DatagramClient]:
     """The default scheme."""
     log = TokenLog(1 << 24)
     machine = DatagramSender(STREAM, log, limits=limits, rtt_s=rtt_s)
-    server = DatagramServer(machine, log, rtt_s, TokenCongestion(rtt_s))
+    server = DatagramServer(machine, log, rtt_s, TokenCongestion(rtt_s), sizes)
     return server, DatagramClient(DatagramReceiver(STREAM))
 
 
-def published(rtt_s: float, max_tokens: int = 10) -> tuple[DatagramServer, DatagramClient]:
+def published(
+    rtt_s: float, sizes: Sequence[int] = (), max_tokens: int = 10
+) -> tuple[DatagramServer, DatagramClient]:
     """The paper's scheme, on a carrier without a congestion window, as in the paper."""
     log = TokenLog(1 << 24)
     machine = PublishedSender(STREAM, log, max_tokens=max_tokens)
-    server = DatagramServer(machine, log, rtt_s)
+    server = DatagramServer(machine, log, rtt_s, sizes=sizes)
     return server, DatagramClient(PublishedReceiver(STREAM))

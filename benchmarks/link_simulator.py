@@ -42,8 +42,8 @@ class Party(Protocol):
 class Server(Party, Protocol):
     """The end that makes tokens."""
 
-    def produced(self, token: int, is_last: bool, now: float) -> list[Packet]:
-        """Send the token of this index, counted from 0."""
+    def produced(self, step: int, is_last: bool, now: float) -> list[Packet]:
+        """Send what the engine step of this index, counted from 0, has given."""
         ...
 
 
@@ -52,7 +52,7 @@ class Client(Party, Protocol):
 
     @property
     def num_rendered(self) -> int:
-        """Tokens shown so far, in order."""
+        """Steps shown so far, in order."""
         ...
 
 
@@ -62,7 +62,7 @@ class Run:
 
     generated: list[float]
     rendered: list[float] = field(default_factory=list)
-    """One for each token that was shown; fewer than `generated` if time ran out."""
+    """One for each step that was shown; fewer than `generated` if time ran out."""
     down_bytes: int = 0
     up_bytes: int = 0
     down_packets: int = 0
@@ -71,11 +71,11 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every token was shown."""
+        """Whether everything was shown."""
         return len(self.rendered) == len(self.generated)
 
     def delays(self, delay_s: float) -> list[float]:
-        """Render delay of each token beyond the link's own, in seconds, ascending."""
+        """Render delay of each step beyond the link's own, in seconds, ascending."""
         pairs = zip(self.generated, self.rendered, strict=True)
         return sorted(shown - made - delay_s for made, shown in pairs)
 
@@ -85,21 +85,21 @@ def simulate(
     client: Client,
     down: Link,
     up: Link,
-    tokens: Sequence[float],
+    steps: Sequence[float],
     patience_s: float = 600.0,
 ) -> Run:
     """Stream one answer.
 
     Args:
-        tokens: When each token is made, in seconds, ascending.
-        patience_s: Give up so long after the last token.
+        steps: When each engine step gives its tokens, in seconds, ascending.
+        patience_s: Give up so long after the last.
     """
-    run = Run(list(tokens))
+    run = Run(list(steps))
     order = count()
     queue: list[tuple[float, int, int | None, bool, Packet | None]] = [
-        (at, next(order), index, True, None) for index, at in enumerate(tokens)
+        (at, next(order), index, True, None) for index, at in enumerate(steps)
     ]
-    now, num_steps, limit = 0.0, 0, tokens[-1] + patience_s
+    now, num_steps, limit = 0.0, 0, steps[-1] + patience_s
 
     def post(packets: list[Packet], link: Link, to_client: bool) -> None:
         for packet in packets:
@@ -123,9 +123,9 @@ def simulate(
         assert num_steps < _MAX_INSTANT, "a machine asks to be woken for nothing"
         now = later
         if queue and queue[0][0] <= now:
-            _, _, token, to_client, packet = heappop(queue)
-            if token is not None:
-                post(server.produced(token, token == len(tokens) - 1, now), down, True)
+            _, _, step, to_client, packet = heappop(queue)
+            if step is not None:
+                post(server.produced(step, step == len(steps) - 1, now), down, True)
             elif packet is not None and to_client:
                 post(client.received(packet, now), up, False)
             elif packet is not None:

@@ -3,15 +3,19 @@
 The retransmission rule is Linux's as far as it matters to a thin stream, and kinder: RACK with
 three duplicate acknowledgements (RFC 8985), tail-loss probe, RTO of at least 200 ms with doubling
 (RFC 6298), every segment acknowledged at once and selectively, exact round trips, and no congestion
-window at all. Each token is one segment; the reader sees them in order.
+window at all. Each engine step is one segment; the reader sees them in order.
+
+`is_classic` leaves RFC 5681 alone: three duplicate acknowledgements or the RTO, nothing else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.benchmarks.link_simulator import Packet
 from headstart.stages.path_estimate import RoundTrip
 
 __all__ = [
+    "TEXT_BYTES",
     "Acknowledgement",
     "InOrderClient",
     "RetransmitServer",
@@ -25,6 +29,8 @@ _MIN_RTO_S = 0.2
 _MAX_RTO_S = 120.0
 _DUPLICATES = 3
 _ACK_BYTES = 72
+TEXT_BYTES = 4
+"""What a further token adds to the segment of its step: its text."""
 
 
 @dataclass(slots=True)
@@ -59,10 +65,12 @@ class SegmentSender:
     Args:
         rtt_s: Round trip of the handshake, in seconds.
         copies: How often each segment is sent at once.
+        is_classic: Without RACK's timer and without the tail-loss probe.
     """
 
-    def __init__(self, rtt_s: float, copies: int = 1) -> None:
+    def __init__(self, rtt_s: float, copies: int = 1, is_classic: bool = False) -> None:
         self._round_trip = RoundTrip(rtt_s)
+        self._is_classic = is_classic
         self._copies = copies
         self._segments: list[_Sent] = []
         self._first_open = 0
@@ -70,7 +78,7 @@ class SegmentSender:
         self._backoff = 0
         self._armed_at = 0.0
         """When the oldest open segment was sent, or progress last made: the RTO counts from it."""
-        self._is_probe_spent = False
+        self._is_probe_spent = is_classic
         self._reorder_at: float | None = None
 
     def push(self, size_bytes: int, content: object, now: float) -> list[Packet]:
@@ -79,7 +87,7 @@ class SegmentSender:
         self._segments.append(segment)
         if self._first_open == segment.number:
             self._armed_at = now
-        self._is_probe_spent = False
+        self._is_probe_spent = self._is_classic
         return self._packets(segment)
 
     def acknowledged(self, ack: Acknowledgement, now: float) -> list[Packet]:
@@ -93,8 +101,8 @@ class SegmentSender:
         while is_open and self._segments[self._first_open].is_acked:
             self._first_open += 1
             is_open = self._first_open < len(self._segments)
-        if self._first_open > before or ack.beyond:
-            self._backoff, self._armed_at, self._is_probe_spent = 0, now, False
+        if self._first_open > before or (ack.beyond and not self._is_classic):
+            self._backoff, self._armed_at, self._is_probe_spent = 0, now, self._is_classic
         return self._repair(now)
 
     def deadline(self) -> float | None:
@@ -145,9 +153,10 @@ class SegmentSender:
             is_enough = num_later >= _DUPLICATES
             slack = 0.0 if is_enough else self._round_trip.min_s / 4
             lost_at = segment.sent_at + self._round_trip.smoothed_s + slack
-            if now >= lost_at or (is_enough and segment.num_sends == 1):
+            is_overdue = now >= lost_at and not self._is_classic
+            if is_overdue or (is_enough and segment.num_sends == 1):
                 packets += self._send_again(segment, now)
-            else:
+            elif not self._is_classic:
                 self._reorder_at = min(lost_at, self._reorder_at or lost_at)
         return packets
 
@@ -181,15 +190,30 @@ class SegmentReceiver:
 
 
 class RetransmitServer:
-    """One segment for each token."""
+    """One segment for each engine step.
 
-    def __init__(self, rtt_s: float, segment_bytes: int, copies: int = 1) -> None:
-        self._sender = SegmentSender(rtt_s, copies)
+    Args:
+        rtt_s: Round trip of the handshake, in seconds.
+        segment_bytes: On the wire, of a step of one token.
+        sizes: Tokens of each step; one where there is none.
+    """
+
+    def __init__(
+        self,
+        rtt_s: float,
+        segment_bytes: int,
+        sizes: Sequence[int] = (),
+        copies: int = 1,
+        is_classic: bool = False,
+    ) -> None:
+        self._sender = SegmentSender(rtt_s, copies, is_classic)
         self._segment_bytes = segment_bytes
+        self._sizes = sizes
 
-    def produced(self, token: int, is_last: bool, now: float) -> list[Packet]:
+    def produced(self, step: int, is_last: bool, now: float) -> list[Packet]:
         """Send it."""
-        return self._sender.push(self._segment_bytes, token, now)
+        num_more = self._sizes[step] - 1 if self._sizes else 0
+        return self._sender.push(self._segment_bytes + TEXT_BYTES * num_more, step, now)
 
     def received(self, packet: Packet, now: float) -> list[Packet]:
         """Take an acknowledgement."""
@@ -220,9 +244,9 @@ class TimerDuplicationServer:
         self._due: dict[int, float] = {}
         """When each token without an acknowledgement is sent again."""
 
-    def produced(self, token: int, is_last: bool, now: float) -> list[Packet]:
+    def produced(self, step: int, is_last: bool, now: float) -> list[Packet]:
         """Send it."""
-        return self._send(token, now)
+        return self._send(step, now)
 
     def received(self, packet: Packet, now: float) -> list[Packet]:
         """Take an acknowledgement."""

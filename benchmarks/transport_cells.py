@@ -9,6 +9,7 @@ from headstart.benchmarks.channel_models import Link, Loss, NoLoss
 from headstart.benchmarks.datagram_schemes import OVERHEAD_BYTES, ours, published
 from headstart.benchmarks.link_simulator import Client, Run, Server, simulate
 from headstart.benchmarks.rival_transports import (
+    TEXT_BYTES,
     InOrderClient,
     RetransmitServer,
     TimerDuplicationServer,
@@ -17,8 +18,11 @@ from headstart.benchmarks.stall_metrics import oracle_renders, stall_s, waiting_
 
 __all__ = [
     "SSE_SEGMENT_BYTES",
+    "TEXT_BYTES",
     "Cell",
+    "Outcome",
     "Score",
+    "classic_retransmission",
     "copies_for",
     "duplication",
     "lossless",
@@ -33,40 +37,74 @@ SSE_SEGMENT_BYTES = 304
 """A chunk of vLLM's chat stream, 230 bytes, with chunked framing, TLS record, TCP and IP."""
 TOKEN_BYTES = OVERHEAD_BYTES + 22
 """One token in a datagram of its own: ours, with nothing repeated."""
+_PATIENCE_S = 600.0
+_UP_SEED = 1_000_000
+"""Added for the other direction: seeds of two sets must lie further apart."""
 
-Scheme = Callable[[float], tuple[Server, Client]]
-"""From the round trip in seconds."""
+Scheme = Callable[[float, Sequence[int]], tuple[Server, Client]]
+"""From the round trip in seconds and the tokens of each engine step."""
 
 
-def retransmission(rtt_s: float) -> tuple[Server, Client]:
-    """SSE over TCP."""
-    return RetransmitServer(rtt_s, SSE_SEGMENT_BYTES), InOrderClient()
+def retransmission(rtt_s: float, sizes: Sequence[int] = ()) -> tuple[Server, Client]:
+    """SSE over TCP as Linux speaks it."""
+    return RetransmitServer(rtt_s, SSE_SEGMENT_BYTES, sizes), InOrderClient()
+
+
+def classic_retransmission(rtt_s: float, sizes: Sequence[int] = ()) -> tuple[Server, Client]:
+    """SSE over TCP by RFC 5681 and 6298 alone, which an older simulator would have."""
+    server = RetransmitServer(rtt_s, SSE_SEGMENT_BYTES, sizes, is_classic=True)
+    return server, InOrderClient()
 
 
 def duplication(copies: int) -> Scheme:
     """Every packet sent several times at once; what is lost all the same is retransmitted."""
-    return lambda rtt_s: (RetransmitServer(rtt_s, TOKEN_BYTES, copies), InOrderClient())
+
+    def scheme(rtt_s: float, sizes: Sequence[int]) -> tuple[Server, Client]:
+        return RetransmitServer(rtt_s, TOKEN_BYTES, sizes, copies), InOrderClient()
+
+    return scheme
 
 
 def timer_duplication(copies: int) -> Scheme:
     """Duplication as the paper's figures suggest it: lost tokens are repeated every 200 ms."""
-    return lambda rtt_s: (TimerDuplicationServer(TOKEN_BYTES, copies), InOrderClient())
+
+    def scheme(_rtt_s: float, _sizes: Sequence[int]) -> tuple[Server, Client]:
+        return TimerDuplicationServer(TOKEN_BYTES, copies), InOrderClient()
+
+    return scheme
 
 
-def copies_for(bytes_per_token: float) -> int:
+def copies_for(bytes_per_step: float) -> int:
     """The smallest duplication, of two copies at least, that costs as many wire bytes."""
-    return max(2, ceil(bytes_per_token / TOKEN_BYTES))
+    return max(2, ceil(bytes_per_step / TOKEN_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What a scheme did in a cell; shares are of an answer's time, means over its runs."""
+class Outcome:
+    """What one answer was like; shares are of the answer's time."""
 
     stall: float
     excess: float
     """Stall beyond that of a sender that knows which packets will be lost."""
     paper_stall: float
     """By the paper's definition."""
+    bytes_per_step: float
+    num_datagrams: int
+    num_lost: int
+    span_s: float
+    delays_s: Sequence[float]
+    """Of each step, beyond the link's own, ascending."""
+    is_complete: bool
+    """Whether everything was shown; what was not after ten minutes counts as shown then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scheme did in a cell; means over its answers."""
+
+    stall: float
+    excess: float
+    paper_stall: float
     bytes_per_token: float
     datagrams_per_s: float
     loss: float
@@ -74,6 +112,25 @@ class Score:
     p95_s: float
     """Of the render delay beyond the link's own."""
     max_s: float
+    num_incomplete: int = 0
+    """Answers that were given up."""
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], tokens_per_step: float = 1.0) -> "Score":
+        """Sum answers up."""
+        delays = sorted(delay for outcome in outcomes for delay in outcome.delays_s)
+        num_datagrams = sum(outcome.num_datagrams for outcome in outcomes)
+        return cls(
+            fmean(outcome.stall for outcome in outcomes),
+            fmean(outcome.excess for outcome in outcomes),
+            fmean(outcome.paper_stall for outcome in outcomes),
+            fmean(outcome.bytes_per_step for outcome in outcomes) / tokens_per_step,
+            num_datagrams / sum(outcome.span_s for outcome in outcomes),
+            sum(outcome.num_lost for outcome in outcomes) / num_datagrams,
+            delays[int(0.95 * (len(delays) - 1))],
+            delays[-1],
+            sum(not outcome.is_complete for outcome in outcomes),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,50 +141,54 @@ class Cell:
     """From a seed, for one direction."""
     rtt_s: float
     tokens: Sequence[float]
-    """When each token is made, in seconds."""
+    """When each engine step gives its tokens, in seconds."""
     seeds: Sequence[int]
+    sizes: Sequence[int] = ()
+    """Tokens of each step; one where there is none."""
+    up_bytes_per_s: float | None = None
+    reorder: float = 0.0
+    duplicate: float = 0.0
 
     def links(self, seed: int) -> tuple[Link, Link]:
         """Down and up; acknowledgements are lost too."""
-        down, up = self.loss(seed), self.loss(seed + 1_000_000)
-        return Link(down, self.rtt_s / 2, seed=seed), Link(up, self.rtt_s / 2, seed=-seed)
+        down, up = (
+            Link(loss, self.rtt_s / 2, self.reorder, duplicate=self.duplicate, seed=link_seed)
+            for loss, link_seed in ((self.loss(seed), seed), (self.loss(seed + _UP_SEED), -seed))
+        )
+        up.bytes_per_s = self.up_bytes_per_s
+        return down, up
 
-    def runs(self, scheme: Scheme) -> list[Run]:
-        """One answer for each seed."""
-        return [
-            simulate(*scheme(self.rtt_s), *self.links(seed), self.tokens) for seed in self.seeds
-        ]
+    def outcomes(self, scheme: Scheme) -> list[Outcome]:
+        """Run a scheme: one answer for each seed."""
+        return [self._outcome(scheme, seed) for seed in self.seeds]
 
     def score(self, scheme: Scheme) -> Score:
-        """Run a scheme and sum it up.
+        """Run a scheme and sum it up."""
+        sizes = self.sizes or (1,)
+        return Score.of(self.outcomes(scheme), fmean(sizes))
 
-        Raises:
-            AssertionError: An answer did not arrive whole.
-        """
-        runs, one_way_s = self.runs(scheme), self.rtt_s / 2
-        assert all(run.is_complete for run in runs)
-        spans = [run.rendered[-1] - run.generated[0] for run in runs]
-        stalls = [stall_s(run.generated, run.rendered, one_way_s) for run in runs]
-        perfect = [
-            oracle_renders(run.generated, self.loss(seed), one_way_s)
-            for run, seed in zip(runs, self.seeds, strict=True)
-        ]
-        oracles = [stall_s(self.tokens, shown, one_way_s) for shown in perfect]
-        stall = fmean(stall / span for stall, span in zip(stalls, spans, strict=True))
-        known = fmean(stall / span for stall, span in zip(oracles, spans, strict=True))
-        delays = sorted(delay for run in runs for delay in run.delays(one_way_s))
-        num_tokens = len(self.tokens) * len(runs)
-        num_packets = sum(run.down_packets for run in runs)
-        return Score(
+    def _outcome(self, scheme: Scheme, seed: int) -> Outcome:
+        run = simulate(*scheme(self.rtt_s, self.sizes), *self.links(seed), self.tokens, _PATIENCE_S)
+        is_complete = run.is_complete
+        num_missing = len(self.tokens) - len(run.rendered)
+        run.rendered += [self.tokens[-1] + _PATIENCE_S] * num_missing
+        one_way_s, span_s = self.rtt_s / 2, run.rendered[-1] - run.generated[0]
+        stall = stall_s(run.generated, run.rendered, one_way_s) / span_s
+        return Outcome(
             stall,
-            stall - known,
-            fmean(waiting_share(run.rendered) for run in runs),
-            sum(run.down_bytes for run in runs) / num_tokens,
-            num_packets / sum(spans),
-            sum(run.down_lost for run in runs) / num_packets,
-            delays[int(0.95 * (len(delays) - 1))],
-            delays[-1],
+            stall - self._known_stall_s(run, seed) / span_s,
+            waiting_share(run.rendered),
+            run.down_bytes / len(self.tokens),
+            run.down_packets,
+            run.down_lost,
+            span_s,
+            run.delays(one_way_s),
+            is_complete,
         )
+
+    def _known_stall_s(self, run: Run, seed: int) -> float:
+        shown = oracle_renders(run.generated, self.loss(seed), self.rtt_s / 2)
+        return stall_s(run.generated, shown, self.rtt_s / 2)
 
 
 def steady(tokens_per_s: float, seconds: float) -> list[float]:

@@ -205,10 +205,12 @@ class DatagramSender:
             self._sent_until = reached
         is_new = bool(fresh_bytes) or (digest is not None and not self._is_end_sent)
         self._is_end_sent |= digest is not None
-        self._note_sent(Cause.NEW if is_new else cause, len(datagram), base, now)
+        self._note_sent(Cause.NEW if is_new else cause, len(datagram), fresh_bytes, base, now)
         return Transmit(datagram, Cause.NEW if is_new else cause, fresh_bytes)
 
-    def _note_sent(self, cause: Cause, size_bytes: int, base: int, now: float) -> None:
+    def _note_sent(
+        self, cause: Cause, size_bytes: int, fresh_bytes: int, base: int, now: float
+    ) -> None:
         self._sent_at[self._number] = now
         self._sent_at.pop(self._number - _REMEMBERED, None)
         self._rate.spend(size_bytes, now)
@@ -218,9 +220,9 @@ class DatagramSender:
             self._num_probes += 1
         if cause is Cause.NEW:
             self._last_new_at = now
-            self.policy.new_sent(now, self.frame_s)
+            self.policy.new_sent(now, self.frame_s, size_bytes, fresh_bytes, self._is_end_sent)
         else:
-            self.policy.repeated(now)
+            self.policy.repeated(now, size_bytes)
 
     def _base(self, cause: Cause, room: int, now: float) -> int:
         """Cursor to send from: the reader's, unless it is known to be better served otherwise."""
@@ -230,7 +232,8 @@ class DatagramSender:
             base = max(base, self._catch_up_until)
         if cause in (Cause.NEW, Cause.REPEAT):
             window_bytes, rtt_s = self._window.coded_bytes(base), self.round_trip.smoothed_s
-            span_s = self.policy.span_s(window_bytes, rtt_s, now >= self._silent_at)
+            is_repeat = cause is Cause.REPEAT and not self._has_news
+            span_s = self.policy.span_s(window_bytes, rtt_s, now >= self._silent_at, is_repeat)
             if span_s is not None:
                 base = max(base, self._recent_front(now - span_s))
         if self._window.coded_bytes(base) > room:

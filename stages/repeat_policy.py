@@ -23,11 +23,20 @@ _CLEAN_PERIOD = 4
 _CHEAP_BYTES = 150
 _EAGER_S = 0.1
 _LONG_SILENCE_S = 0.2
-_IDLE_REPEAT_S = 0.03
-_LOSSY_REPEATS = (8, 4, 1)
-_SEVERE_REPEATS = (8, 4, 2, 1)
-"""In units of the first wait, latest first. A newer token usually comes after the first or second;
-the others are for an answer's last words, where nothing newer repairs a loss."""
+_MIN_REPEAT_S = 0.03
+"""A newer datagram usually leaves before the first repeat; the others are for slow speakers and for
+an answer's last words, where nothing newer repairs a loss."""
+_LOSSY_REPEATS_S = (0.24, 0.09)
+_SEVERE_REPEATS_S = (0.24, 0.09, 0.06)
+"""After the first, latest first. A reader misses text that is late by a tenth of a second."""
+_EVENT_BYTES = 280
+"""On the wire, of one server-sent event with one token, less something for an answer's end."""
+_TOKEN_BYTES = 22
+"""Of the log, for an ordinary token, its text and its id: 16 to 20."""
+_REPEAT_BYTES = 100
+"""Least that a repeat costs: below, there is no credit for one."""
+_PACKET_BYTES = 60
+"""What IP, UDP and QUIC add to a datagram."""
 ACK_DELAY_S = 0.025
 """A reader may take so long to acknowledge."""
 _MIN_PROBE_S = 0.04
@@ -45,6 +54,8 @@ class RepeatPolicy:
         self._plan: list[float] = []
         """When to repeat, latest first."""
         self._turn = 0
+        self._credit_bytes = 0
+        self._is_last = False
         self.is_clean = False
         """Whether the path has lost next to nothing of late."""
         self._is_known = False
@@ -69,7 +80,9 @@ class RepeatPolicy:
             return 2 * frame_s
         return frame_s / 2 if 0 < overdue_s < _EAGER_S else frame_s
 
-    def span_s(self, window_bytes: int, rtt_s: float, is_silent: bool) -> float | None:
+    def span_s(
+        self, window_bytes: int, rtt_s: float, is_silent: bool, is_repeat: bool
+    ) -> float | None:
         """How far back the next datagram reaches, in seconds; None for all that is un-acked.
 
         Every other one reaches all the way, every fourth where losses are rare, and the rest a
@@ -80,25 +93,46 @@ class RepeatPolicy:
                 saving.
             rtt_s: Smoothed round trip; where it is short, only a burst makes the window large.
             is_silent: Whether acknowledgements are overdue: a burst may be on.
+            is_repeat: Whether nothing is new: the latest text alone, which the credit buys most of.
         """
-        self._turn += 1
         is_short_path = rtt_s < 2 * _SHORT_SPAN_S and not self.is_clean
         if not self._is_known or is_silent or is_short_path or window_bytes < _CHEAP_BYTES:
             return None
+        if is_repeat:
+            return _SHORT_SPAN_S
+        self._turn += 1
         is_long = self._turn % (_CLEAN_PERIOD if self.is_clean else _LOSSY_PERIOD) == 0
         return None if is_long else _SHORT_SPAN_S
 
-    def new_sent(self, now: float, frame_s: float) -> None:
-        """Plan the repeats of a datagram with new text, if no newer comes; older plans are void."""
+    def new_sent(
+        self, now: float, frame_s: float, size_bytes: int, fresh_bytes: int, is_last: bool
+    ) -> None:
+        """Plan the repeats of a datagram with new text, if no newer comes; older plans are void.
+
+        There are as many repeats as leave the text no dearer than the event that it replaces, or
+        two where it is more than a token; what one text saves, the next may spend.
+
+        Args:
+            size_bytes: Of the datagram.
+            fresh_bytes: Log bytes that no earlier one carried.
+            is_last: Nothing newer will come: all repeats, whatever they cost.
+        """
         self._plan = []
+        self._is_last = is_last
+        num_events = 2 if fresh_bytes > _TOKEN_BYTES else 1
+        self._credit_bytes = min(self._credit_bytes, _EVENT_BYTES) + num_events * _EVENT_BYTES
+        self._credit_bytes -= size_bytes + _PACKET_BYTES
         if self.is_clean:
             return
-        after_s = max(1.5 * frame_s, _IDLE_REPEAT_S)
-        repeats = _SEVERE_REPEATS if self._believed_loss > _SEVERE_LOSS else _LOSSY_REPEATS
-        self._plan = [now + after_s * factor for factor in repeats]
+        first_s = max(1.5 * frame_s, _MIN_REPEAT_S)
+        is_severe = self._believed_loss > _SEVERE_LOSS
+        later_s = _SEVERE_REPEATS_S if is_severe else _LOSSY_REPEATS_S
+        repeats_s = (*(after_s for after_s in later_s if after_s > first_s), first_s)
+        self._plan = [now + after_s for after_s in repeats_s]
 
-    def repeated(self, now: float) -> None:
+    def repeated(self, now: float, size_bytes: int) -> None:
         """Note that a datagram without new text was sent."""
+        self._credit_bytes -= size_bytes + _PACKET_BYTES
         while self._plan and self._plan[-1] <= now:
             self._plan.pop()
 
@@ -118,7 +152,8 @@ class RepeatPolicy:
 
     def repeat_at(self) -> float | None:
         """When the planned repeat is due."""
-        return self._plan[-1] if self._plan else None
+        is_paid = self._is_last or self._credit_bytes >= _REPEAT_BYTES
+        return self._plan[-1] if self._plan and is_paid else None
 
     def probe_timeout_s(self, round_trip: RoundTrip) -> float:
         """How long after the last datagram a lost tail is probed for, in seconds."""

@@ -208,17 +208,38 @@ def test_the_worse_the_path_the_more_is_sent() -> None:
         bad.acked(number, number - number // 5, number / 50)
     round_trip = RoundTrip(0.3)
     for policy in (clean, lossy, bad):
-        policy.new_sent(10.0, 0.03)
+        policy.new_sent(10.0, 0.03, size_bytes=20, fresh_bytes=18, is_last=False)
 
     assert clean.is_clean
     assert clean.repeat_at() is None
     assert lossy.repeat_at() == bad.repeat_at() == pytest.approx(10.045)
-    lossy.repeated(10.045)
-    bad.repeated(10.045)
-    assert lossy.repeat_at() == pytest.approx(10.18)
-    assert bad.repeat_at() == pytest.approx(10.09)
+    lossy.repeated(10.045, 30)
+    bad.repeated(10.045, 30)
+    assert lossy.repeat_at() == pytest.approx(10.09)
+    assert bad.repeat_at() == pytest.approx(10.06)
     assert bad.frame_s(round_trip, 0.02, 0.05) == 0.02
     assert lossy.frame_s(round_trip, 0.02, 0.05) == pytest.approx(0.0375)
-    spans = [lossy.span_s(500, 0.3, is_silent=False) for _ in range(4)]
+    spans = [lossy.span_s(500, 0.3, is_silent=False, is_repeat=False) for _ in range(4)]
     assert spans.count(None) == 2
-    assert lossy.span_s(500, 0.3, is_silent=True) is None
+    assert lossy.span_s(500, 0.3, is_silent=False, is_repeat=True) is not None
+    assert lossy.span_s(500, 0.3, is_silent=True, is_repeat=True) is None
+
+
+@pytest.mark.parametrize("size_bytes", [40, 120, 400])
+def test_repeats_cost_no_more_than_the_events_they_replace(size_bytes: int) -> None:
+    policy, now, spent, num_texts = RepeatPolicy(), 10.0, 0, 100
+    for _ in range(num_texts):
+        policy.new_sent(now, 0.02, size_bytes, fresh_bytes=18, is_last=False)
+        spent += size_bytes + 60
+        while (at := policy.repeat_at()) is not None:
+            policy.repeated(at, size_bytes)
+            spent += size_bytes + 60
+        now += 0.5
+
+    assert spent <= max(304, size_bytes + 60) * num_texts
+    policy.new_sent(now, 0.02, size_bytes, fresh_bytes=0, is_last=True)
+    last = []
+    while (at := policy.repeat_at()) is not None:
+        last.append(at)
+        policy.repeated(at, size_bytes)
+    assert len(last) == 4
