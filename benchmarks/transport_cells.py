@@ -19,6 +19,7 @@ from headstart.benchmarks.stall_metrics import oracle_renders, stall_s, waiting_
 __all__ = [
     "SSE_SEGMENT_BYTES",
     "TEXT_BYTES",
+    "TOKEN_BYTES",
     "Cell",
     "Outcome",
     "Score",

@@ -22,6 +22,10 @@ from headstart.benchmarks.datagram_schemes import coded_bytes_per_step
 from headstart.benchmarks.transport_cells import Cell, lossless, steady
 
 __all__ = [
+    "PAPER_CHANNELS",
+    "PAPER_LOSSES",
+    "PAPER_STEP_S",
+    "PAYLOAD_BYTES",
     "SCORING_SEEDS",
     "TUNING_SEEDS",
     "UNSEEN_SEEDS",

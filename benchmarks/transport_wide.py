@@ -1,0 +1,181 @@
+"""The wide grid: our datagrams beside retransmission and duplication on every kind of path."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from headstart.benchmarks.checks import Bar, Check, Verdict, judge
+from headstart.benchmarks.estimates import Estimate, exactly
+from headstart.benchmarks.report import Table
+from headstart.benchmarks.transport_cells import SSE_SEGMENT_BYTES, Outcome
+from headstart.benchmarks.transport_exactness import Network, is_exact
+from headstart.benchmarks.transport_grid import Group, Sample, Setting, wide_settings
+from headstart.benchmarks.transport_scores import Result, measure, ratio_check, worst
+
+__all__ = ["exactness_check", "run_wide"]
+
+TCP_BAR, DUPLICATION_BAR = 0.29, 0.68
+"""The paper's -71.0 % and -31.6 %, of excess stall."""
+COLLAPSE_BAR_S = 0.05
+NUM_RUNS, NUM_QUICK_RUNS = 2_000, 200
+_MORE_ANSWERS = 4
+"""A cell that is undecided is run again with so many times the answers."""
+
+
+def run_wide(sample: Sample) -> tuple[list[Table], list[Check]]:
+    """Run the grid: tables and checks."""
+    settings = wide_settings(sample)
+    results = [_decided(setting, sample) for setting in tqdm(settings, unit="cell", desc="wide")]
+    tables = [
+        _table(group, [result for result in results if result.setting.group is group])
+        for group in Group
+        if group is not Group.PAPER
+    ]
+    return tables, _checks(results, is_quick=not sample.is_whole_grid)
+
+
+def exactness_check(sample: Sample) -> Check:
+    """Whether every reader of every random network got the answer byte for byte."""
+    count = NUM_RUNS if sample.is_whole_grid else NUM_QUICK_RUNS
+    wrong = [
+        seed
+        for seed in tqdm(sample.seeds(count), unit="run", desc="exactness")
+        if not is_exact(Network.drawn(seed))
+    ]
+    bar = Bar("byte_identical_answers", 1.0, "higher", "share")
+    note = f"{count} random networks, two readers each" + (f"; wrong: {wrong[:9]}" if wrong else "")
+    return judge(bar, exactly(1 - len(wrong) / count), note=note)
+
+
+def _decided(setting: Setting, sample: Sample) -> Result:
+    result = measure(setting)
+    if setting.group is not Group.LOSSY or not sample.is_whole_grid:
+        return result
+    if all(check.verdict is not Verdict.UNDECIDED for check in _bars(result, is_quick=False)):
+        return result
+    seeds = sample.seeds(_MORE_ANSWERS * sample.num_answers)
+    return measure(replace(setting, cell=replace(setting.cell, seeds=seeds)))
+
+
+def _bars(result: Result, *, is_quick: bool) -> tuple[Check, Check]:
+    return (
+        ratio_check(result, result.tcp, TCP_BAR, is_quick),
+        ratio_check(result, result.doubled, DUPLICATION_BAR, is_quick),
+    )
+
+
+def _checks(results: Sequence[Result], *, is_quick: bool) -> list[Check]:
+    lossy = [result for result in results if result.setting.group is Group.LOSSY]
+    clean = [result for result in results if result.setting.group is Group.CLEAN]
+    bars = [_bars(result, is_quick=is_quick) for result in lossy]
+    collapse = [
+        result
+        for result in lossy
+        if result.setting.name.startswith(("random 10 %, RTT 300", "random 20 %, RTT 300"))
+        and result.setting.name.endswith(" 100 tok/s")
+    ]
+    ratio, byte = "ratio", "wire bytes/token"
+    return [
+        worst("excess_stall_vs_retransmission", TCP_BAR, ratio, [tcp for tcp, _ in bars]),
+        worst("excess_stall_vs_duplication", DUPLICATION_BAR, ratio, [twice for _, twice in bars]),
+        worst(
+            "stall_beyond_sse_without_loss",
+            0.0,
+            "share of time",
+            [_no_worse(result) for result in clean],
+        ),
+        worst(
+            "render_delay_p95_rtt_300_100_tokens_per_s",
+            COLLAPSE_BAR_S,
+            "s",
+            [_p95(result, is_quick=is_quick) for result in collapse],
+        ),
+        worst(
+            "wire_bytes_per_token",
+            SSE_SEGMENT_BYTES,
+            byte,
+            [_cost(result) for result in [*lossy, *clean]],
+        ),
+    ]
+
+
+def _no_worse(result: Result) -> Check:
+    beyond = fmean(outcome.stall for outcome in result.ours) - fmean(
+        outcome.stall for outcome in result.tcp
+    )
+    return judge(Bar(result.setting.name, 0.0, "lower", "share of time"), exactly(beyond))
+
+
+def _p95(result: Result, *, is_quick: bool) -> Check:
+    def statistic(outcome: Outcome) -> float:
+        return outcome.delays_s[int(0.95 * (len(outcome.delays_s) - 1))]
+
+    bar = Bar(result.setting.name, COLLAPSE_BAR_S, "lower", "s")
+    interval = result.mean(statistic, result.ours)
+    pooled = result.score(result.ours).p95_s
+    estimate = Estimate(
+        pooled, min(interval.low, pooled), max(interval.high, pooled), interval.num_blocks
+    )
+    return judge(bar, estimate, is_quick=is_quick)
+
+
+def _cost(result: Result) -> Check:
+    """Beside one chunk of one token; tables say it beside a chunk for each step, of many tokens."""
+    cost = result.score(result.ours).bytes_per_token
+    bar = Bar(result.setting.name, SSE_SEGMENT_BYTES, "lower", "wire bytes/token")
+    return judge(bar, exactly(cost))
+
+
+def _table(group: Group, results: Sequence[Result]) -> Table:
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for result in results:
+        tcp, twice, eloquent, mine = (
+            result.score(outcomes)
+            for outcomes in (result.tcp, result.doubled, result.eloquent, result.ours)
+        )
+        ratio = result.excess_ratio(result.tcp)
+        rows.append(
+            (
+                result.setting.name,
+                len(result.ours),
+                mine.loss,
+                tcp.excess,
+                result.copies,
+                twice.excess,
+                eloquent.excess,
+                mine.excess,
+                ratio.value if tcp.excess > 0 else None,
+                mine.excess / twice.excess if twice.excess > 0 else None,
+                mine.paper_stall,
+                tcp.paper_stall,
+                1e3 * mine.p95_s,
+                1e3 * tcp.p95_s,
+                mine.bytes_per_token,
+                mine.bytes_per_token / result.sse_bytes_per_token,
+                mine.datagrams_per_s,
+                mine.num_incomplete,
+            )
+        )
+    columns = (
+        "cell",
+        "answers",
+        "loss",
+        "TCP's excess",
+        "copies",
+        "duplication's excess",
+        "Eloquent's excess",
+        "our excess",
+        "ours / TCP's",
+        "ours / duplication's",
+        "our paper stall",
+        "TCP's paper stall",
+        "our p95 ms",
+        "TCP's p95 ms",
+        "our bytes/token",
+        "of SSE's",
+        "our datagrams/s",
+        "given up",
+    )
+    return Table(f"Cells: {group}", columns, tuple(rows))
