@@ -12,8 +12,8 @@ from statistics import fmean
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from headstart.benchmarks.checks import Bar, Check, judge
-from headstart.benchmarks.estimates import Estimate, exactly, over_blocks
 from headstart.benchmarks.datagram_schemes import OVERHEAD_BYTES
+from headstart.benchmarks.estimates import Estimate, exactly, over_blocks
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.transport_cells import (
     Outcome,

@@ -1,0 +1,169 @@
+"""Which rung is open, and when another is tried."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.stages.carrier_ladder import (
+    Advanced,
+    CarrierLadder,
+    Close,
+    Failed,
+    GiveUp,
+    LadderAction,
+    LadderEvent,
+    Open,
+    Opened,
+    Quiet,
+    Rung,
+)
+
+DATAGRAMS, SSE, POLL = Rung
+
+
+def test_without_datagrams_the_event_stream_goes_on() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+
+    assert ladder.start() == []
+    assert ladder.feed(Advanced(SSE, 50), 1.0) == []
+    assert ladder.deadline() is None
+
+
+def test_datagrams_that_deliver_as_much_take_over_at_once() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+
+    assert ladder.start() == [Open(DATAGRAMS, 0)]
+    ladder.feed(Advanced(SSE, 50), 1.0)
+    assert ladder.feed(Advanced(DATAGRAMS, 40), 1.05) == []
+    assert ladder.feed(Advanced(DATAGRAMS, 50), 1.1) == [Close(SSE)]
+    assert ladder.rungs == {DATAGRAMS}
+    assert ladder.deadline() is None
+
+
+def test_datagrams_that_bring_nothing_in_300_ms_have_lost() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    assert ladder.deadline() is None  # a slow engine is nobody's fault
+
+    ladder.feed(Advanced(SSE, 50), 1.0)
+    assert ladder.deadline() == pytest.approx(1.3)
+
+    assert ladder.expire(1.3) == [Close(DATAGRAMS)]
+    assert ladder.feed(Failed(SSE), 2.0) == [Open(SSE, 50)]
+
+
+def test_a_lost_event_stream_is_asked_for_again_from_its_cursor() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    ladder.feed(Advanced(SSE, 50), 1.0)
+
+    assert ladder.feed(Failed(SSE), 2.0) == [Open(SSE, 50)]
+    waits, now = [], 2.0
+    for _ in range(8):
+        assert ladder.feed(Failed(SSE), now) == []
+        due = ladder.deadline()
+        assert due is not None
+        waits.append(due - now)
+        now = due
+        assert ladder.expire(now) == [Open(SSE, 50)]
+
+    assert waits[:3] == [pytest.approx(wait) for wait in (0.1, 0.2, 0.4)]
+    assert waits[-1] == pytest.approx(2.0)
+
+
+def test_a_delivery_ends_the_waiting() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    for _ in range(3):
+        ladder.feed(Failed(SSE), 2.0)
+        ladder.expire(2.5)
+    ladder.feed(Opened(SSE), 2.6)
+    ladder.feed(Advanced(SSE, 80), 2.6)
+
+    assert ladder.feed(Failed(SSE), 3.0) == [Open(SSE, 80)]
+
+
+def test_nobody_answers_for_a_minute() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    now, actions = 5.0, ladder.feed(Failed(SSE), 5.0)
+    while GiveUp() not in actions:
+        actions = ladder.feed(Failed(SSE), now)
+        due = ladder.deadline()
+        assert due is not None
+        now = due
+        actions += ladder.expire(now)
+
+    assert now == pytest.approx(65.0)
+    assert ladder.deadline() is None
+    assert ladder.feed(Failed(SSE), now) == []
+
+
+def test_an_answer_that_is_slow_is_not_given_up() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    ladder.feed(Failed(SSE), 5.0)
+    ladder.feed(Opened(SSE), 5.1)
+
+    assert ladder.deadline() is None
+
+
+def test_a_quiet_datagram_path_is_raced_by_an_event_stream() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(DATAGRAMS, 50), 1.0)
+
+    assert ladder.feed(Quiet(DATAGRAMS), 4.0) == [Open(SSE, 50)]
+    assert ladder.feed(Quiet(DATAGRAMS), 7.0) == []
+    ladder.feed(Advanced(SSE, 90), 7.5)
+    assert ladder.expire(7.9) == [Close(DATAGRAMS)]
+
+
+def test_a_failed_session_leaves_the_event_stream_at_once() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(DATAGRAMS, 50), 1.0)
+
+    assert ladder.feed(Failed(DATAGRAMS), 2.0) == [Open(SSE, 50), Open(DATAGRAMS, 50)]
+
+
+def test_an_event_stream_that_somebody_holds_back_is_polled_instead() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    ladder.feed(Advanced(SSE, 50), 1.0)
+
+    assert ladder.feed(Quiet(SSE), 40.0) == [Close(SSE), Open(POLL, 50)]
+    assert ladder.feed(Failed(POLL), 41.0) == []
+    assert ladder.expire(42.0) == [Open(POLL, 50)]
+
+
+EVENTS = st.builds(Advanced, st.sampled_from(Rung), st.integers(0, 99)) | st.builds(
+    lambda kind, rung: kind(rung),
+    st.sampled_from([Opened, Quiet, Failed]),
+    st.sampled_from(Rung),
+)
+
+
+@given(st.booleans(), st.lists(st.tuples(EVENTS, st.floats(0, 3)), max_size=60))
+def test_some_rung_is_open_or_due_and_opening_goes_on_from_the_cursor(
+    has_datagrams: bool, events: list[tuple[LadderEvent, float]]
+) -> None:
+    ladder, now = CarrierLadder(has_datagrams), 0.0
+    is_open = {SSE}
+
+    def act(actions: list[LadderAction]) -> bool:
+        for action in actions:
+            if isinstance(action, Open):
+                assert action.rung not in is_open
+                assert action.after == ladder.cursor
+                is_open.add(action.rung)
+            elif isinstance(action, Close):
+                is_open.remove(action.rung)
+        return GiveUp() in actions
+
+    act(ladder.start())
+    for event, gap_s in events:
+        now += gap_s
+        if act(ladder.expire(now)):
+            return
+        if isinstance(event, Failed):
+            is_open.discard(event.rung)
+        if act(ladder.feed(event, now)):
+            return
+        assert ladder.rungs == is_open
+        assert is_open or ladder.deadline() is not None
