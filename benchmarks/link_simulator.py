@@ -8,7 +8,7 @@ from typing import Protocol
 
 from headstart.benchmarks.channel_models import Link
 
-__all__ = ["Client", "Packet", "Run", "Server", "simulate"]
+__all__ = ["Client", "Packet", "Party", "Run", "Server", "simulate"]
 
 _MAX_INSTANT = 10_000
 """Steps without the clock moving: a machine that asks to be woken for nothing."""

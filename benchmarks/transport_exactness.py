@@ -13,7 +13,7 @@ from headstart.benchmarks.channel_models import (
     gilbert_elliott,
 )
 from headstart.benchmarks.datagram_schemes import STREAM, DatagramClient, DatagramServer
-from headstart.benchmarks.link_simulator import Packet, simulate
+from headstart.benchmarks.link_simulator import Packet, Party, simulate
 from headstart.stages.congestion import TokenCongestion
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.datagram_sender import DatagramSender, SenderLimits
@@ -135,14 +135,11 @@ class _Clients:
         return _expired(self._clients, now)
 
 
-_Ends = Sequence[DatagramServer] | Sequence[DatagramClient]
-
-
-def _first(ends: _Ends) -> float | None:
+def _first(ends: Sequence[Party]) -> float | None:
     return min((at for end in ends if (at := end.deadline()) is not None), default=None)
 
 
-def _expired(ends: _Ends, now: float) -> list[Packet]:
+def _expired(ends: Sequence[Party], now: float) -> list[Packet]:
     packets: list[Packet] = []
     for reader, end in enumerate(ends):
         if (due := end.deadline()) is not None and due <= now:

@@ -1,5 +1,13 @@
 """What a user's program imports to talk to a Headstart daemon.
 
+    from headstart.client import AsyncClient, Client
+
 Works with the base install: no Ray, engine or server package is imported, and of Headstart only
-`headstart.stages`.
+`headstart.stages`. Chunks and completions are the `openai` package's own classes.
 """
+
+from headstart.client.answer import AsyncAnswer
+from headstart.client.async_client import AsyncClient
+from headstart.client.sync_client import Answer, Client
+
+__all__ = ["Answer", "AsyncAnswer", "AsyncClient", "Client"]

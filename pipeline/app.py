@@ -23,6 +23,7 @@ from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
 from headstart.pipeline.guard import Guard, caller_of
 from headstart.pipeline.log_response import LogResponse
+from headstart.pipeline.sse import events_past
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable, NotFound
 
@@ -129,7 +130,11 @@ class _Routes:
         return b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
 
     async def resume(self, request: Request) -> Response:
-        """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves."""
+        """Read an answer from a cursor on; `Last-Event-ID` is what browsers send by themselves.
+
+        With `wait`, in seconds, the response ends with what there is then: for proxies that hold
+        event streams back.
+        """
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
         if not text.isdecimal() or len(text) > _MAX_CURSOR_DIGITS:
             await self._stream(request)
@@ -137,9 +142,13 @@ class _Routes:
         stream = await self._stream(request, int(text))
         if stream.end is not None and stream.log.end == int(text) > 0:
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
+        after = stream.log.check_cursor(int(text))
+        if (wait := request.query_params.get("wait")) is not None:
+            events = await events_past(stream, after, _wait_s(wait))
+            return Response(events, media_type="text/event-stream")
         return LogResponse(
             stream,
-            after=stream.log.check_cursor(int(text)),
+            after=after,
             heartbeat_s=self._settings.heartbeat_s,
             has_ids=True,
         )
@@ -177,6 +186,12 @@ class _Routes:
         """Everything measured, for Prometheus."""
         text = await asyncio.to_thread(self._metrics.expose)
         return Response(text, media_type=CONTENT_TYPE)
+
+
+def _wait_s(text: str) -> float:
+    if not text.isdecimal() or len(text) > 2:
+        raise BadRequest("wait must be whole seconds below 100", param="wait")
+    return float(text)
 
 
 class _ModelCard(msgspec.Struct):

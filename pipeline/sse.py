@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -14,11 +15,13 @@ from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.sse import DONE, is_last, project
 
-__all__ = ["Pace", "send_body", "send_events"]
+__all__ = ["Pace", "events_past", "send_body", "send_events"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _HEARTBEAT = b": keep-alive\n\n"
+_POLL_EVENTS = 4096
+"""About when a poll's body ends; what is left comes with the next."""
 _WRITE_BYTES = 16 * 1024
 """Most of a log that goes into one write: about 3 ms of work, which the others wait for."""
 
@@ -83,10 +86,27 @@ async def send_events(
                 await asyncio.sleep(0)  # a write need not wait, and others have work too
         elif stream.end is not None:
             break
-    tail = b""
-    if (error := _error(stream.end)) is not None:
-        tail = _error_events(stream, error)
-    await send({"type": "http.response.body", "body": tail, "more_body": False})
+    await send({"type": "http.response.body", "body": _tail(stream, stream.end), "more_body": False})
+
+
+async def events_past(stream: Stream, cursor: int, wait_s: float) -> bytes:
+    """Return the events past a cursor, for a reader that asks again and again.
+
+    Args:
+        stream: An event stream.
+        wait_s: How long to wait for the first; then the body is empty.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stream.grown(cursor)
+    body: list[bytes] = []
+    cursor = cursor or stream.log.header_end
+    while stream.log.end > cursor and len(body) < _POLL_EVENTS:
+        cursor, events, _ = _take(stream, cursor, has_ids=True)
+        body += events
+    if stream.log.end == cursor and stream.end is not None:
+        body.append(_tail(stream, stream.end))
+    return b"".join(body)
 
 
 async def send_body(
@@ -114,6 +134,12 @@ async def send_body(
     await _start(send, header.status, header.content_type, stream.id, len(body))
     await send({"type": "http.response.body", "body": body, "more_body": False})
     pace.wrote(0, time.monotonic())
+
+
+def _tail(stream: Stream, end: StreamEnd) -> bytes:
+    """Events that tell a reader of an answer that is not whole."""
+    error = _error(end)
+    return b"" if error is None else _error_events(stream, error)
 
 
 def _error(end: StreamEnd) -> HeadstartError | None:

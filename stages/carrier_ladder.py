@@ -120,7 +120,7 @@ class CarrierLadder:
         """Which of the two reliable rungs comes next."""
         self._race_until: float | None = None
         self._retry_at: float | None = None
-        self._num_failures = 0
+        self._num_failures = self._num_quiet = 0
         self._lost_since: float | None = None
         self._is_over = False
 
@@ -172,7 +172,7 @@ class CarrierLadder:
     def _advance(self, event: Advanced, now: float) -> list[LadderAction]:
         self._reached[event.rung] = max(event.cursor, self._reached.get(event.rung, 0))
         self.cursor = max(self.cursor, event.cursor)
-        self._num_failures, self._lost_since = 0, None
+        self._num_failures, self._num_quiet, self._lost_since = 0, 0, None
         if event.rung is not Rung.DATAGRAMS:
             if Rung.DATAGRAMS in self._open and self._race_until is None:
                 self._race_until = now + self._limits.race_s
@@ -185,8 +185,11 @@ class CarrierLadder:
     def _quiet(self, rung: Rung, now: float) -> list[LadderAction]:
         if rung is Rung.DATAGRAMS:
             return [] if self._open & {Rung.SSE, Rung.POLL} else [self._opened(self._reliable)]
-        # An event stream says something every few seconds, unless somebody in between keeps it.
-        self._reliable = Rung.POLL
+        # An event stream says something every few seconds. The first time, the connection is taken
+        # for dead, as after a change of address; then somebody in between holds the events back.
+        self._num_quiet += 1
+        if self._num_quiet > 1:
+            self._reliable = Rung.POLL
         return [*self._close({rung}), *self._fail(rung, now)]
 
     def _fail(self, rung: Rung, now: float) -> list[LadderAction]:

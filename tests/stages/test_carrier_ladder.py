@@ -127,9 +127,18 @@ def test_an_event_stream_that_somebody_holds_back_is_polled_instead() -> None:
     ladder = CarrierLadder(has_datagrams=False)
     ladder.feed(Advanced(SSE, 50), 1.0)
 
-    assert ladder.feed(Quiet(SSE), 40.0) == [Close(SSE), Open(POLL, 50)]
-    assert ladder.feed(Failed(POLL), 41.0) == []
-    assert ladder.expire(42.0) == [Open(POLL, 50)]
+    assert ladder.feed(Quiet(SSE), 20.0) == [Close(SSE), Open(SSE, 50)]
+    assert ladder.feed(Quiet(SSE), 40.0) == [Close(SSE)]
+    assert ladder.expire(41.0) == [Open(POLL, 50)]
+    ladder.feed(Advanced(POLL, 60), 42.0)
+    assert ladder.feed(Failed(POLL), 43.0) == [Open(POLL, 60)]
+
+
+def test_a_dead_connection_is_replaced_by_another_event_stream() -> None:
+    ladder = CarrierLadder(has_datagrams=False)
+    for quiet_at in (20.0, 60.0):
+        ladder.feed(Advanced(SSE, 50), quiet_at - 20)
+        assert ladder.feed(Quiet(SSE), quiet_at) == [Close(SSE), Open(SSE, 50)]
 
 
 EVENTS = st.builds(Advanced, st.sampled_from(Rung), st.integers(0, 99)) | st.builds(

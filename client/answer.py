@@ -1,0 +1,274 @@
+"""One answer as its reader sees it: chunks, by whatever carrier, however often it fails.
+
+`CarrierLadder` decides what is open; each open carrier is a task that fills one bounded queue; the
+reader's own `anext` takes from it, so a slow reader holds back whoever sends.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import httpx
+import msgspec
+import openai
+
+from headstart.client.carriers import Carrier, CarrierLost, SilentCarrier
+from headstart.client.errors import error_in, error_of, unreachable
+from headstart.client.events import Event
+from headstart.stages.carrier_ladder import (
+    Advanced,
+    CarrierLadder,
+    Close,
+    Failed,
+    GiveUp,
+    LadderAction,
+    LadderLimits,
+    Open,
+    Opened,
+    Quiet,
+    Rung,
+)
+from headstart.stages.errors import EngineLost, EngineUnavailable, HeadstartError, ProtocolViolation
+from headstart.stages.sse import DONE
+
+__all__ = ["AsyncAnswer"]
+
+Chunk = TypeVar("Chunk", bound=openai.BaseModel)
+
+_QUEUED_BATCHES = 64
+_CANCEL_TRIES = 3
+_CANCEL_WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """What a carrier has brought, or how it ended: `events` is None then."""
+
+    rung: Rung
+    task: asyncio.Task[None] | None
+    events: Sequence[Event] | None
+    error: Exception | None = None
+
+
+class AsyncAnswer(Generic[Chunk]):
+    """Yields the chunks of one streamed answer, each once and in order.
+
+    It resumes by itself. Leaving it before its end, by `close` or the end of an `async with`, stops
+    the answer on the server too.
+
+    Args:
+        http: For cancelling.
+        answer_id: The gateway's id of the answer; empty where it is no Headstart gateway, whose
+            answers cannot be resumed.
+        carriers: The rungs there are; the event stream always is.
+        first: The events of the response to the request.
+        chunk_type: Class of a chunk.
+        limits: How patient to be.
+        on_close: Called once, when nothing more will come.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        answer_id: str,
+        carriers: Mapping[Rung, Carrier],
+        first: AsyncGenerator[Sequence[Event]],
+        chunk_type: type[Chunk],
+        limits: LadderLimits | None = None,
+        on_close: Callable[["AsyncAnswer[Chunk]"], None] = lambda _: None,
+    ) -> None:
+        self.id = answer_id
+        self._http = http
+        self._carriers = carriers
+        self._chunk_type = chunk_type
+        self._on_close = on_close
+        has_datagrams = bool(answer_id) and Rung.DATAGRAMS in carriers
+        self._ladder = CarrierLadder(has_datagrams, limits)
+        self._before_last = 0
+        self._ready: deque[Chunk] = deque()
+        self._error: HeadstartError | None = None
+        self._is_over = False
+        self._is_closed = False
+        self._arrivals: asyncio.Queue[_Arrived] = asyncio.Queue(_QUEUED_BATCHES)
+        self._tasks: dict[Rung, asyncio.Task[None]] = {}
+        self._start(Rung.SSE, first)
+        self._act(self._ladder.start())
+
+    @property
+    def cursor(self) -> int:
+        """Bytes of the answer's log that have been read."""
+        return self._ladder.cursor
+
+    @property
+    def rungs(self) -> frozenset[Rung]:
+        """What the answer is being read by."""
+        return self._ladder.rungs
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Return the next chunk.
+
+        Raises:
+            HeadstartError: The answer failed, was cancelled by somebody else, or cannot be had.
+        """
+        while not self._ready and not self._is_over:
+            await self._take()
+        if self._ready:
+            return self._ready.popleft()
+        await self._stop()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop reading, and stop the answer unless it has been read to its end."""
+        if self._is_closed:
+            return
+        is_unfinished = not self._is_over
+        await self._stop()
+        if is_unfinished and self.id:
+            await self._delete(1)
+
+    async def cancel(self) -> None:
+        """Stop the answer. What has been made of it so far was yielded, or is dropped.
+
+        Raises:
+            EngineUnavailable: The gateway could not be told.
+        """
+        self._is_over = True
+        self._ready.clear()
+        await self._stop()
+        error = await self._delete(_CANCEL_TRIES) if self.id else None
+        if error is not None:
+            raise EngineUnavailable(f"the gateway could not be told to stop: {error}")
+
+    async def _delete(self, num_tries: int) -> str | None:
+        """Ask the gateway to stop; returns why it could not be asked."""
+        why: str | None = None
+        for left in reversed(range(num_tries)):
+            try:
+                response = await self._http.delete(f"/v1/streams/{self.id}")
+            except httpx.HTTPError as error:
+                why = unreachable(error)
+            else:
+                # An answer that it does not know any more has stopped as well.
+                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
+                    return None
+                why = str(error_of(response.status_code, response.content))
+            if left:
+                await asyncio.sleep(_CANCEL_WAIT_S)
+        return why
+
+    async def _take(self) -> None:
+        """Wait for what comes next, a carrier's events or the ladder's deadline."""
+        loop = asyncio.get_running_loop()
+        self._act(self._ladder.expire(loop.time()))
+        if self._is_over:
+            return
+        try:
+            async with asyncio.timeout_at(self._ladder.deadline()):
+                arrived = await self._arrivals.get()
+        except TimeoutError:
+            return
+        rung, now = arrived.rung, loop.time()
+        if arrived.events is not None:
+            if arrived.task is self._tasks.get(rung):
+                self._act(self._ladder.feed(Opened(rung), now))
+            for event in arrived.events:
+                self._show(event, rung, now)
+            return
+        if arrived.task is not self._tasks.get(rung):
+            return  # closed before it ended
+        del self._tasks[rung]
+        self._ended(rung, arrived.error, now)
+
+    def _ended(self, rung: Rung, error: Exception | None, now: float) -> None:
+        if isinstance(error, HeadstartError) and rung is not Rung.DATAGRAMS:
+            self._end(error)
+        elif not self.id:
+            self._end(EngineLost("the connection was lost, and this server cannot resume answers"))
+        elif isinstance(error, SilentCarrier) and rung is not Rung.DATAGRAMS:
+            self._act(self._ladder.feed(Quiet(rung), now))
+        else:
+            self._act(self._ladder.feed(Failed(rung), now))
+
+    def _show(self, event: Event, rung: Rung, now: float) -> None:
+        if self._is_over:
+            return
+        if event.cursor is not None:
+            is_new = event.cursor > self._ladder.cursor
+            if is_new:
+                self._before_last = self._ladder.cursor
+            self._act(self._ladder.feed(Advanced(rung, event.cursor), now))
+            if not is_new:
+                return
+        if event.payload == DONE:
+            self._end(None)
+        elif (error := error_in(event.payload)) is not None:
+            self._end(error)
+        else:
+            try:
+                fields = msgspec.json.decode(event.payload)
+            except msgspec.DecodeError as broken:
+                self._end(ProtocolViolation(f"a chunk that is no JSON: {broken}"))
+            else:
+                self._ready.append(self._chunk_type.construct(**fields))
+
+    def _end(self, error: HeadstartError | None) -> None:
+        self._is_over, self._error = True, error
+
+    def _act(self, actions: Sequence[LadderAction]) -> None:
+        for action in actions:
+            if isinstance(action, GiveUp):
+                self._end(EngineLost("the connection was lost, and nobody answers at the gateway"))
+            elif isinstance(action, Close):
+                if (task := self._tasks.pop(action.rung, None)) is not None:
+                    task.cancel()
+            else:
+                assert isinstance(action, Open)
+                carrier = self._carriers[action.rung]
+                self._start(action.rung, carrier.read(self.id, action.after, self._before_last))
+
+    def _start(self, rung: Rung, batches: AsyncGenerator[Sequence[Event]]) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks[rung] = loop.create_task(self._carry(rung, batches), name=f"carry {rung}")
+
+    async def _carry(self, rung: Rung, batches: AsyncGenerator[Sequence[Event]]) -> None:
+        task, error = asyncio.current_task(), None
+        try:
+            async with aclosing(batches):
+                async for events in batches:
+                    await self._arrivals.put(_Arrived(rung, task, events))
+        except (CarrierLost, HeadstartError) as reason:
+            error = reason
+        await self._arrivals.put(_Arrived(rung, task, None, error))
+
+    async def _stop(self) -> None:
+        """Close every carrier and wait until it is closed. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_over = self._is_closed = True
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._on_close(self)

@@ -1,0 +1,207 @@
+"""The asynchronous client: `openai`'s calls and objects, on a connection that may fail."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, overload
+
+import httpx
+import openai
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from headstart.client.answer import AsyncAnswer
+from headstart.client.carriers import QUIET_S, Carrier, EventStream, Polling, events_of
+from headstart.client.errors import error_of, unreachable
+from headstart.client.records import ProjectedRecords, RecordSource
+from headstart.stages.carrier_ladder import LadderLimits, Rung
+from headstart.stages.errors import EngineUnavailable, RequestTimeout
+
+__all__ = ["AsyncClient"]
+
+Whole = TypeVar("Whole", bound=openai.BaseModel)
+Chunk = TypeVar("Chunk", bound=openai.BaseModel)
+
+_DETACHED = {"x-headstart-detach": "1"}
+
+
+class AsyncClient:
+    """Talks to one gateway.
+
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            answer = await client.chat.completions.create(
+                model="tiny", messages=[{"role": "user", "content": "Hello"}], stream=True
+            )
+            async for chunk in answer:
+                print(chunk.choices[0].delta.content or "", end="")
+
+    Every streamed answer is asked to outlive its connection, so that it can be resumed.
+
+    Args:
+        base_url: Of the gateway, with or without `/v1`.
+        api_key: Sent as a bearer token.
+        timeout_s: How long an answer may take to begin.
+        quiet_s: Silence after which a connection is taken for dead; longer than the gateway's
+            `heartbeat_s`.
+        limits: How long a lost answer is asked for, and how datagrams are raced.
+        datagrams: A session that answers may come over as datagrams.
+        http: Used instead of a client of its own, with its own base address and headers.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 600.0,
+        quiet_s: float = QUIET_S,
+        limits: LadderLimits | None = None,
+        datagrams: RecordSource | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        self._http = http or httpx.AsyncClient(
+            base_url=base_url.rstrip("/").removesuffix("/v1"),
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=10.0),
+            limits=httpx.Limits(max_connections=None),
+        )
+        self._is_own = http is None
+        self._timeout_s = timeout_s
+        self._quiet_s = quiet_s
+        self._limits = limits
+        self._carriers: dict[Rung, Carrier] = {
+            Rung.SSE: EventStream(self._http, quiet_s),
+            Rung.POLL: Polling(self._http, quiet_s),
+        }
+        if datagrams is not None:
+            self._carriers[Rung.DATAGRAMS] = ProjectedRecords(datagrams)
+        self._answers: set[AsyncAnswer[Any]] = set()
+        self.chat = _Chat(self)
+        self.completions = Requests(self, "/v1/completions", Completion, Completion)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop every answer that is still being read, and close the connections."""
+        for answer in list(self._answers):
+            await answer.close()
+        if self._is_own:
+            await self._http.aclose()
+
+    async def post(
+        self, path: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> httpx.Response:
+        """Send a request and return its response, of which the body is still to be read.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        request = self._http.build_request("POST", path, json=body, headers=headers)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._http.send(request, stream=True)
+                if response.is_success:
+                    return response
+                refusal = await response.aread()
+        except TimeoutError:
+            raise RequestTimeout(f"no answer began within {self._timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            raise EngineUnavailable(
+                f"the gateway cannot be reached: {unreachable(error)}"
+            ) from error
+        raise error_of(response.status_code, refusal)
+
+    def read(self, response: httpx.Response, chunk_type: type[Chunk]) -> AsyncAnswer[Chunk]:
+        """Read the answer that a response begins."""
+        answer = AsyncAnswer(
+            self._http,
+            response.headers.get("x-headstart-stream", ""),
+            self._carriers,
+            events_of(response, self._quiet_s),
+            chunk_type,
+            self._limits,
+            self._answers.discard,
+        )
+        self._answers.add(answer)
+        return answer
+
+
+class Requests(Generic[Whole, Chunk]):
+    """One of the gateway's routes; made by `AsyncClient`."""
+
+    def __init__(
+        self, client: AsyncClient, path: str, whole_type: type[Whole], chunk_type: type[Chunk]
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._whole_type = whole_type
+        self._chunk_type = chunk_type
+
+    @overload
+    async def create(
+        self,
+        *,
+        stream: Literal[True],
+        extra_body: dict[str, Any] | None = None,
+        extra_headers: dict[str, str] | None = None,
+        **body: Any,
+    ) -> AsyncAnswer[Chunk]: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        stream: Literal[False] = False,
+        extra_body: dict[str, Any] | None = None,
+        extra_headers: dict[str, str] | None = None,
+        **body: Any,
+    ) -> Whole: ...
+
+    async def create(
+        self,
+        *,
+        stream: bool = False,
+        extra_body: dict[str, Any] | None = None,
+        extra_headers: dict[str, str] | None = None,
+        **body: Any,
+    ) -> Whole | AsyncAnswer[Chunk]:
+        """Ask for an answer, with the fields of OpenAI's API.
+
+        Args:
+            stream: Whether to return at its beginning, with something to iterate over.
+            extra_body: Fields that OpenAI's API does not have, such as `headstart`.
+            extra_headers: Sent along.
+            body: All other fields.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        asked = {**body, **(extra_body or {})}
+        headers = dict(extra_headers or {})
+        if not stream:
+            response = await self._client.post(self._path, asked, headers)
+            try:
+                fields = await response.aread()
+            except httpx.HTTPError as error:
+                raise EngineUnavailable(f"the connection was lost: {unreachable(error)}") from error
+            return self._whole_type.model_validate_json(fields)
+        response = await self._client.post(
+            self._path, asked | {"stream": True}, headers | _DETACHED
+        )
+        return self._client.read(response, self._chunk_type)
+
+
+class _Chat:
+    def __init__(self, client: AsyncClient) -> None:
+        self.completions = Requests(
+            client, "/v1/chat/completions", ChatCompletion, ChatCompletionChunk
+        )

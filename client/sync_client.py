@@ -1,0 +1,151 @@
+"""The same client without `await`: an event loop of its own, in a thread of its own."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+
+import openai
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from headstart.client.answer import AsyncAnswer
+from headstart.client.async_client import AsyncClient, Requests
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+__all__ = ["Answer", "Client"]
+
+Whole = TypeVar("Whole", bound=openai.BaseModel)
+Chunk = TypeVar("Chunk", bound=openai.BaseModel)
+
+
+class Client:
+    """Talks to one gateway; takes what `AsyncClient` takes.
+
+    with Client("http://127.0.0.1:8000") as client:
+        for chunk in client.completions.create(model="tiny", prompt="Hello", stream=True):
+            print(chunk.choices[0].text, end="")
+    """
+
+    def __init__(self, base_url: str = "http://127.0.0.1:8000", **options: Any) -> None:
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal())
+        self._client = self._portal.call(_made, base_url, options)
+        self.chat = _Chat(self._portal, self._client)
+        self.completions = BlockingRequests(self._portal, self._client.completions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop every answer that is still being read, close the connections, end the thread."""
+        with self._stack:
+            self._portal.call(self._client.close)
+
+
+class Answer(Generic[Chunk]):
+    """Yields the chunks of one streamed answer; see `AsyncAnswer`."""
+
+    def __init__(self, portal: BlockingPortal, answer: AsyncAnswer[Chunk]) -> None:
+        self._portal = portal
+        self._answer = answer
+
+    @property
+    def id(self) -> str:
+        """The gateway's id of the answer."""
+        return self._answer.id
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        """Return the next chunk.
+
+        Raises:
+            HeadstartError: The answer failed, was cancelled by somebody else, or cannot be had.
+        """
+        chunk = self._portal.call(_next, self._answer)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading, and stop the answer unless it has been read to its end."""
+        self._portal.call(self._answer.close)
+
+    def cancel(self) -> None:
+        """Stop the answer.
+
+        Raises:
+            EngineUnavailable: The gateway could not be told.
+        """
+        self._portal.call(self._answer.cancel)
+
+
+class BlockingRequests(Generic[Whole, Chunk]):
+    """One of the gateway's routes; made by `Client`."""
+
+    def __init__(self, portal: BlockingPortal, requests: Requests[Whole, Chunk]) -> None:
+        self._portal = portal
+        self._requests = requests
+
+    @overload
+    def create(self, *, stream: Literal[True], **fields: Any) -> Answer[Chunk]: ...
+
+    @overload
+    def create(self, *, stream: Literal[False] = False, **fields: Any) -> Whole: ...
+
+    def create(self, *, stream: bool = False, **fields: Any) -> Whole | Answer[Chunk]:
+        """Ask for an answer; takes what the asynchronous `create` takes.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        if not stream:
+            whole: Whole = self._portal.call(_whole, self._requests, fields)
+            return whole
+        return Answer(self._portal, self._portal.call(_streamed, self._requests, fields))
+
+
+class _Chat:
+    def __init__(self, portal: BlockingPortal, client: AsyncClient) -> None:
+        self.completions: BlockingRequests[ChatCompletion, ChatCompletionChunk] = BlockingRequests(
+            portal, client.chat.completions
+        )
+
+
+async def _made(base_url: str, options: dict[str, Any]) -> AsyncClient:
+    return AsyncClient(base_url, **options)
+
+
+async def _whole(requests: Requests[Whole, Chunk], fields: dict[str, Any]) -> Whole:
+    whole: Whole = await requests.create(**fields)
+    return whole
+
+
+async def _streamed(requests: Requests[Whole, Chunk], fields: dict[str, Any]) -> AsyncAnswer[Chunk]:
+    return await requests.create(stream=True, **fields)
+
+
+async def _next(answer: AsyncAnswer[Chunk]) -> Chunk | None:
+    return await anext(answer, None)

@@ -1,0 +1,352 @@
+"""Connections break, gateways vanish: the reader gets every byte once, or an error."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from random import Random
+
+import httpx
+import pytest
+
+from headstart.client import AsyncClient
+from headstart.client.carriers import CarrierLost
+from headstart.stages.carrier_ladder import LadderLimits, Rung
+from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
+from tests.support.events import text
+from tests.support.gateway import Gateway, saying, serving, speeds, table
+from tests.support.waiting import eventually, soon
+
+pytestmark = pytest.mark.anyio
+
+SHORT = LadderLimits(resume_s=0.5, min_retry_s=0.01, max_retry_s=0.05)
+NUM_TOKENS = 60
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Gateway]:
+    """A gateway whose replica takes half a second for an answer."""
+    async with serving(speeds(tokens_per_s=120.0, answer_tokens=NUM_TOKENS)) as gateway:
+        yield gateway
+
+
+class Breaking(httpx.AsyncHTTPTransport):
+    """A network on which bodies break off, or stand still, after so many bytes."""
+
+    def __init__(self, cuts: Callable[[], int | None], stands: bool = False) -> None:
+        super().__init__()
+        self._cuts, self._stands = cuts, stands
+        self.is_down = False
+        self.stays_down = False
+        """Whether the network goes down with the first connection that breaks."""
+        self.gateway: httpx.URL | None = None
+        """Where requests go instead."""
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.is_down:
+            raise httpx.ConnectError("the network is down")
+        if self.gateway is not None:
+            request.url = request.url.copy_with(port=self.gateway.port)
+        response = await super().handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        is_body = response.headers.get("content-type", "").startswith("text/event-stream")
+        if is_body and (cut := self._cuts()) is not None:
+            response.stream = _Cut(self, response.stream, cut, self._stands)
+        return response
+
+
+class _Cut(httpx.AsyncByteStream):
+    def __init__(
+        self, network: Breaking, inner: httpx.AsyncByteStream, left: int, stands: bool
+    ) -> None:
+        self._network = network
+        self._inner, self._left, self._stands = inner, left, stands
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            yield chunk[: self._left]
+            self._left -= len(chunk)
+            if self._left <= 0:
+                if self._stands:
+                    await asyncio.Event().wait()
+                self._network.is_down = self._network.stays_down
+                raise httpx.ReadError("the connection broke")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@asynccontextmanager
+async def reading(
+    gateway: Gateway, network: Breaking, **options: object
+) -> AsyncIterator[AsyncClient]:
+    """A client on that network."""
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=None, transport=network) as http,
+        AsyncClient(http=http, **options) as client,  # type: ignore[arg-type]
+    ):
+        yield client
+
+
+async def said(client: AsyncClient) -> str:
+    answer = await soon(client.chat.completions.create(**saying(), stream=True))
+    parts = [c.delta.content or "" async for chunk in answer for c in chunk.choices]
+    return "".join(parts)
+
+
+def stored(gateway: Gateway) -> asyncio.Future[httpx.Response]:
+    path = f"/v1/streams/{gateway.replica.requests[-1].stream_id}"
+    return asyncio.ensure_future(gateway.client.get(path))
+
+
+async def test_connections_that_break_anywhere_cost_no_byte(slow: Gateway) -> None:
+    random = Random(7)
+    network = Breaking(lambda: random.randint(1, 2_500))
+
+    async with reading(slow, network) as client:
+        shown = await soon(said(client))
+
+    assert len(network.requests) > 5
+    assert shown == text((await soon(stored(slow))).content)
+    assert len(shown.split()) == NUM_TOKENS
+    assert len(slow.replica.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_place_in_a_body_is_a_place_to_break(gateway: Gateway, seed: int) -> None:
+    cuts = iter([40 * seed + step for step in range(30)])
+    network = Breaking(lambda: next(cuts, None))
+
+    async with reading(gateway, network, limits=SHORT) as client:
+        shown = await soon(said(client))
+
+    assert shown == text((await soon(stored(gateway))).content)
+
+
+async def test_a_blackout_is_waited_out(slow: Gateway) -> None:
+    cuts = iter([900])
+    network = Breaking(lambda: next(cuts, None))
+    network.stays_down = True
+
+    async with reading(slow, network) as client:
+        reader = asyncio.ensure_future(said(client))
+        await eventually(lambda: network.is_down and len(network.requests) > 3)
+        network.is_down = False
+        shown = await soon(reader)
+
+    assert shown == text((await soon(stored(slow))).content)
+
+
+async def test_who_cannot_be_reached_for_long_is_given_up(slow: Gateway) -> None:
+    cuts = iter([900])
+    network = Breaking(lambda: next(cuts, None))
+    network.stays_down = True
+
+    async with reading(slow, network, limits=SHORT) as client:
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        with pytest.raises(EngineLost, match="nobody answers"):
+            await soon(_drain(answer))
+
+
+async def _drain(answer: AsyncIterator[object]) -> int:
+    return len([chunk async for chunk in answer])
+
+
+async def test_a_connection_that_stands_still_is_replaced(slow: Gateway) -> None:
+    cuts = iter([700])
+    network = Breaking(lambda: next(cuts, None), stands=True)
+
+    async with reading(slow, network, quiet_s=0.3) as client:
+        shown = await soon(said(client))
+
+    assert shown == text((await soon(stored(slow))).content)
+
+
+async def test_event_streams_that_are_held_back_are_polled(slow: Gateway) -> None:
+    """Each body stands still after 700 bytes; a poll's is shorter, and ends."""
+    network = Breaking(
+        lambda: None if "wait" in network.requests[-1].url.params else 0, stands=True
+    )
+
+    async with reading(slow, network, quiet_s=0.2) as client:
+        shown = await soon(said(client))
+
+    assert shown == text((await soon(stored(slow))).content)
+    assert "wait" in network.requests[-1].url.params
+
+
+async def test_a_gateway_that_was_restarted_knows_nothing_of_the_answer(slow: Gateway) -> None:
+    cuts = iter([900])
+    network = Breaking(lambda: next(cuts, None))
+    network.stays_down = True
+
+    async with serving() as restarted, reading(slow, network) as client:
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        reader = asyncio.ensure_future(_drain(answer))
+        await eventually(lambda: network.is_down and len(network.requests) > 3)
+        network.gateway, network.is_down = httpx.URL(restarted.url), False
+
+        with pytest.raises(EngineLost, match="does not know this answer") as caught:
+            await soon(reader)
+
+    assert caught.value.is_retryable
+
+
+async def test_a_replica_that_died_meanwhile_is_an_error() -> None:
+    async with serving(speeds(tokens_per_s=50.0, answer_tokens=1_000)) as gateway:
+        cuts = iter([900])
+        network = Breaking(lambda: next(cuts, None))
+        network.stays_down = True
+        async with reading(gateway, network) as client:
+            answer = await soon(client.chat.completions.create(**saying(), stream=True))
+            reader = asyncio.ensure_future(_drain(answer))
+            await eventually(lambda: network.is_down)
+            await gateway.replica.die()
+            await eventually(lambda: not gateway.streams.live)
+            network.is_down = False
+
+            with pytest.raises(EngineUnavailable, match="replica was lost"):
+                await soon(reader)
+
+
+@pytest.mark.parametrize("rung", [Rung.SSE, Rung.POLL])
+async def test_an_answer_that_failed_just_where_its_reader_was_tells_why(rung: Rung) -> None:
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=1_000)) as gateway,
+        AsyncClient(gateway.url) as client,
+    ):
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+        stream = gateway.live
+        await gateway.replica.die()
+        await soon(stream.finished())
+        *_, before_last, last = [cursor for cursor, _ in stream.log.frames(0)]
+
+        batches = client._carriers[rung].read(answer.id, last, before_last)
+        events = [event async for batch in batches for event in batch]
+
+    assert [event.cursor for event in events] == [last, None, None]
+    assert b"replica was lost" in events[1].payload
+
+
+async def test_cancelling_stops_the_engine_and_the_iteration() -> None:
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
+        AsyncClient(gateway.url) as client,
+    ):
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+
+        await soon(answer.cancel())
+
+        assert await soon(_drain(answer)) == 0
+        await gateway.replica.idle(1.0)
+
+
+@pytest.mark.parametrize("how", ["answer", "client", "with"])
+async def test_leaving_an_answer_stops_it(how: str) -> None:
+    async with serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway:
+        client = AsyncClient(gateway.url)
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+
+        if how == "answer":
+            await answer.close()
+        elif how == "with":
+            async with answer:
+                pass
+        await soon(client.close())
+
+        await gateway.replica.idle(1.0)
+
+
+async def test_somebody_elses_cancelling_is_an_error() -> None:
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
+        AsyncClient(gateway.url) as client,
+    ):
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+        await soon(gateway.client.delete(f"/v1/streams/{answer.id}"))
+
+        with pytest.raises(Cancelled):
+            await soon(_drain(answer))
+
+
+async def test_an_answer_that_cannot_be_stopped_is_said_so(slow: Gateway) -> None:
+    network = Breaking(lambda: None)
+    async with reading(slow, network) as client:
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        network.is_down = True
+
+        with pytest.raises(EngineUnavailable, match="could not be told"):
+            await soon(answer.cancel())
+
+
+class Records:
+    """A datagram session that reads the gateway's own log."""
+
+    def __init__(self, gateway: Gateway, breaks_after: int | None = None) -> None:
+        self.gateway, self.breaks_after = gateway, breaks_after
+        self.num_subscriptions = self.num_runs = 0
+
+    async def records(self, stream: str, after: int) -> AsyncGenerator[tuple[int, bytes]]:
+        self.num_subscriptions += 1
+        log = self.gateway.streams.get(stream)
+        await log.grown(0)
+        yield 0, log.log.read(0)[: log.log.header_end]
+        cursor = max(after, log.log.header_end)
+        while log.end is None or log.log.end > cursor:
+            await log.grown(cursor)
+            data = log.log.read(cursor)
+            yield cursor, data
+            cursor += len(data)
+            self.num_runs += 1
+            if self.num_runs == self.breaks_after:
+                raise CarrierLost
+
+
+async def test_datagrams_take_over_and_give_the_same_chunks(slow: Gateway) -> None:
+    records = Records(slow)
+    async with AsyncClient(slow.url, datagrams=records) as client:
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        seen: set[frozenset[Rung]] = set()
+        chunks = []
+        async for chunk in answer:
+            chunks.append(chunk)
+            seen.add(answer.rungs)
+    async with AsyncClient(slow.url) as plain:
+        again = await soon(plain.chat.completions.create(**saying(), stream=True))
+        expected = [chunk async for chunk in again]
+
+    assert frozenset({Rung.DATAGRAMS}) in seen
+    volatile = {"id", "created"}
+    assert [chunk.model_dump(exclude=volatile) for chunk in chunks] == [
+        chunk.model_dump(exclude=volatile) for chunk in expected
+    ]
+
+
+async def test_a_session_that_breaks_leaves_the_event_stream(slow: Gateway) -> None:
+    records = Records(slow, breaks_after=10)
+    async with AsyncClient(slow.url, datagrams=records) as client:
+        shown = await soon(said(client))
+
+    assert records.num_subscriptions > 1
+    assert shown == text((await soon(stored(slow))).content)
+
+
+async def test_an_expired_answer_is_not_waited_for() -> None:
+    now = [0.0]
+    streams = table(ttl_s=10.0, now=lambda: now[0])
+    async with (
+        serving(speeds(), streams=streams) as gateway,
+        AsyncClient(gateway.url) as client,
+    ):
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await _drain(answer)
+        now[0] = 100.0
+        streams.expire()
+        async with aclosing(client._carriers[Rung.SSE].read(answer.id, 0, 0)) as batches:
+            with pytest.raises(EngineLost):
+                await soon(anext(batches))

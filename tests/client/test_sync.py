@@ -1,0 +1,55 @@
+"""The client without `await`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from headstart.client import Client
+from headstart.stages.errors import NotFound
+from tests.support.gateway import Gateway, saying
+from tests.support.waiting import eventually, soon
+
+pytestmark = pytest.mark.anyio
+
+Result = TypeVar("Result")
+
+
+async def in_thread(work: Callable[[], Result]) -> Result:
+    return await soon(asyncio.to_thread(work))
+
+
+async def test_chunks_come_without_await(gateway: Gateway) -> None:
+    def work() -> tuple[list[str], str | None]:
+        with Client(gateway.url) as client:
+            answer = client.chat.completions.create(**saying(), stream=True)
+            parts = [c.delta.content or "" for chunk in answer for c in chunk.choices]
+            return parts, client.chat.completions.create(**saying()).choices[0].message.content
+
+    parts, whole = await in_thread(work)
+
+    assert len(parts) > 2
+    assert "".join(parts) == whole
+
+
+async def test_errors_are_raised_where_they_are_asked_for(gateway: Gateway) -> None:
+    def work() -> None:
+        with Client(gateway.url) as client, pytest.raises(NotFound):
+            client.completions.create(model="none", prompt="a", stream=True)
+
+    await in_thread(work)
+
+
+async def test_cancelling_and_leaving(gateway: Gateway) -> None:
+    def work() -> list[object]:
+        with Client(gateway.url) as client:
+            first = client.completions.create(prompt="a", stream=True, max_tokens=100_000)
+            next(first)
+            first.cancel()
+            with client.completions.create(prompt="a", stream=True, max_tokens=100_000) as second:
+                next(second)
+            return list(first)
+
+    assert await in_thread(work) == []
+    await eventually(lambda: gateway.replica.engine.load().running == 0)
