@@ -90,7 +90,7 @@ class Sample:
     @classmethod
     def full(cls) -> "Sample":
         """Everything, on seeds that nothing was tuned on."""
-        return cls(SCORING_SEEDS, 30, 30, 10.0, is_whole_grid=True)
+        return cls(SCORING_SEEDS, 30, 20, 8.0, is_whole_grid=True)
 
     @classmethod
     def quick(cls) -> "Sample":
@@ -152,7 +152,7 @@ def wide_settings(sample: Sample) -> list[Setting]:
     """Everything else."""
     is_whole = sample.is_whole_grid
     rtts_s = (0.02, 0.05, 0.1, 0.3, 0.45) if is_whole else (0.05, 0.3)
-    rates = (20, 50, 100, 200) if is_whole else (20, 100)
+    rates = (20, 100, 200) if is_whole else (20, 100)
     weathers = [weather for weather in _WEATHERS if is_whole or weather.name in _QUICK_WEATHERS]
     seeds = sample.seeds(sample.num_answers)
     settings = [

@@ -20,7 +20,7 @@ TCP_BAR, DUPLICATION_BAR = 0.29, 0.68
 """The paper's -71.0 % and -31.6 %, of excess stall."""
 COLLAPSE_BAR_S = 0.05
 NUM_RUNS, NUM_QUICK_RUNS = 2_000, 200
-_MORE_ANSWERS = 4
+_MORE_ANSWERS = 3
 """A cell that is undecided is run again with so many times the answers."""
 
 

@@ -114,6 +114,54 @@ async def test_plain_answer_can_be_read_again_too(gateway: Gateway) -> None:
     assert [event.data for event in events(again.content)] == [event.data for event in events(body)]
 
 
+async def test_polls_add_up_to_the_answer(slow: Gateway) -> None:
+    asking = asyncio.ensure_future(slow.stream(headers=DETACHED))
+    await eventually(lambda: len(slow.streams.live) == 1)
+    path, body, after = f"/v1/streams/{slow.live.id}", b"", "0"
+
+    num_polls = 0
+    while True:
+        params = {"after": after, "wait": "10"}
+        poll = await soon(slow.client.get(path, params=params))
+        if poll.status_code == httpx.codes.NO_CONTENT:
+            break
+        num_polls += 1
+        body += poll.content
+        after = events(poll.content)[-1].id or after
+
+    assert num_polls > 10
+    assert body == await soon(asking)
+
+
+async def test_a_poll_waits_no_longer_than_it_was_told(gateway: Gateway) -> None:
+    body = await gateway.stream(headers=DETACHED)
+    first, *_ = events(body)
+    async with serving(speeds(time_to_first_token_s=60.0)) as mute:
+        asking = asyncio.ensure_future(mute.stream(headers=DETACHED))
+        await eventually(lambda: len(mute.streams.live) == 1)
+        path = f"/v1/streams/{mute.live.id}"
+
+        poll = await soon(mute.client.get(path, params={"wait": "0"}))
+
+        assert (poll.status_code, poll.content) == (httpx.codes.OK, b"")
+        await soon(mute.client.delete(path))
+        await soon(asking)
+        told = await soon(mute.client.get(path, params={"wait": "0"}))
+        assert b"CancelledError" in told.content
+    poll = await soon(gateway.client.get(path_of(gateway), params={"after": first.id, "wait": "0"}))
+    assert poll.content == body[first.stop :]
+
+
+@pytest.mark.parametrize("wait", ["-1", "1.5", "100", "soon"])
+async def test_a_wait_that_is_none_is_refused(gateway: Gateway, wait: str) -> None:
+    await gateway.stream(headers=DETACHED)
+
+    answer = await soon(gateway.client.get(path_of(gateway), params={"wait": wait}))
+
+    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert answer.json()["error"]["param"] == "wait"
+
+
 async def test_whole_answer_can_be_read_again(gateway: Gateway) -> None:
     whole = await soon(gateway.client.post(CHAT, json=saying()))
 
