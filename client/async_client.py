@@ -111,7 +111,10 @@ class AsyncClient:
                 response = await self._http.send(request, stream=True)
                 if response.is_success:
                     return response
-                refusal = await response.aread()
+                try:
+                    refusal = await response.aread()
+                finally:
+                    await response.aclose()
         except TimeoutError:
             raise RequestTimeout(f"no answer began within {self._timeout_s:g} s") from None
         except httpx.HTTPError as error:

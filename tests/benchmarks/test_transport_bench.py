@@ -29,6 +29,7 @@ from headstart.benchmarks.transport_grid import (
     paper_settings,
     wide_settings,
 )
+from headstart.benchmarks.transport_paper import run_paper
 from headstart.benchmarks.transport_scores import Result, measure, ratio_check, worst
 
 DARK = Blackouts([(0.5, 2_000.0)], NoLoss())
@@ -77,6 +78,20 @@ def test_seeds_of_a_full_run_are_nobody_elses() -> None:
     bases = sorted((TUNING_SEEDS, SCORING_SEEDS, UNSEEN_SEEDS))
     # The way up adds a million, and the exactness runs take thousands.
     assert min(b - a for a, b in pairwise(bases)) > 10_000_000
+
+
+def test_the_papers_figures_are_set_beside_what_was_found() -> None:
+    part = run_paper(replace(Sample.quick(), num_paper_sessions=8))
+
+    verdicts = {check.bar.name: check.verdict for check in part.checks}
+    assert verdicts["paper_channel_default_loss_error"] is Verdict.HOLDS
+    assert {name for name in verdicts if name.startswith("paper_vs")} == {
+        f"paper_vs_{rival}_rtt_{rtt}"
+        for rival in ("retransmission", "duplication")
+        for rtt in (400, 100)
+    }
+    assert verdicts["paper_vs_duplication_rtt_400"] is Verdict.FAILS
+    assert all("paper -" in check.note for check in part.checks[3:])
 
 
 def test_the_grid_spans_what_it_says() -> None:
