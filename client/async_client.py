@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, Carrier, EventStream, Polling, events_of
 from headstart.client.errors import error_of, unreachable
-from headstart.client.records import ProjectedRecords, RecordSource
+from headstart.client.records import Connect, Records
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import EngineUnavailable, RequestTimeout
 
@@ -43,7 +43,7 @@ class AsyncClient:
         quiet_s: Silence after which a connection is taken for dead; longer than the gateway's
             `heartbeat_s`.
         limits: How long a lost answer is asked for, and how datagrams are raced.
-        datagrams: A session that answers may come over as datagrams.
+        datagrams: Opens a session over which answers may come by datagrams.
         http: Used instead of a client of its own, with its own base address and headers.
     """
 
@@ -55,7 +55,7 @@ class AsyncClient:
         timeout_s: float = 600.0,
         quiet_s: float = QUIET_S,
         limits: LadderLimits | None = None,
-        datagrams: RecordSource | None = None,
+        datagrams: Connect | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -74,7 +74,7 @@ class AsyncClient:
             Rung.POLL: Polling(self._http, quiet_s),
         }
         if datagrams is not None:
-            self._carriers[Rung.DATAGRAMS] = ProjectedRecords(datagrams)
+            self._carriers[Rung.DATAGRAMS] = Records(datagrams)
         self._answers: set[AsyncAnswer[Any]] = set()
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)

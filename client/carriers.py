@@ -35,7 +35,7 @@ class SilentCarrier(CarrierLost):
 class Carrier(Protocol):
     """One way to read an answer.
 
-    `client/quic_session.py` is another, by way of `client/records.py`.
+    The third, by datagrams, is in `client/records.py`.
     """
 
     def read(self, stream: str, after: int, before_last: int) -> AsyncGenerator[Sequence[Event]]:

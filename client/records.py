@@ -1,75 +1,147 @@
-"""The seam for datagrams: whoever brings records of the token log becomes a carrier here.
+"""The rung of datagrams: records of the token log, projected into the gateway's own events.
 
-A session (`client/quic_session.py`) hands over the log's own bytes; they are projected into the
-same events that the gateway's event stream has, byte for byte, so a reader may change carriers in
-the middle of an answer.
+Who brings the records is a session (`client/quic_session.py`). Projected, they are the event
+stream's own events byte for byte, so a reader may change carriers in the middle of an answer.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from typing import Protocol
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
 
+from headstart.client.carriers import CarrierLost
 from headstart.client.events import Event
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
 
-__all__ = ["ProjectedRecords", "RecordProjector", "RecordSource"]
+__all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
+
+_LOOK_S = 0.5
+"""How often a reading that brings nothing is asked whether its path is quiet."""
 
 
-class RecordSource(Protocol):
-    """A session with a gateway over which answers come as records."""
+class Reading(Protocol):
+    """One answer on a session."""
 
-    def records(self, stream: str, after: int) -> AsyncGenerator[tuple[int, bytes]]:
-        """Subscribe to an answer and yield `(cursor of the first byte, whole records)`.
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come for too long, not even a heartbeat."""
+        ...
 
-        The first run is the log's header, from cursor 0, whatever `after` is; the rest goes on from
-        `after` without a gap. An empty run says that the other end has answered. Closing the
-        iterator ends the subscription. Every record that is handed over counts as shown.
-
-        Raises:
-            CarrierLost: The session is over, or its path has been quiet for too long.
-            HeadstartError: The answer cannot be had.
-        """
+    def records(self) -> AsyncIterator[bytes]:
+        """Yield whole records from the log's header on, until the answer or the session is over."""
         ...
 
 
+class Session(Protocol):
+    """A connection over which answers come by datagrams."""
+
+    @property
+    def closed_for(self) -> str | None:
+        """Why it ended; None while it is open."""
+        ...
+
+    async def resume(self, stream_id: str) -> Any:
+        """Read an answer from its beginning; returns a `Reading`.
+
+        Raises:
+            ConnectionError: The session ended first.
+        """
+        ...
+
+    def drop(self, reading: Any) -> None:
+        """Read an answer no longer; it goes on."""
+        ...
+
+
+Connect = Callable[[], Awaitable[Session]]
+"""Opens a session; raises `OSError` where none can be had."""
+
+
 class RecordProjector:
-    """Turns records into events."""
+    """Turns the records of one log, in order from its header on, into events."""
 
     def __init__(self) -> None:
         self._header: StreamHeader | None = None
+        self._cursor = 0
 
-    def feed(self, start: int, records: bytes) -> list[Event]:
-        """Take whole records from a cursor on.
+    def feed(self, records: bytes) -> list[Event]:
+        """Take the next whole records.
 
         Raises:
-            ProtocolViolation: They are no records, or the header is missing.
+            ProtocolViolation: They are no records, or not of a streamed answer.
         """
         events: list[Event] = []
         for first, stop in record_bounds(records):
             record = records[first:stop]
             if self._header is None:
-                if start > 0:
-                    raise ProtocolViolation("records without the log's header")
                 self._header = decode_header(record)
                 continue
             payloads, _ = split_events(project(self._header, decode_frame(record)))
-            events += [Event(start + stop, payload) for payload in payloads]
+            events += [Event(self._cursor + stop, payload) for payload in payloads]
+        self._cursor += len(records)
         return events
 
 
-class ProjectedRecords:
-    """A `Carrier` over a `RecordSource`."""
+class Records:
+    """A `Carrier` by datagrams. Opens a session when one is needed, another when that has ended."""
 
-    def __init__(self, source: RecordSource) -> None:
-        self._source = source
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._session: Session | None = None
+        self._opening = asyncio.Lock()
 
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `Carrier`'s rules."""
+        """Read on, by `Carrier`'s rules; what comes before `after` comes again and is dropped."""
+        try:
+            session = await self._open()
+            reading = await session.resume(stream)
+        except (OSError, TimeoutError) as error:
+            raise CarrierLost from error
         projector = RecordProjector()
-        async with aclosing(self._source.records(stream, after)) as runs:
-            async for start, records in runs:
-                yield projector.feed(start, records)
+        try:
+            yield ()
+            async for records in _lively(reading):
+                yield projector.feed(records)
+        except ProtocolViolation as error:
+            raise CarrierLost from error
+        finally:
+            session.drop(reading)
+
+    async def _open(self) -> Session:
+        async with self._opening:
+            if self._session is None or self._session.closed_for is not None:
+                self._session = await self._connect()
+            return self._session
+
+
+async def _lively(reading: Reading) -> AsyncGenerator[bytes]:
+    """Yield its records while its path is not quiet.
+
+    Raises:
+        CarrierLost: It is.
+    """
+    runs = reading.records()
+    while True:
+        taking = asyncio.ensure_future(_next(runs))
+        try:
+            while not taking.done():
+                await asyncio.wait((taking,), timeout=_LOOK_S)
+                if reading.is_quiet and not taking.done():
+                    raise CarrierLost
+        finally:
+            if not taking.done():
+                taking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await taking
+        records = taking.result()
+        if records is None:
+            return
+        yield records
+
+
+async def _next(runs: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(runs, None)

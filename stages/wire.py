@@ -15,7 +15,6 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame, decode_frame, encode, record_bounds
 
 __all__ = [
-    "CATCH_UP",
     "DIGEST_BYTES",
     "WIRE_VERSION",
     "Ack",
@@ -27,7 +26,6 @@ __all__ = [
     "encode_slice",
     "encode_snapshot",
     "max_snapshot_overhead",
-    "put_varint",
     "slice_overhead",
 ]
 
@@ -37,8 +35,7 @@ WIRE_VERSION = 1
 DIGEST_BYTES = 8
 """First bytes of SHA-256 over the whole token log, sent with its end."""
 
-_SNAPSHOT, _LAST_SNAPSHOT, _ACK, CATCH_UP = range(4)
-"""Lower half of the first byte. The last begins no datagram but a stream (`catch_up`)."""
+_SNAPSHOT, _LAST_SNAPSHOT, _ACK = range(3)
 _MAX_NUMBER = (1 << 63) - 1
 
 _SLICE = 0x80

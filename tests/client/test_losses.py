@@ -1,7 +1,7 @@
 """Connections break, gateways vanish: the reader gets every byte once, or an error."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 
@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from headstart.client import AsyncClient
-from headstart.client.carriers import CarrierLost
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
 from tests.support.events import text
@@ -284,32 +283,61 @@ async def test_an_answer_that_cannot_be_stopped_is_said_so(slow: Gateway) -> Non
             await soon(answer.cancel())
 
 
-class Records:
+class Session:
     """A datagram session that reads the gateway's own log."""
 
-    def __init__(self, gateway: Gateway, breaks_after: int | None = None) -> None:
-        self.gateway, self.breaks_after = gateway, breaks_after
-        self.num_subscriptions = self.num_runs = 0
+    def __init__(self, gateway: Gateway, breaks_after: int | None, is_mute: bool) -> None:
+        self.closed_for: str | None = None
+        self.gateway, self.breaks_after, self.is_quiet = gateway, breaks_after, is_mute
+        self.readings: list[str] = []
 
-    async def records(self, stream: str, after: int) -> AsyncGenerator[tuple[int, bytes]]:
-        self.num_subscriptions += 1
-        log = self.gateway.streams.get(stream)
-        await log.grown(0)
-        yield 0, log.log.read(0)[: log.log.header_end]
-        cursor = max(after, log.log.header_end)
-        while log.end is None or log.log.end > cursor:
-            await log.grown(cursor)
-            data = log.log.read(cursor)
-            yield cursor, data
+    async def resume(self, stream_id: str) -> "Reading":
+        self.readings.append(stream_id)
+        return Reading(self, stream_id)
+
+    def drop(self, reading: "Reading") -> None:
+        self.readings.remove(reading.stream_id)
+
+
+class Reading:
+    def __init__(self, session: Session, stream_id: str) -> None:
+        self.session, self.stream_id = session, stream_id
+        self.num_runs = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.session.is_quiet
+
+    async def records(self) -> AsyncIterator[bytes]:
+        stream, cursor = self.session.gateway.streams.get(self.stream_id), 0
+        if self.session.is_quiet:
+            await asyncio.Event().wait()
+        while stream.end is None or stream.log.end > cursor:
+            await stream.grown(cursor)
+            data = stream.log.read(cursor)
+            yield data
             cursor += len(data)
             self.num_runs += 1
-            if self.num_runs == self.breaks_after:
-                raise CarrierLost
+            if self.num_runs == self.session.breaks_after:
+                self.session.closed_for = "broken"
+                return
+
+
+class Sessions:
+    def __init__(
+        self, gateway: Gateway, breaks_after: int | None = None, is_mute: bool = False
+    ) -> None:
+        self.opened: list[Session] = []
+        self._gateway, self._breaks_after, self._is_mute = gateway, breaks_after, is_mute
+
+    async def connect(self) -> Session:
+        self.opened.append(Session(self._gateway, self._breaks_after, self._is_mute))
+        return self.opened[-1]
 
 
 async def test_datagrams_take_over_and_give_the_same_chunks(slow: Gateway) -> None:
-    records = Records(slow)
-    async with AsyncClient(slow.url, datagrams=records) as client:
+    sessions = Sessions(slow)
+    async with AsyncClient(slow.url, datagrams=sessions.connect) as client:
         answer = await soon(client.chat.completions.create(**saying(), stream=True))
         seen: set[frozenset[Rung]] = set()
         chunks = []
@@ -328,12 +356,25 @@ async def test_datagrams_take_over_and_give_the_same_chunks(slow: Gateway) -> No
 
 
 async def test_a_session_that_breaks_leaves_the_event_stream(slow: Gateway) -> None:
-    records = Records(slow, breaks_after=10)
-    async with AsyncClient(slow.url, datagrams=records) as client:
+    sessions = Sessions(slow, breaks_after=10)
+    async with AsyncClient(slow.url, datagrams=sessions.connect) as client:
         shown = await soon(said(client))
 
-    assert records.num_subscriptions > 1
+    assert len(sessions.opened) > 1
+    assert not any(session.readings for session in sessions.opened)
     assert shown == text((await soon(stored(slow))).content)
+
+
+async def test_a_session_that_is_mute_or_cannot_be_had_costs_nothing(slow: Gateway) -> None:
+    async def none() -> Session:
+        raise ConnectionRefusedError
+
+    sessions = Sessions(slow, is_mute=True)
+    for connect in (sessions.connect, none):
+        async with AsyncClient(slow.url, datagrams=connect) as client:
+            shown = await soon(said(client))
+        assert shown == text((await soon(stored(slow))).content)
+    assert not sessions.opened[0].readings
 
 
 async def test_an_expired_answer_is_not_waited_for() -> None:
