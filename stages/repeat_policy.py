@@ -31,8 +31,8 @@ _SEVERE_REPEATS_S = (0.24, 0.09, 0.06)
 """After the first, latest first. A reader misses text that is late by a tenth of a second."""
 _EVENT_BYTES = 280
 """On the wire, of one server-sent event with one token, less something for an answer's end."""
-_TOKEN_BYTES = 22
-"""Of the log, for an ordinary token, its text and its id: 16 to 20."""
+_TOKEN_BYTES = 30
+"""Of the log, for an ordinary token, its text and its id: up to 25."""
 _REPEAT_BYTES = 100
 """Least that a repeat costs: below, there is no credit for one."""
 _PACKET_BYTES = 60
