@@ -20,6 +20,7 @@ __all__ = [
     "SSE_SEGMENT_BYTES",
     "TEXT_BYTES",
     "TOKEN_BYTES",
+    "UP_SEED",
     "Cell",
     "Outcome",
     "Score",
@@ -39,7 +40,7 @@ SSE_SEGMENT_BYTES = 304
 TOKEN_BYTES = OVERHEAD_BYTES + 22
 """One token in a datagram of its own: ours, with nothing repeated."""
 _PATIENCE_S = 600.0
-_UP_SEED = 1_000_000
+UP_SEED = 1_000_000
 """Added for the other direction: seeds of two sets must lie further apart."""
 
 Scheme = Callable[[float, Sequence[int]], tuple[Server, Client]]
@@ -154,7 +155,7 @@ class Cell:
         """Down and up; acknowledgements are lost too."""
         down, up = (
             Link(loss, self.rtt_s / 2, self.reorder, duplicate=self.duplicate, seed=link_seed)
-            for loss, link_seed in ((self.loss(seed), seed), (self.loss(seed + _UP_SEED), -seed))
+            for loss, link_seed in ((self.loss(seed), seed), (self.loss(seed + UP_SEED), -seed))
         )
         up.bytes_per_s = self.up_bytes_per_s
         return down, up

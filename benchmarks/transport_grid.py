@@ -19,7 +19,7 @@ from headstart.benchmarks.channel_models import (
     gilbert_elliott,
 )
 from headstart.benchmarks.datagram_schemes import coded_bytes_per_step
-from headstart.benchmarks.transport_cells import Cell, lossless, steady
+from headstart.benchmarks.transport_cells import UP_SEED, Cell, lossless, steady
 
 __all__ = [
     "PAPER_CHANNELS",
@@ -40,6 +40,9 @@ __all__ = [
 TUNING_SEEDS = 0
 SCORING_SEEDS = 7_700_000_000
 UNSEEN_SEEDS = 9_300_000_000
+
+_SEEDS_APART = 100_000_000
+"""Any two of them, and more."""
 
 PAYLOAD_BYTES = 1_150
 """Of `SenderLimits`."""
@@ -213,8 +216,9 @@ def _group(weather: _Weather, cell: Cell) -> Group:
 def _blackouts(seeds: Sequence[int], is_whole: bool) -> list[Setting]:
     def weather(dark_s: float) -> Weather:
         def at(seed: int) -> Loss:
-            # Both directions go dark together, so the moment depends on what they share.
-            start = 4.0 + Random(seed % 1_000_000).random()  # noqa: S311 weather
+            # Both directions go dark together, so the moment depends on what their seeds share.
+            shared = (seed // _SEEDS_APART, seed % UP_SEED)
+            start = 4.0 + Random(str(shared)).random()  # noqa: S311 weather
             return Blackouts([(start, start + dark_s)], NoLoss())
 
         return at

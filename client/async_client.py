@@ -74,7 +74,7 @@ class AsyncClient:
             Rung.POLL: Polling(self._http, quiet_s),
         }
         if datagrams is not None:
-            self._carriers[Rung.DATAGRAMS] = Records(datagrams)
+            self._carriers[Rung.DATAGRAMS] = Records(datagrams, tuple(headers.items()))
         self._answers: set[AsyncAnswer[Any]] = set()
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)

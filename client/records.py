@@ -17,6 +17,7 @@ from headstart.stages.sse import project, split_events
 
 __all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
 
+Headers = Sequence[tuple[str, str]]
 _LOOK_S = 0.5
 """How often a reading that brings nothing is asked whether its path is quiet."""
 
@@ -42,7 +43,7 @@ class Session(Protocol):
         """Why it ended; None while it is open."""
         ...
 
-    async def resume(self, stream_id: str) -> Any:
+    async def resume(self, stream_id: str, headers: Headers) -> Any:
         """Read an answer from its beginning; returns a `Reading`.
 
         Raises:
@@ -87,8 +88,9 @@ class RecordProjector:
 class Records:
     """A `Carrier` by datagrams. Opens a session when one is needed, another when that has ended."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, headers: Headers = ()) -> None:
         self._connect = connect
+        self._headers = headers
         self._session: Session | None = None
         self._opening = asyncio.Lock()
 
@@ -98,7 +100,7 @@ class Records:
         """Read on, by `Carrier`'s rules; what comes before `after` comes again and is dropped."""
         try:
             session = await self._open()
-            reading = await session.resume(stream)
+            reading = await session.resume(stream, self._headers)
         except (OSError, TimeoutError) as error:
             raise CarrierLost from error
         projector = RecordProjector()

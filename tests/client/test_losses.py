@@ -1,7 +1,7 @@
 """Connections break, gateways vanish: the reader gets every byte once, or an error."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 
@@ -291,7 +291,8 @@ class Session:
         self.gateway, self.breaks_after, self.is_quiet = gateway, breaks_after, is_mute
         self.readings: list[str] = []
 
-    async def resume(self, stream_id: str) -> "Reading":
+    async def resume(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> "Reading":
+        assert list(headers) == [("authorization", "Bearer key")]
         self.readings.append(stream_id)
         return Reading(self, stream_id)
 
@@ -337,7 +338,7 @@ class Sessions:
 
 async def test_datagrams_take_over_and_give_the_same_chunks(slow: Gateway) -> None:
     sessions = Sessions(slow)
-    async with AsyncClient(slow.url, datagrams=sessions.connect) as client:
+    async with AsyncClient(slow.url, api_key="key", datagrams=sessions.connect) as client:
         answer = await soon(client.chat.completions.create(**saying(), stream=True))
         seen: set[frozenset[Rung]] = set()
         chunks = []
@@ -357,7 +358,7 @@ async def test_datagrams_take_over_and_give_the_same_chunks(slow: Gateway) -> No
 
 async def test_a_session_that_breaks_leaves_the_event_stream(slow: Gateway) -> None:
     sessions = Sessions(slow, breaks_after=10)
-    async with AsyncClient(slow.url, datagrams=sessions.connect) as client:
+    async with AsyncClient(slow.url, api_key="key", datagrams=sessions.connect) as client:
         shown = await soon(said(client))
 
     assert len(sessions.opened) > 1
@@ -371,7 +372,7 @@ async def test_a_session_that_is_mute_or_cannot_be_had_costs_nothing(slow: Gatew
 
     sessions = Sessions(slow, is_mute=True)
     for connect in (sessions.connect, none):
-        async with AsyncClient(slow.url, datagrams=connect) as client:
+        async with AsyncClient(slow.url, api_key="key", datagrams=connect) as client:
             shown = await soon(said(client))
         assert shown == text((await soon(stored(slow))).content)
     assert not sessions.opened[0].readings
