@@ -31,6 +31,7 @@ _SEVERE_REPEATS_S = (0.24, 0.09, 0.06)
 """After the first, latest first. A reader misses text that is late by a tenth of a second."""
 _EVENT_BYTES = 280
 """On the wire, of one server-sent event with one token, less something for an answer's end."""
+_MAX_EVENTS = 3
 _TOKEN_BYTES = 30
 """Of the log, for an ordinary token, its text and its id: up to 25."""
 _REPEAT_BYTES = 100
@@ -110,7 +111,7 @@ class RepeatPolicy:
         """Plan the repeats of a datagram with new text, if no newer comes; older plans are void.
 
         There are as many repeats as leave the text no dearer than the event that it replaces, or
-        two where it is more than a token; what one text saves, the next may spend.
+        a few where it is many tokens; what one text saves, the next may spend.
 
         Args:
             size_bytes: Of the datagram.
@@ -119,7 +120,7 @@ class RepeatPolicy:
         """
         self._plan = []
         self._is_last = is_last
-        num_events = 2 if fresh_bytes > _TOKEN_BYTES else 1
+        num_events = min(1 + fresh_bytes // _TOKEN_BYTES, _MAX_EVENTS)
         self._credit_bytes = min(self._credit_bytes, _EVENT_BYTES) + num_events * _EVENT_BYTES
         self._credit_bytes -= size_bytes + _PACKET_BYTES
         if self.is_clean:
