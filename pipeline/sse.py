@@ -86,7 +86,9 @@ async def send_events(
                 await asyncio.sleep(0)  # a write need not wait, and others have work too
         elif stream.end is not None:
             break
-    await send({"type": "http.response.body", "body": _tail(stream, stream.end), "more_body": False})
+    await send(
+        {"type": "http.response.body", "body": _tail(stream, stream.end), "more_body": False}
+    )
 
 
 async def events_past(stream: Stream, cursor: int, wait_s: float) -> bytes:
