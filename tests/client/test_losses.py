@@ -12,13 +12,15 @@ from headstart.client import AsyncClient
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
 from tests.support.events import text
-from tests.support.gateway import Gateway, saying, serving, speeds, table
+from tests.support.gateway import DATA_PLANE, Gateway, saying, serving, speeds, table
 from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
 SHORT = LadderLimits(resume_s=0.5, min_retry_s=0.01, max_retry_s=0.05)
 NUM_TOKENS = 60
+IMPATIENT = DATA_PLANE.model_copy(update={"failover_wait_s": 0.05})
+"""Where no other replica takes over at once, an answer has failed."""
 
 
 @pytest.fixture
@@ -193,7 +195,9 @@ async def test_a_gateway_that_was_restarted_knows_nothing_of_the_answer(slow: Ga
 
 
 async def test_a_replica_that_died_meanwhile_is_an_error() -> None:
-    async with serving(speeds(tokens_per_s=50.0, answer_tokens=1_000)) as gateway:
+    async with serving(
+        speeds(tokens_per_s=50.0, answer_tokens=1_000), data_plane=IMPATIENT
+    ) as gateway:
         cuts = iter([900])
         network = Breaking(lambda: next(cuts, None))
         network.stays_down = True
@@ -212,7 +216,7 @@ async def test_a_replica_that_died_meanwhile_is_an_error() -> None:
 @pytest.mark.parametrize("rung", [Rung.SSE, Rung.POLL])
 async def test_an_answer_that_failed_just_where_its_reader_was_tells_why(rung: Rung) -> None:
     async with (
-        serving(speeds(tokens_per_s=50.0, answer_tokens=1_000)) as gateway,
+        serving(speeds(tokens_per_s=50.0, answer_tokens=1_000), data_plane=IMPATIENT) as gateway,
         AsyncClient(gateway.url) as client,
     ):
         answer = await soon(client.chat.completions.create(**saying(), stream=True))
