@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from headstart.configs.fields import MIB, File, Port, Secret
 from headstart.configs.section import Section, wrong
 
-__all__ = ["DataPlaneSettings", "GatewaySettings", "StreamSettings"]
+__all__ = ["DataPlaneSettings", "GatewaySettings", "QuicSettings", "StreamSettings"]
 
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")]
 
@@ -117,6 +117,69 @@ class StreamSettings(Section):
             raise wrong(
                 "max_stream_bytes", f"must be at most max_total_bytes, {self.max_total_bytes}"
             )
+        return self
+
+
+class QuicSettings(Section):
+    """The UDP side: answers in datagrams, over QUIC and WebTransport."""
+
+    enabled: bool = Field(
+        default=True, description="Serve QUIC beside HTTP. Off: clients stay with event streams."
+    )
+    host: str | None = Field(
+        default=None, description="Address to listen on. Unset: the gateway's."
+    )
+    port: Port | None = Field(
+        default=None,
+        description="UDP port; 0 takes any free one. Unset: the number of the gateway's TCP port.",
+    )
+    certificate_file: File | None = Field(
+        default=None,
+        description="PEM file with the certificate chain. Unset: one of its own, valid 13 days "
+        "and renewed in time, whose SHA-256 clients learn from `/v1/transport`.",
+    )
+    key_file: File | None = Field(
+        default=None, description="PEM file with the certificate's private key."
+    )
+    idle_timeout_s: float = Field(
+        default=30.0, ge=1, le=600, description="Silence after which a connection ends, seconds."
+    )
+    max_connections: int = Field(
+        default=1024, ge=1, description="Most connections; further ones get no answer."
+    )
+    retry_above: int = Field(
+        default=64,
+        ge=0,
+        description="Handshakes in progress above which a new client must first prove its "
+        "address, at the price of a round trip.",
+    )
+    max_streams: int = Field(
+        default=32, ge=1, description="Most answers that one connection reads at once."
+    )
+    max_acks_per_s: float = Field(
+        default=200.0,
+        ge=20,
+        description="Acknowledgements a second of one stream that are looked at; our readers "
+        "send 100 at most.",
+    )
+    bytes_per_s: float = Field(
+        default=32_000.0,
+        ge=1000,
+        description="Most datagram bytes of one stream a second, in the long run.",
+    )
+    min_frame_s: float = Field(
+        default=0.02,
+        ge=0.005,
+        le=0.05,
+        description="Least time between two datagrams of a stream with new text, seconds; with a "
+        "long round trip it is up to 0.05.",
+    )
+
+    @model_validator(mode="after")
+    def _key_comes_with_certificate(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            missing = "key_file" if self.key_file is None else "certificate_file"
+            raise wrong(missing, "certificate_file and key_file are set together")
         return self
 
 

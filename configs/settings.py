@@ -17,7 +17,12 @@ from headstart.configs.access import AccessSettings, KeySettings, read_keys
 from headstart.configs.fields import Folder, Port, default_cache_dir
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings, parse_cores
 from headstart.configs.section import Section, SettingsError, explain, wrong
-from headstart.configs.serving import DataPlaneSettings, GatewaySettings, StreamSettings
+from headstart.configs.serving import (
+    DataPlaneSettings,
+    GatewaySettings,
+    QuicSettings,
+    StreamSettings,
+)
 
 __all__ = [
     "AccessSettings",
@@ -28,6 +33,7 @@ __all__ = [
     "KeySettings",
     "LoggingSettings",
     "ModelSettings",
+    "QuicSettings",
     "RaySettings",
     "ReplicaSettings",
     "Settings",
@@ -125,6 +131,7 @@ class Settings(_Handed):
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models to serve.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    quic: QuicSettings = Field(default_factory=QuicSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     data_plane: DataPlaneSettings = Field(default_factory=DataPlaneSettings)
     ray: RaySettings = Field(default_factory=RaySettings)

@@ -1,0 +1,347 @@
+"""A carrier over aioquic: plain QUIC for native peers, WebTransport for browsers.
+
+The only module that uses what aioquic does not promise to keep (`tests/contract/test_carriers.py`
+says what). Its datagram queue is never used as one: a datagram enters it only when a packet can
+leave, and is taken back if none did. So nothing stale is ever sent, and no frame that fits no
+packet can block those behind it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.quic import events as quic_events
+from aioquic.quic.connection import NetworkAddress, QuicConnection
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from headstart.client.carrier import CarrierEvents, CarrierStats
+from headstart.client.quic_congestion import ALGORITHM, TokenCongestionControl
+from headstart.stages.errors import ProtocolViolation
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = [
+    "ALGORITHM",
+    "ALPN",
+    "MAX_DATAGRAM_FRAME",
+    "WEBTRANSPORT_ALPN",
+    "Framing",
+    "Opening",
+    "PlainFraming",
+    "QuicCarrier",
+    "peer_certificate",
+]
+
+ALPN = "headstart/1"
+"""Names the session's version too: a peer of another version does not get past the handshake."""
+WEBTRANSPORT_ALPN = "h3"
+MAX_DATAGRAM_FRAME = 65_536
+"""What we accept; what we send is bound by the packet."""
+
+_SHORT_HEADER_BYTES = 1 + 2
+_TAG_BYTES = 16
+_FRAME_BYTES = 1 + 2
+_RESET_CODE = 0
+
+
+class Opening(Protocol):
+    """Decides who listens to a carrier that a peer has opened.
+
+    Args:
+        carrier: Ready for use.
+        path: What WebTransport asked for; None for plain QUIC.
+
+    Returns:
+        None refuses the peer.
+    """
+
+    def __call__(self, carrier: "QuicCarrier", path: str | None) -> CarrierEvents | None: ...
+
+
+class Framing(Protocol):
+    """How a session's datagrams and streams are marked as its own."""
+
+    @property
+    def overhead(self) -> int:
+        """Bytes that `wrap` adds."""
+
+    def wrap(self, datagram: bytes) -> bytes: ...
+
+    def open_stream(self, *, is_bidirectional: bool) -> int: ...
+
+    def finished(self, stream_id: int) -> None:
+        """Nothing more will be written to a stream."""
+
+    def take(self, event: quic_events.QuicEvent, to: CarrierEvents | None) -> None:
+        """Pass an event on, without what marks it."""
+
+
+class PlainFraming:
+    """One session is the whole connection."""
+
+    overhead = 0
+
+    def __init__(self, quic: QuicConnection) -> None:
+        self._quic = quic
+
+    def wrap(self, datagram: bytes) -> bytes:
+        return datagram
+
+    def open_stream(self, *, is_bidirectional: bool) -> int:
+        stream_id = self._quic.get_next_available_stream_id(is_unidirectional=not is_bidirectional)
+        # An empty write takes the number, so that the next call gives another.
+        self._quic.send_stream_data(stream_id, b"")
+        return stream_id
+
+    def finished(self, stream_id: int) -> None:
+        pass
+
+    def take(self, event: quic_events.QuicEvent, to: CarrierEvents | None) -> None:
+        if to is None:
+            return
+        if isinstance(event, quic_events.DatagramFrameReceived):
+            to.datagram(event.data)
+        elif isinstance(event, quic_events.StreamDataReceived):
+            to.stream_data(event.stream_id, event.data, event.end_stream)
+        elif isinstance(event, quic_events.StreamReset | quic_events.StopSendingReceived):
+            to.stream_reset(event.stream_id)
+
+
+class QuicCarrier(QuicConnectionProtocol):
+    """One QUIC connection that carries one session. A `Carrier`.
+
+    Args:
+        quic: Configured with `ALGORITHM` and `MAX_DATAGRAM_FRAME`.
+        opening: Asked who listens, once the peer's protocol is known.
+        framing: A server's, by protocol name; None is plain QUIC.
+    """
+
+    def __init__(
+        self,
+        quic: QuicConnection,
+        opening: Opening,
+        framing: Callable[["QuicCarrier", str], Framing | None] = lambda carrier, alpn: None,
+    ) -> None:
+        super().__init__(quic)
+        control = quic._loss._cc
+        assert isinstance(control, TokenCongestionControl)
+        self._control = control
+        self._opening = opening
+        self._framing_for = framing
+        self._framing: Framing | None = None
+        self._events: CarrierEvents | None = None
+        self._slots: dict[int, bytes] = {}
+        """The newest unsent datagram of each stream, the longest waiting first."""
+        self._is_blocked = False
+        self._is_broken = False
+        self._is_gone = False
+        self.is_established = False
+        """Whether the handshake is over; before that, what comes may be a replay."""
+        self._stats = CarrierStats()
+        self._probe_timer: asyncio.TimerHandle | None = None
+
+    # As a `Carrier`.
+
+    def max_payload(self) -> int:
+        quic = self._quic
+        peer_limit = quic._remote_max_datagram_frame_size or 0
+        if self._framing is None or self._is_broken or peer_limit <= _FRAME_BYTES:
+            return 0
+        packet = quic.configuration.max_datagram_size - _SHORT_HEADER_BYTES - _TAG_BYTES
+        room = min(packet - len(quic._peer_cid.cid), peer_limit) - _FRAME_BYTES
+        return max(0, room - self._framing.overhead)
+
+    def send_latest(self, stream: int, data: bytes) -> bool:
+        if len(data) > self.max_payload():
+            if self.max_payload() == 0:
+                return True  # the path was lost a moment ago, and whoever sends will hear of it
+            self._stats.oversize += 1
+            raise ProtocolViolation(f"a datagram of {len(data)} bytes does not fit a packet")
+        if self._slots.pop(stream, None) is not None:
+            self._stats.replaced += 1
+        self._slots[stream] = data
+        self._flush()
+        return not self._is_blocked
+
+    def open_stream(self, *, is_bidirectional: bool) -> int:
+        assert self._framing is not None, "no stream before the session is open"
+        return self._framing.open_stream(is_bidirectional=is_bidirectional)
+
+    def write(self, stream_id: int, data: bytes, *, is_end: bool = False) -> None:
+        # aioquic raises where a stream was finished or reset, by us or by the peer.
+        with suppress(ValueError, RuntimeError):
+            self._quic.send_stream_data(stream_id, data, is_end)
+        if is_end and self._framing is not None:
+            self._framing.finished(stream_id)
+        self._transmit_soon()
+
+    def backlog(self, stream_id: int) -> int:
+        stream = self._quic._streams.get(stream_id)
+        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
+
+    def reset_stream(self, stream_id: int) -> None:
+        with suppress(ValueError, RuntimeError):
+            self._quic.reset_stream(stream_id, _RESET_CODE)
+        with suppress(ValueError, RuntimeError):
+            self._quic.stop_stream(stream_id, _RESET_CODE)
+        if self._framing is not None:
+            self._framing.finished(stream_id)
+        self._transmit_soon()
+
+    def stats(self) -> CarrierStats:
+        loss = self._quic._loss
+        self._stats.srtt_s = loss._rtt_smoothed if loss._rtt_initialized else loss._rtt_initial
+        self._stats.packets_lost = self._control.num_lost
+        return self._stats
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        super().close(code, reason)
+
+    # What framings and end points need.
+
+    @property
+    def quic(self) -> QuicConnection:
+        """The connection itself."""
+        return self._quic
+
+    @property
+    def transport(self) -> "asyncio.DatagramTransport":
+        """The socket."""
+        assert self._transport is not None
+        return self._transport
+
+    def abandon(self) -> None:
+        """Close the connection and its socket, without waiting for the peer. For clients."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.close()
+            self._transport.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.end("closed")
+
+    def pend(self, framing: Framing) -> None:
+        """Let a framing see what comes, before its session is open."""
+        self._framing = framing
+
+    def open(self, framing: Framing, path: str | None) -> bool:
+        """Begin the session that the peer has asked for, or that this end asks for.
+
+        Returns:
+            Whether somebody listens.
+        """
+        self._framing = framing
+        self._events = self._opening(self, path)
+        return self._events is not None
+
+    def end(self, reason: str) -> None:
+        """The session is over, whatever becomes of the connection."""
+        if self._is_gone:
+            return
+        self._is_gone = True
+        self._slots.clear()
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+        if self._events is not None:
+            self._events.closed(reason)
+
+    # As aioquic's protocol.
+
+    def quic_event_received(self, event: quic_events.QuicEvent) -> None:
+        if isinstance(event, quic_events.ProtocolNegotiated):
+            self._negotiated(event.alpn_protocol or "")
+        elif isinstance(event, quic_events.HandshakeCompleted):
+            self.is_established = True
+            if self._events is not None:
+                self._events.established()
+        elif isinstance(event, quic_events.ConnectionTerminated):
+            self.end(event.reason_phrase or f"error {event.error_code:#x}")
+        elif self._framing is not None and not self._is_gone:
+            if isinstance(event, quic_events.DatagramFrameReceived):
+                self._stats.received += 1
+            self._framing.take(event, self._events)
+
+    def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
+        super().datagram_received(data, addr)
+        if self._events is not None and not self._is_gone:
+            self._events.progressed()
+
+    def transmit(self) -> None:
+        """Send what is due, then what was waiting for room."""
+        now = self._loop.time()
+        self._control.tick(now)
+        if self._transport is not None and self._transport.is_closing():
+            return
+        super().transmit()
+        if self._is_gone:
+            return
+        if self._control.broken is not None and not self._is_broken:
+            self._break(self._control.broken.value)
+        if self._is_blocked and self._can_send(now):
+            self._is_blocked = False
+            if self._events is not None:
+                self._events.ready()
+            self._flush()
+        self._await_probe()
+
+    def _negotiated(self, alpn: str) -> None:
+        if self._quic.configuration.is_client:
+            return  # it opens its session itself, once it trusts the server
+        framing = self._framing_for(self, alpn)
+        if framing is not None:
+            self.pend(framing)
+        elif not self.open(PlainFraming(self._quic), None):
+            self.close(reason="not now")
+
+    def _flush(self) -> None:
+        """Send what waits, a packet a datagram, as far as the path takes it."""
+        quic = self._quic
+        framing = self._framing
+        assert framing is not None
+        while self._slots and not self._is_gone:
+            now = self._loop.time()
+            self._control.tick(now)
+            if not self._can_send(now):
+                self._is_blocked = True
+                break
+            stream, data = next(iter(self._slots.items()))
+            quic.send_datagram_frame(framing.wrap(data))
+            super().transmit()
+            if quic._datagrams_pending:
+                # No packet left: pacing, or an address that is not validated yet.
+                quic._datagrams_pending.clear()
+                self._is_blocked = True
+                break
+            del self._slots[stream]
+            self._stats.sent += 1
+        if not self._slots and not self._is_gone and not self._is_blocked:
+            self._is_blocked = not self._can_send(self._loop.time())
+        self._await_probe()
+
+    def _can_send(self, now: float) -> bool:
+        is_paced: Any = self._quic._loss._pacer.next_send_time(now=now)
+        return not self._is_broken and is_paced is None and self._control.can_send(now)
+
+    def _await_probe(self) -> None:
+        """A full window does not end probing: wake up when one packet may leave regardless."""
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+            self._probe_timer = None
+        if self._is_blocked and not self._is_broken:
+            now = self._loop.time()
+            at = self._control.probe_at
+            if at > now:
+                self._probe_timer = self._loop.call_at(at, self.transmit)
+
+    def _break(self, reason: str) -> None:
+        self._is_broken, self._is_blocked = True, False
+        self._slots.clear()
+        if self._events is not None:
+            self._events.broken(reason)
+
+
+def peer_certificate(quic: QuicConnection) -> bytes | None:
+    """Return the peer's certificate, in DER, once the handshake is over."""
+    certificate = quic.tls._peer_certificate
+    return None if certificate is None else certificate.public_bytes(Encoding.DER)

@@ -1,0 +1,108 @@
+"""Puts `TokenCongestion` in charge of an aioquic connection's window."""
+
+from collections.abc import Iterable
+
+from aioquic.quic.congestion.base import QuicCongestionControl, register_congestion_control
+from aioquic.quic.packet_builder import QuicSentPacket
+
+from headstart.stages.congestion import (
+    CircuitBroken,
+    CongestionEvent,
+    PacketAcked,
+    PacketLost,
+    PacketSent,
+    TokenCongestion,
+    TripReason,
+)
+
+__all__ = ["ALGORITHM", "TokenCongestionControl"]
+
+ALGORITHM = "headstart"
+"""For `QuicConfiguration.congestion_control_algorithm`."""
+
+PACKET_BYTES = 1200
+
+
+class TokenCongestionControl(QuicCongestionControl):
+    """aioquic's view of a `TokenCongestion`.
+
+    aioquic asks for a window and has no clock of its own: whoever drives the connection calls
+    `tick` before it builds packets.
+    """
+
+    def __init__(self, *, max_datagram_size: int) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self.machine = TokenCongestion()
+        self.broken: TripReason | None = None
+        self.num_lost = 0
+        self._now = 0.0
+        self._publish()
+
+    def tick(self, now: float) -> None:
+        """Let time pass: periods end, and a probe may be due."""
+        self._now = now
+        self._note(self.machine.expire(now))
+        self._publish()
+
+    def can_send(self, now: float) -> bool:
+        """Whether a full packet may leave, inside the window or as a probe."""
+        return self._has_room or now >= self.machine.probe_at
+
+    @property
+    def probe_at(self) -> float:
+        """From when on one packet may leave whatever is in flight, in seconds."""
+        return self.machine.probe_at
+
+    def on_packet_sent(self, *, packet: QuicSentPacket) -> None:
+        """As aioquic calls it."""
+        if packet.sent_time is not None:
+            self._now = packet.sent_time
+        self._feed(PacketSent(packet.sent_bytes))
+
+    def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
+        """As aioquic calls it. The round trip comes by itself, after all acknowledged packets."""
+        self._now = now
+        self._feed(PacketAcked(packet.sent_bytes, packet.sent_time or now, None))
+
+    def on_packets_lost(self, *, now: float, packets: Iterable[QuicSentPacket]) -> None:
+        """As aioquic calls it."""
+        self._now = now
+        for packet in packets:
+            self.num_lost += 1
+            self._feed(PacketLost(packet.sent_bytes, packet.sent_time or now))
+
+    def on_packets_expired(self, *, packets: Iterable[QuicSentPacket]) -> None:
+        """As aioquic calls it: keys were dropped, or a probe repeats what may not be lost."""
+        for packet in packets:
+            self._feed(PacketLost(packet.sent_bytes, packet.sent_time or self._now))
+
+    def on_persistent_congestion(self) -> None:
+        """As aioquic calls it. The machine has its own circuit breaker."""
+
+    def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
+        """As aioquic calls it."""
+        self.machine.round_trip.add(rtt, now)
+
+    def _feed(self, event: CongestionEvent) -> None:
+        self._note(self.machine.feed(event, self._now))
+        self._publish()
+
+    def _note(self, actions: list[CircuitBroken]) -> None:
+        for action in actions:
+            self.broken = action.reason
+
+    @property
+    def _has_room(self) -> bool:
+        return self.machine.in_flight_bytes + PACKET_BYTES <= self.machine.window_bytes
+
+    def _publish(self) -> None:
+        # The breaker ends datagrams; streams stay, inside the window that was left.
+        machine = self.machine
+        self.bytes_in_flight = machine.in_flight_bytes
+        window = machine.window_bytes
+        if not self._has_room and self._now >= machine.probe_at:
+            window = machine.in_flight_bytes + PACKET_BYTES
+        self.congestion_window = window
+
+
+register_congestion_control(ALGORITHM, TokenCongestionControl)
