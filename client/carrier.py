@@ -58,6 +58,10 @@ class CarrierEvents(Protocol):
 class Carrier(Protocol):
     """One connection to one peer. Belongs to one event loop."""
 
+    @property
+    def is_established(self) -> bool:
+        """Whether the handshake is over; what comes earlier may be a replay."""
+
     def max_payload(self) -> int:
         """Most bytes of a datagram, now; 0 where the peer takes none or the path is broken."""
 

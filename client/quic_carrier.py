@@ -137,12 +137,15 @@ class QuicCarrier(QuicConnectionProtocol):
         self._is_blocked = False
         self._is_broken = False
         self._is_gone = False
-        self.is_established = False
-        """Whether the handshake is over; before that, what comes may be a replay."""
+        self._is_established = False
         self._stats = CarrierStats()
         self._probe_timer: asyncio.TimerHandle | None = None
 
     # As a `Carrier`.
+
+    @property
+    def is_established(self) -> bool:
+        return self._is_established
 
     def max_payload(self) -> int:
         quic = self._quic
@@ -197,7 +200,9 @@ class QuicCarrier(QuicConnectionProtocol):
         return self._stats
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        super().close(code, reason)
+        if self._transport is not None and not self._transport.is_closing():
+            super().close(code, reason)
+        self._release(reason or "closed")
 
     # What framings and end points need.
 
@@ -212,15 +217,6 @@ class QuicCarrier(QuicConnectionProtocol):
         assert self._transport is not None
         return self._transport
 
-    def abandon(self) -> None:
-        """Close the connection and its socket, without waiting for the peer. For clients."""
-        if self._transport is not None and not self._transport.is_closing():
-            self.close()
-            self._transport.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        self.end("closed")
-
     def pend(self, framing: Framing) -> None:
         """Let a framing see what comes, before its session is open."""
         self._framing = framing
@@ -234,6 +230,15 @@ class QuicCarrier(QuicConnectionProtocol):
         self._framing = framing
         self._events = self._opening(self, path)
         return self._events is not None
+
+    def _release(self, reason: str) -> None:
+        """A client's socket is its connection's own, and waits for nothing."""
+        if self._quic.configuration.is_client:
+            if self._transport is not None:
+                self._transport.close()
+            if self._timer is not None:
+                self._timer.cancel()
+            self.end(reason)
 
     def end(self, reason: str) -> None:
         """The session is over, whatever becomes of the connection."""
@@ -252,11 +257,13 @@ class QuicCarrier(QuicConnectionProtocol):
         if isinstance(event, quic_events.ProtocolNegotiated):
             self._negotiated(event.alpn_protocol or "")
         elif isinstance(event, quic_events.HandshakeCompleted):
-            self.is_established = True
+            self._is_established = True
             if self._events is not None:
                 self._events.established()
         elif isinstance(event, quic_events.ConnectionTerminated):
-            self.end(event.reason_phrase or f"error {event.error_code:#x}")
+            reason = event.reason_phrase or f"error {event.error_code:#x}"
+            self.end(reason)
+            self._release(reason)
         elif self._framing is not None and not self._is_gone:
             if isinstance(event, quic_events.DatagramFrameReceived):
                 self._stats.received += 1

@@ -87,10 +87,10 @@ async def open_carrier(
             else:
                 carrier.open(PlainFraming(quic), None)
     except (TimeoutError, ConnectionError) as error:
-        carrier.abandon()
+        carrier.close()
         raise ConnectionError(f"no session with {host}:{port}: {error or 'no answer'}") from error
     except BaseException:
-        carrier.abandon()
+        carrier.close()
         raise
     return carrier
 

@@ -12,12 +12,16 @@ from headstart.stages import errors
 from headstart.stages.errors import ClientError, HeadstartError
 
 __all__ = [
+    "AckOutcome",
+    "CarrierKind",
+    "Fallback",
     "FinishReason",
     "Label",
     "Outcome",
     "Refusal",
     "ReplicaState",
     "Rescue",
+    "ResumeOutcome",
     "Route",
     "StreamState",
 ]
@@ -139,6 +143,46 @@ class ReplicaState(StrEnum):
     """Connected and answering."""
     KNOWN = "known"
     """Published by the control plane."""
+
+
+class CarrierKind(StrEnum):
+    """What a QUIC connection speaks."""
+
+    PLAIN = "plain"
+    """Our own protocol name: native clients."""
+    WEBTRANSPORT = "webtransport"
+    """Browsers."""
+
+
+class AckOutcome(StrEnum):
+    """What became of a datagram that a reader sent."""
+
+    ACCEPTED = "accepted"
+    CLAMPED = "clamped"
+    """Accepted, and its times were impossible."""
+    REFUSED = "refused"
+    """It claims what was never sent."""
+    LIMITED = "limited"
+    """There were too many."""
+    MALFORMED = "malformed"
+    """Not an acknowledgement of this version."""
+
+
+class Fallback(StrEnum):
+    """Why an answer went over a reliable stream instead of datagrams."""
+
+    NO_DATAGRAMS = "no_datagrams"
+    """The peer takes none."""
+    HEAVY_LOSS = "heavy_loss"
+    SILENCE = "silence"
+
+
+class ResumeOutcome(StrEnum):
+    """What became of a reader that came back for an answer."""
+
+    RESUMED = "resumed"
+    REFUSED = "refused"
+    """Unknown, expired or another's stream, or not one of its cursors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from headstart.monitoring.labels import (
     StreamState,
 )
 from headstart.monitoring.series import ModelSeries, Series
+from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 
@@ -41,6 +42,8 @@ class Metrics:
         self, models: Iterable[str], version: str, registry: CollectorRegistry | None = None
     ) -> None:
         self._series = Series(registry or CollectorRegistry(), tuple(models), version)
+        self.transport = TransportMeter(self._series.transport)
+        """For readers over QUIC."""
 
     def request(self, route: Route) -> "RequestMeter":
         """Count a request in, as it arrives."""

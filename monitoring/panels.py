@@ -298,7 +298,77 @@ _MACHINERY = Row(
     ),
 )
 
-OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _REQUESTS, _MACHINERY)
+_TRANSPORT = Row(
+    "On the way to the screen",
+    (
+        View(
+            "Render gap",
+            "s",
+            "What readers over QUIC see as pauses; they report it themselves.",
+            _quantiles(c.RENDER_GAP, 0.5, 0.95, 0.99),
+        ),
+        View(
+            "Stalls by cause",
+            "cps",
+            "generation: the engine paused. network: text was there and had not arrived. client: "
+            "it had arrived and was not shown.",
+            (Query(rate(c.STALLS, "cause"), "{{cause}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Datagrams sent",
+            "cps",
+            "Much beside new: losses, or answers whose ends nobody confirms.",
+            (
+                Query(rate(c.DATAGRAMS, "cause"), "{{cause}}"),
+                Query(rate(c.DATAGRAMS_REPLACED), "replaced before they left"),
+            ),
+        ),
+        View(
+            "Payload per fresh byte",
+            "short",
+            "What every token costs on the wire, repeats included; 1 is about no redundancy.",
+            (
+                Query(
+                    rate(c.DATAGRAM_BYTES) + f" / ({rate(c.DATAGRAM_FRESH_BYTES)} > 0)",
+                    "payload / fresh",
+                ),
+            ),
+        ),
+        View(
+            "Acknowledgements",
+            "cps",
+            "refused, limited or malformed above zero: a client of another make, or an attack.",
+            (Query(rate(c.ACKS, "outcome"), "{{outcome}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Round trip to readers",
+            "s",
+            "Of finished answers.",
+            _quantiles(c.READER_RTT, 0.5, 0.95),
+        ),
+        View(
+            "QUIC connections",
+            "short",
+            "Sessions that are open now.",
+            (Query(total(series(c.QUIC_CONNECTIONS), "carrier"), "{{carrier}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Detours",
+            "cps",
+            "Reliable streams in place of datagrams, and readers that came back.",
+            (
+                Query(rate(c.CATCH_UPS), "catch-up"),
+                Query(rate(c.FALLBACKS, "reason"), "fallback: {{reason}}"),
+                Query(rate(c.RESUMES, "outcome"), "resume: {{outcome}}"),
+            ),
+        ),
+    ),
+)
+
+OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _REQUESTS, _TRANSPORT, _MACHINERY)
 
 UNSHOWN = {c.BUILD_INFO: "names a version, to join with or to count; it has no course to plot"}
 """Metrics that no panel shows, and why."""

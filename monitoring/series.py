@@ -21,17 +21,23 @@ from prometheus_client.registry import Collector
 from headstart.monitoring import catalogue
 from headstart.monitoring.catalogue import Alias, Metric
 from headstart.monitoring.labels import (
+    AckOutcome,
+    CarrierKind,
+    Fallback,
     FinishReason,
     Outcome,
     Refusal,
     ReplicaState,
     Rescue,
+    ResumeOutcome,
     Route,
     StreamState,
 )
+from headstart.stages.datagram_events import Cause
+from headstart.stages.render_gaps import StallCause
 from headstart.stages.stage_clock import Stage
 
-__all__ = ["ModelSeries", "Series"]
+__all__ = ["ModelSeries", "Series", "TransportSeries"]
 
 _NO_MODEL = ""
 """To Prometheus the same as no label; only `headstart_requests_total` has it."""
@@ -65,11 +71,31 @@ class Series:
         self.loop_lag = histograms[catalogue.LOOP_LAG]
         self.tasks = families.gauges[catalogue.TASKS]
         self.refused = families.requests(_NO_MODEL)
+        self.transport = TransportSeries(families)
         self.models = {model: ModelSeries(families, model) for model in models}
 
     def expose(self) -> bytes:
         """Return every series in Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
+
+
+class TransportSeries:
+    """The series of readers over QUIC."""
+
+    def __init__(self, families: "_Families") -> None:
+        histograms, counters, gauges = families.histograms, families.counters, families.gauges
+        self.connections = {k: gauges[catalogue.QUIC_CONNECTIONS].labels(k) for k in CarrierKind}
+        self.datagrams = {cause: counters[catalogue.DATAGRAMS].labels(cause) for cause in Cause}
+        self.bytes = counters[catalogue.DATAGRAM_BYTES]
+        self.fresh_bytes = counters[catalogue.DATAGRAM_FRESH_BYTES]
+        self.replaced = counters[catalogue.DATAGRAMS_REPLACED]
+        self.acks = {outcome: counters[catalogue.ACKS].labels(outcome) for outcome in AckOutcome}
+        self.rtt = histograms[catalogue.READER_RTT]
+        self.render_gap = histograms[catalogue.RENDER_GAP]
+        self.stalls = {cause: counters[catalogue.STALLS].labels(cause) for cause in StallCause}
+        self.catch_ups = counters[catalogue.CATCH_UPS]
+        self.fallbacks = {why: counters[catalogue.FALLBACKS].labels(why) for why in Fallback}
+        self.resumes = {how: counters[catalogue.RESUMES].labels(how) for how in ResumeOutcome}
 
 
 class ModelSeries:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
 from headstart.pipeline.guard import Guard, caller_of
-from headstart.pipeline.log_response import LogResponse
+from headstart.pipeline.log_response import CARRY, LogResponse
 from headstart.pipeline.sse import events_past
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable, NotFound
@@ -51,7 +52,9 @@ class _Routes:
         metrics: Metrics,
         settings: GatewaySettings,
         access: Access,
+        transport: Callable[[], dict[str, Any] | None],
     ) -> None:
+        self._transport = transport
         self._pool = pool
         self._streams = streams
         self._metrics = metrics
@@ -76,6 +79,7 @@ class _Routes:
             Route("/v1/streams/{id}", self.resume, methods=["GET"]),
             Route("/v1/streams/{id}", self.cancel, methods=["DELETE"]),
             Route("/v1/streams/{id}/timing", self.timing, methods=["GET"]),
+            Route("/v1/transport", self.transport, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
             Route("/readyz", self.ready, methods=["GET"]),
             Route("/health", self.ready, methods=["GET"]),  # as clients of vLLM call it
@@ -140,7 +144,8 @@ class _Routes:
             await self._stream(request)
             raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
         stream = await self._stream(request, int(text))
-        if stream.end is not None and stream.log.end == int(text) > 0:
+        is_at_end = stream.end is not None and stream.log.end == int(text) > 0
+        if is_at_end and CARRY not in request.scope.get("extensions", {}):
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
         after = stream.log.check_cursor(int(text))
         if (wait := request.query_params.get("wait")) is not None:
@@ -163,6 +168,13 @@ class _Routes:
         """Say where the time of one request went, so far."""
         stream = await self._stream(request)
         return Response(msgspec.json.encode(timing_of(stream)), media_type="application/json")
+
+    async def transport(self, _request: Request) -> Response:
+        """Say where answers can be read over QUIC."""
+        found = self._transport()
+        if found is None:
+            raise NotFound("answers are not served over QUIC here; read their event streams")
+        return Response(msgspec.json.encode(found), media_type="application/json")
 
     async def _stream(self, request: Request, after: int = 0) -> Stream:
         stream_id = request.path_params["id"]
@@ -209,10 +221,15 @@ def build(
     metrics: Metrics,
     settings: GatewaySettings,
     access: Access,
+    transport: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Starlette:
-    """Build the gateway's ASGI app."""
+    """Build the gateway's ASGI app.
+
+    Args:
+        transport: Says how to connect over QUIC; None where nobody can.
+    """
     pool.continuity.on_rescue = metrics.rescued
-    routes = _Routes(pool, streams, metrics, settings, access)
+    routes = _Routes(pool, streams, metrics, settings, access, transport)
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [
         Middleware(

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["Certificates", "SelfSigned", "from_files"]
+__all__ = ["Certificates", "SelfSigned", "from_files", "wall_clock"]
 
 _VALID = timedelta(days=13)
 """Fourteen is the most that browsers take, clocks that differ included."""

@@ -12,14 +12,19 @@ from starlette.responses import Response
 from headstart.monitoring.labels import Refusal
 from headstart.stages.errors import HeadstartError, Unauthenticated
 
-__all__ = ["HANDLERS", "error_body", "error_headers", "error_response"]
+__all__ = ["HANDLERS", "error_body", "error_headers", "error_object", "error_response"]
 
 _NO_RETRY = {"x-should-retry": "false"}
 
 
 def error_body(error: HeadstartError) -> bytes:
     """JSON that says what went wrong, as vLLM words it."""
-    return _body(error.message, error.kind, error.param, error.http_status)
+    return msgspec.json.encode({"error": error_object(error)})
+
+
+def error_object(error: HeadstartError) -> dict[str, Any]:
+    """What that JSON's `error` holds."""
+    return _object(error.message, error.kind, error.param, error.http_status)
 
 
 def error_response(error: HeadstartError) -> Response:
@@ -37,11 +42,13 @@ def error_headers(error: HeadstartError) -> dict[str, str]:
 
 
 def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
+    return msgspec.json.encode({"error": _object(message, kind, param, status)})
+
+
+def _object(message: str, kind: str, param: str | None, status: int) -> dict[str, Any]:
     # What a client wrote is quoted, and may be half a surrogate pair, which UTF-8 has no bytes for.
     message = message.encode("utf-8", "backslashreplace").decode()
-    return msgspec.json.encode(
-        {"error": {"message": message, "type": kind, "param": param, "code": status}}
-    )
+    return {"message": message, "type": kind, "param": param, "code": status}
 
 
 async def _headstart_error(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -33,6 +34,9 @@ from headstart.pipeline.access import Access
 from headstart.pipeline.connection import Connection
 from headstart.pipeline.gateway_child import Hello, Table
 from headstart.stages.retention import Retention
+
+if TYPE_CHECKING:
+    from headstart.pipeline.quic_endpoint import QuicEndpoint
 
 __all__ = ["drain", "http_server", "make_room", "run_child"]
 
@@ -97,7 +101,9 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     pool = ReplicaPool(models, streams, settings.data_plane, adapters)
     metrics = Metrics(models, version("headstart"))
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
-    asgi = app.build(pool, streams, metrics, settings.gateway, access)
+    endpoint = _endpoint(settings, metrics)
+    transport = endpoint.describe if endpoint is not None else lambda: None
+    asgi = app.build(pool, streams, metrics, settings.gateway, access, transport)
     server = http_server(asgi, settings.gateway, metrics)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,8 +111,10 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     async with asyncio.TaskGroup() as group:
         background = [
             group.create_task(_follow_daemon(pool, stopping), name="follow daemon"),
-            group.create_task(_tick(pool, streams, metrics), name="tick"),
+            group.create_task(_tick(pool, streams, metrics, endpoint), name="tick"),
         ]
+        if endpoint is not None:
+            await _start(endpoint, asgi, listener.getsockname()[1])
         serving = group.create_task(server.serve([listener]), name="serve")
         await stopping.wait()
         left_s = await drain(pool, streams, settings.gateway.shutdown_grace_s)
@@ -114,6 +122,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         server.config.timeout_graceful_shutdown = max(1, round(left_s))
         server.should_exit = True
         await serving
+        if endpoint is not None:
+            await endpoint.close()
         for task in background:
             task.cancel()
 
@@ -161,7 +171,26 @@ async def _lines() -> AsyncIterator[bytes]:
         yield line
 
 
-async def _tick(pool: ReplicaPool, streams: StreamTable, metrics: Metrics) -> None:
+def _endpoint(settings: Settings, metrics: Metrics) -> "QuicEndpoint | None":
+    if not settings.quic.enabled:
+        return None
+    from headstart.pipeline.certificates import wall_clock
+    from headstart.pipeline.quic_endpoint import QuicEndpoint
+
+    return QuicEndpoint(settings.quic, settings.gateway, metrics.transport, wall_clock)
+
+
+async def _start(endpoint: "QuicEndpoint", asgi: ASGIApp, tcp_port: int) -> None:
+    try:
+        await endpoint.start(asgi, tcp_port)
+    except OSError as error:
+        # Clients fall back to event streams, as on networks that block UDP.
+        _log.error("quic_unavailable", reason=str(error))
+
+
+async def _tick(
+    pool: ReplicaPool, streams: StreamTable, metrics: Metrics, endpoint: "QuicEndpoint | None"
+) -> None:
     """Refresh the gauges, forget expired logs, and notice when the loop is late."""
     is_announced = False
     while True:
@@ -174,6 +203,8 @@ async def _tick(pool: ReplicaPool, streams: StreamTable, metrics: Metrics) -> No
         metrics.loop_lagged(max(0.0, time.monotonic() - due))
         metrics.set_tasks(len(asyncio.all_tasks()))
         streams.expire()
+        if endpoint is not None:
+            endpoint.tick()
         num_live = len(streams.live)
         metrics.set_streams(
             live=num_live, finished=len(streams) - num_live, log_bytes=streams.log_bytes

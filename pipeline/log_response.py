@@ -10,11 +10,15 @@ from starlette.types import Receive, Scope, Send
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome
 from headstart.pipeline.request_pace import RequestPace
-from headstart.pipeline.sse import send_body, send_events
+from headstart.pipeline.sse import send_body, send_events, start
 from headstart.stages.errors import HeadstartError
 from headstart.stages.stage_clock import Mark
 
-__all__ = ["LogResponse"]
+__all__ = ["CARRY", "LogResponse"]
+
+CARRY = "headstart.carry"
+"""ASGI extension of a server that carries logs itself: `carry(stream, after, pace)`, at once."""
+_NO_BODY = "application/vnd.headstart.log"
 
 
 class _Unmeasured:
@@ -64,6 +68,12 @@ class LogResponse(Response):
         self._abandon = abandon
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        carry = scope.get("extensions", {}).get(CARRY)
+        if carry is not None:
+            carry(self._stream, self._after, self._pace)
+            await start(send, 200, _NO_BODY, self._stream.id, 0)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_client_gone(receive))
         outcome: Outcome | None = Outcome.CANCELLED

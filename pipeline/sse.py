@@ -15,7 +15,7 @@ from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.sse import DONE, is_last, project
 
-__all__ = ["Pace", "events_past", "send_body", "send_events"]
+__all__ = ["Pace", "events_past", "send_body", "send_events", "start"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -60,9 +60,9 @@ async def send_events(
     """
     header = stream.log.header
     if header is None:
-        await _start(send, 200, "text/event-stream; charset=utf-8", stream.id)
+        await start(send, 200, "text/event-stream; charset=utf-8", stream.id)
     else:
-        await _start(send, header.status, header.content_type, stream.id)
+        await start(send, header.status, header.content_type, stream.id)
     cursor = after
     while True:
         try:
@@ -133,7 +133,7 @@ async def send_body(
     body = b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
     if timing is not None and header.status == 200:
         body = _body_with_timing(body, timing())
-    await _start(send, header.status, header.content_type, stream.id, len(body))
+    await start(send, header.status, header.content_type, stream.id, len(body))
     await send({"type": "http.response.body", "body": body, "more_body": False})
     pace.wrote(0, time.monotonic())
 
@@ -209,9 +209,10 @@ def _body_with_timing(body: bytes, timing: dict[str, Any]) -> bytes:
     return msgspec.json.encode(tree)
 
 
-async def _start(
+async def start(
     send: Send, status: int, content_type: str, stream_id: str, length: int | None = None
 ) -> None:
+    """Write the head of an answer; without a length its body is a stream of events."""
     headers = [
         (b"content-type", content_type.encode("latin-1")),
         (b"x-headstart-stream", stream_id.encode()),

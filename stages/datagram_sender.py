@@ -113,6 +113,11 @@ class DatagramSender:
         self._repair_at: float | None = None
 
     @property
+    def confirmed(self) -> int:
+        """The reader's cursor, as far as it has said."""
+        return self._acked
+
+    @property
     def unacked_bytes(self) -> int:
         """Log bytes sent and not confirmed."""
         return self._sent_until - self._acked

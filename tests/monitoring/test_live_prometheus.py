@@ -9,9 +9,19 @@ import pytest
 
 from headstart.monitoring import dashboards
 from headstart.monitoring.catalogue import ALIASES, METRICS
-from headstart.monitoring.labels import Outcome, Route
+from headstart.monitoring.labels import (
+    AckOutcome,
+    CarrierKind,
+    Fallback,
+    Outcome,
+    ResumeOutcome,
+    Route,
+)
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
+from headstart.monitoring.transport_meter import TransportMeter
+from headstart.stages.datagram_events import Cause
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from tests.monitoring.live_prometheus import LivePrometheus, live_prometheus, needs_prometheus
 from tests.monitoring.panel_queries import PanelQuery
@@ -89,8 +99,28 @@ def feed(metrics: Metrics) -> None:
     metrics.request(Route.CHAT).close(Outcome.CLIENT_ERROR, StageClock())
     metrics.request(Route.CHAT).moved_to(Stage.QUEUE)
     metrics.set_streams(live=2, finished=7, log_bytes=4096)
+    meter_transport(metrics.transport)
     metrics.frame_projected(0.00002)
     metrics.loop_lagged(0.001)
+
+
+def meter_transport(transport: TransportMeter) -> None:
+    for kind in CarrierKind:
+        transport.connected(kind)
+        transport.connected(kind)
+        transport.disconnected(kind, num_replaced=1)
+    for cause in Cause:
+        transport.sent(cause, 300, 100)
+    for ack in AckOutcome:
+        transport.acked(ack)
+    for stall in StallCause:
+        transport.shown(Gap(0.3, stall))
+    for reason in Fallback:
+        transport.fell_back(reason)
+    for resumed in ResumeOutcome:
+        transport.resumed(resumed)
+    transport.caught_up()
+    transport.finished(0.05)
 
 
 def test_every_panel_finds_data(answers: dict[PanelQuery, dict[str, float]]) -> None:
@@ -121,6 +151,8 @@ def test_panels_say_what_was_observed(answers: dict[PanelQuery, dict[str, float]
     assert found["Failed by us, A"][""] == pytest.approx(2 / 7)
     assert found["Streams, A"] == {"live": 2, "finished": 7}
     assert found["Replicas up, A"][""] == 2
+    assert found["Payload per fresh byte, A"][""] == pytest.approx(3)
+    assert found["QUIC connections, A"] == {"plain": 2, "webtransport": 2}
     assert found["Clock uncertainty, A"] == {"small": 0.0003, "large": 0.0003}
 
 

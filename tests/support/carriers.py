@@ -94,6 +94,10 @@ class MemoryCarrier:
         self._stats = CarrierStats(srtt_s=0.01)
         self._is_closed = False
 
+    @property
+    def is_established(self) -> bool:
+        return True
+
     def max_payload(self) -> int:
         return MEMORY_PAYLOAD
 
@@ -198,6 +202,6 @@ async def pair(
             await eventually(lambda: bool(accepted) and accepted[0].is_established)
             yield Pair(End(carrier, ours), End(accepted[0], theirs), listener)
         finally:
-            carrier.abandon()
+            carrier.close()
     finally:
         listener.close()

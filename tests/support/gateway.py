@@ -24,12 +24,14 @@ from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.access import AccessSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
-from headstart.configs.serving import DataPlaneSettings, GatewaySettings
+from headstart.configs.serving import DataPlaneSettings, GatewaySettings, QuicSettings
 from headstart.monitoring.labels import Outcome
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline import app
 from headstart.pipeline.access import Access
+from headstart.pipeline.certificates import wall_clock
 from headstart.pipeline.gateway import http_server
+from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.stages.retention import Retention
 from tests.monitoring.exposition import Exposition
 from tests.support.waiting import eventually, soon
@@ -121,6 +123,7 @@ class Gateway:
     streams: StreamTable
     metrics: Metrics
     replicas: list[Replica] = field(default_factory=list)
+    quic: QuicEndpoint | None = None
 
     @property
     def replica(self) -> Replica:
@@ -203,6 +206,7 @@ async def serving(
     is_connected: bool = True,
     log_bytes: int = 1 << 26,
     data_plane: DataPlaneSettings = DATA_PLANE,
+    quic: QuicSettings | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
@@ -215,6 +219,7 @@ async def serving(
         is_connected: Whether it knows its replicas from the start.
         log_bytes: Most that a replica may write for one answer.
         data_plane: The gateway's patience.
+        quic: Serves QUIC too, on any port.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
@@ -224,12 +229,19 @@ async def serving(
         links = pool(names, streams, data_plane)
         metrics = Metrics(names, "0")
         keys = Access(access or AccessSettings(), DATA_PLANE.secret_value, now)
-        asgi = app.build(links, streams, metrics, settings, keys)
+        endpoint = None
+        if quic is not None:
+            endpoint = QuicEndpoint(quic, settings, metrics.transport, wall_clock)
+            stack.push_async_callback(endpoint.close)
+        describe = endpoint.describe if endpoint is not None else lambda: None
+        asgi = app.build(links, streams, metrics, settings, keys, describe)
+        if endpoint is not None:
+            await endpoint.start(asgi, 0)
         url = await stack.enter_async_context(_listening(asgi, settings, metrics))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False)
         )
-        gateway = Gateway(url, client, links, streams, metrics)
+        gateway = Gateway(url, client, links, streams, metrics, quic=endpoint)
         for model in models:
             gateway.replicas.append(await stack.enter_async_context(_replica(model, log_bytes)))
         stack.push_async_callback(links.close)

@@ -1,0 +1,180 @@
+"""One answer as a client reads it over a QUIC session: its log, growing, and how it ended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+from headstart.client.session_wire import Answer, End
+from headstart.stages.datagram_events import (
+    Attach,
+    CatchUpReceived,
+    Complete,
+    PathQuiet,
+    ReceiverAction,
+    ReceiverEvent,
+    Render,
+    Rendered,
+    SendAck,
+    SnapshotReceived,
+)
+from headstart.stages.datagram_receiver import DatagramReceiver
+from headstart.stages.errors import ProtocolViolation
+from headstart.stages.wire import Piece, Snapshot
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """One reader of one answer.
+
+    Args:
+        number: The session's for it.
+        log: Whole records from an earlier session; reading goes on after them.
+        send: Sends a datagram: `send(number, data)`.
+    """
+
+    def __init__(self, number: int, log: bytes, send: Callable[[int, bytes], object]) -> None:
+        self.number = number
+        self.answer: Answer | None = None
+        """The head of the answer, once it is here."""
+        self.body = b""
+        """What came instead of a log."""
+        self.error: dict[str, Any] | None = None
+        """Why the answer is not whole, in OpenAI's words, once it is over."""
+        self.is_quiet = False
+        """Nothing has come for three seconds: try another way, from the same cursor."""
+        self.is_over = False
+        self._send = send
+        self._receiver = DatagramReceiver(number, log)
+        self._end: End | None = None
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def stream_id(self) -> str | None:
+        """The answer's name at the server, for another session to go on with."""
+        headers = () if self.answer is None else self.answer.headers
+        return next((value for name, value in headers if name == "x-headstart-stream"), None)
+
+    @property
+    def log(self) -> bytes:
+        """The token log so far, whole records only."""
+        return self._receiver.log[: self._receiver.shown]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is here, and its digest right."""
+        return self._receiver.is_complete
+
+    async def answered(self) -> Answer:
+        """Wait for the head of the answer.
+
+        Raises:
+            ConnectionError: The session ended first.
+        """
+        await self._until(lambda: self.answer is not None)
+        if self.answer is None:
+            raise ConnectionError("the session ended before the answer began")
+        return self.answer
+
+    async def finished(self) -> None:
+        """Wait until the answer is over: whole, failed, or cut off with the session."""
+        await self._until(lambda: False)
+
+    async def records(self) -> AsyncIterator[bytes]:
+        """Yield whole records as they come, each once, until the answer is over."""
+        cursor = 0
+        while True:
+            await self._until(partial(self._is_past, cursor))
+            log = self.log
+            if len(log) == cursor:
+                return
+            yield log[cursor:]
+            cursor = len(log)
+
+    def _is_past(self, cursor: int) -> bool:
+        return self._receiver.shown > cursor
+
+    # As the session's.
+
+    def began(self, answer: Answer) -> None:
+        """The head of the answer is here."""
+        self.answer = answer
+        if answer.is_carried:
+            self.feed(Attach())
+        self._changed.set()
+
+    def feed(self, event: ReceiverEvent) -> None:
+        """Take what came for this answer."""
+        # A server that goes on sending has not heard that everything is here: say it again.
+        is_repeat = self._receiver.is_complete and isinstance(event, SnapshotReceived)
+        if self.is_over and not is_repeat:
+            return
+        now = asyncio.get_running_loop().time()
+        try:
+            self._act(self._receiver.feed(event, now), now)
+        except ProtocolViolation as error:
+            self.close({"message": error.message, "type": error.kind})
+
+    def ended(self, end: End) -> None:
+        """The server says that the answer, or the carrying of it, is over."""
+        self._end = end
+        if end.digest:
+            piece = Piece(end.cursor, b"")
+            self.feed(
+                SnapshotReceived(Snapshot(self.number, 0, (piece,), bytes.fromhex(end.digest)))
+            )
+        if not end.is_whole:
+            self.close(end.error)
+        self._check_over()
+
+    def caught_up(self, start: int, data: bytes) -> None:
+        """Bytes came over a reliable stream."""
+        self.feed(CatchUpReceived(Piece(start, data)))
+
+    def close(self, error: dict[str, Any] | None) -> None:
+        """Nothing more will come."""
+        if self.is_over:
+            return
+        self.is_over, self.error = True, error
+        if self._timer is not None and not self._receiver.is_complete:
+            self._timer.cancel()
+        self._changed.set()
+
+    def _act(self, actions: list[ReceiverAction], now: float) -> None:
+        for action in actions:
+            if isinstance(action, SendAck):
+                self._send(self.number, action.datagram)
+            elif isinstance(action, Render):
+                self._changed.set()
+                self._act(self._receiver.feed(Rendered(self._receiver.shown), now), now)
+            elif isinstance(action, Complete):
+                self._check_over()
+            elif isinstance(action, PathQuiet):
+                self.is_quiet = True
+                self._changed.set()
+        self._arm(now)
+
+    def _check_over(self) -> None:
+        if self._end is not None and self._receiver.is_complete:
+            self.close(self._end.error)
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._receiver.deadline()
+        if due is not None and (not self.is_over or self._receiver.is_complete):
+            delay_s = max(0.0, due - now)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        self._act(self._receiver.expire(now), now)
+
+    async def _until(self, is_enough: Callable[[], bool]) -> None:
+        while not self.is_over and not is_enough():
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,56 @@
+"""The calls that feed the metrics of readers over QUIC."""
+
+from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, ResumeOutcome
+from headstart.monitoring.series import TransportSeries
+from headstart.stages.datagram_events import Cause
+from headstart.stages.render_gaps import Gap
+
+__all__ = ["TransportMeter"]
+
+
+class TransportMeter:
+    """What readers over QUIC tell the metrics; `Metrics.transport`."""
+
+    def __init__(self, series: TransportSeries) -> None:
+        self._series = series
+
+    def connected(self, kind: CarrierKind) -> None:
+        """A session has been opened."""
+        self._series.connections[kind].inc()
+
+    def disconnected(self, kind: CarrierKind, num_replaced: int) -> None:
+        """It is over; `num_replaced` of its datagrams never left."""
+        self._series.connections[kind].dec()
+        self._series.replaced.inc(num_replaced)
+
+    def sent(self, cause: Cause, size_bytes: int, fresh_bytes: int) -> None:
+        """A datagram was handed to the carrier."""
+        self._series.datagrams[cause].inc()
+        self._series.bytes.inc(size_bytes)
+        self._series.fresh_bytes.inc(fresh_bytes)
+
+    def acked(self, outcome: AckOutcome) -> None:
+        """A reader has sent a datagram."""
+        self._series.acks[outcome].inc()
+
+    def shown(self, gap: Gap) -> None:
+        """A reader shows more than before."""
+        self._series.render_gap.observe(gap.seconds)
+        if gap.stall is not None:
+            self._series.stalls[gap.stall].inc()
+
+    def caught_up(self) -> None:
+        """A stretch of a log goes over a reliable stream."""
+        self._series.catch_ups.inc()
+
+    def fell_back(self, reason: Fallback) -> None:
+        """A reader is served by a reliable stream from now on."""
+        self._series.fallbacks[reason].inc()
+
+    def resumed(self, outcome: ResumeOutcome) -> None:
+        """A reader has come back."""
+        self._series.resumes[outcome].inc()
+
+    def finished(self, rtt_s: float) -> None:
+        """A reader has everything."""
+        self._series.rtt.observe(rtt_s)

@@ -1,0 +1,306 @@
+"""Carries one token log to one reader over a QUIC session.
+
+`DatagramSender` decides what to send and when; this is the shell around it: timers, the carrier,
+the request's account. Where the path takes no datagrams the log goes over a reliable stream.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from hashlib import sha256
+
+from headstart.client.carrier import Carrier
+from headstart.client.session_wire import End
+from headstart.cluster.stream import Stream
+from headstart.configs.serving import QuicSettings
+from headstart.monitoring.labels import AckOutcome, Fallback
+from headstart.monitoring.transport_meter import TransportMeter
+from headstart.pipeline.errors import error_object
+from headstart.pipeline.log_pipe import LogPipe
+from headstart.pipeline.request_pace import RequestPace
+from headstart.stages.congestion import ByteRate
+from headstart.stages.datagram_events import (
+    AckReceived,
+    CarrierBlocked,
+    CarrierReady,
+    CatchUp,
+    Finished,
+    LogGrew,
+    ReaderAdvanced,
+    SenderAction,
+    SenderEvent,
+    Transmit,
+)
+from headstart.stages.datagram_sender import DatagramSender, SenderLimits
+from headstart.stages.errors import Cancelled, HeadstartError, ProtocolViolation, RequestTimeout
+from headstart.stages.mirror import StreamEnd
+from headstart.stages.render_gaps import RenderGaps
+from headstart.stages.stage_clock import Mark
+from headstart.stages.wire import DIGEST_BYTES, Ack
+
+__all__ = ["LogReader"]
+
+_MIN_PAYLOAD = 128
+_SILENCE_S = 30.0
+"""Without one acceptable acknowledgement for so long, nobody reads."""
+_ACK_BURST = 50
+
+
+class LogReader:
+    """One reader of one stream. A `StreamListener`.
+
+    Args:
+        number: The session's for the log.
+        stream: What is read.
+        after: The reader's cursor.
+        carrier: Moves the bytes.
+        settings: Limits.
+        meter: Told of everything that is sent and confirmed.
+        say: Called with the one message that the reader gets on the control stream.
+        left: Called once, when nothing more will be sent.
+        pace: The request's account, for the reader that made it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        stream: Stream,
+        after: int,
+        carrier: Carrier,
+        settings: QuicSettings,
+        meter: TransportMeter,
+        say: Callable[[End], None],
+        left: Callable[[int], None],
+        pace: RequestPace | None = None,
+    ) -> None:
+        self._number = number
+        self._stream = stream
+        self._carrier = carrier
+        self._settings = settings
+        self._meter = meter
+        self._say = say
+        self._left = left
+        self._pace = pace
+        self._is_over = False
+        self._sent_until = self._counted = after
+        self._grown: deque[tuple[int, float]] = deque()
+        """Ends of what the log gained, and when."""
+        self._gaps = RenderGaps()
+        self._ack_rate = ByteRate(settings.max_acks_per_s, _ACK_BURST)
+        self._heard_at = time.monotonic()
+        self._pipes: list[LogPipe] = []
+        self._whole: LogPipe | None = None
+        """Carries all the rest, where datagrams do not."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._machine: DatagramSender | None = None
+        self._after = after
+
+    def start(self) -> None:
+        """Begin to read."""
+        payload = self._carrier.max_payload()
+        if payload < _MIN_PAYLOAD:
+            self._fall_back(Fallback.NO_DATAGRAMS, self._after)
+        else:
+            limits = SenderLimits(
+                max_payload=payload,
+                min_frame_s=self._settings.min_frame_s,
+                bytes_per_s=self._settings.bytes_per_s,
+            )
+            rtt_s = self._carrier.stats().srtt_s
+            self._machine = DatagramSender(
+                self._number, self._stream.log, self._after, limits, rtt_s
+            )
+        self._stream.listen(self)
+        if self._stream.end is not None:
+            self.ended(self._stream.end)
+        else:
+            self.appended()
+
+    # As a `StreamListener`.
+
+    def appended(self) -> None:
+        if self._machine is not None:
+            self._grown.append((self._stream.log.end, time.monotonic()))
+        self._feed(LogGrew())
+        self.pump()
+
+    def marked(self, mark: Mark, at: float) -> None:
+        """The replica's marks are the request's own business."""
+
+    def ended(self, end: StreamEnd) -> None:
+        self._feed(LogGrew())
+        self.pump()
+        if not self._is_over:
+            self._say(self._end())
+
+    # As the session's.
+
+    def acked(self, ack: Ack) -> AckOutcome:
+        """Take an acknowledgement and say what became of it."""
+        now = time.monotonic()
+        if self._ack_rate.free_at > now:
+            return AckOutcome.LIMITED
+        self._ack_rate.spend(1, now)
+        if self._machine is None:
+            return AckOutcome.ACCEPTED  # on its way since before the fall-back
+        try:
+            actions = self._machine.feed(AckReceived(ack), now)
+        except ProtocolViolation:
+            return AckOutcome.REFUSED
+        self._heard_at = now
+        was_clamped = any(
+            isinstance(action, ReaderAdvanced) and action.was_clamped for action in actions
+        )
+        self._act(actions, now)
+        return AckOutcome.CLAMPED if was_clamped else AckOutcome.ACCEPTED
+
+    def ready(self) -> None:
+        """The carrier takes datagrams again."""
+        self._feed(CarrierReady())
+
+    def broken(self, reason: Fallback) -> None:
+        """The carrier will take no datagrams any more."""
+        if self._machine is not None and not self._is_over:
+            start = self._machine.confirmed
+            self._machine = None
+            self._fall_back(reason, start)
+            self.pump()
+            if self._stream.end is not None and not self._is_over:
+                self._say(self._end())
+
+    def pump(self) -> None:
+        """Write to reliable streams what they have room for."""
+        for pipe in self._pipes:
+            if pipe.pump() and pipe is self._whole:
+                self._wrote(self._stream.log.end, time.monotonic())
+        if self._whole is not None and self._whole.is_done:
+            self.close()
+        elif self._pipes:
+            self._pipes = [pipe for pipe in self._pipes if not pipe.is_done]
+
+    def close(self) -> None:
+        """Stop reading. The answer goes on."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._stream.unlisten(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for pipe in self._pipes:
+            pipe.close()
+        if self._machine is not None:
+            self._meter.finished(self._machine.round_trip.smoothed_s)
+        if self._pace is not None:
+            self._pace.left(None)
+        self._left(self._number)
+
+    def _fall_back(self, reason: Fallback, start: int) -> None:
+        self._meter.fell_back(reason)
+        for pipe in self._pipes:
+            pipe.close()
+        self._whole = LogPipe(self._carrier, self._number, self._stream.log, start, None)
+        self._pipes = [self._whole]
+
+    def _feed(self, event: SenderEvent) -> None:
+        if self._machine is not None and not self._is_over:
+            now = time.monotonic()
+            self._act(self._machine.feed(event, now), now)
+
+    def _act(self, actions: list[SenderAction], now: float) -> None:
+        for action in actions:
+            if isinstance(action, Transmit):
+                self._transmit(action, now)
+            elif isinstance(action, CatchUp):
+                self._meter.caught_up()
+                log = self._stream.log
+                self._pipes.append(
+                    LogPipe(self._carrier, self._number, log, action.start, action.stop)
+                )
+                self._wrote(action.stop, now)
+                self.pump()
+            elif isinstance(action, ReaderAdvanced):
+                self._advanced(action)
+            elif isinstance(action, Finished):
+                self.close()
+        if not self._is_over:
+            self._arm()
+
+    def _transmit(self, action: Transmit, now: float) -> None:
+        self._meter.sent(action.cause, len(action.datagram), action.fresh_bytes)
+        if action.fresh_bytes:
+            self._wrote(self._sent_until + action.fresh_bytes, now)
+        takes_more = self._carrier.send_latest(self._number, action.datagram)
+        if not takes_more and self._machine is not None:
+            self._machine.feed(CarrierBlocked(), now)
+
+    def _wrote(self, until: int, now: float) -> None:
+        """Note that the log's bytes up to a cursor have left."""
+        self._sent_until = until
+        if self._pace is None:
+            return
+        num_tokens = 0
+        for cursor, frame in self._stream.log.frames(self._counted):
+            if cursor > until:
+                break
+            num_tokens += len(frame.tokens)
+            self._counted = cursor
+        self._pace.wrote(num_tokens, now)
+
+    def _advanced(self, action: ReaderAdvanced) -> None:
+        generated_at: float | None = None
+        while self._grown and self._grown[0][0] <= action.cursor:
+            _, at = self._grown.popleft()
+            generated_at = at if generated_at is None else generated_at
+        shown_at = action.delivered_at if action.rendered_at is None else action.rendered_at
+        if generated_at is not None:
+            gap = self._gaps.shown(generated_at, action.delivered_at, shown_at)
+            if gap is not None:
+                self._meter.shown(gap)
+        if self._pace is not None:
+            self._stream.clock.set(Mark.DELIVERED, action.delivered_at)
+            if action.rendered_at is not None:
+                self._stream.clock.set(Mark.RENDERED, action.rendered_at)
+
+    def _arm(self) -> None:
+        """Wake up when the machine asks; a timer that is early enough is left as it is."""
+        assert self._machine is not None
+        due = self._machine.deadline()
+        if due is None:
+            due = self._heard_at + _SILENCE_S
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        delay_s = max(0.0, due - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        if self._machine is None or self._is_over:
+            return
+        now = time.monotonic()
+        if now > self._heard_at + _SILENCE_S:
+            self._give_up()
+            return
+        self._act(self._machine.expire(now), now)
+
+    def _give_up(self) -> None:
+        error = RequestTimeout(f"no acknowledgement came for {_SILENCE_S:g} s")
+        self._say(End(self._number, self._sent_until, is_whole=False, error=error_object(error)))
+        self.close()
+
+    def _end(self) -> End:
+        end, log = self._stream.end, self._stream.log
+        assert end is not None
+        error: HeadstartError | None = None
+        if end.failure is not None:
+            error = end.failure.to_error()
+        elif end.is_aborted:
+            error = Cancelled("the answer was cancelled before it was complete")
+        digest = "" if self._machine else sha256(log.read(0)).digest()[:DIGEST_BYTES].hex()
+        return End(
+            self._number, log.end, digest, error=None if error is None else error_object(error)
+        )

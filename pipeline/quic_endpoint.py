@@ -1,0 +1,126 @@
+"""QUIC in the gateway: the socket, its certificate, and the sessions on it."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from headstart.client.carrier import CarrierEvents
+from headstart.client.quic_carrier import ALPN, QuicCarrier
+from headstart.client.session_wire import VERSION
+from headstart.client.webtransport import PATH
+from headstart.cluster.tasks import Tasks
+from headstart.configs.settings import GatewaySettings, QuicSettings
+from headstart.monitoring.labels import CarrierKind
+from headstart.monitoring.transport_meter import TransportMeter
+from headstart.pipeline.certificates import Certificates, from_files
+from headstart.pipeline.quic_listener import Listener, configuration_for, listen
+from headstart.pipeline.quic_session import Session
+
+__all__ = ["QuicEndpoint"]
+
+_log = structlog.get_logger(__name__)
+
+
+class QuicEndpoint:
+    """Serves an ASGI app, and the logs it answers with, over QUIC.
+
+    Args:
+        settings: Limits, address, certificate.
+        gateway: Whose address it shares where it has none of its own.
+        meter: Told of everything.
+        now: Wall clock time, with its zone.
+    """
+
+    def __init__(
+        self,
+        settings: QuicSettings,
+        gateway: GatewaySettings,
+        meter: TransportMeter,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._meter = meter
+        self._now = now
+        self._host = settings.host or gateway.host
+        self._app: Any = None
+        self._listener: Listener | None = None
+        self._tasks = Tasks()
+        self._sessions: set[Session] = set()
+        self._configuration = configuration_for(settings)
+        self._certificates: Certificates | None = None
+        if settings.certificate_file is not None and settings.key_file is not None:
+            from_files(self._configuration, settings.certificate_file, settings.key_file)
+        else:
+            self._certificates = Certificates(self._configuration, self._host, now())
+
+    async def start(self, app: Any, tcp_port: int) -> None:
+        """Listen, and answer with `app`.
+
+        Raises:
+            OSError: The address cannot be used.
+        """
+        self._app = app
+        port = tcp_port if self._settings.port is None else self._settings.port
+        self._listener = await listen(
+            self._host, port, self._configuration, self._accept, self._settings
+        )
+        _log.info("quic_listening", host=self._host, port=self._listener.port)
+
+    async def close(self) -> None:
+        """Tell every client, and stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+        for session in list(self._sessions):
+            session.closed("the gateway stops")
+        await self._tasks.close()
+
+    def tick(self) -> None:
+        """Renew the certificate if it is time."""
+        if self._certificates is not None and self._certificates.expire(self._now()):
+            _log.info("quic_certificate_renewed")
+
+    def describe(self) -> dict[str, Any] | None:
+        """What a client needs to connect; None while nothing listens."""
+        if self._listener is None:
+            return None
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        hashes = [] if self._certificates is None else self._certificates.hashes
+        return {
+            "version": VERSION,
+            "url": f"https://{host}:{self._listener.port}{PATH}",
+            "host": self._host,
+            "port": self._listener.port,
+            "alpn": ALPN,
+            "certificate_hashes": [
+                {"algorithm": "sha-256", "value": b64encode(value).decode()} for value in hashes
+            ],
+        }
+
+    @property
+    def port(self) -> int:
+        """UDP port, once it listens."""
+        assert self._listener is not None
+        return self._listener.port
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions that are open now."""
+        return len(self._sessions)
+
+    def _accept(self, carrier: QuicCarrier, path: str | None) -> CarrierEvents | None:
+        session = Session(
+            carrier,
+            CarrierKind.PLAIN if path is None else CarrierKind.WEBTRANSPORT,
+            self._app,
+            self._settings,
+            self._gateway.max_body_bytes,
+            self._meter,
+            self._tasks,
+            self._sessions.discard,
+        )
+        self._sessions.add(session)
+        return session
