@@ -2,14 +2,20 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
+from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.quic_connect import rebind
 from headstart.configs.serving import QuicSettings
+from headstart.monitoring.labels import Outcome
+from headstart.stages.congestion import TripReason
+from headstart.stages.frames import decode_frame, record_bounds
 from tests.support.events import events
-from tests.support.gateway import Gateway, serving, speeds
+from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.sessions import asking, events_of, session_with, whole
 from tests.support.udp_relay import udp_relay
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -56,3 +62,193 @@ async def test_an_answer_survives_a_bad_path(gateway: Gateway) -> None:
         for reading, log in zip(readings, logs, strict=True):
             assert events_of(log) == await as_events(gateway, reading.stream_id)
         assert relay.num_lost > 5
+
+
+async def test_an_answer_goes_on_after_a_blackout(gateway: Gateway) -> None:
+    assert gateway.quic is not None
+    async with (
+        udp_relay(gateway.quic.port, delay_s=0.01) as relay,
+        session_with(gateway, relay.port) as session,
+    ):
+        reading = await asking(session)
+        await eventually(lambda: len(reading.log) > 100)
+        relay.is_dark = True
+        stream = gateway.streams.get(reading.stream_id or "")
+        await soon(stream.finished())
+        assert not reading.is_over
+
+        relay.is_dark = False
+
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+
+
+async def test_what_no_two_datagrams_can_carry_comes_over_a_stream() -> None:
+    async with serving(
+        speeds(tokens_per_s=2000.0, answer_tokens=1500), quic=QuicSettings()
+    ) as gateway:
+        assert gateway.quic is not None
+        async with (
+            udp_relay(gateway.quic.port, delay_s=0.02) as relay,
+            session_with(gateway, relay.port) as session,
+        ):
+            reading = await asking(session)
+            await eventually(lambda: len(reading.log) > 100)
+            relay.is_dark = True
+            await soon(gateway.streams.get(reading.stream_id or "").finished())
+            relay.is_dark = False
+
+            assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+            assert gateway.exposition().value("headstart_catch_ups_total") >= 1
+
+
+async def test_an_answer_goes_on_after_the_path_has_changed(gateway: Gateway) -> None:
+    assert gateway.quic is not None
+    async with (
+        udp_relay(gateway.quic.port, delay_s=0.01) as relay,
+        session_with(gateway, relay.port) as session,
+    ):
+        reading = await asking(session)
+        await eventually(lambda: len(reading.log) > 100)
+        await relay.rebind()
+
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+        assert session.closed_for is None
+        assert gateway.quic.num_sessions == 1
+
+
+async def test_a_client_may_change_its_own_path(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        await eventually(lambda: len(reading.log) > 100)
+        assert isinstance(session.carrier, QuicCarrier)
+        await rebind(session.carrier)
+
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+
+
+async def test_two_sessions_read_one_answer_and_either_stops_it() -> None:
+    async with serving(
+        speeds(tokens_per_s=50.0, answer_tokens=2000), quic=QuicSettings()
+    ) as gateway:
+        async with session_with(gateway) as one, session_with(gateway) as other:
+            first = await asking(one)
+            assert first.stream_id is not None
+            await eventually(lambda: len(first.log) > 100)
+            second = await soon(other.resume(first.stream_id))
+            await eventually(lambda: len(second.log) > 100)
+
+            assert (await soon(other.stop(first.stream_id))).status == 204
+            for reading in (first, second):
+                await soon(reading.finished())
+                assert reading.is_whole
+                assert reading.error is not None
+                assert reading.error["type"] == "CancelledError"
+            assert first.log == second.log == gateway.streams.get(first.stream_id).log.read(0)
+        await gateway.unused()
+
+
+async def test_an_answer_is_read_on_in_another_session(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        await eventually(lambda: len(reading.log) > 100)
+    assert reading.is_over
+    assert not reading.is_whole
+    assert reading.stream_id is not None
+    async with session_with(gateway) as session:
+        resumed = await soon(session.resume(reading.stream_id, log=reading.log))
+        log = await whole(resumed)
+        assert log.startswith(reading.log)
+        assert events_of(log) == await as_events(gateway, reading.stream_id)
+
+        again = await soon(session.resume(reading.stream_id, log=log))
+        assert await whole(again) == log
+        assert gateway.exposition().value("headstart_resumes_total", outcome="resumed") == 2
+
+
+async def test_a_peer_without_datagrams_reads_a_stream(gateway: Gateway) -> None:
+    async with session_with(gateway, has_datagrams=False) as session:
+        reading = await asking(session)
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+        exposition = gateway.exposition()
+        assert exposition.value("headstart_fallbacks_total", reason="no_datagrams") == 1
+    await gateway.unused()
+
+
+async def test_a_path_that_breaks_midway_is_left_for_a_stream(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        await eventually(lambda: len(reading.log) > 100)
+        assert gateway.quic is not None
+        (server,) = gateway.quic._sessions
+        carrier = server._carrier
+        assert isinstance(carrier, QuicCarrier)
+        carrier._control.broken = TripReason.HEAVY_LOSS
+        carrier.transmit()
+
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+        exposition = gateway.exposition()
+        assert exposition.value("headstart_fallbacks_total", reason="heavy_loss") == 1
+
+
+async def test_an_answer_that_is_one_body_is_carried_too(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        body = msgspec.json.encode(saying())
+        log = await whole(await soon(session.ask("POST", CHAT, body=body)))
+
+        (_, _), *frames = record_bounds(log)
+        payload = b"".join(decode_frame(log[start:stop]).payload or b"" for start, stop in frames)
+        assert msgspec.json.decode(payload)["object"] == "chat.completion"
+
+
+async def test_what_is_no_answer_comes_as_a_body(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        models = await soon(session.ask("GET", "/v1/models"))
+        await soon(models.finished())
+        assert models.answer is not None
+        assert models.answer.status == 200
+        assert models.body == (await gateway.client.get("/v1/models")).content
+
+        missing = await soon(session.resume("nobody-made-this"))
+        await soon(missing.finished())
+        assert missing.answer is not None
+        assert missing.answer.status == 404
+        assert msgspec.json.decode(missing.body)["error"]["type"] == "NotFoundError"
+        assert gateway.exposition().value("headstart_resumes_total", outcome="refused") == 1
+
+
+async def test_a_reader_that_acknowledges_closes_the_last_stages(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        await whole(reading)
+        await gateway.unused()
+
+        exposition = gateway.exposition()
+        for stage in ("send", "network", "render"):
+            name = "headstart_stage_duration_seconds_count"
+            assert exposition.value(name, stage=stage, model="fake") == 1, stage
+        timing = (await gateway.client.get(f"/v1/streams/{reading.stream_id}/timing")).json()
+        assert 0 <= timing["stages_s"]["network"] < 1
+        assert exposition.value("headstart_render_gap_seconds_count") > 3
+        assert exposition.value("headstart_ttft_seconds_count", model="fake") == 1
+        assert exposition.value("headstart_output_tokens_total", model="fake") == 40
+
+
+async def test_an_answer_outlives_the_session_that_asked(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+    stream = gateway.streams.get(reading.stream_id or "")
+    await soon(stream.finished())
+    assert stream.end is not None
+    assert not stream.end.is_aborted
+    await gateway.unused()
+    assert gateway.count(Outcome.COMPLETED) == 1
+
+
+async def test_a_dropped_answer_is_sent_no_more(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        session.drop(reading)
+        assert gateway.quic is not None
+        (server,) = gateway.quic._sessions
+        await eventually(lambda: not server._readers)
+        assert reading.is_over
