@@ -135,13 +135,19 @@ class WebTransportClient(_WebTransport):
         carrier: Not opened yet.
         authority: The server's `host:port`.
         answered: Called with the server's status; 200 is yes.
+        path: What to ask for.
     """
 
     def __init__(
-        self, carrier: QuicCarrier, authority: str, answered: Callable[[int], None]
+        self,
+        carrier: QuicCarrier,
+        authority: str,
+        answered: Callable[[int], None],
+        path: str = PATH,
     ) -> None:
         super().__init__(carrier)
         self._answered = answered
+        self._path = path
         self.session_id = carrier.quic.get_next_available_stream_id()
         self.h3.send_headers(
             self.session_id,
@@ -149,7 +155,7 @@ class WebTransportClient(_WebTransport):
                 (b":method", b"CONNECT"),
                 (b":scheme", b"https"),
                 (b":authority", authority.encode()),
-                (b":path", PATH.encode()),
+                (b":path", path.encode()),
                 (b":protocol", b"webtransport"),
                 (b"sec-webtransport-http3-draft02", b"1"),
             ],
@@ -161,7 +167,7 @@ class WebTransportClient(_WebTransport):
             return
         status = int(dict(found.headers)[b":status"])
         if status == HTTPStatus.OK:
-            self.carrier.open(self, PATH)
+            self.carrier.open(self, self._path)
         self._answered(status)
 
 

@@ -50,8 +50,11 @@ class Exchange:
         self._write = write
         self._carry_log = carry
         self._parts: deque[bytes] = deque()
+        self.num_bytes = 0
+        """Of the request's body, so far."""
         self._room = max_body_bytes + 1  # so much tells the app that it is too long
-        self._is_complete = False
+        self.is_complete = False
+        """Whether the request's body has ended."""
         self._is_gone = False
         self._changed = asyncio.Event()
         self.is_carried = False
@@ -66,8 +69,9 @@ class Exchange:
         if self._room and data:
             kept = data[: self._room]
             self._room -= len(kept)
+            self.num_bytes += len(kept)
             self._parts.append(kept)
-        self._is_complete |= is_end
+        self.is_complete |= is_end
         self._changed.set()
 
     def gone(self) -> None:
@@ -126,11 +130,11 @@ class Exchange:
         while True:
             if self._parts:
                 part = self._parts.popleft()
-                is_more = bool(self._parts) or not self._is_complete
+                is_more = bool(self._parts) or not self.is_complete
                 return {"type": "http.request", "body": part, "more_body": is_more}
             if self._is_gone:
                 return {"type": "http.disconnect"}
-            if self._is_complete and not self._is_end_told:
+            if self.is_complete and not self._is_end_told:
                 self._is_end_told = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             self._changed.clear()

@@ -37,6 +37,10 @@ CLOSE_PROTOCOL = 0x1
 CLOSE_VERSION = 0x2
 """Codes that a session is closed with."""
 
+_MAX_OPEN = 64
+"""Most streams of a client's at once, whatever they say."""
+_MAX_BODIES = 4
+"""Most bytes of requests at once, in bodies of the longest kind."""
 _AHEAD_BYTES = 256 * 1024
 """Most of an answer's body that is written and not confirmed."""
 
@@ -82,6 +86,8 @@ class Session:
         self._held: dict[int, Exchange] = {}
         """Those that wait for the end of the handshake, since they might be a replay."""
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._answered: set[int] = set()
+        """Streams that go on although their answer is written, or that get none."""
         self._readers: dict[int, LogReader] = {}
         self._asked: set[int] = set()
         """Numbers whose requests are being answered."""
@@ -112,7 +118,12 @@ class Session:
                 self._control_in.feed(data)
                 self._follow_control()
             elif (exchange := self._exchanges.get(stream_id)) is not None:
-                exchange.body(data, is_end)
+                self._feed(stream_id, exchange, data, is_end)
+            elif stream_id in self._answered:
+                if is_end:
+                    self._answered.discard(stream_id)
+            elif len(self._unread) + len(self._exchanges) + len(self._answered) >= _MAX_OPEN:
+                self._refuse_stream(stream_id, is_end)
             else:
                 self._begin(stream_id, data, is_end)
         except ProtocolViolation as error:
@@ -121,6 +132,7 @@ class Session:
     def stream_reset(self, stream_id: int) -> None:
         self._unread.pop(stream_id, None)
         self._held.pop(stream_id, None)
+        self._answered.discard(stream_id)
         if (exchange := self._exchanges.pop(stream_id, None)) is not None:
             exchange.gone()
         self._room.set()
@@ -202,12 +214,24 @@ class Session:
             partial(self._write, stream_id),
             partial(self._carry, request),
         )
-        exchange.body(body, is_end)
         self._exchanges[stream_id] = exchange
+        self._feed(stream_id, exchange, body, is_end)
         if self._carrier.is_established or is_idempotent(request):
             self._start(stream_id, exchange)
         else:
             self._held[stream_id] = exchange
+
+    def _feed(self, stream_id: int, exchange: Exchange, data: bytes, is_end: bool) -> None:
+        exchange.body(data, is_end)
+        num_bytes = sum(one.num_bytes for one in self._exchanges.values())
+        if num_bytes > _MAX_BODIES * self._max_body_bytes:
+            self.stream_reset(stream_id)
+            self._refuse_stream(stream_id, is_end)
+
+    def _refuse_stream(self, stream_id: int, is_end: bool) -> None:
+        self._carrier.reset_stream(stream_id)
+        if not is_end:
+            self._answered.add(stream_id)  # what is under way already is not looked at
 
     def _start(self, stream_id: int, exchange: Exchange) -> None:
         self._running[stream_id] = self._tasks.start(
@@ -234,7 +258,8 @@ class Session:
                 if is_idempotent(exchange.request):
                     is_read = exchange.is_carried
                     self._meter.resumed(ResumeOutcome.RESUMED if is_read else ResumeOutcome.REFUSED)
-            self._exchanges.pop(stream_id, None)
+            if self._exchanges.pop(stream_id, None) is not None and not exchange.is_complete:
+                self._answered.add(stream_id)
             self._running.pop(stream_id, None)
 
     def _refusal(self, number: int | None) -> HeadstartError | None:
