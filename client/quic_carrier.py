@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events as quic_events
 from aioquic.quic.connection import NetworkAddress, QuicConnection
+from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from headstart.client.carrier import CarrierEvents, CarrierStats
@@ -39,6 +40,12 @@ ALPN = "headstart/1"
 WEBTRANSPORT_ALPN = "h3"
 MAX_DATAGRAM_FRAME = 65_536
 """What we accept; what we send is bound by the packet."""
+
+_ACK_DELAY_S = 0.02
+"""An acknowledgement of QUIC's own leaves with the next datagram, or by itself after this: half the
+packets. Peers are told to expect 0.025 s."""
+_STREAM_ACK_DELAY_S = 0.001
+"""One of stream data does not wait: it is what the sender's window waits for."""
 
 _SHORT_HEADER_BYTES = 1 + 2
 _TAG_BYTES = 16
@@ -128,6 +135,8 @@ class QuicCarrier(QuicConnectionProtocol):
         control = quic._loss._cc
         assert isinstance(control, TokenCongestionControl)
         self._control = control
+        control.latest_rtt = lambda: quic._loss._rtt_latest
+        quic._ack_delay = _ACK_DELAY_S
         self._opening = opening
         self._framing_for = framing
         self._framing: Framing | None = None
@@ -267,10 +276,18 @@ class QuicCarrier(QuicConnectionProtocol):
         elif self._framing is not None and not self._is_gone:
             if isinstance(event, quic_events.DatagramFrameReceived):
                 self._stats.received += 1
+            else:
+                self._acknowledge_within(_STREAM_ACK_DELAY_S)
             self._framing.take(event, self._events)
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
-        super().datagram_received(data, addr)
+        assert isinstance(data, bytes)
+        self._quic.receive_datagram(data, addr, now=self._loop.time())
+        self._process_events()
+        if self._has_work:
+            self.transmit()
+        else:
+            self._set_timer()
         if self._events is not None and not self._is_gone:
             self._events.progressed()
 
@@ -291,6 +308,40 @@ class QuicCarrier(QuicConnectionProtocol):
                 self._events.ready()
             self._flush()
         self._await_probe()
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether a packet may be due. Most that come want nothing but to be acknowledged."""
+        quic = self._quic
+        paths = quic._network_paths
+        return (
+            not quic._handshake_confirmed
+            or quic._handshake_done_pending
+            or quic._close_pending
+            or self._is_blocked
+            or self._control.broken is not None
+            or len(paths) != 1
+            or not paths[0].is_validated
+            or bool(paths[0].remote_challenges)
+            or any(not stream.sender.buffer_is_empty for stream in quic._streams_queue)
+        )
+
+    def _set_timer(self) -> None:
+        """Wake up when aioquic asks, and soon in any case: it may have something small to say."""
+        at = self._loop.time() + _ACK_DELAY_S
+        if (asked := self._quic.get_timer()) is not None:
+            at = min(at, asked)
+        if self._timer is not None:
+            if self._timer_at is not None and self._timer_at <= at:
+                return  # what it is early for is looked at then
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._handle_timer)
+        self._timer_at = at
+
+    def _acknowledge_within(self, delay_s: float) -> None:
+        space = self._quic._spaces[Epoch.ONE_RTT]
+        if space.ack_at is not None:
+            space.ack_at = min(space.ack_at, self._loop.time() + delay_s)
 
     def _negotiated(self, alpn: str) -> None:
         if self._quic.configuration.is_client:
@@ -313,6 +364,7 @@ class QuicCarrier(QuicConnectionProtocol):
                 self._is_blocked = True
                 break
             stream, data = next(iter(self._slots.items()))
+            self._acknowledge_within(0)
             quic.send_datagram_frame(framing.wrap(data))
             super().transmit()
             if quic._datagrams_pending:

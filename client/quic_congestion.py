@@ -1,6 +1,6 @@
 """Puts `TokenCongestion` in charge of an aioquic connection's window."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aioquic.quic.congestion.base import QuicCongestionControl, register_congestion_control
 from aioquic.quic.packet_builder import QuicSentPacket
@@ -35,6 +35,8 @@ class TokenCongestionControl(QuicCongestionControl):
         self.machine = TokenCongestion()
         self.broken: TripReason | None = None
         self.num_lost = 0
+        self.latest_rtt: Callable[[], float] | None = None
+        """Without the peer's delay, which is in what aioquic hands over."""
         self._now = 0.0
         self._publish()
 
@@ -81,7 +83,8 @@ class TokenCongestionControl(QuicCongestionControl):
 
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
         """As aioquic calls it."""
-        self.machine.round_trip.add(rtt, now)
+        found = rtt if self.latest_rtt is None else self.latest_rtt()
+        self.machine.round_trip.add(found, now)
 
     def _feed(self, event: CongestionEvent) -> None:
         self._note(self.machine.feed(event, self._now))

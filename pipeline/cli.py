@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BENCHMARKS = ("messaging", "overhead", "reliability", "soak", "transport")
+BENCHMARKS = ("messaging", "overhead", "quic-cost", "reliability", "soak", "transport")
 
 Verb = Callable[[argparse.Namespace], int]
 

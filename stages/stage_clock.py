@@ -149,8 +149,14 @@ class ClockOffset:
         """Take one ping: local send, remote receive, remote send, local receive, in seconds."""
         round_trip = (received - sent) - (remote_sent - remote_received)
         offset = ((remote_received - sent) + (remote_sent - received)) / 2
-        self._samples.append(_Sample(max(0.0, round_trip), offset))
-        self._best = min(self._samples, key=_round_trip)
+        sample = _Sample(max(0.0, round_trip), offset)
+        is_full = len(self._samples) == self._samples.maxlen
+        is_best_leaving = is_full and self._samples[0] is self._best
+        self._samples.append(sample)
+        if is_best_leaving:
+            self._best = min(self._samples, key=_round_trip)
+        elif sample.round_trip_s < self._best.round_trip_s:
+            self._best = sample
 
     @property
     def is_known(self) -> bool:
