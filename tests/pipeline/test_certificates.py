@@ -1,0 +1,76 @@
+"""The gateway's own certificate is one that browsers take, and is renewed in time."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from headstart.configs.serving import QuicSettings
+from headstart.configs.settings import GatewaySettings
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.certificates import Certificates, SelfSigned
+from headstart.pipeline.quic_endpoint import QuicEndpoint
+from headstart.pipeline.quic_listener import configuration_for
+from headstart.stages.errors import SetupError
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def test_it_is_short_lived_and_of_the_right_kind() -> None:
+    made = SelfSigned.make("192.0.2.7", NOW)
+    certificate = made.certificate
+
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert lifetime <= timedelta(days=14)
+    assert certificate.not_valid_before_utc <= NOW < certificate.not_valid_after_utc
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert ip_address("192.0.2.7") in names.get_values_for_type(x509.IPAddress)
+    assert "localhost" in names.get_values_for_type(x509.DNSName)
+
+
+def test_it_is_renewed_before_it_expires_and_both_are_announced_meanwhile() -> None:
+    configuration = configuration_for(QuicSettings())
+    certificates = Certificates(configuration, "localhost", NOW)
+    (first,) = certificates.hashes
+    for days in range(6):
+        assert not certificates.expire(NOW + timedelta(days=days))
+    assert certificates.expire(NOW + timedelta(days=7))
+
+    second, before = certificates.hashes
+    assert before == first != second
+    assert configuration.certificate.not_valid_after_utc > NOW + timedelta(days=19)
+    for days in range(8, 40):
+        certificates.expire(NOW + timedelta(days=days))
+        assert configuration.certificate.not_valid_after_utc > NOW + timedelta(days=days + 5)
+        assert len(certificates.hashes) == 2
+
+
+def endpoint(certificate: Path, key: Path) -> QuicEndpoint:
+    settings = QuicSettings(certificate_file=certificate, key_file=key)
+    return QuicEndpoint(settings, GatewaySettings(), Metrics(["fake"], "0").transport, lambda: NOW)
+
+
+def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
+    made = SelfSigned.make("localhost", NOW)
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes(made.certificate.public_bytes(Encoding.PEM))
+    key.write_bytes(made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    found = endpoint(certificate, key)
+    assert found._configuration.certificate == made.certificate
+
+    certificate.write_bytes(b"nothing of the kind")
+    with pytest.raises(SetupError, match=r"quic\.certificate_file"):
+        endpoint(certificate, key)
+    with pytest.raises(SetupError, match=r"quic\.certificate_file"):
+        endpoint(tmp_path / "missing.pem", key)
