@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from headstart.configs.serving import QuicSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["Certificates", "SelfSigned", "from_files", "wall_clock"]
+__all__ = ["Certificates", "SelfSigned", "check", "from_files", "wall_clock"]
 
 _VALID = timedelta(days=13)
 """Fourteen is the most that browsers take, clocks that differ included."""
@@ -106,6 +107,16 @@ def from_files(configuration: QuicConfiguration, certificate: Path, key: Path) -
             f"quic.certificate_file: cannot use {certificate} with {key}: {error}",
             param="quic.certificate_file",
         ) from error
+
+
+def check(settings: QuicSettings) -> None:
+    """Find out before anything starts whether the configured files can be used.
+
+    Raises:
+        SetupError: They cannot.
+    """
+    if settings.enabled and settings.certificate_file is not None and settings.key_file is not None:
+        from_files(QuicConfiguration(is_client=False), settings.certificate_file, settings.key_file)
 
 
 def wall_clock() -> datetime:

@@ -18,6 +18,7 @@ from headstart.cluster import adapter, model_source, placement, serve_app
 from headstart.cluster.model_folder import lora_rank
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
+from headstart.pipeline import certificates
 from headstart.pipeline.blocking import BlockingThread
 from headstart.pipeline.gateway_child import GatewayChild
 from headstart.pipeline.tls import check_certificate
@@ -54,6 +55,7 @@ def serve(settings: Settings, announce: Callable[[str], None] = lambda line: Non
             host=settings.gateway.host,
             fix="set gateway.tls_cert_file and gateway.tls_key_file, or end TLS in front",
         )
+    certificates.check(settings.quic)
     with _listen(settings) as listener:
         return asyncio.run(_Daemon(settings, listener, announce).run())
 

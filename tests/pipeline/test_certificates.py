@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from headstart.configs.serving import QuicSettings
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.metrics import Metrics
-from headstart.pipeline.certificates import Certificates, SelfSigned
+from headstart.pipeline.certificates import Certificates, SelfSigned, check
 from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.pipeline.quic_listener import configuration_for
 from headstart.stages.errors import SetupError
@@ -72,5 +72,8 @@ def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
     certificate.write_bytes(b"nothing of the kind")
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(certificate, key)
+    with pytest.raises(SetupError, match=r"quic\.certificate_file"):
+        check(QuicSettings(certificate_file=certificate, key_file=key))
+    check(QuicSettings(enabled=False, certificate_file=certificate, key_file=key))
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(tmp_path / "missing.pem", key)
