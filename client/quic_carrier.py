@@ -148,7 +148,7 @@ class QuicCarrier(QuicConnectionProtocol):
         self._is_gone = False
         self._is_established = False
         self._stats = CarrierStats()
-        self._probe_timer: asyncio.TimerHandle | None = None
+        self._room_timer: asyncio.TimerHandle | None = None
 
     # As a `Carrier`.
 
@@ -255,8 +255,8 @@ class QuicCarrier(QuicConnectionProtocol):
             return
         self._is_gone = True
         self._slots.clear()
-        if self._probe_timer is not None:
-            self._probe_timer.cancel()
+        if self._room_timer is not None:
+            self._room_timer.cancel()
         if self._events is not None:
             self._events.closed(reason)
 
@@ -307,7 +307,7 @@ class QuicCarrier(QuicConnectionProtocol):
             if self._events is not None:
                 self._events.ready()
             self._flush()
-        self._await_probe()
+        self._await_room()
 
     @property
     def _has_work(self) -> bool:
@@ -376,22 +376,23 @@ class QuicCarrier(QuicConnectionProtocol):
             self._stats.sent += 1
         if not self._slots and not self._is_gone and not self._is_blocked:
             self._is_blocked = not self._can_send(self._loop.time())
-        self._await_probe()
+        self._await_room()
 
     def _can_send(self, now: float) -> bool:
         is_paced: Any = self._quic._loss._pacer.next_send_time(now=now)
         return not self._is_broken and is_paced is None and self._control.can_send(now)
 
-    def _await_probe(self) -> None:
-        """A full window does not end probing: wake up when one packet may leave regardless."""
-        if self._probe_timer is not None:
-            self._probe_timer.cancel()
-            self._probe_timer = None
+    def _await_room(self) -> None:
+        """Wake up when pacing ends; or, the window being full, when one packet may leave anyway."""
+        if self._room_timer is not None:
+            self._room_timer.cancel()
+            self._room_timer = None
         if self._is_blocked and not self._is_broken:
             now = self._loop.time()
-            at = self._control.probe_at
+            paced_until: float | None = self._quic._loss._pacer.next_send_time(now=now)
+            at = self._control.probe_at if paced_until is None else paced_until
             if at > now:
-                self._probe_timer = self._loop.call_at(at, self.transmit)
+                self._room_timer = self._loop.call_at(at, self.transmit)
 
     def _break(self, reason: str) -> None:
         self._is_broken, self._is_blocked = True, False
