@@ -49,6 +49,8 @@ _STREAM_ACK_DELAY_S = 0.001
 
 _SHORT_HEADER_BYTES = 1 + 2
 _TAG_BYTES = 16
+_MAX_CID_BYTES = 20
+"""A peer may go over to longer connection ids at any time; our datagrams must go on to fit."""
 _FRAME_BYTES = 1 + 2
 _RESET_CODE = 0
 
@@ -162,7 +164,7 @@ class QuicCarrier(QuicConnectionProtocol):
         if self._framing is None or self._is_broken or peer_limit <= _FRAME_BYTES:
             return 0
         packet = quic.configuration.max_datagram_size - _SHORT_HEADER_BYTES - _TAG_BYTES
-        room = min(packet - len(quic._peer_cid.cid), peer_limit) - _FRAME_BYTES
+        room = min(packet - _MAX_CID_BYTES, peer_limit) - _FRAME_BYTES
         return max(0, room - self._framing.overhead)
 
     def send_latest(self, stream: int, data: bytes) -> bool:

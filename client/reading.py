@@ -112,6 +112,7 @@ class Reading:
         if self.is_over and not is_repeat:
             return
         now = asyncio.get_running_loop().time()
+        self.is_quiet = False
         try:
             self._act(self._receiver.feed(event, now), now)
         except ProtocolViolation as error:

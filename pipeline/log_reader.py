@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
 
+import structlog
+
 from headstart.client.carrier import Carrier
 from headstart.client.session_wire import End
 from headstart.cluster.stream import Stream
@@ -33,13 +35,21 @@ from headstart.stages.datagram_events import (
     Transmit,
 )
 from headstart.stages.datagram_sender import DatagramSender, SenderLimits
-from headstart.stages.errors import Cancelled, HeadstartError, ProtocolViolation, RequestTimeout
+from headstart.stages.errors import (
+    Cancelled,
+    EngineFailed,
+    HeadstartError,
+    ProtocolViolation,
+    RequestTimeout,
+)
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import RenderGaps
 from headstart.stages.stage_clock import Mark
 from headstart.stages.wire import DIGEST_BYTES, Ack
 
 __all__ = ["LogReader"]
+
+_log = structlog.get_logger(__name__)
 
 _MIN_PAYLOAD = 128
 _SILENCE_S = 30.0
@@ -123,15 +133,13 @@ class LogReader:
     def appended(self) -> None:
         if self._machine is not None:
             self._grown.append((self._stream.log.end, time.monotonic()))
-        self._feed(LogGrew())
-        self.pump()
+        self._try(self._take_news)
 
     def marked(self, mark: Mark, at: float) -> None:
         """The replica's marks are the request's own business."""
 
     def ended(self, end: StreamEnd) -> None:
-        self._feed(LogGrew())
-        self.pump()
+        self._try(self._take_news)
         if not self._is_over:
             self._say(self._end())
 
@@ -195,6 +203,18 @@ class LogReader:
         if self._pace is not None:
             self._pace.left(None)
         self._left(self._number)
+
+    def _take_news(self) -> None:
+        self._feed(LogGrew())
+        self.pump()
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            # Whatever is wrong with one reader, the stream and its other readers go on.
+            _log.exception("reader_failed", stream=self._stream.id)
+            self._give_up(EngineFailed(f"the gateway could not read the answer on: {error}"))
 
     def _fall_back(self, reason: Fallback, start: int) -> None:
         self._meter.fell_back(reason)
@@ -283,12 +303,12 @@ class LogReader:
             return
         now = time.monotonic()
         if now > self._heard_at + _SILENCE_S:
-            self._give_up()
+            self._give_up(RequestTimeout(f"no acknowledgement came for {_SILENCE_S:g} s"))
             return
-        self._act(self._machine.expire(now), now)
+        machine = self._machine
+        self._try(lambda: self._act(machine.expire(now), now))
 
-    def _give_up(self) -> None:
-        error = RequestTimeout(f"no acknowledgement came for {_SILENCE_S:g} s")
+    def _give_up(self, error: HeadstartError) -> None:
         self._say(End(self._number, self._sent_until, is_whole=False, error=error_object(error)))
         self.close()
 

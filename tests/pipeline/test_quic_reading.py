@@ -252,3 +252,28 @@ async def test_a_dropped_answer_is_sent_no_more(gateway: Gateway) -> None:
         (server,) = gateway.quic._sessions
         await eventually(lambda: not server._readers)
         assert reading.is_over
+
+
+async def test_a_reader_that_fails_takes_nobody_with_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with session_with(gateway) as one, session_with(gateway) as other:
+        first = await asking(one)
+        second = await soon(other.resume(first.stream_id or ""))
+        assert gateway.quic is not None
+        reader = next(
+            session._readers[first.number]
+            for session in gateway.quic._sessions
+            if first.number in session._readers and session._readers[first.number]._pace
+        )
+
+        def fail(action: object, now: float) -> None:
+            raise RuntimeError("a bug of ours")
+
+        monkeypatch.setattr(reader, "_transmit", fail)
+        await soon(first.finished())
+        assert first.error is not None
+        assert first.error["type"] == "InternalServerError"
+        assert not first.is_whole
+
+        assert events_of(await whole(second)) == await as_events(gateway, first.stream_id)
