@@ -104,6 +104,7 @@ class Reading:
         if answer.is_carried:
             self.feed(Attach())
         self._changed.set()
+        self._check_over()
 
     def feed(self, event: ReceiverEvent) -> None:
         """Take what came for this answer."""
@@ -158,7 +159,8 @@ class Reading:
         self._arm(now)
 
     def _check_over(self) -> None:
-        if self._end is not None and self._receiver.is_complete:
+        # The head comes on a stream of its own, and perhaps after all else.
+        if self.answer is not None and self._end is not None and self._receiver.is_complete:
             self.close(self._end.error)
 
     def _arm(self, now: float) -> None:

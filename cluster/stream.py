@@ -54,6 +54,7 @@ class Stream:
         self.request: EngineRequest | None = None
         """What asked for a live detached answer, if it is kept for making it again."""
         self._listeners: list[StreamListener] = []
+        """Who is told; one may leave while it is, so whoever tells walks a copy."""
         self._waiters: set[asyncio.Future[None]] = set()
         self._end_callbacks: list[Callable[[], None]] = []
 
@@ -93,7 +94,7 @@ class Stream:
     def mark(self, mark: Mark, at: float) -> None:
         """Note a moment of the request, in seconds on the local monotonic clock."""
         self.clock.set(mark, at)
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener.marked(mark, at)
         self._wake()
 
@@ -107,7 +108,7 @@ class Stream:
                 end = msgspec.structs.replace(end, failure=Failure.of(shorter))
         self.log.close()
         self.end = end
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener.ended(end)
         self._listeners.clear()
         self._wake()
@@ -151,7 +152,7 @@ class Stream:
         await self.until(lambda: False)
 
     def _grown(self) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener.appended()
         self._wake()
 

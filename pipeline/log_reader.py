@@ -139,9 +139,9 @@ class LogReader:
         """The replica's marks are the request's own business."""
 
     def ended(self, end: StreamEnd) -> None:
+        # First, because writing what is left may be all that this reader still has to do.
+        self._say(self._end())
         self._try(self._take_news)
-        if not self._is_over:
-            self._say(self._end())
 
     # As the session's.
 
@@ -174,9 +174,9 @@ class LogReader:
             start = self._machine.confirmed
             self._machine = None
             self._fall_back(reason, start)
-            self.pump()
-            if self._stream.end is not None and not self._is_over:
+            if self._stream.end is not None:
                 self._say(self._end())
+            self.pump()
 
     def pump(self) -> None:
         """Write to reliable streams what they have room for."""

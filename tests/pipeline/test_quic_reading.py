@@ -174,6 +174,24 @@ async def test_a_peer_without_datagrams_reads_a_stream(gateway: Gateway) -> None
     await gateway.unused()
 
 
+async def test_a_peer_without_datagrams_hears_of_an_end_without_news() -> None:
+    async with serving(
+        speeds(time_to_first_token_s=0.0, tokens_per_s=0.5, answer_tokens=2000), quic=QuicSettings()
+    ) as gateway:
+        async with session_with(gateway, has_datagrams=False) as session:
+            reading = await asking(session)
+            assert reading.stream_id is not None
+            stream = gateway.streams.get(reading.stream_id)
+            # All that there is has come, and the next token is two seconds away.
+            await eventually(lambda: len(reading.log) == stream.log.end > stream.log.header_end)
+
+            assert (await soon(session.stop(reading.stream_id))).status == 204
+            await soon(reading.finished())
+            assert reading.error is not None
+            assert reading.error["type"] == "CancelledError"
+        await gateway.unused()
+
+
 async def test_a_path_that_breaks_midway_is_left_for_a_stream(gateway: Gateway) -> None:
     async with session_with(gateway) as session:
         reading = await asking(session)
