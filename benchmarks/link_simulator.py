@@ -87,12 +87,14 @@ def simulate(
     up: Link,
     steps: Sequence[float],
     patience_s: float = 600.0,
+    linger_s: float = 2.0,
 ) -> Run:
     """Stream one answer.
 
     Args:
         steps: When each engine step gives its tokens, in seconds, ascending.
         patience_s: Give up so long after the last.
+        linger_s: Go on so long after all is shown: what is sent then counts too.
     """
     run = Run(list(steps))
     order = count()
@@ -137,5 +139,5 @@ def simulate(
         run.rendered += [now] * (client.num_rendered - len(run.rendered))
         if run.is_complete and not run.ended_at:
             run.ended_at = now
-            limit = min(limit, now + 2.0)
+            limit = min(limit, now + linger_s)
     return run
