@@ -9,6 +9,7 @@ import copy
 import json
 import logging
 import os
+import socket
 import sys
 from argparse import Namespace
 from asyncio import AbstractEventLoop
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LLM = TypeVar("LLM", bound="AsyncLLM")
 
+_CONNECT_S = 5.0
+"""Longest wait for a cluster to accept a connection."""
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM makes room for (`vllm/config/lora.py`); a larger rank it refuses itself."""
 
@@ -447,12 +450,52 @@ def start_ray(settings: RaySettings) -> None:
             options["num_cpus"] = settings.num_cpus
     else:
         options["address"] = settings.address
+        _reach(settings.address)
+        _use_token()
     try:
         ray.init(**options)
     except Exception as error:
-        where = "here" if settings.address is None else f"at {settings.address}"
-        raise SetupError(f"Ray cannot start {where}: {error}", param="ray.address") from error
+        raise SetupError(_why(settings.address, error), param="ray.address") from error
     logs.adopt("ray")
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody listens: Ray would go on trying for minutes.
+
+    Raises:
+        SetupError: Nobody does, or the host has no such name.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return  # `auto`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise SetupError(
+            f"no Ray cluster answers at {address}: {error}; start it, or set ray.address to the "
+            "host and port that `ray start --head` gave",
+            param="ray.address",
+        ) from error
+
+
+def _use_token() -> None:
+    """Show the user's token, if there is one, to the cluster that is joined.
+
+    As Ray does with a cluster that it finds by itself, but not with one whose address it is given.
+    A cluster that asks for none lets one with a token in; `RAY_AUTH_MODE` has the last word.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _why(address: str | None, error: Exception) -> str:
+    if address is None:
+        return f"Ray cannot start here: {error}"
+    return (
+        f"Ray cannot join the cluster at {address}: {error}; if it runs, it may want its token: "
+        "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put it in ~/.ray/auth_token"
+    )
 
 
 def start_serve() -> None:

@@ -59,6 +59,8 @@ CALLED = {
     "AcceleratorManager.get_current_node_num_accelerators": "",
     "ray._private.accelerators.accelerator:"
     "AcceleratorManager.get_current_process_visible_accelerator_ids": "",
+    "ray._private.authentication:"
+    "authentication_token_setup.maybe_enable_token_auth_if_token_available": "warn_if_disabled",
     "ray._private.node:Node.kill_all_processes": "check_alive allow_graceful",
     "ray.serve._private.common:DeploymentID": "name app_name",
     "ray.serve._private.long_poll:LongPollClient": (

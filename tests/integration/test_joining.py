@@ -3,13 +3,14 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
-from tests.support.daemon import running
+from tests.support.daemon import Daemon, running
 from tests.support.events import text
 from tests.support.ray_cluster import Cluster, ray_cluster
 
@@ -37,10 +38,18 @@ def config(folder: Path, cluster: Cluster, **model: object) -> Path:
     return path
 
 
+def joining(
+    folder: Path, cluster: Cluster, token: str, **model: object
+) -> AbstractContextManager[Daemon]:
+    """A daemon of somebody who has put a token in the environment, and told Ray nothing else."""
+    path = config(folder, cluster, **model)
+    return running(path, folder, environ={"RAY_AUTH_TOKEN": token})
+
+
 def test_it_joins_answers_and_leaves_the_cluster_as_it_was(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    with running(config(tmp_path, cluster, replicas=2), tmp_path) as daemon:
+    with joining(tmp_path, cluster, cluster.token, replicas=2) as daemon:
         daemon.wait_until_ready(120)
         with httpx.Client(base_url=daemon.url, timeout=60, trust_env=False) as client:
             for _ in range(4):
@@ -58,7 +67,8 @@ def test_it_joins_answers_and_leaves_the_cluster_as_it_was(
 
 
 def test_gpus_that_the_cluster_lacks_are_named_in_seconds(cluster: Cluster, tmp_path: Path) -> None:
-    with running(config(tmp_path, cluster, replicas=3, gpus_per_replica=1), tmp_path) as daemon:
+    asked = {"replicas": 3, "gpus_per_replica": 1}
+    with joining(tmp_path, cluster, cluster.token, **asked) as daemon:
         ended = daemon.ended(time.monotonic(), 60)
 
     assert (ended.status, ended.left) == (2, [])
@@ -67,9 +77,21 @@ def test_gpus_that_the_cluster_lacks_are_named_in_seconds(cluster: Cluster, tmp_
     assert ended.exit_s < 45  # most of it goes into importing and joining Ray
 
 
+def test_token_that_the_cluster_does_not_know_is_refused_in_one_line(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with joining(tmp_path, cluster, "0" * 64) as daemon:
+        ended = daemon.ended(time.monotonic(), 60)
+
+    assert (ended.status, ended.left) == (2, [])
+    (line,) = (one for one in daemon.err.splitlines() if one.startswith("error: "))
+    assert f"cannot join the cluster at {cluster.address}: " in line
+    assert "RAY_AUTH_TOKEN" in line
+
+
 def test_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     with running(config(tmp_path, Cluster("127.0.0.1:1")), tmp_path) as daemon:
         ended = daemon.ended(time.monotonic(), 60)
 
     assert ended.status == 2
-    assert "127.0.0.1:1" in daemon.err
+    assert "error: no Ray cluster answers at 127.0.0.1:1: " in daemon.err

@@ -1,4 +1,4 @@
-"""A Ray cluster that somebody else started, on ports of its own, and what is in it.
+"""A Ray cluster that somebody else started, on ports of its own, with a token, and what is in it.
 
 with ray_cluster() as cluster:
     settings = f"ray.address={cluster.address}"
@@ -7,6 +7,7 @@ with ray_cluster() as cluster:
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -39,6 +40,8 @@ class Cluster:
     """A running cluster of one node."""
 
     address: str
+    token: str = ""
+    """Without it nobody gets in."""
 
     def applications(self) -> list[str]:
         """Names of the Serve applications in it, asked by another driver."""
@@ -48,7 +51,7 @@ class Cluster:
             text=True,
             check=False,
             timeout=_PATIENCE_S,
-            env=os.environ | _ENVIRON,
+            env=os.environ | _ENVIRON | _identity(self.token),
         )
         assert done.returncode == 0, done.stderr
         found: list[str] = json.loads(done.stdout.splitlines()[-1])
@@ -60,6 +63,7 @@ def ray_cluster() -> Iterator[Cluster]:
     """Start a cluster without GPUs that lives as long as the block."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    token = secrets.token_hex(32)
     # Not pytest's folder: the paths of Ray's sockets would be too long.
     folder = tempfile.mkdtemp(prefix="ray")
     options = {
@@ -80,13 +84,13 @@ def ray_cluster() -> Iterator[Cluster]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | _ENVIRON,
+            env=os.environ | _ENVIRON | _identity(token),
             start_new_session=True,
         )
         family: set[psutil.Process] = set()
         try:
             _wait_until_started(process, Path(folder) / "output")
-            yield Cluster(f"127.0.0.1:{port}")
+            yield Cluster(f"127.0.0.1:{port}", token)
         finally:
             with suppress(psutil.NoSuchProcess):
                 root = psutil.Process(process.pid)
@@ -101,6 +105,10 @@ def ray_cluster() -> Iterator[Cluster]:
             process.wait()
             psutil.wait_procs(family, 10)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _identity(token: str) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
 
 
 def _wait_until_started(process: subprocess.Popen[bytes], output: Path) -> None:
