@@ -77,15 +77,15 @@ def run(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> None:
-    """Stop every replica, and Serve and Ray too if they were started here. Blocks."""
+    """Stop every replica, and Ray too if it was started here. Blocks.
+
+    Serve stays: in a cluster that was joined others may use it, and Ray takes along its own.
+    """
     if not ray.is_initialized():
         return
     try:
-        if settings.ray.address is None:
-            serve.shutdown()  # type: ignore[no-untyped-call]
-        else:  # others may use that cluster's Serve
-            for model in settings.models:
-                serve.delete(_application(model.name))
+        for model in settings.models:
+            serve.delete(_application(model.name))
     finally:
         ray.shutdown()
 

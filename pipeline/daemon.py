@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headstart.cluster import adapter, model_source, placement, serve_app
+from headstart.cluster import adapter, descendants, model_source, placement, serve_app
 from headstart.cluster.model_folder import lora_rank
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
@@ -32,6 +32,11 @@ EXIT_SETUP = 2
 """Exit status of the command line after a `SetupError`."""
 _RAY_START_S = 20.0
 """Longest wait for a Ray that starts, which cannot be stopped before it has."""
+_STOP_S = 4.0
+"""Longest wait for a Ray started here to end by itself. It never does where its processes were told
+to stop too, as by a signal to the whole group: then it would wait for those that are gone."""
+_LEAVE_S = 30.0
+"""Longest wait for a cluster that was joined to end this daemon's replicas."""
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = lambda line: None) -> int:
@@ -160,14 +165,29 @@ class _Daemon:
     async def _stop(self) -> None:
         if self._table is not None:
             self._table.close()
+        # Now: below a raylet that is gone nobody would find its workers, which outlive it by far.
+        held = descendants.hold()
         await self._gateway.close()
-        if await self._thread.idle(_RAY_START_S if self._is_ray_starting else 0):
-            await self._thread.call(serve_app.stop, self._settings)
+        is_idle = await self._thread.idle(_RAY_START_S if self._is_ray_starting else 0)
+        if is_idle and await self._has_left_ray():
             return
-        # Still fetching a model, or waiting for replicas. Python's orderly exit would abort where
-        # it finds a thread inside Ray.
+        # Still fetching a model, or waiting for replicas, or for Ray. Python's orderly exit would
+        # abort where it finds a thread inside Ray.
         atexit.register(os._exit, 0 if self._stopping.is_set() else EXIT_SETUP)
         await asyncio.to_thread(adapter.kill_ray)
+        descendants.kill(held)
+
+    async def _has_left_ray(self) -> bool:
+        """Stop the replicas in order, if that can be done in time; return whether it was."""
+        is_joined = self._settings.ray.address is not None
+        try:
+            async with asyncio.timeout(_LEAVE_S if is_joined else _STOP_S):
+                await self._thread.call(serve_app.stop, self._settings)
+        except Exception as error:  # of Ray, where a part of it is gone
+            log = _log.warning if is_joined else _log.debug
+            log("ray_left_in_disorder", error=type(error).__name__)
+            return False
+        return True
 
     def _welcome(self, names: tuple[str, ...], seconds: float) -> str:
         body = (

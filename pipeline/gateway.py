@@ -157,8 +157,12 @@ class _Server(uvicorn.Server):
 
 async def _follow_daemon(pool: ReplicaPool, stopping: asyncio.Event) -> None:
     async for line in _lines():
-        pool.update(msgspec.json.decode(line, type=Table).replicas)
-    _log.debug("daemon_gone")
+        table = msgspec.json.decode(line, type=Table | None)
+        if table is None:
+            break
+        pool.update(table.replicas)
+    else:
+        _log.info("daemon_gone")
     stopping.set()
 
 

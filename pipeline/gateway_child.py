@@ -34,7 +34,8 @@ class Hello(msgspec.Struct):
 
 
 class Table(msgspec.Struct):
-    """Any later line: the replicas that run now."""
+    """Any later line: the replicas that run now. After the last comes a `null`, unless the daemon
+    was killed."""
 
     replicas: list[ReplicaAddress]
 
@@ -94,6 +95,7 @@ class GatewayChild:
         if process is None or process.returncode is not None:
             return
         assert process.stdin is not None
+        self._write(None)
         process.stdin.close()
         try:
             async with asyncio.timeout(self._settings.gateway.shutdown_grace_s + _EXIT_MARGIN_S):
@@ -120,7 +122,7 @@ class GatewayChild:
             self._ready.set()  # it has one thing to say
         return await process.wait()
 
-    def _write(self, line: Hello | Table) -> None:
+    def _write(self, line: Hello | Table | None) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return

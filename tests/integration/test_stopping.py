@@ -1,6 +1,7 @@
 """The daemon goes when it is told to, at any moment, and takes along everything it started."""
 
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,32 @@ def test_running_daemon_stops(tmp_path: Path, number: signal.Signals) -> None:
         check(ended, daemon)
         assert ended.exit_s < SOON_S
         assert daemon.out.count("stopping:") == 1
+        assert "(raylet)" not in daemon.out
+        assert "daemon_gone" not in daemon.err
+
+
+def test_signal_to_all_of_its_processes_stops_it(tmp_path: Path) -> None:
+    with running("fake", tmp_path) as daemon:
+        daemon.wait_until_ready()
+        began = time.monotonic()
+        for process in daemon.living():
+            process.send_signal(signal.SIGTERM)
+
+        ended = daemon.ended(began)
+
+        check(ended, daemon)
+        assert ended.exit_s < SOON_S
+        assert "gateway_died" not in daemon.err
+
+
+def test_signal_to_its_group_stops_it(tmp_path: Path) -> None:
+    with running("fake", tmp_path) as daemon:
+        daemon.wait_until_ready()
+
+        ended = daemon.stop_group(signal.SIGTERM)
+
+        check(ended, daemon)
+        assert ended.exit_s < SOON_S
 
 
 def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ class Daemon:
         self._process.send_signal(number)
         return self.ended(began, within_s)
 
+    def stop_group(self, number: signal.Signals) -> Ended:
+        """Send a signal to its process group, as a terminal does."""
+        self.family()
+        began = time.monotonic()
+        os.killpg(self._process.pid, number)
+        return self.ended(began)
+
     def ended(self, began: float, within_s: float = 60.0) -> Ended:
         """Wait until it ends by itself, as since `began` on the monotonic clock it should."""
         self.wait_for_exit(within_s)
