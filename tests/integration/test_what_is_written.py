@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 class Written:
     """What there is to read after a daemon has ended."""
 
+    profile: str
     files: dict[str, str]
     answers: list[str]
     processes: dict[int, str]
@@ -56,6 +57,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         }
         shutil.rmtree(logs.parent)
     return Written(
+        request.param,
         files,
         answers,
         {int(one.name.partition("-")[2]): one.read_text() for one in notes.glob("process-*")},
@@ -82,6 +84,8 @@ def test_no_answer_is_in_any_log(written: Written) -> None:
 
 
 def test_what_failed_is_in_the_log_of_the_replica(written: Written) -> None:
+    if written.profile != "fake":
+        pytest.skip("vLLM's app answers 400 to what it cannot decode, and says no more")
     lines = [
         line for content in written.files.values() for line in content.splitlines() if FAIL in line
     ]
