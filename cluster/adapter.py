@@ -16,7 +16,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from headstart.cluster.engine import EngineLoad
 from headstart.cluster.model_folder import lora_rank
@@ -153,15 +153,23 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = make_arg_parser(FlexibleArgumentParser(exit_on_error=False))  # type: ignore[no-untyped-call]
+    class Parser(FlexibleArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ValueError(message)  # argparse would print it and exit
+
+    parser = make_arg_parser(Parser(exit_on_error=False))  # type: ignore[no-untyped-call]
     try:
         args: Namespace = parser.parse_args(engine_argv(model, model_path))
         validate_parsed_serve_args(args)
-    except (SystemExit, Exception) as error:
+    except Exception as error:
         raise SetupError(
-            f"vLLM refuses models.{model.name}.engine_args: {error}", param="engine_args"
+            f"vLLM refuses models.{model.name}.engine_args: {_line(error)}", param="engine_args"
         ) from error
     return args
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _to_argv(options: dict[str, Any]) -> list[str]:
@@ -195,7 +203,7 @@ def build_llm(kind: "type[LLM]", args: Namespace, stat_loggers: list[Any]) -> "L
             engine_args, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=stat_loggers
         )
     except Exception as error:
-        raise SetupError(f"vLLM cannot load {args.model}: {error}") from error
+        raise SetupError(f"vLLM cannot load {args.model}: {_line(error)}") from error
     assert isinstance(llm, kind)
     return llm
 

@@ -135,10 +135,19 @@ def _application(model: str) -> str:
 
 
 def _reason() -> str:
-    """What Serve says of the first application that failed: the last line of its traceback."""
+    """What Serve says of the first application that failed."""
     for application in serve.status().applications.values():
         for deployment in application.deployments.values():
-            if deployment.message and "Error" in deployment.message:
-                lines = [line for line in deployment.message.splitlines() if "Error" in line]
-                return lines[-1].strip()
+            if reason := _last_error(deployment.message):
+                return reason
     return ""
+
+
+def _last_error(traceback: str) -> str:
+    """What was raised, by the last line of a traceback, without the path of the class."""
+    lines = [line.strip() for line in traceback.splitlines() if "Error" in line]
+    if not lines:
+        return ""
+    name, colon, message = lines[-1].partition(": ")
+    name = name.rpartition(".")[2]
+    return message if name == SetupError.__name__ else f"{name}{colon}{message}"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from headstart.configs.model_settings import ModelSettings
+from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = (ROOT / "cluster/adapter.py", ROOT / "cluster/vllm_tap.py")
@@ -169,6 +170,26 @@ def test_arguments_that_are_set_exist(vllm_model: ModelSettings) -> None:
     assert args.max_model_len == vllm_model.max_model_len
     assert args.distributed_executor_backend == "uni"
     assert args.enable_scale_out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"bogus": 1}, "unrecognized arguments: --bogus=1"),
+        ({"max_num_seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
+    ],
+)
+def test_refused_argument_is_named_in_one_line(
+    vllm_model: ModelSettings, arguments: dict[str, Any], why: str
+) -> None:
+    from headstart.cluster import adapter
+
+    model = vllm_model.model_copy(update={"engine_args": arguments})
+
+    with pytest.raises(SetupError) as caught:
+        adapter.engine_arguments(model, "model")
+
+    assert caught.value.message == f"vLLM refuses models.{model.name}.engine_args: {why}"
 
 
 def imports(path: Path) -> Iterator[str]:
