@@ -144,8 +144,8 @@ class _Routes:
             await self._stream(request)
             raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
         stream = await self._stream(request, int(text))
-        is_at_end = stream.end is not None and stream.log.end == int(text) > 0
-        if is_at_end and CARRY not in request.scope.get("extensions", {}):
+        has_all = stream.end is not None and stream.end.is_whole and stream.log.end == int(text) > 0
+        if has_all and CARRY not in request.scope.get("extensions", {}):
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
         after = stream.log.check_cursor(int(text))
         if (wait := request.query_params.get("wait")) is not None:

@@ -32,6 +32,11 @@ class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
     failure: Failure | None = None
     is_aborted: bool = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the log holds all that the engine would say."""
+        return self.failure is None and not self.is_aborted
+
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One stream's share of one message."""

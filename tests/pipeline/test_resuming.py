@@ -208,3 +208,22 @@ async def test_expired_answer_is_gone() -> None:
             assert answer.status_code == httpx.codes.NOT_FOUND
             assert "expired" in answer.json()["error"]["message"]
         assert gateway.streams.log_bytes == 0
+
+
+@pytest.mark.parametrize("is_poll", [False, True])
+async def test_last_cursor_of_a_cancelled_answer_gives_the_error(
+    slow: Gateway, is_poll: bool
+) -> None:
+    asking = asyncio.ensure_future(slow.stream(headers=DETACHED))
+    await eventually(lambda: len(slow.streams.live) == 1)
+    stream = slow.live
+    await soon(stream.grown(stream.log.end))
+    await soon(slow.client.delete(f"/v1/streams/{stream.id}"))
+    body = await soon(asking)
+    params = {"after": str(stream.log.end)} | ({"wait": "1"} if is_poll else {})
+
+    rest = await soon(slow.client.get(f"/v1/streams/{stream.id}", params=params))
+
+    assert rest.status_code == httpx.codes.OK
+    assert b"cancelled" in rest.content
+    assert body.endswith(rest.content)
