@@ -18,7 +18,7 @@ from headstart.cluster.engine import Engine, EngineInfo
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
-from headstart.stages.errors import EngineLost, HeadstartError, ProtocolViolation
+from headstart.stages.errors import EngineFailed, EngineLost, HeadstartError, ProtocolViolation
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import MirrorSender, StreamEnd
 from headstart.stages.stage_clock import Mark
@@ -103,6 +103,9 @@ class DataPlaneServer:
             raise ProtocolViolation("a gateway asked for no window")
         if identity in self._peers:
             raise ProtocolViolation("a gateway opened the link twice")
+        if (reason := self._cannot_answer()) is not None:
+            self._dismiss(identity, reason)
+            return
         peer = _Peer(identity, self._engine, self._socket, message.window_bytes, self._streams)
         self._peers[identity] = peer
         info = self._info
@@ -120,18 +123,31 @@ class DataPlaneServer:
         )
         peer.tasks.start(peer.send_steps(), name="data plane steps")
 
+    def _cannot_answer(self) -> str | None:
+        """Why gateways must look elsewhere, before Serve has replaced this replica."""
+        try:
+            self._engine.check_health()
+        except EngineFailed as error:
+            return error.message
+        return None
+
     def _dismiss(self, identity: bytes, reason: str) -> None:
         _log.warning("gateway_dismissed", reason=reason)
         secure_socket.post(self._socket, identity, messages.encode(messages.Bye(reason)))
 
     async def _sweep(self) -> None:
-        """Drop gateways that fell silent, and logs that expired."""
+        """Drop gateways that fell silent, all of them if the engine is dead, and expired logs."""
         while True:
             slept_at = time.monotonic()
             await asyncio.sleep(self._settings.ping_interval_s)
             self._streams.expire()
             now, limit_s = time.monotonic(), self._settings.silence_limit_s
             stood_still = now - slept_at > limit_s
+            if self._peers and (reason := self._cannot_answer()) is not None:
+                _log.error("engine_died", reason=reason)
+                for peer in tuple(self._peers.values()):
+                    self._dismiss(peer.identity, reason)
+                    await self._lose(peer)
             for peer in tuple(self._peers.values()):
                 if stood_still:
                     peer.last_heard = now  # this process was stopped, not the gateway

@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from headstart.cluster import messages
 from headstart.cluster.engine import EngineLoad
-from headstart.stages.errors import EngineLost
+from headstart.stages.errors import EngineFailed, EngineLost
 from headstart.stages.frames import StreamHeader, encode
 from headstart.stages.mirror import Part
 from tests.cluster.data_plane_peers import (
+    SETTINGS,
     gateway,
     opened,
     opening,
@@ -113,6 +115,33 @@ async def test_death_of_the_replica_is_noticed_at_once() -> None:
         assert remote.num_live_streams == 0
         assert len(losses) == 1
     assert len(losses) == 1
+
+
+async def test_dead_engine_takes_no_more_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve needs longer to notice it, and the replica's process lives on."""
+    settings = SETTINGS.model_copy(update={"ping_interval_s": 0.05})
+    async with (
+        replica(settings, tokens_per_s=100) as behind,
+        gateway(behind.address, settings) as remote,
+    ):
+        begun = remote.serve(request("begun", LONG))
+
+        def check() -> None:
+            raise EngineFailed("it has died")
+
+        monkeypatch.setattr(behind.engine, "check_health", check)
+
+        with capture_logs() as logs:
+            await soon(begun.finished())
+            await eventually(lambda: not remote.is_up)
+            with pytest.raises(EngineLost):
+                async with gateway(behind.address, settings):
+                    pass
+        lost = [line["reason"] for line in logs if line["event"] == "replica_lost"]
+        assert lost == ["it has died"] * 2
+        assert [line["log_level"] for line in logs if line["event"] == "engine_died"] == ["error"]
+        assert begun.end is not None
+        assert begun.end.failure is not None
 
 
 HEADER = encode(StreamHeader(200, "text/event-stream"))
