@@ -203,6 +203,8 @@ class _Answer:
         self.rows: list[Row] = []
         self._form: AnswerForm | None = None
         self._reasons: dict[int, str] = {}
+        self._latest: float | None = None
+        """When a token was last sampled."""
         self._lasts: asyncio.Queue[_Last | HeadstartError] = asyncio.Queue()
 
     def begin(self, form: AnswerForm, rows: list[Row]) -> None:
@@ -219,6 +221,7 @@ class _Answer:
             self.stream.mark(Mark.SCHEDULED, at)
 
     def sampled(self, row: Row, tokens: tuple[int, ...], text: str, at: float) -> None:
+        self._latest = at
         if self.stream.clock.get(Mark.FIRST_TOKEN) is None:
             self.stream.mark(Mark.FIRST_TOKEN, at)
         if row.is_complete:
@@ -259,8 +262,15 @@ class _Answer:
     def finish(self, failure: Failure | None = None, *, is_aborted: bool = False) -> None:
         """Close the log; only the first call counts."""
         if self.stream.end is None:
-            self.mark(Mark.FRAMED)
+            self._mark_last()
             self.stream.finish(self.end(failure, is_aborted=is_aborted))
+
+    def _mark_last(self) -> None:
+        if self._latest is None or self.stream.clock.get(Mark.DETOKENISED) is not None:
+            self.mark(Mark.FRAMED)
+            return
+        for mark in (Mark.LAST_TOKEN, Mark.DETOKENISED, Mark.FRAMED):  # it was cut there
+            self.stream.mark(mark, self._latest)
 
 
 class _Warmth:

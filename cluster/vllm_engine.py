@@ -185,5 +185,7 @@ class VllmEngine(Engine):
                 _log.error("answer_failed", stream_id=stream.id, exc_info=error)
                 end = msgspec.structs.replace(end, failure=Failure.of(error))
         finally:
+            if not end.is_whole:
+                tap.mark_last(no_later_than=answer.framed_at)
             stream.mark(Mark.FRAMED, answer.framed_at)
             stream.finish(end)

@@ -5,6 +5,7 @@ whatever the engine yields is shown to the `Tap` of the current request (a conte
 passed on untouched, so chat, completions, tools and the rest stay vLLM's own.
 """
 
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -38,6 +39,8 @@ class Tap:
         self._finish_reasons: dict[int, str] = {}
         self._steps: dict[str, list[tuple[int, ...]]] = {}
         self._replayed: dict[str, list[RequestOutput]] = {}
+        self._latest: tuple[float, float] | None = None
+        """When the engine sampled the latest token, and when its text was here."""
         self.refusal: NotContinued | None = None
         """Set where an answer that was begun elsewhere cannot be continued here."""
 
@@ -122,9 +125,15 @@ class Tap:
         if stream.clock.get(Mark.FIRST_TOKEN) is None:
             stream.mark(Mark.SCHEDULED, metrics.scheduled_ts)
             stream.mark(Mark.FIRST_TOKEN, metrics.first_token_ts)
+        self._latest = metrics.last_token_ts, time.monotonic()
         if output.finished:
-            stream.mark(Mark.LAST_TOKEN, metrics.last_token_ts)
-            stream.mark(Mark.DETOKENISED, time.monotonic())
+            self.mark_last()
+
+    def mark_last(self, no_later_than: float = math.inf) -> None:
+        """Take the latest token for the last: of an answer that is cut, it is."""
+        if self._latest is not None:
+            for mark, at in zip((Mark.LAST_TOKEN, Mark.DETOKENISED), self._latest, strict=True):
+                self._stream.mark(mark, min(at, no_later_than))
 
 
 class TappedLLM(AsyncLLM):

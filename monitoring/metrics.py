@@ -200,7 +200,8 @@ class RequestMeter:
         model.cached_prompt_tokens.inc(end.cached_tokens)
         # Streamed tokens were counted as they were written; those of a body come all at once.
         model.output_tokens.inc(max(0, end.output_tokens - self._num_tokens))
-        for reason in end.finish_reasons:
+        cut = (FinishReason.ABORT,) if end.is_aborted else ()
+        for reason in end.finish_reasons + cut:
             model.finish_reasons[FinishReason.of(reason)].inc()
 
     def _known_model(self) -> ModelSeries:

@@ -6,6 +6,7 @@ import pytest
 
 from headstart.cluster.stream import Stream
 from headstart.stages.errors import BadRequest, NotFound, ProtocolViolation
+from headstart.stages.stage_clock import Mark
 from tests.contract.asking import RESPONSES, Subject
 from tests.support.streams import body, chunks, finished
 from tests.support.waiting import eventually, soon
@@ -37,6 +38,19 @@ async def test_abort_of_streamed_answer(subject: Subject) -> None:
     assert stream.end.is_aborted
     assert stream.end.output_tokens < LONG
     await eventually(lambda: subject.engine.load().running == 0)
+
+
+async def test_stages_of_an_aborted_answer_lead_up_to_its_last_frame(subject: Subject) -> None:
+    stream = await begun(subject.serve(max_tokens=LONG, stream=True, ignore_eos=True))
+    await soon(stream.until(lambda: len(list(stream.log.frames(0))) > 3))
+
+    await subject.engine.abort(stream.id)
+
+    await ended(stream)
+    marks = range(Mark.RECEIVED, Mark.FRAMED + 1)
+    passed = [stream.clock.get(Mark(mark)) for mark in marks]
+    assert None not in passed
+    assert passed == sorted(passed, key=lambda at: at or 0.0)
 
 
 async def test_abort_of_streamed_response(subject: Subject) -> None:

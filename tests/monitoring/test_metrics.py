@@ -151,6 +151,12 @@ def test_answer_without_a_pace_has_no_time_per_token(
     assert not [name for name in found if "per_output_token" in name]
 
 
+def test_cancelled_answer_counts_as_aborted(metrics: Metrics, meter: RequestMeter) -> None:
+    found = closing(metrics, meter, StreamEnd(is_aborted=True), Outcome.CANCELLED)
+
+    assert found["headstart_finish_reasons_total{model=small,reason=abort}"] == 1
+
+
 def test_duration_is_of_completed_requests_only(metrics: Metrics, meter: RequestMeter) -> None:
     assert closing(metrics, meter, None, Outcome.ENGINE_ERROR) == {
         "headstart_requests_total{model=small,outcome=engine_error,route=chat}": 1
