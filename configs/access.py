@@ -7,6 +7,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, StringConstraints, ValidationError
 
+from headstart.configs import yaml_text
 from headstart.configs.fields import File
 from headstart.configs.section import Section, SettingsError, explain
 
@@ -84,7 +85,7 @@ def read_keys(path: Path) -> list[object]:
         return SettingsError([("access.keys_file", f"{path}: {why}")])
 
     try:
-        entries = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        entries = yaml_text.parse(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise fault(f"cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from headstart.configs import yaml_text
 from headstart.configs.section import SettingsError
 
 __all__ = ["ENV_PREFIX", "Assignment", "assign", "from_environment", "from_flags", "read_file"]
@@ -40,7 +41,7 @@ def read_file(path: Path) -> dict[str, object]:
         SettingsError: It is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
             [("", f"cannot read settings file {path}: {error.strerror}")]
@@ -99,7 +100,7 @@ def _parse(origin: str, keys: Sequence[str], text: str) -> Assignment:
     if not all(keys):
         raise SettingsError([(key, f"{origin} has an empty part in its key")])
     try:
-        value = yaml.safe_load(text)
+        value = yaml_text.parse(text)
     except yaml.YAMLError:
         # Without the parser's words: they quote the value. Not chained for the same reason.
         raise SettingsError([(key, f"the value of {origin} is not YAML; quote it")]) from None

@@ -37,7 +37,10 @@ gateway: {{port: 8001}}            # in the file
 
 An item of a list is named by its index or its `name`: `--set models.0.replicas=2`,
 `--set models.smollm2-135m-instruct.replicas=2`. Unknown keys and impossible values stop the start
-with the key's name. `headstart config` prints the settings in effect, secrets masked.
+with the key's name, and so does a key that is there twice; YAML's aliases (`*name`) are refused.
+A variable's name is the key in capitals after `{ENV_PREFIX}`, with two underscores between parts;
+others that begin so are ignored, because Kubernetes sets such (`{ENV_PREFIX}GATEWAY_PORT`) for
+services. `headstart config` prints the settings in effect, secrets masked.
 
 | Key | Type | Default | Range | Meaning |
 |---|---|---|---|---|
