@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 from typing import Any
 
-from headstart.configs.model_settings import ModelSettings
+from headstart.configs.model_settings import ModelSettings, core_list, parse_cores
 from headstart.stages.errors import SetupError
 
-__all__ = ["CPU", "GPU", "Node", "actor_options", "check_room"]
+__all__ = ["CPU", "GPU", "Node", "actor_options", "check_cores", "check_room"]
 
 CPU, GPU = "CPU", "GPU"
 _FIX = {
@@ -26,6 +26,22 @@ def actor_options(model: ModelSettings) -> dict[str, Any]:
     if model.gpus_per_replica:
         options["num_gpus"] = model.gpus_per_replica
     return options
+
+
+def check_cores(models: Iterable[ModelSettings], allowed: frozenset[int]) -> None:
+    """Refuse models that are bound to cores which this machine's processes may not use.
+
+    Raises:
+        SetupError: The message names the first such model's setting and the cores.
+    """
+    for model in models:
+        if missing := frozenset[int]().union(*map(parse_cores, model.cores or ())) - allowed:
+            raise SetupError(
+                f"models.{model.name}.cores names {core_list(missing)}, and this process may use "
+                f"{core_list(allowed)}: name others, or widen the affinity or cpuset that it was "
+                "started with",
+                param="models",
+            )
 
 
 def check_room(

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 
 from headstart.configs.section import Section, wrong
 
-__all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "parse_cores"]
+__all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "core_list", "parse_cores"]
 
 CPU_BLOCK_TOKENS = 32
 """vLLM's CPU attention takes multiples of this only (`cpu_attn.py:65`)."""
@@ -241,3 +241,14 @@ def parse_cores(text: str) -> frozenset[int]:
     if len(set(cores)) < len(cores):
         raise ValueError(f"{text!r} names a core twice")
     return frozenset(cores)
+
+
+def core_list(cores: frozenset[int]) -> str:
+    """Return a set of cores as `parse_cores` reads it."""
+    parts: list[list[int]] = []
+    for core in sorted(cores):
+        if parts and parts[-1][-1] == core - 1:
+            parts[-1] = [parts[-1][0], core]
+        else:
+            parts.append([core])
+    return ",".join("-".join(map(str, part)) for part in parts)

@@ -207,13 +207,14 @@ class _Daemon:
 
 
 def _check_machine(settings: Settings) -> None:
-    """Count the GPUs, then fetch and check every model, before Ray starts.
+    """Look at cores, count the GPUs, then fetch and check every model, before Ray starts.
 
     A replica that fails says so much later, and one that finds no room waits.
 
     Raises:
-        SetupError: A model is missing or broken, or too few GPUs are here; the message has the fix.
+        SetupError: A model is missing or broken, or cores or GPUs are; the message has the fix.
     """
+    placement.check_cores(settings.models, frozenset(os.sched_getaffinity(0)))
     if any(model.gpus_per_replica for model in settings.models):
         here = {placement.GPU: adapter.num_gpus_here()}
         placement.check_room(settings.models, [here], "this machine", (placement.GPU,))

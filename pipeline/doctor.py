@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from headstart.cluster import placement
 from headstart.configs.fields import MIB
-from headstart.configs.model_settings import parse_cores
+from headstart.configs.model_settings import core_list, parse_cores
 from headstart.configs.settings import Settings
 from headstart.pipeline.machine import Machine
 from headstart.stages.errors import SetupError
@@ -136,21 +136,22 @@ def _cores(machine: Machine, settings: Settings) -> Iterator[Finding]:
         return
     named = [text for model in settings.models for text in model.cores or ()]
     cores = frozenset[int]().union(*map(parse_cores, named))
-    allowed = f"this process may use {_span(machine.cores)}"
-    if missing := cores - machine.cores:
-        yield _problem(
-            "cores",
-            f"models[].cores names {_span(missing)}, and {allowed}",
-            "name others, or widen the affinity or cpuset that it was started with",
-        )
-    elif cores and cores == machine.cores:
-        yield _warn(
-            "cores",
-            f"engines have every core that {allowed}",
-            "leave one to the gateway and Ray in models[].cores",
-        )
+    allowed = f"this process may use {core_list(machine.cores)}"
+    try:
+        placement.check_cores(settings.models, machine.cores)
+    except SetupError as error:
+        message, _, fix = error.message.partition(": ")
+        yield _problem("cores", message, fix)
     else:
-        yield _ok("cores", f"{allowed}; engines are bound to {_span(cores) or 'no core'}")
+        if cores and cores == machine.cores:
+            yield _warn(
+                "cores",
+                f"engines have every core that {allowed}",
+                "leave one to the gateway and Ray in models[].cores",
+            )
+        else:
+            bound = core_list(cores) or "no core"
+            yield _ok("cores", f"{allowed}; engines are bound to {bound}")
     needed = max(len(cores), 1)
     if machine.cpu_quota is not None and machine.cpu_quota < needed:
         yield _warn(
@@ -285,14 +286,3 @@ def _models(machine: Machine, settings: Settings) -> Iterator[Finding]:
                 "its weights are not here yet: the first start will take longer",
                 "run `headstart model prepare`",
             )
-
-
-def _span(cores: frozenset[int]) -> str:
-    """A set of cores as a core list."""
-    parts: list[list[int]] = []
-    for core in sorted(cores):
-        if parts and parts[-1][-1] == core - 1:
-            parts[-1] = [parts[-1][0], core]
-        else:
-            parts.append([core])
-    return ",".join("-".join(map(str, part)) for part in parts)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.configs.layers import assign, from_environment, from_flags
-from headstart.configs.model_settings import parse_cores
+from headstart.configs.model_settings import core_list, parse_cores
 from headstart.configs.section import SettingsError
 
 words = st.from_regex(r"[a-z][a-z0-9]{0,8}(_[a-z0-9]{1,8})?", fullmatch=True)
@@ -104,3 +104,4 @@ def test_core_list_comes_back_however_it_is_written(cores: set[int]) -> None:
 
     assert parse_cores(",".join(spans)) == cores
     assert parse_cores("|".join(spans)) == cores
+    assert parse_cores(core_list(frozenset(cores))) == cores

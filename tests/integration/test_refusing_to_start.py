@@ -56,6 +56,11 @@ def test_certificate_that_is_none(tmp_path: Path) -> None:
         check(daemon, "gateway.tls_cert_file", str(pem), "no certificate in PEM form")
 
 
+def test_core_that_is_not_here(tmp_path: Path) -> None:
+    with running("fake", tmp_path, "models.0.cores=['4000']") as daemon:
+        check(daemon, "models.fake.cores names 4000", "may use 0")
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     with running(tmp_path / "nowhere.yaml", tmp_path) as daemon:
         check(daemon, "nowhere.yaml")
