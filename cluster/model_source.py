@@ -35,6 +35,8 @@ HUB_TIMEOUT_S = 5.0
 BYTES_PER_WEIGHT = 2
 """bfloat16."""
 
+_MAGIC = b"GGUF"
+
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 _log = structlog.get_logger(__name__)
@@ -122,9 +124,11 @@ def _in_package(name: str) -> tuple[Path, str]:
 def _with_identity(path: Path) -> tuple[Path, str]:
     try:
         with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
+            stat, magic = os.fstat(file.fileno()), file.read(len(_MAGIC))
     except OSError as error:
         raise SetupError(f"{path} cannot be read: correct the path to the GGUF file.") from error
+    if magic != _MAGIC:
+        raise SetupError(f"{path} is not a whole GGUF file: fetch it again.")
     # Gigabytes are not hashed at each start: same place, size and time make the same file.
     identity = sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
     return path, f"{path.stem}-{identity[:12]}"
@@ -193,16 +197,18 @@ def _download(repo: str, weights: str, *, is_offline: bool = False) -> Path:
 def _dequantised(gguf: Path, name: str, cache_dir: Path) -> Path:
     """The cache's folder `name`, made from a GGUF file if it is missing or damaged."""
     folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
+    if cache_dir.exists() and not cache_dir.is_dir():
+        raise SetupError(f"cache_dir: {cache_dir} is not a folder: set another.", param="cache_dir")
+    if _is_whole(folder):
+        return folder  # without a lock: the cache may be read-only
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with _exclusive(cache_dir / f"{name}.lock"):
+            if _is_whole(folder):
+                return folder  # made by another process meanwhile
             if folder.exists():
-                try:
-                    check_folder(folder)
-                    return folder
-                except SetupError as error:
-                    _log.warning("model_cache_damaged", folder=str(folder), error=error.message)
-                    shutil.rmtree(folder)
+                _log.warning("model_cache_damaged", folder=str(folder))
+                shutil.rmtree(folder)
             shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
             partial.mkdir()
             _check_gguf(gguf, partial)
@@ -216,6 +222,14 @@ def _dequantised(gguf: Path, name: str, cache_dir: Path) -> Path:
             param="cache_dir",
         ) from error
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_folder(folder)
+    except SetupError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A model's source becomes a folder an engine can load, or one error that names the fix."""
 
+import errno
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -125,8 +127,34 @@ def test_a_full_disk_is_noticed_before_the_work(
 
 def test_a_cache_that_cannot_be_made_is_one_error(tiny_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="cannot be written"):
+    with pytest.raises(SetupError, match="file is not a folder"):
         resolve(str(tiny_gguf), tmp_path / "file")
+    with pytest.raises(SetupError, match="cannot be written"):
+        resolve(str(tiny_gguf), tmp_path / "file" / "below")
+
+
+def test_a_whole_cache_is_only_read(
+    tiny_gguf: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # Permissions would not stop root, and a mount needs more than a test has.
+    monkeypatch.setattr(model_source, "_exclusive", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+    assert resolve(str(tiny_gguf), tiny_model.parent) == tiny_model
+
+
+@pytest.mark.parametrize("content", [b"", b"GGU", b"\0" * 64], ids=["empty", "short", "other"])
+def test_a_file_of_another_kind_is_refused_before_the_cache_is_touched(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(SetupError, match="not a whole GGUF file"):
+        resolve(str(path), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(
