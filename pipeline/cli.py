@@ -5,8 +5,10 @@ Settings are read here, once. Each verb imports what it needs when it runs, so t
 """
 
 import argparse
+import errno
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -30,17 +32,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns: The exit status: 0; 1 where a check failed; 2 where the settings or the machine do not
-        allow the command, with one line for each fault on standard error; 130 after Ctrl-C.
+        allow the command, with one line for each fault on standard error; 130 after Ctrl-C; 141
+        where nobody reads the output any more.
     """
     args = _parser().parse_args(argv)
     run: Verb = args.run
     try:
-        return run(args)
+        status = run(args)
+        sys.stdout.flush()
     except SetupError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return 2
+        return _refuse(error.message)
+    except ModuleNotFoundError as error:
+        package = (error.name or "headstart").partition(".")[0]
+        if package == "headstart":
+            raise
+        ways = " or ".join(f"`pip install 'headstart[{extras}]'`" for extras in args.extras)
+        return _refuse(f"{package} is not installed: run {ways}")
+    except BrokenPipeError:
+        _leave_output()
+        return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _leave_output()
+        return _refuse(f"the output cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _refuse(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
+def _leave_output() -> None:
+    """Let what Python still holds for standard output go nowhere: it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -139,7 +167,10 @@ def _dashboards(args: argparse.Namespace) -> int:
 
     folder: Path = args.folder or _packaged("monitoring", "dashboards")
     if args.task == "write":
-        write(folder)
+        try:
+            write(folder)
+        except OSError as error:
+            raise SetupError(f"{folder}: cannot be written: {error.strerror}") from error
         return 0
     names = stale(folder)
     for name in names:
@@ -170,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headstart", description="A latency layer for serving large language models."
     )
+    parser.set_defaults(extras=("cpu", "gpu"))
     parser.add_argument(
         "--version", action="version", version=f"headstart {metadata.version('headstart')}"
     )
@@ -230,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     dashboards.add_argument(
         "--folder", type=Path, metavar="DIR", help="where it is (default: monitoring/dashboards)"
     )
-    dashboards.set_defaults(run=_dashboards)
+    dashboards.set_defaults(run=_dashboards, extras=("dev,server",))
 
     verbs.add_parser("gateway").set_defaults(run=_gateway)
     return parser

@@ -181,6 +181,67 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
         assert (process.returncode, process.stderr.read()) == (130, b"")
 
 
+@pytest.mark.parametrize(
+    ("verb", "module", "extras"),
+    [
+        (["serve"], "structlog", ["headstart[cpu]", "headstart[gpu]"]),
+        (["model", "prepare"], "structlog", ["headstart[cpu]", "headstart[gpu]"]),
+        (["bench", "overhead", "--json", "out"], "structlog", ["headstart[cpu]", "headstart[gpu]"]),
+        (["dashboards", "--check"], "grafana_foundation_sdk", ["headstart[dev,server]"]),
+    ],
+)
+def test_package_that_is_not_installed_is_one_line_with_its_extra(
+    verb: list[str], module: str, extras: list[str]
+) -> None:
+    code = (
+        f"import sys; sys.modules[{module!r}] = None;"
+        "from headstart.pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verb], capture_output=True, text=True, check=False
+    )
+
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"error: {module} is not installed")
+    assert all(extra in line for extra in extras)
+
+
+def test_reader_that_leaves_ends_it_quietly() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [_script(), "config", "--table"], stdout=write_end, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write_end)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("form", [[], ["--table"]], ids=["short", "long"])
+def test_full_device_is_one_line(form: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [_script(), "config", *form], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == 2
+    assert done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+def test_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+
+    assert main(["dashboards", "--write", "--folder", str(tmp_path / "file" / "x")]) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {tmp_path}/file/x: cannot be written: Not a directory"
+    ]
+
+
 def test_gateway_child_settings_survive_a_pipe(config: Path) -> None:
     settings = load(config, [], {})
     code = (
