@@ -66,7 +66,7 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
-        BadRequest: `headstart` or `cache_salt` is malformed.
+        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed.
     """
     return understand(await _read_body(request, settings), request.headers, salting)
 
@@ -81,7 +81,7 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         salting: None leaves the salt to the client.
 
     Raises:
-        BadRequest: `headstart` or `cache_salt` is malformed.
+        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed.
     """
     head = _read_head(body)
     if head is None:
@@ -89,11 +89,17 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
     else:
         for_engine = _for_engine(body, head, salting)
     options = head.headstart or Options()
-    if headers.get("x-headstart-detach") == "1":
+    if _is_asked_to_detach(headers.get("x-headstart-detach")):
         options = msgspec.structs.replace(options, detach=True)
     forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
     model = head.model if isinstance(head.model, str) else None
     return Inbound(model, head.stream is True, options, forwarded, for_engine)
+
+
+def _is_asked_to_detach(value: str | None) -> bool:
+    if value not in (None, "0", "1", "false", "true"):
+        raise BadRequest("X-Headstart-Detach is `1`, `true`, `0` or `false`")
+    return value in ("1", "true")
 
 
 def _read_head(body: bytes) -> _Head | None:

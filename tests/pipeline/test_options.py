@@ -131,3 +131,19 @@ async def test_only_a_detached_answer_carries_cursors(gateway: Gateway) -> None:
 
     assert all(event.id is not None for event in events(detached))
     assert all(event.id is None for event in events(plain))
+
+
+@pytest.mark.parametrize(("word", "is_detached"), [("1", True), ("true", True), ("false", False)])
+async def test_header_detaches(gateway: Gateway, word: str, is_detached: bool) -> None:
+    body = await gateway.stream(headers={"x-headstart-detach": word})
+
+    assert all((event.id is not None) == is_detached for event in events(body))
+
+
+async def test_other_words_in_the_header_are_refused(gateway: Gateway) -> None:
+    answer = await soon(
+        gateway.client.post(CHAT, json=saying(), headers={"x-headstart-detach": "yes"})
+    )
+
+    assert answer.status_code == 400
+    assert "X-Headstart-Detach" in answer.json()["error"]["message"]
