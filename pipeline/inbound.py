@@ -97,7 +97,7 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
 
 
 def _is_asked_to_detach(value: str | None) -> bool:
-    if value not in (None, "0", "1", "false", "true"):
+    if value not in (None, "", "0", "1", "false", "true"):
         raise BadRequest("X-Headstart-Detach is `1`, `true`, `0` or `false`")
     return value in ("1", "true")
 
