@@ -139,7 +139,8 @@ class Continuity:
             reach = min(after, known.kept.log_end)
             await self._within(stream.until(lambda: stream.log.end >= reach))
             if stream.log.end >= known.kept.log_end or stream.end is not None:
-                del self._elsewhere[stream_id]
+                # Another reader may have come to know it meanwhile.
+                self._elsewhere.pop(stream_id, None)
         if (failure := stream.failure) is not None and failure.error == NotFound.__name__:
             self._streams.drop(stream_id)
             raise NotFound(failure.message)

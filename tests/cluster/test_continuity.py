@@ -1,0 +1,85 @@
+"""Answers that only a replica has, over links that come and go at the wrong moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from headstart.cluster.continuity import Continuity
+from headstart.cluster.remote_engine import RemoteEngine
+from tests.cluster.data_plane_peers import SETTINGS, replica, request
+from tests.support.streams import finished, stream_table
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+
+class Gateway:
+    """A gateway's answers, and its links to one replica, opened by hand."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.streams = stream_table()
+        self.continuity = Continuity(self, self.streams, SETTINGS)
+        self._links: list[RemoteEngine] = []
+
+    async def link(self) -> RemoteEngine:
+        """Open a link, and do not take stock yet."""
+        link = RemoteEngine(
+            self.address,
+            self.streams,
+            SETTINGS,
+            on_orphans=lambda streams: self.continuity.orphaned(link, streams),
+        )
+        self._links.append(link)
+        await soon(link.start())
+        return link
+
+    async def open(self) -> RemoteEngine:
+        """Open a link and take stock of what its replica has."""
+        link = await self.link()
+        self.continuity.opened(link, "fake")
+        return link
+
+    async def close(self) -> None:
+        await self.continuity.close()
+        for link in self._links:
+            await link.close()
+
+    async def available(self, model: str, avoid: RemoteEngine | None) -> RemoteEngine:
+        """Return the newest link."""
+        return self._links[-1]
+
+    async def at(self, address: str) -> RemoteEngine:
+        """Return the newest link."""
+        assert address == self.address
+        return self._links[-1]
+
+    async def settled(self) -> None:
+        """Nothing is to be waited for."""
+
+
+@asynccontextmanager
+async def gateway(address: str) -> AsyncIterator[Gateway]:
+    """Know of a replica."""
+    known = Gateway(address)
+    try:
+        yield known
+    finally:
+        await known.close()
+
+
+async def test_two_readers_of_an_answer_that_a_replica_keeps() -> None:
+    async with replica() as behind:
+        async with gateway(behind.address) as old:
+            link = await old.open()
+            made = await finished(link.serve(request("one", 50), is_detached=True))
+        async with gateway(behind.address) as new:
+            await new.open()
+
+            finding = (new.continuity.find("one", made.log.end) for _ in range(2))
+            first, second = await soon(asyncio.gather(*finding))
+
+            assert first is second
+            assert first.log.read(0) == made.log.read(0)
