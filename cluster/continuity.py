@@ -132,16 +132,18 @@ class Continuity:
         """
         if stream_id not in self._streams and stream_id not in self._elsewhere:
             await self._within(self._replicas.settled())
-        if stream_id not in self._streams and stream_id in self._elsewhere:
-            await self._within(self._fetch(self._elsewhere[stream_id]))
+        known = self._elsewhere.get(stream_id)
+        if known is not None and self._lacks(stream_id, known):
+            await self._within(self._fetch(known))
         stream = self._streams.get(stream_id)
-        if (known := self._elsewhere.get(stream_id)) is not None:
+        if known is not None:
             reach = min(after, known.kept.log_end)
             await self._within(stream.until(lambda: stream.log.end >= reach))
-            if stream.log.end >= known.kept.log_end or stream.end is not None:
+            if stream.log.end >= known.kept.log_end:
                 # Another reader may have come to know it meanwhile.
                 self._elsewhere.pop(stream_id, None)
         if (failure := stream.failure) is not None and failure.error == NotFound.__name__:
+            self._elsewhere.pop(stream_id, None)
             self._streams.drop(stream_id)
             raise NotFound(failure.message)
         return stream
@@ -194,6 +196,7 @@ class Continuity:
 
     def _ended(self, live: _Live) -> None:
         del self._live[live.stream.id]
+        self._elsewhere.pop(live.stream.id, None)
         failure = live.stream.failure
         if failure is not None and failure.error == NotContinued.__name__:
             self._rescued(live, Rescue.REFUSED)
@@ -206,12 +209,21 @@ class Continuity:
         self._rescued(self._live[stream.id], Rescue.TAKEN_UP)
 
     async def _fetch(self, known: _Elsewhere) -> None:
-        kept = known.kept
+        stream_id = known.kept.stream_id
         link = await self._replicas.at(known.address)
-        if kept.stream_id not in self._streams:
-            stream = link.attach(kept.stream_id, 0)
-            self._streams.detach(stream, kept.owner, None)
-        await self._streams.get(kept.stream_id).until(lambda: False)
+        if self._lacks(stream_id, known):
+            self._streams.drop(stream_id)
+            stream = link.attach(stream_id, 0)
+            self._streams.detach(stream, known.kept.owner, None)
+        await self._streams.get(stream_id).finished()
+
+    def _lacks(self, stream_id: str, known: _Elsewhere) -> bool:
+        """Whether an answer has yet to be fetched, or again: the link was lost over it."""
+        if stream_id not in self._streams:
+            return True
+        stream = self._streams.get(stream_id)
+        is_cut = stream.failure is not None and stream.failure.error == EngineLost.__name__
+        return is_cut and stream.log.end < known.kept.log_end
 
     async def _rescue(self, lost: RemoteEngine, orphans: list[_Live]) -> None:
         limit_s = self._settings.silence_limit_s

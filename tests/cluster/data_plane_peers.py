@@ -1,6 +1,6 @@
 """Both ends of a data plane, and raw peers that say what no sound one would."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +79,11 @@ def opening(version: int = messages.PROTOCOL_VERSION, window_bytes: int = WINDOW
     return messages.Open(version, window_bytes, sent=0.0)
 
 
-def opened(version: int = messages.PROTOCOL_VERSION) -> messages.Opened:
+def opened(
+    version: int = messages.PROTOCOL_VERSION, kept: Sequence[messages.Kept] = ()
+) -> messages.Opened:
     """A replica's answer to it."""
-    return messages.Opened(version, "fake", 1024, 32, sent=0.0, received=0.0, replied=0.0)
+    return messages.Opened(version, "fake", 1024, 32, 0.0, 0.0, 0.0, list(kept))
 
 
 class RawGateway:
@@ -157,10 +159,10 @@ class RawReplica:
             if isinstance(message, kind):
                 return message
 
-    async def open(self, version: int = messages.PROTOCOL_VERSION) -> None:
+    async def open(self, *kept: messages.Kept, version: int = messages.PROTOCOL_VERSION) -> None:
         """Answer a gateway that opens the link."""
         await self.receive(messages.Open)
-        await self.send(opened(version))
+        await self.send(opened(version, kept))
 
 
 @asynccontextmanager

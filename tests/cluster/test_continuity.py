@@ -6,13 +6,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from headstart.cluster import messages
 from headstart.cluster.continuity import Continuity
+from headstart.cluster.engine import EngineLoad
 from headstart.cluster.remote_engine import RemoteEngine
-from tests.cluster.data_plane_peers import SETTINGS, replica, request
+from headstart.stages.frames import Channel, Frame, StreamHeader, encode
+from headstart.stages.mirror import Part, StreamEnd
+from tests.cluster.data_plane_peers import SETTINGS, raw_replica, replica, request
 from tests.support.streams import finished, stream_table
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.anyio
+
+HEADER = encode(StreamHeader(200, "text/event-stream"))
+LOG = HEADER + encode(Frame(0, Channel.CONTENT, "whole", (1,), 0))
 
 
 class Gateway:
@@ -83,3 +90,29 @@ async def test_two_readers_of_an_answer_that_a_replica_keeps() -> None:
 
             assert first is second
             assert first.log.read(0) == made.log.read(0)
+
+
+async def test_answer_cut_while_it_is_fetched_is_fetched_again() -> None:
+    async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
+        run.create_task(behind.open(messages.Kept("one", "", len(LOG), is_live=False)))
+        link = await new.open()
+        reading = run.create_task(new.continuity.find("one"))
+        asked = await behind.receive(messages.Attach)
+        await behind.send(messages.Step([Part(asked.stream, 0, HEADER)], EngineLoad()))
+        await soon(new.streams.get("one").grown(0))
+        link._lose("for the test")
+        cut = await soon(reading)
+        assert cut.failure is not None
+        assert cut.failure.error == "EngineLost"
+
+        run.create_task(behind.open())
+        await new.open()
+        reading = run.create_task(new.continuity.find("one", len(LOG)))
+        asked = await behind.receive(messages.Attach)
+        await behind.send(
+            messages.Step([Part(asked.stream, 0, LOG, (), StreamEnd())], EngineLoad())
+        )
+
+        again = await soon(reading)
+        assert again.log.read(0) == LOG
+        assert again.failure is None

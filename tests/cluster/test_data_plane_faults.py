@@ -180,7 +180,7 @@ async def test_nonsense_from_the_replica_ends_the_link(case: str) -> None:
 
 async def test_replica_of_another_version_is_refused() -> None:
     async with raw_replica() as behind, asyncio.TaskGroup() as tasks:
-        opening = tasks.create_task(behind.open(messages.PROTOCOL_VERSION + 1))
+        opening = tasks.create_task(behind.open(version=messages.PROTOCOL_VERSION + 1))
         with pytest.raises(EngineLost):
             async with gateway(behind.address):
                 pass
