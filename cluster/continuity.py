@@ -56,6 +56,8 @@ class _Live:
     link: RemoteEngine | None
     """Who makes it; None while nobody does."""
     num_moves: int = 0
+    is_cancelled: bool = False
+    """Somebody asked for its end, and whoever makes it may not have heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Continuity:
         live = self._live.get(stream.id)
         if live is None:
             return
+        live.is_cancelled = True
         if live.link is not None:
             await live.link.abort(stream.id)
         else:
@@ -175,7 +178,10 @@ class Continuity:
         adopted = []
         for stream in streams:
             live = self._live.get(stream.id)
-            if live is not None and stream.end is None:
+            if live is not None and live.is_cancelled:
+                # A replica that goes on with it hears of that when a link to it opens again.
+                stream.finish(StreamEnd(is_aborted=True))
+            elif live is not None and stream.end is None:
                 live.link = None
                 adopted.append(live)
         if adopted:

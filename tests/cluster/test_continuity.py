@@ -116,3 +116,24 @@ async def test_answer_cut_while_it_is_fetched_is_fetched_again() -> None:
         again = await soon(reading)
         assert again.log.read(0) == LOG
         assert again.failure is None
+
+
+async def test_cancelled_answer_is_not_taken_up_by_another_link() -> None:
+    async with (
+        raw_replica() as behind,
+        gateway(behind.address) as known,
+        asyncio.TaskGroup() as run,
+    ):
+        run.create_task(behind.open())
+        link = await known.open()
+        stream = known.continuity.serve(link, "fake", request("one", 5), is_detached=True)
+        await behind.receive(messages.Submit)
+
+        await known.continuity.abort(stream)
+        link._lose("for the test")
+
+        assert stream.end == StreamEnd(is_aborted=True)
+        assert known.continuity.num_live == 0
+        run.create_task(behind.open(messages.Kept("one", "", 0, is_live=True)))
+        await known.open()
+        assert (await behind.receive(messages.Abort)).stream_id == "one"
