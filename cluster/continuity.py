@@ -161,6 +161,8 @@ class Continuity:
 
     def opened(self, link: RemoteEngine, model: str) -> None:
         """Take stock of what a replica has that was asked for before this link."""
+        if not link.is_up:
+            return  # lost in the turn it opened: the next one takes stock
         for kept in link.kept:
             live = self._live.get(kept.stream_id)
             if kept.stream_id not in self._streams:
@@ -211,8 +213,9 @@ class Continuity:
         """Mirror a live stream of a gateway that is gone."""
         stream = link.attach(kept.stream_id, 0)
         self._streams.detach(stream, kept.owner, kept.request)
-        self._watch(_Live(stream, model, link))
-        self._rescued(self._live[stream.id], Rescue.TAKEN_UP)
+        live = _Live(stream, model, link)
+        self._watch(live)
+        self._rescued(live, Rescue.TAKEN_UP)
 
     async def _fetch(self, known: _Elsewhere) -> None:
         stream_id = known.kept.stream_id

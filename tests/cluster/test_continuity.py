@@ -137,3 +137,19 @@ async def test_cancelled_answer_is_not_taken_up_by_another_link() -> None:
         run.create_task(behind.open(messages.Kept("one", "", 0, is_live=True)))
         await known.open()
         assert (await behind.receive(messages.Abort)).stream_id == "one"
+
+
+async def test_link_lost_as_it_opens_leaves_its_answers_to_the_next() -> None:
+    async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
+        kept = [messages.Kept(name, "", 0, is_live=True) for name in ("one", "two")]
+        run.create_task(behind.open(*kept))
+        link = await new.link()
+        link._lose("for the test")
+        new.continuity.opened(link, "fake")
+        assert new.continuity.num_live == 0
+
+        run.create_task(behind.open(*kept))
+        await new.open()
+
+        assert new.continuity.num_live == 2
+        assert {(await behind.receive(messages.Attach)).stream_id for _ in kept} == {"one", "two"}
