@@ -47,6 +47,7 @@ class DataPlaneServer:
         self._settings = settings
         self._peers: dict[bytes, _Peer] = {}
         self._tasks = Tasks()
+        self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Begin to listen and return the port."""
@@ -55,9 +56,21 @@ class DataPlaneServer:
         self._socket, self._authenticator, port = secure_socket.listen(
             self._context, secret, self._settings.bind_host
         )
-        self._tasks.start(self._receive(), name="data plane receive")
-        self._tasks.start(self._sweep(), name="data plane sweep")
+        self._loops = [
+            self._tasks.start(self._receive(), name="data plane receive"),
+            self._tasks.start(self._sweep(), name="data plane sweep"),
+        ]
         return port
+
+    def check_health(self) -> None:
+        """Return if gateways are heard.
+
+        Raises:
+            EngineFailed: They are not any more, and the replica must be replaced.
+        """
+        for loop in self._loops:
+            if loop.done():
+                raise EngineFailed(f"the replica's {loop.get_name()} has stopped")
 
     async def close(self) -> None:
         """Let go of every gateway; their streams are the engine's to end."""
@@ -74,8 +87,12 @@ class DataPlaneServer:
                 self._dispatch(identity, messages.decode_to_replica(b"".join(data)))
             except ProtocolViolation as error:
                 _log.error("gateway_broke_protocol", error=error.message)
-                if (peer := self._peers.get(identity)) is not None:
-                    await self._lose(peer)
+            except Exception as error:  # the root of this message: others must still be heard
+                _log.error("message_failed", exc_info=error)
+            else:
+                continue
+            if (peer := self._peers.get(identity)) is not None:
+                await self._lose(peer)
 
     def _dispatch(self, identity: bytes, message: messages.ToReplica) -> None:
         if isinstance(message, messages.Open):
@@ -232,8 +249,10 @@ class _Peer:
         """Stop sending, and abort what nobody else may want."""
         for stream, watch in self._watches.values():
             stream.unlisten(watch)
-        for stream_id in self._attended:
-            await self._engine.abort(stream_id)
+        aborts = (self._engine.abort(stream_id) for stream_id in self._attended)
+        for outcome in await asyncio.gather(*aborts, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("abort_failed", exc_info=outcome)
         await self.tasks.close()
 
     def news(self) -> None:

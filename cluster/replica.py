@@ -71,9 +71,11 @@ class Replica:
         return {"model": self._model.name, "address": self._address}
 
     async def check_health(self) -> None:
-        """Raise if the engine is dead, so that Serve replaces this replica."""
+        """Raise if the engine is dead or deaf, so that Serve replaces this replica."""
         if self._engine is not None:
             self._engine.check_health()
+        if self._data_plane is not None:
+            self._data_plane.check_health()
 
     async def __del__(self) -> None:
         """Close everything; Serve awaits this when it stops the replica."""

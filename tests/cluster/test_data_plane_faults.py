@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from headstart.cluster import messages
 from headstart.cluster.engine import EngineLoad
+from headstart.cluster.stream import Stream
 from headstart.stages.errors import EngineFailed, EngineLost
 from headstart.stages.frames import StreamHeader, encode
 from headstart.stages.mirror import Part
@@ -64,6 +65,48 @@ async def test_violation_costs_only_the_offender(case: str) -> None:
         assert honest.end is not None
         assert not honest.end.is_aborted
         assert honest.end.output_tokens == 50
+
+
+async def test_failure_over_a_message_costs_only_its_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        replica() as behind,
+        raw_gateway(behind.address) as unlucky,
+        gateway(behind.address) as other,
+    ):
+
+        def attach(stream_id: str, after: int) -> Stream:
+            raise RuntimeError("for the test")
+
+        async def abort(stream_id: str) -> None:
+            raise RuntimeError("for the test")
+
+        monkeypatch.setattr(behind.engine, "attach", attach)
+        monkeypatch.setattr(behind.engine, "abort", abort)
+        await unlucky.open()
+        await unlucky.send(messages.Submit(1, request("unlucky's", LONG), False))
+
+        await unlucky.send(messages.Attach(2, "any", 0))
+        await unlucky.send(messages.Ping(1.0))
+
+        while not isinstance(await unlucky.receive(), messages.Bye):
+            pass
+        await finished(other.serve(request("honest", 50)))
+        behind.server.check_health()
+
+
+@pytest.mark.parametrize("loop", ["data plane receive", "data plane sweep"])
+async def test_deaf_replica_is_not_healthy(loop: str) -> None:
+    async with replica() as behind:
+        behind.server.check_health()
+        (task,) = (one for one in asyncio.all_tasks() if one.get_name() == loop)
+
+        task.cancel()
+        await soon(asyncio.wait([task]))
+
+        with pytest.raises(EngineFailed, match=loop):
+            behind.server.check_health()
 
 
 STRANGERS: dict[str, messages.ToReplica] = {
