@@ -69,6 +69,8 @@ class RemoteEngine(Engine):
         self._opened: asyncio.Future[EngineInfo] | None = None
         self._load = EngineLoad()
         self._numbers: dict[int, Stream] = {}
+        self._is_idle = asyncio.Event()
+        """Set while there are none of them."""
         self._calls: dict[int, asyncio.Future[list[int]]] = {}
         self._last_number = 0
         self._last_heard = 0.0
@@ -96,7 +98,7 @@ class RemoteEngine(Engine):
     async def idle(self) -> None:
         """Wait until no answer is in the making."""
         while self._numbers:
-            await next(iter(self._numbers.values())).finished()
+            await self._is_idle.wait()
 
     async def start(self) -> EngineInfo:
         """Open the link.
@@ -205,6 +207,7 @@ class RemoteEngine(Engine):
             return
         self._last_number += 1
         self._numbers[self._last_number] = stream
+        self._is_idle.clear()
         self._send(message(self._last_number))
 
     def _send(self, message: messages.ToReplica) -> None:
@@ -290,6 +293,8 @@ class RemoteEngine(Engine):
             stream.extend(part.data)
         if part.end is not None:
             del self._numbers[part.stream]
+            if not self._numbers:
+                self._is_idle.set()
             self._ended(stream, part.end)
 
     def _ended(self, stream: Stream, end: StreamEnd) -> None:
@@ -353,6 +358,7 @@ class RemoteEngine(Engine):
     def _fail_streams(self, message: str) -> None:
         streams = list(self._numbers.values())
         self._numbers.clear()
+        self._is_idle.set()
         self._part_with(streams, EngineLost(message))
         for call in self._calls.values():
             if not call.done():

@@ -10,7 +10,7 @@ from headstart.cluster.engine import EngineLoad
 from headstart.cluster.stream import Stream
 from headstart.stages.errors import EngineFailed, EngineLost
 from headstart.stages.frames import StreamHeader, encode
-from headstart.stages.mirror import Part
+from headstart.stages.mirror import Part, StreamEnd
 from tests.cluster.data_plane_peers import (
     SETTINGS,
     gateway,
@@ -244,3 +244,20 @@ async def test_news_of_unknown_streams_is_ignored() -> None:
             await soon(stream.grown(0))
             assert stream.log.read(0) == HEADER
             assert remote.is_up
+
+
+async def test_link_is_idle_when_its_replica_says_so() -> None:
+    async with raw_replica() as behind, asyncio.TaskGroup() as tasks:
+        tasks.create_task(behind.open())
+        async with gateway(behind.address) as remote:
+            stream = remote.serve(request("one", 1))
+            submitted = await behind.receive(messages.Submit)
+            stream.finish(StreamEnd(is_aborted=True))
+            idle = tasks.create_task(remote.idle())
+
+            await behind.send(
+                messages.Step([Part(submitted.stream, 0, b"", (), StreamEnd())], NO_LOAD)
+            )
+
+            await soon(idle)
+            assert remote.num_live_streams == 0
