@@ -62,10 +62,11 @@ class _Live:
 
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """A finished answer that a replica keeps, and this gateway does not have."""
+    """An answer that a replica has more of than this gateway, as far as is known."""
 
     address: str
-    kept: messages.Kept
+    log_end: int
+    """Cursor that the replica's log had reached."""
 
 
 class Continuity:
@@ -137,12 +138,12 @@ class Continuity:
             await self._within(self._replicas.settled())
         known = self._elsewhere.get(stream_id)
         if known is not None and self._lacks(stream_id, known):
-            await self._within(self._fetch(known))
+            await self._within(self._fetch(stream_id, known))
         stream = self._streams.get(stream_id)
         if known is not None:
-            reach = min(after, known.kept.log_end)
+            reach = min(after, known.log_end)
             await self._within(stream.until(lambda: stream.log.end >= reach))
-            if stream.log.end >= known.kept.log_end:
+            if stream.log.end >= known.log_end:
                 # Another reader may have come to know it meanwhile.
                 self._elsewhere.pop(stream_id, None)
         if (failure := stream.failure) is not None and failure.error == NotFound.__name__:
@@ -163,10 +164,10 @@ class Continuity:
         """Take stock of what a replica has that was asked for before this link."""
         if not link.is_up:
             return  # lost in the turn it opened: the next one takes stock
-        for kept in link.kept:
+        for kept in link.take_kept():
             live = self._live.get(kept.stream_id)
             if kept.stream_id not in self._streams:
-                self._elsewhere[kept.stream_id] = _Elsewhere(link.address, kept)
+                self._elsewhere[kept.stream_id] = _Elsewhere(link.address, kept.log_end)
                 if kept.is_live:
                     self._take_over(link, model, kept)
             elif kept.is_live and (live is None or live.link not in (None, link)):
@@ -217,13 +218,12 @@ class Continuity:
         self._watch(live)
         self._rescued(live, Rescue.TAKEN_UP)
 
-    async def _fetch(self, known: _Elsewhere) -> None:
-        stream_id = known.kept.stream_id
+    async def _fetch(self, stream_id: str, known: _Elsewhere) -> None:
         link = await self._replicas.at(known.address)
         if self._lacks(stream_id, known):
             self._streams.drop(stream_id)
             stream = link.attach(stream_id, 0)
-            self._streams.detach(stream, known.kept.owner, None)
+            self._streams.detach(stream, "", None)
         await self._streams.get(stream_id).finished()
 
     def _lacks(self, stream_id: str, known: _Elsewhere) -> bool:
@@ -232,7 +232,7 @@ class Continuity:
             return True
         stream = self._streams.get(stream_id)
         is_cut = stream.failure is not None and stream.failure.error == EngineLost.__name__
-        return is_cut and stream.log.end < known.kept.log_end
+        return is_cut and stream.log.end < known.log_end
 
     async def _rescue(self, lost: RemoteEngine, orphans: list[_Live]) -> None:
         limit_s = self._settings.silence_limit_s

@@ -57,8 +57,6 @@ class RemoteEngine(Engine):
         on_orphans: Callable[[list[Stream]], list[Stream]] = lambda _: [],
     ) -> None:
         self.address = address
-        self.kept: list[messages.Kept] = []
-        """Detached answers that the replica had when the link was opened."""
         self.clock = ClockOffset()
         """Offset of the replica's monotonic clock."""
         self._streams = streams
@@ -67,6 +65,7 @@ class RemoteEngine(Engine):
         self._on_orphans = on_orphans
         self._tasks = Tasks()
         self._opened: asyncio.Future[EngineInfo] | None = None
+        self._kept: list[messages.Kept] = []
         self._load = EngineLoad()
         self._numbers: dict[int, Stream] = {}
         self._is_idle = asyncio.Event()
@@ -94,6 +93,14 @@ class RemoteEngine(Engine):
     def num_live_streams(self) -> int:
         """Answers in the making on this link."""
         return len(self._numbers)
+
+    def take_kept(self) -> list[messages.Kept]:
+        """Hand over the detached answers that the replica had when the link was opened.
+
+        Once: they hold their requests.
+        """
+        kept, self._kept = self._kept, []
+        return kept
 
     async def idle(self) -> None:
         """Wait until no answer is in the making."""
@@ -273,7 +280,7 @@ class RemoteEngine(Engine):
             raise ProtocolViolation(f"replica speaks version {message.version} of the data plane")
         self.clock.add(message.sent, message.received, message.replied, self._last_heard)
         if not self._opened.done():
-            self.kept = message.kept
+            self._kept = message.kept
             self._was_up = True
             self._opened.set_result(
                 EngineInfo(message.model, message.max_model_len, message.block_size)

@@ -1,6 +1,7 @@
 """Answers that only a replica has, over links that come and go at the wrong moment."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -153,3 +154,22 @@ async def test_link_lost_as_it_opens_leaves_its_answers_to_the_next() -> None:
 
         assert new.continuity.num_live == 2
         assert {(await behind.receive(messages.Attach)).stream_id for _ in kept} == {"one", "two"}
+
+
+async def test_requests_of_what_a_replica_had_are_not_kept_twice() -> None:
+    asked = request("one", 5)
+    async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
+        run.create_task(
+            behind.open(
+                messages.Kept("one", "", 0, is_live=True, request=asked),
+                messages.Kept("two", "", len(LOG), is_live=False),
+            )
+        )
+        await new.open()
+        assert new.streams.get("one").request == asked
+        new.streams.get("one").finish(StreamEnd(is_aborted=True))
+        asked_for = await behind.receive(messages.Attach)
+        assert asked_for.stream_id == "one"
+
+        gc.collect()
+        assert not [one for one in gc.get_objects() if isinstance(one, messages.Kept)]
