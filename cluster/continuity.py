@@ -103,14 +103,9 @@ class Continuity:
         request: EngineRequest,
         *,
         is_detached: bool,
-        owner: str = "",
     ) -> Stream:
-        """Have a replica answer a request.
-
-        Args:
-            owner: Whose a detached answer is; it comes back on the stream after a restart.
-        """
-        stream = link.serve(request, is_detached=is_detached, owner=owner)
+        """Have a replica answer a request."""
+        stream = link.serve(request, is_detached=is_detached)
         self._watch(_Live(stream, model, link))
         return stream
 
@@ -213,7 +208,7 @@ class Continuity:
     def _take_over(self, link: RemoteEngine, model: str, kept: messages.Kept) -> None:
         """Mirror a live stream of a gateway that is gone."""
         stream = link.attach(kept.stream_id, 0)
-        self._streams.detach(stream, kept.owner, kept.request)
+        self._streams.detach(stream, kept.request)
         live = _Live(stream, model, link)
         self._watch(live)
         self._rescued(live, Rescue.TAKEN_UP)
@@ -223,7 +218,7 @@ class Continuity:
         if self._lacks(stream_id, known):
             self._streams.drop(stream_id)
             stream = link.attach(stream_id, 0)
-            self._streams.detach(stream, "", None)
+            self._streams.detach(stream, None)
         await self._streams.get(stream_id).finished()
 
     def _lacks(self, stream_id: str, known: _Elsewhere) -> bool:

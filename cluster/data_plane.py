@@ -179,7 +179,7 @@ class DataPlaneServer:
 
 def _kept(stream: Stream) -> messages.Kept:
     is_live = stream.end is None
-    return messages.Kept(stream.id, stream.owner, stream.log.end, is_live, stream.request)
+    return messages.Kept(stream.id, stream.log.end, is_live, stream.request)
 
 
 class _Peer:
@@ -285,7 +285,7 @@ class _Peer:
         stream = self._engine.serve(request, logged=logged)
         # Not before: an id that is in use is somebody else's stream.
         if message.is_detached:
-            self._streams.detach(stream, message.owner, request)
+            self._streams.detach(stream, request)
         else:
             self._attended.add(stream.id)
         self._watch(message.stream, stream, after=len(logged))

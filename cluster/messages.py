@@ -60,8 +60,6 @@ class Submit(_Message, frozen=True):
     request: EngineRequest
     is_detached: bool
     """Whether the answer goes on when the gateway is gone."""
-    owner: str = ""
-    """Whose the answer is, in the gateway's words; it comes back in `Kept`."""
     logged: bytes = b""
     """The log of the answer so far, where another replica had begun it."""
 
@@ -128,7 +126,6 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     """A detached answer that a replica has: live, or finished and not expired."""
 
     stream_id: str
-    owner: str
     log_end: int
     """Cursor after its last record."""
     is_live: bool

@@ -161,13 +161,12 @@ class RemoteEngine(Engine):
         *,
         logged: bytes = b"",
         is_detached: bool = False,
-        owner: str = "",
     ) -> Stream:
         stream = self._streams.create(request.stream_id)
         if logged:
             stream.extend(logged)
         if is_detached:
-            self._streams.detach(stream, owner, request)
+            self._streams.detach(stream, request)
         self._submit(stream, request)
         return stream
 
@@ -184,9 +183,7 @@ class RemoteEngine(Engine):
         logged = stream.log.read(0)
         self._follow(
             stream,
-            lambda number: messages.Submit(
-                number, request, stream.is_detached, stream.owner, logged
-            ),
+            lambda number: messages.Submit(number, request, stream.is_detached, logged),
         )
 
     def attach(self, stream_id: str, after: int) -> Stream:

@@ -49,8 +49,6 @@ class Stream:
         """Set where an answer is made again that another replica had begun."""
         self.is_detached = False
         """Whether the answer outlives who asked for it."""
-        self.owner = ""
-        """Whose a detached answer is; only the gateway knows what it means."""
         self.request: EngineRequest | None = None
         """What asked for a live detached answer, if it is kept for making it again."""
         self._listeners: list[StreamListener] = []
@@ -213,15 +211,13 @@ class StreamTable:
         stream.on_end(lambda: self._ended(stream))
         return stream
 
-    def detach(self, stream: Stream, owner: str, request: "EngineRequest | None") -> None:
+    def detach(self, stream: Stream, request: "EngineRequest | None") -> None:
         """Have a live stream outlive who asked for it.
 
         Args:
-            owner: Whose it is.
             request: Kept until the stream ends, as long as there is room for its body.
         """
         stream.is_detached = True
-        stream.owner = owner
         if stream.end is not None or request is None or stream.request is not None:
             return
         size = len(request.body)

@@ -30,8 +30,3 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
             return EngineFailed(self.message)
         kind: type[HeadstartError] = getattr(errors, self.error)
         return kind(self.message)
-
-    @property
-    def is_retryable(self) -> bool:
-        """Whether asking again may help."""
-        return self.to_error().is_retryable

@@ -84,11 +84,6 @@ class MirrorSender:
         return self._sent_bytes - self._acknowledged_bytes
 
     @property
-    def streams(self) -> tuple[int, ...]:
-        """Numbers of the streams that have not ended on this link."""
-        return tuple(self._watches)
-
-    @property
     def has_work(self) -> bool:
         """Whether there is anything for `collect` to look at now."""
         return any(self._can_send(self._watches[stream]) for stream in self._dirty)

@@ -45,13 +45,6 @@ class Retention:
         if kept is not None:
             self._total_bytes -= kept.size_bytes
 
-    def deadline(self) -> float | None:
-        """When `expire` next has something to do, if nothing else happens; -inf if it has now."""
-        if self._total_bytes > self.max_bytes:
-            return float("-inf")
-        first = next(iter(self._kept.values()), None)
-        return None if first is None else first.expires_at
-
     def expire(self, now: float, live_bytes: int = 0) -> list[str]:
         """Return the ids to forget at `now`; they are no longer counted.
 

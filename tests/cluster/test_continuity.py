@@ -95,7 +95,7 @@ async def test_two_readers_of_an_answer_that_a_replica_keeps() -> None:
 
 async def test_answer_cut_while_it_is_fetched_is_fetched_again() -> None:
     async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
-        run.create_task(behind.open(messages.Kept("one", "", len(LOG), is_live=False)))
+        run.create_task(behind.open(messages.Kept("one", len(LOG), is_live=False)))
         link = await new.open()
         reading = run.create_task(new.continuity.find("one"))
         asked = await behind.receive(messages.Attach)
@@ -135,14 +135,14 @@ async def test_cancelled_answer_is_not_taken_up_by_another_link() -> None:
 
         assert stream.end == StreamEnd(is_aborted=True)
         assert known.continuity.num_live == 0
-        run.create_task(behind.open(messages.Kept("one", "", 0, is_live=True)))
+        run.create_task(behind.open(messages.Kept("one", 0, is_live=True)))
         await known.open()
         assert (await behind.receive(messages.Abort)).stream_id == "one"
 
 
 async def test_link_lost_as_it_opens_leaves_its_answers_to_the_next() -> None:
     async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
-        kept = [messages.Kept(name, "", 0, is_live=True) for name in ("one", "two")]
+        kept = [messages.Kept(name, 0, is_live=True) for name in ("one", "two")]
         run.create_task(behind.open(*kept))
         link = await new.link()
         link._lose("for the test")
@@ -161,8 +161,8 @@ async def test_requests_of_what_a_replica_had_are_not_kept_twice() -> None:
     async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
         run.create_task(
             behind.open(
-                messages.Kept("one", "", 0, is_live=True, request=asked),
-                messages.Kept("two", "", len(LOG), is_live=False),
+                messages.Kept("one", 0, is_live=True, request=asked),
+                messages.Kept("two", len(LOG), is_live=False),
             )
         )
         await new.open()

@@ -150,7 +150,7 @@ async def test_death_of_the_replica_is_noticed_at_once() -> None:
             await soon(stream.finished())
             assert stream.end is not None
             assert stream.end.failure is not None
-            assert stream.end.failure.is_retryable
+            assert stream.end.failure.to_error().is_retryable
         for call in (warming, rendering, remote.render(request("too late", 1))):
             with pytest.raises(EngineLost):
                 await soon(call)
@@ -217,7 +217,7 @@ async def test_nonsense_from_the_replica_ends_the_link(case: str) -> None:
             await soon(stream.finished())
             assert stream.end is not None
             assert stream.end.failure is not None
-            assert stream.end.failure.is_retryable
+            assert stream.end.failure.to_error().is_retryable
             assert len(losses) == 1
 
 

@@ -214,7 +214,7 @@ async def test_line_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
         failure = end(streams[-1]).failure
         assert failure is not None
-        assert failure.is_retryable
+        assert failure.to_error().is_retryable
         assert engine.load().waiting == 2
 
 
@@ -229,7 +229,7 @@ async def test_answer_that_outgrows_its_log_fails_alone() -> None:
 
     failure = end(long).failure
     assert failure is not None
-    assert not failure.is_retryable
+    assert not failure.to_error().is_retryable
     assert "outgrew" in failure.message
 
 

@@ -122,7 +122,7 @@ async def ends_with(stream: Stream, error: str) -> bool:
     await soon(stream.finished())
     assert stream.end is not None
     assert stream.end.failure is not None
-    assert stream.end.failure.is_retryable
+    assert stream.end.failure.to_error().is_retryable
     return stream.end.failure.error == error
 
 

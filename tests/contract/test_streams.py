@@ -142,7 +142,7 @@ async def test_attach_to_unknown_stream(subject: Subject) -> None:
     await ended(stream)
     assert stream.end is not None
     assert stream.end.failure is not None
-    assert not stream.end.failure.is_retryable
+    assert not stream.end.failure.to_error().is_retryable
     assert "never-was" in stream.end.failure.message
 
 

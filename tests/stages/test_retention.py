@@ -66,13 +66,10 @@ def test_it_forgets_what_the_reference_forgets(happened: list[tuple[str, str, in
             reference.removed(stream_id)
         else:
             now += number
-            is_due = (deadline := retention.deadline()) is not None and deadline <= now
             gone = retention.expire(now)
-            assert bool(gone) == is_due
             assert set(gone) == reference.expire(now)
             assert len(gone) == len(set(gone))
         assert retention.total_bytes == reference.total_bytes
-        assert (retention.deadline() is None) == (not reference.kept)
 
 
 def test_the_oldest_goes_first() -> None:
@@ -80,11 +77,10 @@ def test_the_oldest_goes_first() -> None:
     for now, stream_id in enumerate("abc"):
         retention.finished(stream_id, 40, float(now))
 
-    assert retention.deadline() == float("-inf")
     assert retention.expire(2.0) == ["a"]
-    assert retention.deadline() == 11.0
-    assert retention.expire(12.0) == ["b", "c"]
-    assert retention.deadline() is None
+    assert retention.expire(10.9) == []
+    assert retention.expire(11.0) == ["b"]
+    assert retention.expire(12.0) == ["c"]
 
 
 def test_a_log_too_large_to_keep_pushes_out_no_other() -> None:
