@@ -184,6 +184,8 @@ def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
     try:
         tree: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         return msgspec.json.encode(_merged(tree, changes))
+    except RecursionError:  # a level earlier than where the head was read
+        raise BadRequest("the body is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:

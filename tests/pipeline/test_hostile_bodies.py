@@ -1,12 +1,15 @@
 """Whatever a client sends: an error of its own, a gateway that goes on, a replica that lives."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from headstart.configs.access import AccessSettings
+from headstart.pipeline.inbound import understand
+from headstart.stages.errors import BadRequest
 from tests.pipeline.test_access import ALICE, auth, key
 from tests.support.events import text
 from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
@@ -67,6 +70,23 @@ async def test_impossible_body_is_the_client_s_error(target: Gateway, case: str,
     assert text(
         (await soon(target.client.post(CHAT, json=saying(stream=True), headers=headers))).content
     )
+
+
+@pytest.mark.parametrize("opening", [b'{"priority": 1, "x": ', b'{"priority": NaN, "x": '])
+def test_body_nested_about_as_deep_as_can_be_read_is_taken_or_refused(opening: bytes) -> None:
+    """Each step of reading it has a little more or less room left than the others."""
+    limit = sys.getrecursionlimit()
+    outcomes = set()
+    for depth in range(limit // 2, 2 * limit):
+        body = opening + b"[" * depth + b"]" * depth + b"}"
+        try:
+            understand(body, {}, None)
+        except BadRequest as error:
+            outcomes.add(error.message)
+        else:
+            outcomes.add("taken")
+
+    assert outcomes == {"taken", "the body is nested too deep"}
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "", "é", "x" * 9999])
