@@ -49,7 +49,8 @@ class GatewaySettings(Section):
     header_timeout_s: float = Field(
         default=10.0,
         gt=0,
-        description="Longest wait for a request's line and headers, seconds; later ones get 408.",
+        description="Longest wait for a request's line and headers, seconds; later ones get 408. "
+        "A TLS handshake has as long.",
     )
     max_body_bytes: int = Field(
         default=8 * MIB,

@@ -85,7 +85,8 @@ def http_server(asgi: ASGIApp, settings: GatewaySettings, metrics: Metrics) -> u
             ssl_certfile=settings.tls_cert_file,
             ssl_keyfile=settings.tls_key_file,
             timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-        )
+        ),
+        settings.header_timeout_s,
     )
 
 
@@ -149,6 +150,39 @@ async def drain(pool: ReplicaPool, streams: StreamTable, grace_s: float) -> floa
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's server on sockets that are there, with a limit on TLS handshakes.
+
+    Args:
+        config: As uvicorn takes it.
+        handshake_timeout_s: Until a handshake is done, no `Connection` watches over its client.
+    """
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout_s: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        config = self.config
+
+        def connect() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn does
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        loop = asyncio.get_running_loop()
+        limit_s = self._handshake_timeout_s if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                connect,
+                sock=sock,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=limit_s,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
+
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         # Signals are the gateway's to handle; uvicorn would replace its handlers.

@@ -1,6 +1,7 @@
 """TLS from files: it carries everything, and files that cannot do so are named at start."""
 
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from headstart.stages.errors import SetupError
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.events import text
 from tests.support.gateway import CHAT, saying, serving
+from tests.support.raw_http import connected
 from tests.support.waiting import soon
 
 
@@ -55,6 +57,21 @@ async def test_plain_http_is_not_answered_where_there_is_a_certificate(
         host, port = gateway.address
         with pytest.raises(httpx.TransportError):
             await soon(client.get(f"http://{host}:{port}/healthz"))
+
+
+@pytest.mark.anyio
+async def test_clients_that_begin_no_handshake_are_not_waited_for(
+    certificate: Certificate,
+) -> None:
+    impatient = settings(certificate).model_copy(
+        update={"max_connections": 2, "header_timeout_s": 0.3}
+    )
+    async with serving(settings=impatient) as gateway, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(connected(gateway.address)) for _ in range(20)]
+
+        for connection in silent:
+            assert await soon(connection.rest(), within_s=10) == b""
+        assert (await soon(gateway.client.get("/healthz"))).is_success
 
 
 def test_good_files_and_no_files_pass(certificate: Certificate) -> None:
