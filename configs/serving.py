@@ -61,6 +61,12 @@ class GatewaySettings(Section):
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="Longest wait for a request's body, seconds."
     )
+    send_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Longest wait for a client that does not read what is sent, seconds; then its "
+        "connection is cut.",
+    )
     heartbeat_s: float = Field(
         default=15.0,
         gt=0,

@@ -1,7 +1,8 @@
 """One HTTP connection, with the limits that uvicorn leaves out.
 
-uvicorn waits for ever for a request's head, takes one of any length, and has no cap that acts
-before a request has been read. What is refused here has not been given to the app.
+uvicorn waits for ever for a request's head and for a client that does not read, takes heads of any
+length, and has no cap that acts before a request has been read. What is refused here has not been
+given to the app.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class Connection(HttpToolsProtocol):
         self._lingering = lingering
         self.timeout_keep_alive = settings.keep_alive_s  # type: ignore[assignment]  # for a timer
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._num_unparsed = 0
         """Bytes since the last whole head, piece of a body, or end of a request."""
         self._has_begun = False
@@ -76,6 +78,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_write_timer()
         self._lingering.discard(self)
         super().connection_lost(exc)
         for cycle in self._pending():
@@ -96,6 +99,15 @@ class Connection(HttpToolsProtocol):
         elif self._is_idle and self._head_timer is None:
             # The data has stopped the keep-alive timer, and began no request yet.
             self._await_head()
+
+    def pause_writing(self) -> None:
+        # What waits to be written outlives its stream's log, and no other limit counts it.
+        self._write_timer = self.loop.call_later(self._settings.send_timeout_s, self._read_is_late)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         self._has_begun = True
@@ -148,6 +160,15 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _read_is_late(self) -> None:
+        self._metrics.refused(Refusal.TOO_SLOW)
+        self.transport.abort()  # closing would wait for the client to read
 
     def _head_is_late(self) -> None:
         if not self._has_begun:

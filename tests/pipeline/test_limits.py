@@ -142,6 +142,22 @@ async def test_reader_that_does_not_read_holds_up_nobody(fast: Gateway) -> None:
     assert late.count(b"data: ") == body.count(b"data: ")
 
 
+async def test_reader_that_does_not_read_is_not_waited_for_for_ever() -> None:
+    unthrottled = speeds(tokens_per_s=0.0, tokens_per_step=64)
+    impatient = GatewaySettings(send_timeout_s=0.1, shutdown_grace_s=0)
+    async with serving(unthrottled, settings=impatient) as gateway:
+        async with connected(gateway.address, receive_buffer=32 * KIB) as sleeper:
+            sleeper.post(CHAT, saying("Sleep.", stream=True, max_tokens=ENDLESS))
+
+            await eventually(lambda: gateway.count(Outcome.CANCELLED) == 1, within_s=10)
+
+            exposition = gateway.exposition()
+            assert exposition.value("headstart_refusals_total", reason="too_slow") == 1
+            assert exposition.value("headstart_connections") == 0
+            await gateway.unused()
+        assert text(await gateway.stream())
+
+
 async def test_long_answer_read_again_does_not_stall_the_others(gateway: Gateway) -> None:
     stream = gateway.streams.create("long")
     stream.append(StreamHeader(200, "text/event-stream", "chat", "chatcmpl-1", "fake", 1))
