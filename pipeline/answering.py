@@ -105,7 +105,7 @@ class Answering:
             engine_request = EngineRequest(
                 self._access.stream_id(caller),
                 request.method,
-                request.url.path,
+                request.scope["path"],  # of the URL, which is made of `Host`, it may be another
                 inbound.headers,
                 inbound.body,
             )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 from starlette.applications import Starlette
@@ -61,6 +62,9 @@ class _Routes:
         self._settings = settings
         self._access = access
         self._answering = Answering(pool, streams, metrics, settings, access)
+        self._cards: WeakKeyDictionary[RemoteEngine, list[msgspec.Raw]] = WeakKeyDictionary()
+        """What each engine said of its models: that changes with the replica, and so the link."""
+        self._asking: WeakKeyDictionary[RemoteEngine, asyncio.Lock] = WeakKeyDictionary()
 
     def routes(self) -> list[Route]:
         response, other = self._generate(RouteLabel.RESPONSE), self._generate(RouteLabel.OTHER)
@@ -111,20 +115,33 @@ class _Routes:
             raise EngineUnavailable("no replica can answer yet; try again")
         cards: list[msgspec.Raw] = []
         for link in links:
-            cards += msgspec.json.decode(await self._ask(link, "/v1/models"), type=_ModelList).data
+            cards += self._cards.get(link) or await self._cards_of(link)
         return [
             card for card in cards if caller.may_use(msgspec.json.decode(card, type=_ModelCard).id)
         ]
+
+    async def _cards_of(self, link: RemoteEngine) -> list[msgspec.Raw]:
+        """Ask an engine, once however many want to know: no limit counts these answers."""
+        try:
+            async with (
+                asyncio.timeout(_MODELS_TIMEOUT_S),
+                self._asking.setdefault(link, asyncio.Lock()),
+            ):
+                if link not in self._cards:
+                    body = await self._ask(link, "/v1/models")
+                    self._cards[link] = msgspec.json.decode(body, type=_ModelList).data
+        except TimeoutError:
+            raise EngineUnavailable("the engine is too busy to name its models") from None
+        return self._cards[link]
 
     async def _ask(self, link: RemoteEngine, path: str) -> bytes:
         """Return the body of a GET that an engine answers at once."""
         stream = link.serve(EngineRequest(new_stream_id(), "GET", path))
         try:
-            async with asyncio.timeout(_MODELS_TIMEOUT_S):
-                await stream.finished()
-        except TimeoutError:
+            await stream.finished()
+        except asyncio.CancelledError:
             await link.abort(stream.id)
-            raise EngineUnavailable("the engine is too busy to name its models") from None
+            raise
         self._streams.drop(stream.id)
         header, end = stream.log.header, stream.end
         if end is not None and end.failure is not None:

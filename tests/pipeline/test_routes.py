@@ -1,5 +1,6 @@
 """Which routes there are, and that whatever else is asked for is refused in OpenAI's shape."""
 
+import asyncio
 import json
 from functools import partial
 
@@ -67,6 +68,23 @@ async def test_one_model(gateway: Gateway) -> None:
     assert other.status_code == httpx.codes.NOT_FOUND
     assert other.json()["error"]["param"] == "model"
     assert "org/other" in other.json()["error"]["message"]
+
+
+async def test_engine_is_asked_for_its_models_once(gateway: Gateway) -> None:
+    asked = ["/v1/models", "/v1/models/fake", "/v1/models/none"] * 5
+
+    together = await soon(asyncio.gather(*map(gateway.client.get, asked)))
+    later = await soon(gateway.client.get("/v1/models"))
+
+    assert later.content == together[0].content
+    assert [request.path for request in gateway.replica.requests] == ["/v1/models"]
+    assert len(gateway.streams) == 0
+
+
+async def test_engine_gets_the_path_that_was_asked_for(gateway: Gateway) -> None:
+    await soon(gateway.client.get("/v1/responses/one%20%C3%A9%3Ftwo"))
+
+    assert [request.path for request in gateway.replica.requests] == ["/v1/responses/one é?two"]
 
 
 async def test_several_models() -> None:
