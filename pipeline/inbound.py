@@ -41,6 +41,7 @@ class _Head(msgspec.Struct):
     priority: Any = msgspec.UNSET
     """Not the client's to set: it would put itself before all others."""
     cache_salt: Any = None
+    use_beam_search: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
-        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed.
+        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed, or it wants
+            beam search.
     """
     return understand(await _read_body(request, settings), request.headers, salting)
 
@@ -81,13 +83,17 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         salting: None leaves the salt to the client.
 
     Raises:
-        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed.
+        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed, or it wants
+            beam search.
     """
     head = _read_head(body)
     if head is None:
         head, for_engine = _Head(), body
     else:
         for_engine = _for_engine(body, head, salting)
+    if head.use_beam_search not in (None, False):
+        # vLLM makes each step of each beam a request: none of them says what the answer cost.
+        raise BadRequest("beam search is not served here", param="use_beam_search")
     options = head.headstart or Options()
     if _is_asked_to_detach(headers.get("x-headstart-detach")):
         options = msgspec.structs.replace(options, detach=True)

@@ -126,6 +126,21 @@ async def test_odd_path_is_not_found(gateway: Gateway, target_: str) -> None:
         assert (await connection.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("wish", [True, 1, "yes"])
+async def test_beam_search_is_refused(gateway: Gateway, path: str, wish: Any) -> None:
+    body = saying(prompt="a", use_beam_search=wish, n=2)
+
+    answer = await soon(gateway.client.post(path, json=body))
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "use_beam_search")
+    assert gateway.replica.requests == []
+
+
+async def test_no_beam_search_is_no_fault(gateway: Gateway) -> None:
+    await gateway.stream(json=saying(stream=True, use_beam_search=False))
+
+
 async def test_priority_is_not_the_client_s_to_set(gateway: Gateway) -> None:
     body = saying("A priority?", max_tokens=2, x=[1.50, None])
 
