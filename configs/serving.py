@@ -10,6 +10,10 @@ from headstart.configs.section import Section, wrong
 
 __all__ = ["DataPlaneSettings", "GatewaySettings", "QuicSettings", "StreamSettings"]
 
+_OTHER_FILES = 512
+"""That a gateway has open besides its clients' connections: links to replicas, refused connections
+that linger, logs."""
+
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")]
 
 
@@ -80,6 +84,11 @@ class GatewaySettings(Section):
     shutdown_grace_s: float = Field(
         default=10.0, ge=0, description="Seconds that running answers get to finish on shutdown."
     )
+
+    @property
+    def num_files(self) -> int:
+        """Files that the gateway may have open at once."""
+        return self.max_connections + _OTHER_FILES
 
     @property
     def is_loopback(self) -> bool:

@@ -19,8 +19,6 @@ from headstart.stages.errors import SetupError
 __all__ = ["Finding", "Verdict", "examine", "of_settings", "report"]
 
 _GIB = 1 << 30
-_SPARE_FILES = 512
-"""File descriptors that a process of ours holds besides its clients' connections."""
 
 
 class Verdict(StrEnum):
@@ -49,7 +47,11 @@ def examine(machine: Machine, settings: Settings | None) -> list[Finding]:
         findings.append(
             _ok("settings", f"valid; models: {', '.join(m.name for m in settings.models)}")
         )
-        for check in (_engine, _cores, _memory, _files, _preload, _gpus, _ports, _hosts, _models):
+        checks = (
+            *(_engine, _cores, _memory, _files, _preload, _gpus),
+            *(_ports, _certificates, _hosts, _models),
+        )
+        for check in checks:
             findings += check(machine, settings)
     return findings
 
@@ -191,12 +193,13 @@ def _memory(machine: Machine, settings: Settings) -> Iterator[Finding]:
 
 
 def _files(machine: Machine, settings: Settings) -> Iterator[Finding]:
-    said = f"{machine.max_open_files} files may be open at once"
-    if machine.max_open_files < settings.gateway.max_streams + _SPARE_FILES:
+    gateway, most = settings.gateway, machine.max_open_files
+    said = f"{'any number of' if most < 0 else most} files may be open at once"
+    if 0 <= most < gateway.num_files:
         yield _warn(
             "open files",
-            f"{said}, and gateway.max_streams is {settings.gateway.max_streams}",
-            "raise the limit (ulimit -n, LimitNOFILE=)",
+            f"{said}, and {gateway.max_connections} connections need {gateway.num_files}",
+            "raise the hard limit (ulimit -Hn, LimitNOFILE=), or lower gateway.max_connections",
         )
     else:
         yield _ok("open files", said)
@@ -231,6 +234,9 @@ def _gpus(machine: Machine, settings: Settings) -> Iterator[Finding]:
 
 def _ports(machine: Machine, settings: Settings) -> Iterator[Finding]:
     wanted = {"gateway.port": settings.gateway.port}
+    if settings.quic.enabled:
+        quic_port = settings.quic.port
+        wanted["quic.port"] = settings.gateway.port if quic_port is None else quic_port
     if settings.ray.address is None:
         wanted["ray.metrics_export_port"] = settings.ray.metrics_export_port
     for key, port in wanted.items():
@@ -242,6 +248,14 @@ def _ports(machine: Machine, settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield _ok(key, f"{port} is free")
+
+
+def _certificates(machine: Machine, settings: Settings) -> Iterator[Finding]:
+    for key, why in machine.certificates.items():
+        yield _problem(key, why, "correct the file, or unset it")
+    gateway, quic = settings.gateway, settings.quic
+    if not machine.certificates and (gateway.tls_cert_file or quic.certificate_file):
+        yield _ok("certificates", "can be used with their keys")
 
 
 def _hosts(machine: Machine, settings: Settings) -> Iterator[Finding]:

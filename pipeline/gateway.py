@@ -43,14 +43,11 @@ __all__ = ["drain", "http_server", "make_room", "run_child"]
 _log = structlog.get_logger(__name__)
 
 _TICK_S = 0.25
-_OTHER_FILES = 512
-"""Links to replicas, refused connections that linger, logs."""
 
 
-def make_room(max_connections: int) -> None:
-    """Let the process hold a file for each connection, as far as the system allows."""
+def make_room(wanted: int) -> None:
+    """Let the process hold so many files, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max_connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
@@ -65,7 +62,7 @@ def run_child() -> int:
         hello = msgspec.json.decode(lines.readline(), type=Hello)
     settings = Settings.from_child(hello.settings)
     logs.set_up("gateway", level=settings.logging.level, form=settings.logging.format)
-    make_room(settings.gateway.max_connections)
+    make_room(settings.gateway.num_files)
     uvloop.run(_run(settings, socket.socket(fileno=hello.listen_fd)))
     return 0
 

@@ -8,10 +8,12 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from headstart.configs.settings import Settings
+from headstart.pipeline.tls import check_certificate
 from headstart.stages.errors import SetupError
 
 __all__ = ["ENGINES", "Machine", "Package", "cpu_quota", "memory_left", "probe"]
@@ -50,6 +52,7 @@ class Machine:
     cpu_quota: float | None = None
     """CPUs that the control group allows on average."""
     max_open_files: int = 0
+    """The hard limit: the gateway raises its own as far as it needs."""
     num_gpus: int = 0
     has_openmp: bool = True
     """Whether the OpenMP library is there that engines on CPU preload."""
@@ -58,6 +61,8 @@ class Machine:
     """Settings key of each port that cannot be listened on, to the reason."""
     models: Mapping[str, bool | str] = field(default_factory=dict)
     """Name of each model to whether its weights are here, or to why they cannot be had."""
+    certificates: Mapping[str, str] = field(default_factory=dict)
+    """Settings key of each certificate or key that cannot be used, to the reason."""
     cluster: str = ""
     """Why the Ray cluster of the settings cannot be reached."""
 
@@ -76,12 +81,13 @@ def probe(settings: Settings | None) -> Machine:
         shm_bytes=shutil.disk_usage(_SHM).free if _SHM.is_dir() else 0,
         cores=frozenset(os.sched_getaffinity(0)),
         cpu_quota=cpu_quota(_text(_CGROUP / "cpu.max")),
-        max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         num_gpus=_num_gpus(),
         has_openmp=(Path(sys.prefix) / "lib" / "libiomp5.so").exists(),
         packages=_packages(),
         ports={} if settings is None else _taken_ports(settings),
         models={} if settings is None else _models(settings),
+        certificates={} if settings is None else _bad_certificates(settings),
         cluster="" if settings is None else _cluster_fault(settings.ray.address),
     )
 
@@ -152,19 +158,41 @@ def _version(name: str) -> str | None:
 
 
 def _taken_ports(settings: Settings) -> dict[str, str]:
-    places = {"gateway.port": (settings.gateway.host, settings.gateway.port)}
+    gateway, quic = settings.gateway, settings.quic
+    places = [("gateway.port", gateway.host, gateway.port, socket.SOCK_STREAM)]
+    if quic.enabled:
+        port = gateway.port if quic.port is None else quic.port
+        places.append(("quic.port", quic.host or gateway.host, port, socket.SOCK_DGRAM))
     if settings.ray.address is None:
-        places["ray.metrics_export_port"] = ("0.0.0.0", settings.ray.metrics_export_port)  # noqa: S104 - as Ray will
+        port = settings.ray.metrics_export_port
+        places.append(("ray.metrics_export_port", "0.0.0.0", port, socket.SOCK_STREAM))  # noqa: S104 - as Ray will
     taken = {}
-    for key, (host, port) in places.items():
+    for key, host, port, kind in places:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket(family, kind) as one:
+            if kind is socket.SOCK_STREAM:  # of a datagram socket it would share the port
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 one.bind((host, port))
             except OSError as error:
                 taken[key] = f"cannot listen on {host}:{port}, {error.strerror}"
     return taken
+
+
+def _bad_certificates(settings: Settings) -> dict[str, str]:
+    from headstart.pipeline import certificates
+
+    bad = {}
+    for check in (
+        partial(check_certificate, settings.gateway),
+        partial(certificates.check, settings.quic),
+    ):
+        try:
+            check()
+        except SetupError as error:
+            key, _, why = error.message.partition(": ")
+            bad[key] = why
+    return bad
 
 
 def _models(settings: Settings) -> dict[str, bool | str]:

@@ -224,9 +224,9 @@ def test_process_may_hold_a_file_for_each_connection() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
-        make_room(100)
+        make_room(GatewaySettings(max_connections=100).num_files)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (612, before[1])
-        make_room(50)
+        make_room(50)  # never less than before
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (612, before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,6 +1,7 @@
 """The doctor: each check in both outcomes, over made-up machines; then this machine, for real."""
 
 import json
+import resource
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from headstart.pipeline import machine as machines
 from headstart.pipeline.cli import main
 from headstart.pipeline.doctor import Finding, Verdict, examine, report
 from headstart.pipeline.machine import Machine, Package
+from tests.support.certificates import make_certificate
 
 GIB = 1 << 30
 CPU = "models=[{name: m, source: org/m}]"
@@ -91,7 +93,15 @@ NONE = {**FIT.packages, "ray": Package("==2.60.*", None, is_met=False)}
         ({"cpu_quota": 0.5}, [BOUND], "cpu quota", "warning", ["allows 0.5", "use 1"]),
         ({"memory_bytes": GIB}, [CPU], "memory", "problem", ["1.0 GiB", "kv_cache_gib"]),
         ({"shm_bytes": 64 * MIB}, [CPU], "shared memory", "warning", ["64 MiB", "--shm-size"]),
-        ({"max_open_files": 512}, [CPU], "open files", "warning", ["512", "512", "LimitNOFILE"]),
+        ({"max_open_files": 4607}, [CPU], "open files", "warning", ["4607", "4608", "LimitNOFILE"]),
+        ({"ports": {"quic.port": "in use"}}, [CPU], "quic.port", "problem", ["8000: in use"]),
+        (
+            {"certificates": {"gateway.tls_key_file": "no key"}},
+            [CPU],
+            "gateway.tls_key_file",
+            "problem",
+            ["no key"],
+        ),
         ({"has_openmp": False}, [CPU], "preload", "warning", ["libiomp5", "intel-openmp"]),
         ({"num_gpus": 1}, [GPU], "gpus", "problem", ["ask for 2 GPUs", "has 1", "nvidia-smi"]),
         ({"ports": {"gateway.port": "in use"}}, [CPU], "gateway.port", "problem", ["8000: in use"]),
@@ -123,6 +133,34 @@ def test_what_does_not_fit_is_found_with_its_fix(
         line for line in report(found).splitlines() if line.split()[1] == name.partition(" ")[0]
     )
     assert line.startswith(verdict)
+
+
+def test_no_limit_on_files_is_enough() -> None:
+    machine = replace(FIT, max_open_files=resource.RLIM_INFINITY)
+
+    assert named("open files", examine(machine, settings(CPU))).verdict is Verdict.OK
+
+
+def test_taken_udp_port_is_found() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+        found = machines.probe(settings(FAKE, f"quic.port={port}"))
+        off = machines.probe(settings(FAKE, f"quic.port={port}", "quic.enabled=false"))
+
+    assert "quic.port" in found.ports
+    assert "quic.port" not in off.ports
+
+
+def test_certificates_that_cannot_be_used_are_found(tmp_path: Path) -> None:
+    good, other = make_certificate(tmp_path), make_certificate(tmp_path, "other")
+    files = [f"gateway.tls_cert_file={good.cert_file}", f"gateway.tls_key_file={other.key_file}"]
+    gone = [f"quic.certificate_file={tmp_path / 'gone'}", f"quic.key_file={good.key_file}"]
+
+    found = machines.probe(settings(FAKE, *files, *gone)).certificates
+
+    assert set(found) == {"gateway.tls_key_file", "quic.certificate_file"}
 
 
 def test_any_port_needs_no_look() -> None:
