@@ -53,6 +53,10 @@ _MAX_CID_BYTES = 20
 """A peer may go over to longer connection ids at any time; our datagrams must go on to fit."""
 _FRAME_BYTES = 1 + 2
 _RESET_CODE = 0
+_MAX_GAPS_BYTES = 2 << 20
+"""Most memory for stream data that waits for what comes before it. QUIC's own limits do not bound
+it: they double by the highest offset seen, and a gap is held as if it had been filled."""
+_FLOW_CONTROL_ERROR = 0x3
 
 
 class Opening(Protocol):
@@ -150,6 +154,8 @@ class QuicCarrier(QuicConnectionProtocol):
         self._is_gone = False
         self._is_established = False
         self._stats = CarrierStats()
+        self._checked_offset = 0
+        """Sum of the streams' highest offsets when their gaps were last looked at."""
         self._room_timer: asyncio.TimerHandle | None = None
 
     # As a `Carrier`.
@@ -286,12 +292,24 @@ class QuicCarrier(QuicConnectionProtocol):
         assert isinstance(data, bytes)
         self._quic.receive_datagram(data, addr, now=self._loop.time())
         self._process_events()
-        if self._has_work:
+        if self._is_hoarding():
+            self.close(_FLOW_CONTROL_ERROR, "too much stream data waits for what is before it")
+            self.end("too much stream data out of order")
+        elif self._has_work:
             self.transmit()
         else:
             self._set_timer()
         if self._events is not None and not self._is_gone:
             self._events.progressed()
+
+    def _is_hoarding(self) -> bool:
+        """Whether a peer that leaves gaps takes more memory than it may."""
+        offset = self._quic._local_max_data.used
+        if offset == self._checked_offset:
+            return False  # only what is new at its stream's end takes more
+        self._checked_offset = offset
+        streams = self._quic._streams.values()
+        return sum(len(stream.receiver._buffer) for stream in streams) > _MAX_GAPS_BYTES
 
     def transmit(self) -> None:
         """Send what is due, then what was waiting for room."""

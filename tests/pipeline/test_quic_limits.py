@@ -1,0 +1,48 @@
+"""What a peer without a key can take from the gateway's UDP side."""
+
+import pytest
+
+from headstart.client.quic_carrier import QuicCarrier
+from tests.support.carriers import Pair, pair
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def held_bytes(ends: Pair) -> int:
+    """Memory of stream data that has not been passed on."""
+    carrier = ends.server.carrier
+    assert isinstance(carrier, QuicCarrier)
+    return sum(len(stream.receiver._buffer) for stream in carrier.quic._streams.values())
+
+
+async def test_one_byte_far_ahead_does_not_buy_memory() -> None:
+    async with pair("plain") as ends:
+        client = ends.client.carrier
+        assert isinstance(client, QuicCarrier)
+        stream_id = client.open_stream(is_bidirectional=True)
+        stream = client.quic._streams[stream_id]
+        most = 0
+        for _ in range(7):
+            limit = stream.max_stream_data_remote
+            stream.sender._buffer_start = stream.sender._buffer_stop = limit - 2
+            client.write(stream_id, b"x")
+            await eventually(
+                lambda limit=limit: (
+                    stream.max_stream_data_remote > limit or ends.client.told.closed_for is not None
+                )
+            )
+            most = max(most, held_bytes(ends))
+
+        assert ends.server.told.closed_for is not None
+        assert "waits for what is before it" in (ends.client.told.closed_for or "")
+        assert most <= 4 << 20
+
+
+async def test_a_long_body_in_order_is_taken_whatever_its_length() -> None:
+    async with pair("plain") as ends:
+        stream_id = ends.client.carrier.open_stream(is_bidirectional=True)
+        ends.client.carrier.write(stream_id, bytes(3 << 20), is_end=True)
+
+        await eventually(lambda: stream_id in ends.server.told.ended)
+        assert ends.server.told.closed_for is None
