@@ -53,7 +53,7 @@ class _Routes:
         metrics: Metrics,
         settings: GatewaySettings,
         access: Access,
-        transport: Callable[[], dict[str, Any] | None],
+        transport: Callable[[str], dict[str, Any] | None],
     ) -> None:
         self._transport = transport
         self._pool = pool
@@ -186,9 +186,9 @@ class _Routes:
         stream = await self._stream(request)
         return Response(msgspec.json.encode(timing_of(stream)), media_type="application/json")
 
-    async def transport(self, _request: Request) -> Response:
+    async def transport(self, request: Request) -> Response:
         """Say where answers can be read over QUIC."""
-        found = self._transport()
+        found = self._transport(request.headers.get("host", ""))
         if found is None:
             raise NotFound("answers are not served over QUIC here; read their event streams")
         return Response(msgspec.json.encode(found), media_type="application/json")
@@ -238,12 +238,12 @@ def build(
     metrics: Metrics,
     settings: GatewaySettings,
     access: Access,
-    transport: Callable[[], dict[str, Any] | None] = lambda: None,
+    transport: Callable[[str], dict[str, Any] | None] = lambda _host: None,
 ) -> Starlette:
     """Build the gateway's ASGI app.
 
     Args:
-        transport: Says how to connect over QUIC; None where nobody can.
+        transport: Says how to connect over QUIC, by the request's Host header; None where nobody can.
     """
     pool.continuity.on_rescue = metrics.rescued
     routes = _Routes(pool, streams, metrics, settings, access, transport)

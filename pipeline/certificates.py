@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from headstart.configs.serving import QuicSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["Certificates", "SelfSigned", "check", "from_files", "wall_clock"]
+__all__ = ["Certificates", "SelfSigned", "check", "from_files", "is_wildcard", "wall_clock"]
 
 _VALID = timedelta(days=13)
 """Fourteen is the most that browsers take, clocks that differ included."""
@@ -42,7 +42,7 @@ class SelfSigned:
 
     @classmethod
     def make(cls, host: str, now: datetime) -> "SelfSigned":
-        """Make one for a host name or address, and for this machine."""
+        """Make one for a host name or address, if it is one, and for this machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Headstart gateway")])
         certificate = (
@@ -124,9 +124,19 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a host to listen on stands for all addresses of this machine: no client's target."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
 def _names(host: str) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = [x509.DNSName("localhost")]
     addresses = {"127.0.0.1", "::1"}
+    if is_wildcard(host):
+        host = "localhost"
     try:
         addresses.add(str(ip_address(host)))
     except ValueError:

@@ -100,7 +100,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     metrics = Metrics(models, version("headstart"))
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
     endpoint = _endpoint(settings, metrics)
-    transport = endpoint.describe if endpoint is not None else lambda: None
+    transport = endpoint.describe if endpoint is not None else lambda _host: None
     asgi = app.build(pool, streams, metrics, settings.gateway, access, transport)
     server = http_server(asgi, settings.gateway, metrics)
     stopping = asyncio.Event()

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -15,7 +16,7 @@ from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import GatewaySettings, QuicSettings
 from headstart.monitoring.labels import CarrierKind
 from headstart.monitoring.transport_meter import TransportMeter
-from headstart.pipeline.certificates import Certificates, from_files
+from headstart.pipeline.certificates import Certificates, from_files, is_wildcard
 from headstart.pipeline.quic_listener import Listener, configuration_for, listen
 from headstart.pipeline.quic_session import Session
 
@@ -83,22 +84,36 @@ class QuicEndpoint:
         if self._certificates is not None and self._certificates.expire(self._now()):
             _log.info("quic_certificate_renewed")
 
-    def describe(self) -> dict[str, Any] | None:
-        """What a client needs to connect; None while nothing listens."""
+    def describe(self, asked: str) -> dict[str, Any] | None:
+        """What a client needs to connect; None while nothing listens.
+
+        Args:
+            asked: The `Host` header by which it has found the gateway.
+        """
         if self._listener is None:
             return None
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        name = self._public_host(asked)
+        host = f"[{name}]" if ":" in name else name
         hashes = [] if self._certificates is None else self._certificates.hashes
         return {
             "version": VERSION,
             "url": f"https://{host}:{self._listener.port}{PATH}",
-            "host": self._host,
+            "host": name,
             "port": self._listener.port,
             "alpn": ALPN,
             "certificate_hashes": [
                 {"algorithm": "sha-256", "value": b64encode(value).decode()} for value in hashes
             ],
         }
+
+    def _public_host(self, asked: str) -> str:
+        """An address of its own is what it is; else a client gets here as it got to HTTP."""
+        if self._settings.host is not None and not is_wildcard(self._settings.host):
+            return self._settings.host
+        try:
+            return urlsplit(f"//{asked}").hostname or self._host
+        except ValueError:
+            return self._host
 
     @property
     def port(self) -> int:

@@ -77,3 +77,12 @@ def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
     check(QuicSettings(enabled=False, certificate_file=certificate, key_file=key))
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(tmp_path / "missing.pem", key)
+
+
+def test_one_for_all_addresses_names_none_that_nobody_can_reach() -> None:
+    for host in ("0.0.0.0", "::", ""):
+        certificate = SelfSigned.make(host, NOW).certificate
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+        addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+        assert addresses == {"127.0.0.1", "::1"}

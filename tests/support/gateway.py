@@ -233,7 +233,7 @@ async def serving(
         if quic is not None:
             endpoint = QuicEndpoint(quic, settings, metrics.transport, wall_clock)
             stack.push_async_callback(endpoint.close)
-        describe = endpoint.describe if endpoint is not None else lambda: None
+        describe = endpoint.describe if endpoint is not None else lambda _host: None
         asgi = app.build(links, streams, metrics, settings, keys, describe)
         if endpoint is not None:
             await endpoint.start(asgi, 0)

@@ -1,0 +1,43 @@
+"""What the gateway says of its UDP side leads there."""
+
+from base64 import b64decode
+
+import httpx
+import pytest
+
+from headstart.client.quic_connect import Trust
+from headstart.client.quic_session import connect
+from headstart.configs.serving import GatewaySettings, QuicSettings
+from tests.support.gateway import serving
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_gateway_on_all_addresses_is_found_where_it_was_asked() -> None:
+    settings = GatewaySettings(shutdown_grace_s=0)
+    async with serving(settings=settings, quic=QuicSettings(host="0.0.0.0")) as gateway:
+        offer = (await soon(gateway.client.get("/v1/transport"))).json()
+        assert offer["host"] == httpx.URL(gateway.url).host == "127.0.0.1"
+        assert offer["url"] == f"https://127.0.0.1:{offer['port']}/v1/streams/transport"
+        hashes = {b64decode(one["value"]) for one in offer["certificate_hashes"]}
+        session = await connect(offer["host"], offer["port"], Trust(frozenset(hashes)))
+        session.close()
+
+        for asked, name, in_url in (
+            ("chat.example.org:8000", "chat.example.org", "chat.example.org"),
+            ("[2001:db8::1]:8000", "2001:db8::1", "[2001:db8::1]"),
+        ):
+            answer = await soon(gateway.client.get("/v1/transport", headers={"host": asked}))
+            assert answer.json()["host"] == name
+            assert answer.json()["url"].startswith(f"https://{in_url}:{offer['port']}/")
+
+
+async def test_an_address_of_its_own_is_what_it_is() -> None:
+    async with serving(quic=QuicSettings(host="127.0.0.1")) as gateway:
+        answer = await soon(gateway.client.get("/v1/transport", headers={"host": "elsewhere"}))
+        assert answer.json()["host"] == "127.0.0.1"
+        for malformed in ("[::", ""):
+            assert gateway.quic is not None
+            gateway.quic._settings = QuicSettings()
+            assert (gateway.quic.describe(malformed) or {})["host"] == "127.0.0.1"
