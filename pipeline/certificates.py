@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from headstart.configs.serving import QuicSettings
+from headstart.pipeline.tls import check_files
 from headstart.stages.errors import SetupError
 
 __all__ = ["Certificates", "SelfSigned", "check", "from_files", "is_wildcard", "wall_clock"]
@@ -100,9 +101,10 @@ def from_files(configuration: QuicConfiguration, certificate: Path, key: Path) -
     Raises:
         SetupError: They cannot be read, or are not what they should be.
     """
+    check_files(certificate, key, "quic.certificate_file", "quic.key_file")
     try:
         configuration.load_cert_chain(certificate, key)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, TypeError, IndexError) as error:
         raise SetupError(
             f"quic.certificate_file: cannot use {certificate} with {key}: {error}",
             param="quic.certificate_file",

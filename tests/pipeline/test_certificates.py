@@ -20,6 +20,7 @@ from headstart.pipeline.certificates import Certificates, SelfSigned, check
 from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.pipeline.quic_listener import configuration_for
 from headstart.stages.errors import SetupError
+from tests.support.certificates import make_certificate
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -77,6 +78,17 @@ def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
     check(QuicSettings(enabled=False, certificate_file=certificate, key_file=key))
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(tmp_path / "missing.pem", key)
+
+
+def test_a_key_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    made, other = make_certificate(tmp_path), make_certificate(tmp_path, "other")
+    locked = make_certificate(tmp_path, "locked", passphrase="sesame")
+
+    endpoint(made.cert_file, made.key_file)
+    for certificate, key in ((made, other), (locked, locked)):
+        with pytest.raises(SetupError, match=r"quic\.key_file: .* is not the key of") as caught:
+            endpoint(certificate.cert_file, key.key_file)
+        assert caught.value.param == "quic.key_file"
 
 
 def test_one_for_all_addresses_names_none_that_nobody_can_reach() -> None:
