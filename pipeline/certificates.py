@@ -4,7 +4,6 @@ Browsers take a certificate that nobody vouches for where the page names its SHA
 ECDSA one and valid for two weeks at most (WebTransport's `serverCertificateHashes`).
 """
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -26,7 +25,7 @@ _VALID = timedelta(days=13)
 """Fourteen is the most that browsers take, clocks that differ included."""
 _BACKDATED = timedelta(hours=1)
 _RENEWED_BEFORE = timedelta(days=6)
-"""Pages that were told of a certificate can open sessions for so long at least."""
+"""Clocks may differ by so much; a page is told of a certificate a week before it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,14 @@ class SelfSigned:
         """What a page names it by."""
         return self.certificate.fingerprint(hashes.SHA256())
 
+    @property
+    def renewed_at(self) -> datetime:
+        """When the next one is to take its place."""
+        return self.certificate.not_valid_after_utc - _RENEWED_BEFORE
+
     @classmethod
     def make(cls, host: str, now: datetime) -> "SelfSigned":
-        """Make one for a host name or address, if it is one, and for this machine."""
+        """Make one that is to be used from now on, for a host and for this machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Headstart gateway")])
         certificate = (
@@ -72,24 +76,28 @@ class Certificates:
     def __init__(self, configuration: QuicConfiguration, host: str, now: datetime) -> None:
         self._configuration = configuration
         self._host = host
-        self._made: deque[SelfSigned] = deque(maxlen=2)
-        self._renew(now)
+        self._serve(SelfSigned.make(host, now))
 
     @property
     def hashes(self) -> list[bytes]:
-        """SHA-256 of the certificates in use, the newest first."""
-        return [made.sha256 for made in reversed(self._made)]
+        """SHA-256 of the certificate in use, then of the one that comes after it.
+
+        A page that has asked before a renewal can connect after it.
+        """
+        return [self._serving.sha256, self._next.sha256]
 
     def expire(self, now: datetime) -> bool:
         """Renew the certificate if it is time; return whether it was."""
-        is_due = now >= self._made[-1].certificate.not_valid_after_utc - _RENEWED_BEFORE
-        if is_due:
-            self._renew(now)
-        return is_due
+        if now < self._serving.renewed_at:
+            return False
+        # Who has slept through a whole period has told nobody of anything that is still good.
+        is_late = now >= self._next.renewed_at
+        self._serve(SelfSigned.make(self._host, now) if is_late else self._next)
+        return True
 
-    def _renew(self, now: datetime) -> None:
-        made = SelfSigned.make(self._host, now)
-        self._made.append(made)
+    def _serve(self, made: SelfSigned) -> None:
+        self._serving = made
+        self._next = SelfSigned.make(self._host, made.renewed_at)
         self._configuration.certificate = made.certificate
         self._configuration.private_key = made.key
         self._configuration.certificate_chain = []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -40,21 +41,38 @@ def test_it_is_short_lived_and_of_the_right_kind() -> None:
     assert "localhost" in names.get_values_for_type(x509.DNSName)
 
 
-def test_it_is_renewed_before_it_expires_and_both_are_announced_meanwhile() -> None:
+def test_it_is_renewed_before_it_expires_and_its_successor_is_announced_before() -> None:
     configuration = configuration_for(QuicSettings())
     certificates = Certificates(configuration, "localhost", NOW)
-    (first,) = certificates.hashes
+    first, following = certificates.hashes
+    assert configuration.certificate.fingerprint(SHA256()) == first != following
     for days in range(6):
         assert not certificates.expire(NOW + timedelta(days=days))
     assert certificates.expire(NOW + timedelta(days=7))
 
-    second, before = certificates.hashes
-    assert before == first != second
-    assert configuration.certificate.not_valid_after_utc > NOW + timedelta(days=19)
+    assert certificates.hashes[0] == following
+    assert configuration.certificate.fingerprint(SHA256()) == following
+    num_renewed = 0
     for days in range(8, 40):
-        certificates.expire(NOW + timedelta(days=days))
-        assert configuration.certificate.not_valid_after_utc > NOW + timedelta(days=days + 5)
-        assert len(certificates.hashes) == 2
+        now, announced = NOW + timedelta(days=days), certificates.hashes
+        num_renewed += certificates.expire(now)
+        serving = configuration.certificate
+        assert serving.fingerprint(SHA256()) in announced
+        assert serving.fingerprint(SHA256()) == certificates.hashes[0]
+        assert serving.public_key() == configuration.private_key.public_key()
+        assert serving.not_valid_before_utc <= now
+        assert serving.not_valid_after_utc > now + timedelta(days=5)
+    assert num_renewed == 4
+
+
+def test_who_has_slept_for_long_serves_one_that_is_good() -> None:
+    configuration = configuration_for(QuicSettings())
+    certificates = Certificates(configuration, "localhost", NOW)
+
+    now = NOW + timedelta(days=100)
+    assert certificates.expire(now)
+    assert configuration.certificate.not_valid_before_utc <= now
+    assert configuration.certificate.not_valid_after_utc > now + timedelta(days=12)
 
 
 def endpoint(certificate: Path, key: Path) -> QuicEndpoint:

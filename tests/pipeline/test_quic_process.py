@@ -51,8 +51,8 @@ async def test_it_says_where_and_answers_there(http: httpx.AsyncClient) -> None:
     assert offer["alpn"] == "headstart/1"
     assert offer["port"] == http.base_url.port
     assert offer["url"] == f"https://127.0.0.1:{offer['port']}/v1/streams/transport"
-    (certificate,) = offer["certificate_hashes"]
-    assert certificate["algorithm"] == "sha-256"
+    certificate, following = offer["certificate_hashes"]
+    assert certificate["algorithm"] == following["algorithm"] == "sha-256"
 
     trust = Trust(frozenset({b64decode(certificate["value"])}))
     for is_webtransport in (False, True):
