@@ -243,7 +243,8 @@ def build(
     """Build the gateway's ASGI app.
 
     Args:
-        transport: Says how to connect over QUIC, by the request's Host header; None where nobody can.
+        transport: Says how to connect over QUIC, by the request's Host header; None where nobody
+            can.
     """
     pool.continuity.on_rescue = metrics.rescued
     routes = _Routes(pool, streams, metrics, settings, access, transport)

@@ -172,4 +172,4 @@ async def test_requests_of_what_a_replica_had_are_not_kept_twice() -> None:
         assert asked_for.stream_id == "one"
 
         gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, messages.Kept)]
+        assert not [one for one in gc.get_objects() if type(one) is messages.Kept]
