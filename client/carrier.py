@@ -72,7 +72,8 @@ class Carrier(Protocol):
             stream: Whose datagram it is; at most one of each waits.
 
         Returns:
-            Whether another would leave at once. If not, `ready` will say when.
+            Whether another would leave at once. If not, `ready` will say when. Inside of `ready`
+            that is open: what waits leaves after it, in turn.
 
         Raises:
             ProtocolViolation: It is longer than `max_payload`. Nothing is sent.

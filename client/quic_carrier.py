@@ -150,6 +150,8 @@ class QuicCarrier(QuicConnectionProtocol):
         self._slots: dict[int, bytes] = {}
         """The newest unsent datagram of each stream, the longest waiting first."""
         self._is_blocked = False
+        self._is_asking = False
+        """Whether streams are being told that there is room: they leave in turn once all were."""
         self._is_broken = False
         self._is_gone = False
         self._is_established = False
@@ -179,9 +181,9 @@ class QuicCarrier(QuicConnectionProtocol):
                 return True  # the path was lost a moment ago, and whoever sends will hear of it
             self._stats.oversize += 1
             raise ProtocolViolation(f"a datagram of {len(data)} bytes does not fit a packet")
-        if self._slots.pop(stream, None) is not None:
+        if stream in self._slots:
             self._stats.replaced += 1
-        self._slots[stream] = data
+        self._slots[stream] = data  # in the place of what it replaces
         self._flush()
         return not self._is_blocked
 
@@ -325,7 +327,11 @@ class QuicCarrier(QuicConnectionProtocol):
         if self._is_blocked and self._can_send(now):
             self._is_blocked = False
             if self._events is not None:
-                self._events.ready()
+                self._is_asking = True
+                try:
+                    self._events.ready()
+                finally:
+                    self._is_asking = False
             self._flush()
         self._await_room()
 
@@ -374,6 +380,8 @@ class QuicCarrier(QuicConnectionProtocol):
 
     def _flush(self) -> None:
         """Send what waits, a packet a datagram, as far as the path takes it."""
+        if self._is_asking:
+            return
         quic = self._quic
         framing = self._framing
         assert framing is not None

@@ -1,10 +1,12 @@
 """What every carrier promises, whatever it is made of."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.quic_congestion import PACKET_BYTES
 from headstart.stages.errors import ProtocolViolation
 from tests.support.carriers import End, MemoryCarrier, Pair, pair
 from tests.support.waiting import eventually
@@ -40,6 +42,18 @@ def unblock(end: End) -> None:
     else:
         assert isinstance(end.carrier, QuicCarrier)
         end.carrier._control.machine.in_flight_bytes = 0
+        end.carrier.transmit()
+
+
+def allow_one(end: End) -> None:
+    """Make room for one datagram."""
+    if isinstance(end.carrier, MemoryCarrier):
+        end.carrier.open_window(1)
+    else:
+        assert isinstance(end.carrier, QuicCarrier)
+        machine = end.carrier._control.machine
+        machine.in_flight_bytes = machine.window_bytes - PACKET_BYTES
+        end.carrier._quic._loss._pacer.next_send_time = lambda now: None  # type: ignore[method-assign]
         end.carrier.transmit()
 
 
@@ -82,6 +96,26 @@ async def test_the_newest_of_a_stream_leaves_when_there_is_room(ends: Pair) -> N
     assert sorted(ends.client.told.datagrams) == [b"newest", b"other"]
     assert server.told.num_ready == 1
     assert server.carrier.stats().replaced == 2
+
+
+async def test_streams_take_turns_where_there_is_room_for_one(ends: Pair) -> None:
+    server = ends.server
+    readers = range(8)
+
+    def send_all() -> None:
+        for number in readers:
+            server.carrier.send_latest(number, b"%d" % number)
+
+    server.told.ready = send_all  # type: ignore[method-assign]
+    for _ in range(300):
+        block(server)
+        send_all()
+        allow_one(server)
+        await asyncio.sleep(0)
+
+    await eventually(lambda: len(ends.client.told.datagrams) >= 250, 5)
+    counts = [ends.client.told.datagrams.count(b"%d" % number) for number in readers]
+    assert max(counts) <= 1.3 * min(counts), counts
 
 
 async def test_many_datagrams_in_one_turn_all_leave_in_time(ends: Pair) -> None:

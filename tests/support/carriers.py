@@ -89,7 +89,7 @@ class MemoryCarrier:
         self.window = 1 << 30
         self._next_stream = first_stream
         self._slots: dict[int, bytes] = {}
-        self._is_blocked = False
+        self._is_blocked = self._is_asking = False
         self._ended: set[int] = set()
         self._stats = CarrierStats(srtt_s=0.01)
         self._is_closed = False
@@ -105,7 +105,7 @@ class MemoryCarrier:
         if len(data) > MEMORY_PAYLOAD:
             self._stats.oversize += 1
             raise ProtocolViolation("too long")
-        if self._slots.pop(stream, None) is not None:
+        if stream in self._slots:
             self._stats.replaced += 1
         self._slots[stream] = data
         self._flush()
@@ -115,10 +115,14 @@ class MemoryCarrier:
         self.window = window
         if self._is_blocked:
             self._is_blocked = False
+            self._is_asking = True
             self.told.ready()
+            self._is_asking = False
             self._flush()
 
     def _flush(self) -> None:
+        if self._is_asking:
+            return
         while self._slots and self.window and not self._is_closed:
             self.window -= 1
             data = self._slots.pop(next(iter(self._slots)))
