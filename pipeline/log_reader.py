@@ -147,6 +147,23 @@ class LogReader:
 
     def acked(self, ack: Ack) -> AckOutcome:
         """Take an acknowledgement and say what became of it."""
+        outcomes: list[AckOutcome] = []
+        self._try(lambda: outcomes.append(self._take_ack(ack)))
+        return outcomes[0] if outcomes else AckOutcome.REFUSED
+
+    def ready(self) -> None:
+        """The carrier takes datagrams again."""
+        self._try(lambda: self._feed(CarrierReady()))
+
+    def broken(self, reason: Fallback) -> None:
+        """The carrier will take no datagrams any more."""
+        self._try(lambda: self._go_on_without_datagrams(reason))
+
+    def pump(self) -> None:
+        """Write to reliable streams what they have room for."""
+        self._try(self._pump)
+
+    def _take_ack(self, ack: Ack) -> AckOutcome:
         now = time.monotonic()
         if self._ack_rate.free_at > now:
             return AckOutcome.LIMITED
@@ -164,22 +181,16 @@ class LogReader:
         self._act(actions, now)
         return AckOutcome.CLAMPED if was_clamped else AckOutcome.ACCEPTED
 
-    def ready(self) -> None:
-        """The carrier takes datagrams again."""
-        self._feed(CarrierReady())
-
-    def broken(self, reason: Fallback) -> None:
-        """The carrier will take no datagrams any more."""
+    def _go_on_without_datagrams(self, reason: Fallback) -> None:
         if self._machine is not None and not self._is_over:
             start = self._machine.confirmed
             self._machine = None
             self._fall_back(reason, start)
             if self._stream.end is not None:
                 self._say(self._end())
-            self.pump()
+            self._pump()
 
-    def pump(self) -> None:
-        """Write to reliable streams what they have room for."""
+    def _pump(self) -> None:
         for pipe in self._pipes:
             if pipe.pump() and pipe is self._whole:
                 self._wrote(self._stream.log.end, time.monotonic())
@@ -206,7 +217,7 @@ class LogReader:
 
     def _take_news(self) -> None:
         self._feed(LogGrew())
-        self.pump()
+        self._pump()
 
     def _try(self, work: Callable[[], None]) -> None:
         try:
@@ -214,7 +225,8 @@ class LogReader:
         except Exception as error:
             # Whatever is wrong with one reader, the stream and its other readers go on.
             _log.exception("reader_failed", stream=self._stream.id)
-            self._give_up(EngineFailed(f"the gateway could not read the answer on: {error}"))
+            if not self._is_over:
+                self._give_up(EngineFailed(f"the gateway could not read the answer on: {error}"))
 
     def _fall_back(self, reason: Fallback, start: int) -> None:
         self._meter.fell_back(reason)
@@ -239,7 +251,7 @@ class LogReader:
                     LogPipe(self._carrier, self._number, log, action.start, action.stop)
                 )
                 self._wrote(action.stop, now)
-                self.pump()
+                self._pump()
             elif isinstance(action, ReaderAdvanced):
                 self._advanced(action)
             elif isinstance(action, Finished):

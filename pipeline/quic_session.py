@@ -294,7 +294,11 @@ class Session:
             reader.close()
             return
         self._readers[request.number] = reader
-        reader.start()
+        try:
+            reader.start()
+        except Exception:
+            reader.close()
+            raise
 
     def _forget(self, number: int) -> None:
         self._readers.pop(number, None)

@@ -1,0 +1,85 @@
+"""A fault in one reader of a session stays there, through whichever entrance it comes."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from headstart.client.session_wire import Request
+from headstart.cluster.stream import Stream
+from headstart.cluster.tasks import Tasks
+from headstart.configs.serving import QuicSettings
+from headstart.monitoring.labels import CarrierKind
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.log_reader import LogReader
+from headstart.pipeline.quic_session import Session
+from headstart.stages.frames import Channel, Frame, StreamHeader
+from headstart.stages.wire import Ack, encode_ack
+from tests.support.carriers import MemoryCarrier, Told
+
+pytestmark = pytest.mark.anyio
+
+HEADER = StreamHeader(200, "text/event-stream", "chat", "chatcmpl-1", "tiny", 1_700_000_000)
+ASKED = Request("GET", "/v1/streams/a")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def fail(*_args: object) -> None:
+    raise RuntimeError("a bug of ours")
+
+
+def new_session(app: object = None, max_body_bytes: int = 1 << 16) -> tuple[Session, Told]:
+    told = Told()
+    theirs, ours = MemoryCarrier(told, 0), MemoryCarrier(Told(), 1)
+    ours.peer, theirs.peer = theirs, ours
+    meter = Metrics(["fake"], "0").transport
+    session = Session(ours, CarrierKind.PLAIN, app, QuicSettings(), max_body_bytes, meter, Tasks())
+    return session, told
+
+
+def stream() -> Stream:
+    stream = Stream("a", 1 << 20)
+    stream.append(HEADER)
+    stream.append(Frame(0, Channel.CONTENT, "word", (1,), 1))
+    return stream
+
+
+def carry(session: Session, of: Stream, number: int) -> None:
+    session._carry(Request("GET", "/v1/streams/a", number=number), of, 0, None)
+
+
+@pytest.mark.parametrize("entrance", ["datagram", "ready", "progressed", "broken"])
+async def test_the_other_readers_go_on(entrance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = new_session()
+    answer = stream()
+    for number in range(2):
+        carry(session, answer, number)
+    first, second = session._readers[0], session._readers[1]
+    monkeypatch.setattr(first._machine, "feed", fail)
+    monkeypatch.setattr(first, "_fall_back", fail)
+    first._pipes.append(SimpleNamespace(pump=fail, close=lambda: None))  # type: ignore[arg-type]
+
+    if entrance == "datagram":
+        session.datagram(encode_ack(Ack(0, 0, 1, 1, 0, 0, None, False, False)))
+    elif entrance == "broken":
+        session.broken("silence")
+    else:
+        getattr(session, entrance)()
+
+    assert list(session._readers.values()) == [second]
+    session.closed("over")
+
+
+async def test_a_reader_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = new_session()
+    answer = stream()
+    monkeypatch.setattr(LogReader, "appended", fail)
+    with pytest.raises(RuntimeError):
+        carry(session, answer, 0)
+
+    assert session._readers == {}
+    assert answer._listeners == []
+    session.closed("over")
