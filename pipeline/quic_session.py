@@ -122,7 +122,7 @@ class Session:
             elif stream_id in self._answered:
                 if is_end:
                     self._answered.discard(stream_id)
-            elif len(self._unread) + len(self._exchanges) + len(self._answered) >= _MAX_OPEN:
+            elif self._num_open >= _MAX_OPEN:
                 self._refuse_stream(stream_id, is_end)
             else:
                 self._begin(stream_id, data, is_end)
@@ -186,6 +186,12 @@ class Session:
         else:
             raise ProtocolViolation("a client's stream begins with hello or request")
 
+    @property
+    def _num_open(self) -> int:
+        """Streams that take memory; a request may run on for a while after its stream is reset."""
+        asking = self._exchanges.keys() | self._running.keys()
+        return len(self._unread) + len(asking) + len(self._answered - asking)
+
     def _greet(self, stream_id: int, hello: Hello, reader: MessageReader) -> None:
         if hello.version != VERSION:
             self._close(CLOSE_VERSION, f"session version {VERSION} is spoken here")
@@ -215,18 +221,22 @@ class Session:
             partial(self._carry, request),
         )
         self._exchanges[stream_id] = exchange
-        self._feed(stream_id, exchange, body, is_end)
+        if not self._feed(stream_id, exchange, body, is_end):
+            return
         if self._carrier.is_established or is_idempotent(request):
             self._start(stream_id, exchange)
         else:
             self._held[stream_id] = exchange
 
-    def _feed(self, stream_id: int, exchange: Exchange, data: bytes, is_end: bool) -> None:
+    def _feed(self, stream_id: int, exchange: Exchange, data: bytes, is_end: bool) -> bool:
+        """Return whether there is room for it; if not, its request is over."""
         exchange.body(data, is_end)
         num_bytes = sum(one.num_bytes for one in self._exchanges.values())
-        if num_bytes > _MAX_BODIES * self._max_body_bytes:
-            self.stream_reset(stream_id)
-            self._refuse_stream(stream_id, is_end)
+        if num_bytes <= _MAX_BODIES * self._max_body_bytes:
+            return True
+        self.stream_reset(stream_id)
+        self._refuse_stream(stream_id, is_end)
+        return False
 
     def _refuse_stream(self, stream_id: int, is_end: bool) -> None:
         self._carrier.reset_stream(stream_id)

@@ -1,10 +1,11 @@
 """A fault in one reader of a session stays there, through whichever entrance it comes."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from headstart.client.session_wire import Request
+from headstart.client.session_wire import Request, encode_message
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings
@@ -82,4 +83,47 @@ async def test_a_reader_that_cannot_start_leaves_nothing(monkeypatch: pytest.Mon
 
     assert session._readers == {}
     assert answer._listeners == []
+    session.closed("over")
+
+
+class Waiting:
+    """An app that answers nobody, and shows no interest in who has left."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        self.num_asked += 1
+        await asyncio.Event().wait()
+
+
+POST = encode_message(Request("POST", "/v1/chat/completions"))
+
+
+async def test_a_request_without_room_for_its_body_is_not_carried_out() -> None:
+    app = Waiting()
+    session, told = new_session(app, max_body_bytes=100)
+    for number in range(4):
+        session.stream_data(4 * number, POST + bytes(100), False)
+    session.stream_data(16, POST + bytes(1), True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert app.num_asked == 4
+    assert told.resets == {16}
+    session.stream_data(0, b"and more", False)
+    await asyncio.sleep(0)
+    assert told.resets == {0, 16}
+    session.closed("over")
+
+
+async def test_requests_that_were_reset_and_still_run_take_room() -> None:
+    app = Waiting()
+    session, _ = new_session(app)
+    for number in range(200):
+        session.stream_data(4 * number, POST, True)
+        await asyncio.sleep(0)
+        session.stream_reset(4 * number)
+
+    assert app.num_asked == 64
     session.closed("over")
