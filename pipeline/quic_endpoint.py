@@ -1,5 +1,6 @@
 """QUIC in the gateway: the socket, its certificate, and the sessions on it."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
@@ -80,9 +81,16 @@ class QuicEndpoint:
         await self._tasks.close()
 
     def tick(self) -> None:
-        """Renew the certificate if it is time."""
+        """Renew the certificate if it is time, and close connections that serve nobody."""
+        self.close_unused(asyncio.get_running_loop().time())
         if self._certificates is not None and self._certificates.expire(self._now()):
             _log.info("quic_certificate_renewed")
+
+    def close_unused(self, now: float) -> None:
+        """Close connections that nobody has greeted or asked on in time, by the loop's clock."""
+        if self._listener is not None:
+            used = {session.carrier for session in self._sessions if session.is_used}
+            self._listener.expire(now, used)
 
     def describe(self, asked: str) -> dict[str, Any] | None:
         """What a client needs to connect; None while nothing listens.

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections import OrderedDict
+from collections.abc import Collection
 
 from aioquic._buffer import Buffer
 from aioquic.asyncio.server import QuicServer
@@ -12,6 +13,7 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
 from aioquic.tls import SessionTicket
 
+from headstart.client.carrier import Carrier
 from headstart.client.quic_carrier import (
     ALGORITHM,
     ALPN,
@@ -28,6 +30,8 @@ __all__ = ["Listener", "configuration_for", "listen"]
 _LONG_HEADER = 0x80
 _MAX_TICKETS = 1024
 """Kept for 0-RTT; who comes back after so many others does a whole handshake."""
+_UNUSED_S = 10.0
+"""A connection on which nobody has greeted or asked by then only takes another's place."""
 _RECEIVE_BUFFER_BYTES = 1 << 21
 
 
@@ -52,7 +56,8 @@ class Listener(QuicServer):
         self._opening = opening
         self._settings = settings
         self._tokens = QuicRetryTokenHandler()
-        self._carriers: set[QuicCarrier] = set()
+        self._carriers: dict[QuicCarrier, float] = {}
+        """Since when there is each, on the event loop's clock."""
         self.num_refused = 0
         """Connections that there was no room for."""
         self.num_retries = 0
@@ -69,6 +74,13 @@ class Listener(QuicServer):
     def num_connections(self) -> int:
         """Connections now, those in their handshake included."""
         return len(self._carriers)
+
+    def expire(self, now: float, used: Collection[Carrier]) -> None:
+        """Close connections that have had time to become of use, and are of none."""
+        for carrier, since in list(self._carriers.items()):
+            if carrier not in used and now > since + _UNUSED_S:
+                carrier.close(reason="nothing was asked for")
+                carrier.end("nothing was asked for")
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
         assert isinstance(data, bytes)
@@ -101,11 +113,11 @@ class Listener(QuicServer):
 
     def _carrier(self, quic: QuicConnection, stream_handler: object = None) -> QuicCarrier:
         carrier = QuicCarrier(quic, self._opening, server_framing)
-        self._carriers.add(carrier)
+        self._carriers[carrier] = asyncio.get_running_loop().time()
         return carrier
 
     def _connection_terminated(self, protocol: QuicCarrier) -> None:  # type: ignore[override]
-        self._carriers.discard(protocol)
+        self._carriers.pop(protocol, None)
         super()._connection_terminated(protocol)
 
 

@@ -97,6 +97,16 @@ class Session:
         self._is_over = False
         meter.connected(kind)
 
+    @property
+    def carrier(self) -> Carrier:
+        """What it came by."""
+        return self._carrier
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the client has greeted, asks for something, or reads an answer."""
+        return self._control is not None or bool(self._exchanges or self._readers)
+
     # As `CarrierEvents`.
 
     def datagram(self, data: bytes) -> None:

@@ -1,15 +1,18 @@
 """What the gateway says of its UDP side leads there."""
 
+import asyncio
 from base64 import b64decode
 
 import httpx
 import pytest
 
-from headstart.client.quic_connect import Trust
+from headstart.client.quic_connect import Trust, open_carrier
 from headstart.client.quic_session import connect
 from headstart.configs.serving import GatewaySettings, QuicSettings
+from tests.support.carriers import Told
 from tests.support.gateway import serving
-from tests.support.waiting import soon
+from tests.support.sessions import session_with
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +44,36 @@ async def test_an_address_of_its_own_is_what_it_is() -> None:
             assert gateway.quic is not None
             gateway.quic._settings = QuicSettings()
             assert (gateway.quic.describe(malformed) or {})["host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("is_webtransport", [False, True])
+async def test_a_connection_on_which_nobody_asks_is_closed(is_webtransport: bool) -> None:
+    async with serving(quic=QuicSettings()) as gateway, session_with(gateway) as session:
+        assert gateway.quic is not None
+        listener = gateway.quic._listener
+        assert listener is not None
+        health = await soon(session.ask("GET", "/healthz"))
+        await soon(health.finished())
+
+        told = Told()
+        certificates = gateway.quic._certificates
+        assert certificates is not None
+        await open_carrier(
+            "127.0.0.1",
+            gateway.quic.port,
+            lambda carrier, path: told,
+            Trust(frozenset(certificates.hashes)),
+            is_webtransport=is_webtransport,
+        )
+        assert listener.num_connections == 2
+        now = asyncio.get_running_loop().time()
+        gateway.quic.close_unused(now + 5)
+        assert told.closed_for is None
+
+        gateway.quic.close_unused(now + 11)
+
+        await eventually(lambda: told.closed_for is not None)
+        await eventually(lambda: listener.num_connections == 1)
+        assert gateway.quic.num_sessions == 1
+        again = await soon(session.ask("GET", "/healthz"))
+        await soon(again.finished())
