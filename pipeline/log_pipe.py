@@ -32,6 +32,11 @@ class LogPipe:
         carrier.write(self._stream_id, encode_catch_up(number, start))
 
     @property
+    def cursor(self) -> int:
+        """Up to where the log has been handed to the carrier."""
+        return self._cursor
+
+    @property
     def is_done(self) -> bool:
         """Whether its reader has all of it."""
         return self.is_written and self._carrier.backlog(self._stream_id) == 0

@@ -193,7 +193,7 @@ class LogReader:
     def _pump(self) -> None:
         for pipe in self._pipes:
             if pipe.pump() and pipe is self._whole:
-                self._wrote(self._stream.log.end, time.monotonic())
+                self._wrote(pipe.cursor, time.monotonic())
         if self._whole is not None and self._whole.is_done:
             self.close()
         elif self._pipes:

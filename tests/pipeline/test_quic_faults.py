@@ -127,3 +127,44 @@ async def test_requests_that_were_reset_and_still_run_take_room() -> None:
 
     assert app.num_asked == 64
     session.closed("over")
+
+
+class Full(MemoryCarrier):
+    """Takes no datagrams, and has a peer that confirms nothing."""
+
+    written = 0
+
+    def max_payload(self) -> int:
+        return 0
+
+    def write(self, stream_id: int, data: bytes, *, is_end: bool = False) -> None:
+        self.written += len(data)
+
+    def backlog(self, stream_id: int) -> int:
+        return self.written
+
+
+async def test_what_waits_for_room_is_not_said_to_be_sent() -> None:
+    answer = stream()
+    for number in range(2000):
+        answer.append(Frame(0, Channel.CONTENT, "word " * 20, (number,), number))
+    num_tokens: list[int] = []
+    pace = SimpleNamespace(wrote=lambda count, now: num_tokens.append(count), left=lambda why: None)
+    meter = Metrics(["fake"], "0").transport
+    carrier = Full(Told(), 1)
+    reader = LogReader(
+        1,
+        answer,
+        0,
+        carrier,
+        QuicSettings(),
+        meter,
+        fail,
+        fail,
+        pace,  # type: ignore[arg-type]
+    )
+    reader.start()
+
+    assert carrier.written < answer.log.end / 2
+    share = sum(num_tokens) / 2001
+    assert share == pytest.approx(carrier.written / answer.log.end, rel=0.05)
