@@ -47,7 +47,7 @@ _CATCH_UP_PAYLOADS = 2
 """More than these un-acked go over a reliable stream; after a silence, more than one does: then all
 of it is late already, and datagrams would need a round trip for each."""
 _READ_PAYLOADS = 16
-"""Log bytes looked at in one go: more than any window that datagrams can repair."""
+"""Un-acked log bytes looked at: more than any window that datagrams can repair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class DatagramSender:
         room = self.limits.max_payload - max_snapshot_overhead(
             self.stream, self._number, self._log.end
         )
-        self._window.extend(_READ_PAYLOADS * self.limits.max_payload)
+        self._extend_window()
         base = self._base(cause, room, now)
         reference_us, items, reached = self._window.take(base, room)
         digest = self._whole_digest() if self._log.is_closed and reached == self._log.end else None
@@ -277,12 +277,17 @@ class DatagramSender:
         if self._acked < self._catch_up_until:
             return
         limit = max_payloads * self.limits.max_payload
-        self._window.extend(_READ_PAYLOADS * self.limits.max_payload)
+        self._extend_window()
         if self._window.coded_bytes(self._acked) + self._log.end - self._window.end > limit:
             self._catch_up_until = self._sent_until = self._log.end
             self._window.restart(self._log.end)
             self._fronts.append((now, self._acked))
             yield CatchUp(self._acked, self._catch_up_until)
+
+    def _extend_window(self) -> None:
+        """Look at what the log has gained, as far as a silent reader may be behind."""
+        start = max(self._acked, self._window.start)
+        self._window.extend(start + _READ_PAYLOADS * self.limits.max_payload)
 
     def _whole_digest(self) -> bytes:
         if self._digest is None:

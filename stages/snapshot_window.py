@@ -54,11 +54,12 @@ class SnapshotWindow:
         """Cursor after the last record taken from the log."""
         return self._bounds[-1]
 
-    def extend(self, limit: int) -> None:
-        """Take records that the log has gained, up to about `limit` bytes of them."""
-        if self._log.end == self.end:
+    def extend(self, until: int) -> None:
+        """Take records that the log has gained, up to about a cursor."""
+        room = until - self.end
+        if self._log.end == self.end or room <= 0:
             return
-        data, base, reference = self._log.read(self.end, limit), self.end, self._references[-1]
+        data, base, reference = self._log.read(self.end, room), self.end, self._references[-1]
         first = 0
         for _, stop in record_bounds(data):
             item, reference = encode_item(data[first:stop], reference)

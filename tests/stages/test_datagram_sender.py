@@ -297,3 +297,23 @@ def test_a_cursor_past_the_end_or_a_tiny_payload_is_refused() -> None:
         DatagramSender(3, filled(HEADER, []), have=1_000)
     with pytest.raises(ProtocolViolation):
         DatagramSender(3, TokenLog(10), limits=SenderLimits(max_payload=127))
+
+
+def test_what_a_silent_reader_is_behind_with_is_bounded(bench: Bench) -> None:
+    limit = 16 * bench.sender.limits.max_payload
+    bench.say()
+    bench.ack()
+    for _ in range(2000):
+        bench.now += 0.05
+        bench.say(" word" * 8)
+    assert bench.log.end > 4 * limit
+    assert bench.sender._window.end - bench.sender.confirmed < limit + 200
+
+    # And one that confirms everything is never held up by records that are not dropped yet.
+    brisk = Bench()
+    for _ in range(600):
+        brisk.now += 0.1
+        brisk.say(" word" * 20)
+        brisk.ack()
+        assert brisk.sender.unacked_bytes == 0
+    assert brisk.sender.confirmed == brisk.log.end > 3 * limit
