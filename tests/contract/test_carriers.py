@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ def allow_one(end: End) -> None:
         assert isinstance(end.carrier, QuicCarrier)
         machine = end.carrier._control.machine
         machine.in_flight_bytes = machine.window_bytes - PACKET_BYTES
-        end.carrier._quic._loss._pacer.next_send_time = lambda now: None  # type: ignore[method-assign]
+        pacer: Any = end.carrier._quic._loss._pacer
+        pacer.next_send_time = lambda now: None
         end.carrier.transmit()
 
 

@@ -1,5 +1,7 @@
 """What a peer without a key can take from the gateway's UDP side."""
 
+from functools import partial
+
 import pytest
 
 from headstart.client.quic_carrier import QuicCarrier
@@ -23,15 +25,15 @@ async def test_one_byte_far_ahead_does_not_buy_memory() -> None:
         stream_id = client.open_stream(is_bidirectional=True)
         stream = client.quic._streams[stream_id]
         most = 0
+
+        def has_answered(limit: int) -> bool:
+            return stream.max_stream_data_remote > limit or ends.client.told.closed_for is not None
+
         for _ in range(7):
             limit = stream.max_stream_data_remote
             stream.sender._buffer_start = stream.sender._buffer_stop = limit - 2
             client.write(stream_id, b"x")
-            await eventually(
-                lambda limit=limit: (
-                    stream.max_stream_data_remote > limit or ends.client.told.closed_for is not None
-                )
-            )
+            await eventually(partial(has_answered, limit))
             most = max(most, held_bytes(ends))
 
         assert ends.server.told.closed_for is not None
