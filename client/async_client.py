@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, Carrier, EventStream, Polling, events_of
 from headstart.client.errors import error_of, unreachable
+from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import EngineUnavailable, RequestTimeout
@@ -43,7 +44,8 @@ class AsyncClient:
         quiet_s: Silence after which a connection is taken for dead; longer than the gateway's
             `heartbeat_s`.
         limits: How long a lost answer is asked for, and how datagrams are raced.
-        datagrams: Opens a session over which answers may come by datagrams.
+        datagrams: Whether answers may come by datagrams where the gateway offers them and the extra
+            `quic` is installed; or what opens a session for them.
         http: Used instead of a client of its own, with its own base address and headers.
     """
 
@@ -55,7 +57,7 @@ class AsyncClient:
         timeout_s: float = 600.0,
         quiet_s: float = QUIET_S,
         limits: LadderLimits | None = None,
-        datagrams: Connect | None = None,
+        datagrams: Connect | bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -73,8 +75,13 @@ class AsyncClient:
             Rung.SSE: EventStream(self._http, quiet_s),
             Rung.POLL: Polling(self._http, quiet_s),
         }
-        if datagrams is not None:
-            self._carriers[Rung.DATAGRAMS] = Records(datagrams, tuple(headers.items()))
+        self._records: Records | None = None
+        if datagrams is True:
+            datagrams = can_read_datagrams() and Offered(self._http)
+        if datagrams is not False:
+            key = self._http.headers.get("authorization")
+            self._records = Records(datagrams, () if key is None else (("authorization", key),))
+            self._carriers[Rung.DATAGRAMS] = self._records
         self._answers: set[AsyncAnswer[Any]] = set()
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)
@@ -94,6 +101,8 @@ class AsyncClient:
         """Stop every answer that is still being read, and close the connections."""
         for answer in list(self._answers):
             await answer.close()
+        if self._records is not None:
+            await self._records.close()
         if self._is_own:
             await self._http.aclose()
 
@@ -123,12 +132,24 @@ class AsyncClient:
             ) from error
         raise error_of(response.status_code, refusal)
 
-    def read(self, response: httpx.Response, chunk_type: type[Chunk]) -> AsyncAnswer[Chunk]:
-        """Read the answer that a response begins."""
+    def prepare(self) -> None:
+        """Begin to open what an answer might be read by, while it is being asked for."""
+        if self._records is not None:
+            self._records.prepare()
+
+    def read(
+        self, response: httpx.Response, chunk_type: type[Chunk], *, is_timed: bool = False
+    ) -> AsyncAnswer[Chunk]:
+        """Read the answer that a response begins.
+
+        Args:
+            is_timed: Whether a chunk with timings was asked for, which no other carrier has.
+        """
+        rungs = (Rung.SSE, Rung.POLL) if is_timed else self._carriers
         answer = AsyncAnswer(
             self._http,
             response.headers.get("x-headstart-stream", ""),
-            self._carriers,
+            {rung: self._carriers[rung] for rung in rungs},
             events_of(response, self._quiet_s),
             chunk_type,
             self._limits,
@@ -197,10 +218,12 @@ class Requests(Generic[Whole, Chunk]):
             except httpx.HTTPError as error:
                 raise EngineUnavailable(f"the connection was lost: {unreachable(error)}") from error
             return self._whole_type.model_validate_json(fields)
+        self._client.prepare()
         response = await self._client.post(
             self._path, asked | {"stream": True}, headers | _DETACHED
         )
-        return self._client.read(response, self._chunk_type)
+        is_timed = bool((asked.get("headstart") or {}).get("timing"))
+        return self._client.read(response, self._chunk_type, is_timed=is_timed)
 
 
 class _Chat:

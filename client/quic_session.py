@@ -89,7 +89,12 @@ class QuicSession:
         self.carrier.write(stream_id, encode_message(request) + body, is_end=True)
         if self.closed_for is not None:
             reading.close({"message": self.closed_for, "type": "ConnectionError"})
-        await reading.answered()
+        try:
+            await reading.answered()
+        except asyncio.CancelledError:
+            self.carrier.reset_stream(stream_id)
+            self.drop(reading)
+            raise
         return reading
 
     async def resume(self, stream_id: str, headers: Headers = (), log: bytes = b"") -> Reading:
@@ -105,6 +110,8 @@ class QuicSession:
 
     def drop(self, reading: Reading) -> None:
         """Read an answer no longer; it goes on."""
+        if reading.is_whole:
+            return  # the server may have to hear of it once more
         self._readings.pop(reading.number, None)
         reading.close(None)
         self.carrier.write(self._control, encode_message(Drop(reading.number)))

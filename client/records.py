@@ -18,6 +18,8 @@ from headstart.stages.sse import project, split_events
 __all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
 
 Headers = Sequence[tuple[str, str]]
+_RETRY_S = 30.0
+"""After an attempt that failed: networks that block UDP go on doing so."""
 _LOOK_S = 0.5
 """How often a reading that brings nothing is asked whether its path is quiet."""
 
@@ -55,6 +57,10 @@ class Session(Protocol):
         """Read an answer no longer; it goes on."""
         ...
 
+    def close(self) -> None:
+        """End it; what is read by it is cut off."""
+        ...
+
 
 Connect = Callable[[], Awaitable[Session]]
 """Opens a session; raises `OSError` where none can be had."""
@@ -86,22 +92,44 @@ class RecordProjector:
 
 
 class Records:
-    """A `Carrier` by datagrams. Opens a session when one is needed, another when that has ended."""
+    """A `Carrier` by datagrams. Opens a session when one is needed, another when that has ended.
+
+    All answers share it; one that cannot wait for it does not stop it from being opened.
+    """
 
     def __init__(self, connect: Connect, headers: Headers = ()) -> None:
         self._connect = connect
         self._headers = headers
-        self._session: Session | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[Session | None] | None = None
+        self._not_before = float("-inf")
+
+    def prepare(self) -> None:
+        """Begin to open a session, if there is none and none was refused a moment ago."""
+        loop = asyncio.get_running_loop()
+        if not self._is_usable and loop.time() >= self._not_before:
+            self._opening = loop.create_task(self._opened(), name="open a session")
+
+    async def close(self) -> None:
+        """End the session; answers go on without a reader."""
+        if self._opening is None:
+            return
+        self._opening.cancel()
+        (session,) = await asyncio.gather(self._opening, return_exceptions=True)
+        if session is not None and not isinstance(session, BaseException):
+            session.close()
 
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `Carrier`'s rules; what comes before `after` comes again and is dropped."""
+        self.prepare()
+        assert self._opening is not None
+        session = await asyncio.shield(self._opening)
+        if session is None:
+            raise CarrierLost
         try:
-            session = await self._open()
             reading = await session.resume(stream, self._headers)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             raise CarrierLost from error
         projector = RecordProjector()
         try:
@@ -113,11 +141,19 @@ class Records:
         finally:
             session.drop(reading)
 
-    async def _open(self) -> Session:
-        async with self._opening:
-            if self._session is None or self._session.closed_for is not None:
-                self._session = await self._connect()
-            return self._session
+    @property
+    def _is_usable(self) -> bool:
+        if self._opening is None or not self._opening.done():
+            return self._opening is not None
+        session = self._opening.result()
+        return session is not None and session.closed_for is None
+
+    async def _opened(self) -> Session | None:
+        try:
+            return await self._connect()
+        except OSError:
+            self._not_before = asyncio.get_running_loop().time() + _RETRY_S
+            return None
 
 
 async def _lively(reading: Reading) -> AsyncGenerator[bytes]:

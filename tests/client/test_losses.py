@@ -303,6 +303,9 @@ class Session:
     def drop(self, reading: "Reading") -> None:
         self.readings.remove(reading.stream_id)
 
+    def close(self) -> None:
+        self.closed_for = "closed"
+
 
 class Reading:
     def __init__(self, session: Session, stream_id: str) -> None:
