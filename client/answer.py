@@ -189,14 +189,14 @@ class AsyncAnswer(Generic[Chunk]):
         except TimeoutError:
             return
         rung, now = arrived.rung, loop.time()
-        if arrived.events is not None:
-            if arrived.task is self._tasks.get(rung):
-                self._act(self._ladder.feed(Opened(rung), now))
-            for event in arrived.events:
-                self._show(event, rung, now)
-            return
         if arrived.task is not self._tasks.get(rung):
-            return  # closed before it ended
+            return  # closed before this was looked at: it counts for nothing, and comes again
+        if arrived.events is not None:
+            self._act(self._ladder.feed(Opened(rung), now))
+            for event in arrived.events:
+                if rung in self._ladder.rungs:
+                    self._show(event, rung, now)
+            return
         del self._tasks[rung]
         self._ended(rung, arrived.error, now)
 

@@ -1,6 +1,7 @@
 """Sessions where the gateway says that it has them: `GET /v1/transport`, then QUIC."""
 
 import asyncio
+import os
 from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
@@ -62,7 +63,8 @@ class Offered:
         # A tenth of a second of work, during which the event stream goes on.
         quic: Any = await asyncio.to_thread(import_module, "headstart.client.quic_session")
         host = _address(offer.host, self._http.base_url.host, is_pinned=bool(hashes))
-        session: QuicSession = await quic.connect(host, offer.port, quic.Trust(hashes))
+        trust = quic.Trust(hashes, os.environ.get("SSL_CERT_FILE"))  # as HTTP's
+        session: QuicSession = await quic.connect(host, offer.port, trust)
         return session
 
     async def _ask(self) -> _Offer:

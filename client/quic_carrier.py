@@ -1,9 +1,9 @@
 """A carrier over aioquic: plain QUIC for native peers, WebTransport for browsers.
 
-The only module that uses what aioquic does not promise to keep (`tests/contract/test_carriers.py`
-says what). Its datagram queue is never used as one: a datagram enters it only when a packet can
-leave, and is taken back if none did. So nothing stale is ever sent, and no frame that fits no
-packet can block those behind it.
+Most of what aioquic does not promise to keep is used here; the rest in `webtransport` and in
+`headstart.pipeline.quic_listener` (docs/adr/0006). Its datagram queue is never used as one: a
+datagram enters it only when a packet can leave, and is taken back if none did. So nothing stale is
+ever sent, and no frame that fits no packet can block those behind it.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import suppress
 from typing import Any, Protocol
 
+import msgspec
+
 from headstart.client.carriers import CarrierLost
 from headstart.client.events import Event
 from headstart.stages.errors import ProtocolViolation
@@ -26,6 +28,14 @@ _LOOK_S = 0.5
 
 class Reading(Protocol):
     """One answer on a session."""
+
+    error: dict[str, Any] | None
+    """How it failed, in OpenAI's words, once it is over."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its log is here."""
+        ...
 
     @property
     def is_quiet(self) -> bool:
@@ -136,6 +146,8 @@ class Records:
             yield ()
             async for records in _lively(reading):
                 yield projector.feed(records)
+            if reading.is_whole and reading.error is not None:
+                yield [Event(None, msgspec.json.encode({"error": reading.error}))]
         except ProtocolViolation as error:
             raise CarrierLost from error
         finally:

@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+_DATAGRAM_TRIES = 3
+"""A session may end for many reasons; who fails again and again is left alone for this answer."""
+
+
 class Rung(StrEnum):
     """Ways to read an answer, the best first."""
 
@@ -115,10 +119,13 @@ class CarrierLadder:
         self._limits = limits or LadderLimits()
         self._has_datagrams = has_datagrams
         self._open = {Rung.SSE}
-        self._reached: dict[Rung, int] = {}
         self._reliable = Rung.SSE
         """Which of the two reliable rungs comes next."""
         self._race_until: float | None = None
+        self._num_datagram_failures = 0
+        self._goal: int | None = None
+        """Where datagrams have to get to: where the reader was when the first one came. Where it is
+        now, they may never be: they are paced, and the event stream is a few tokens ahead."""
         self._retry_at: float | None = None
         self._num_failures = self._num_quiet = 0
         self._lost_since: float | None = None
@@ -170,14 +177,15 @@ class CarrierLadder:
         return actions
 
     def _advance(self, event: Advanced, now: float) -> list[LadderAction]:
-        self._reached[event.rung] = max(event.cursor, self._reached.get(event.rung, 0))
         self.cursor = max(self.cursor, event.cursor)
         self._num_failures, self._num_quiet, self._lost_since = 0, 0, None
         if event.rung is not Rung.DATAGRAMS:
             if Rung.DATAGRAMS in self._open and self._race_until is None:
                 self._race_until = now + self._limits.race_s
             return []
-        if event.cursor < self.cursor:
+        if self._goal is None:
+            self._goal = self.cursor
+        if event.cursor < self._goal:
             return []
         self._race_until = self._retry_at = None
         return self._close(self._open - {Rung.DATAGRAMS})
@@ -194,6 +202,9 @@ class CarrierLadder:
 
     def _fail(self, rung: Rung, now: float) -> list[LadderAction]:
         self._race_until = None  # nobody is left to race
+        if rung is Rung.DATAGRAMS:
+            self._num_datagram_failures += 1
+            self._has_datagrams &= self._num_datagram_failures < _DATAGRAM_TRIES
         if self._open or self._retry_at is not None:
             return []
         if self._lost_since is None:
@@ -211,7 +222,8 @@ class CarrierLadder:
 
     def _opened(self, rung: Rung) -> Open:
         self._open.add(rung)
-        self._reached.pop(rung, None)
+        if rung is Rung.DATAGRAMS:
+            self._goal = None
         return Open(rung, self.cursor)
 
     def _close(self, rungs: set[Rung]) -> list[LadderAction]:

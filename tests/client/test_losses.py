@@ -311,6 +311,7 @@ class Reading:
     def __init__(self, session: Session, stream_id: str) -> None:
         self.session, self.stream_id = session, stream_id
         self.num_runs = 0
+        self.is_whole, self.error = False, None
 
     @property
     def is_quiet(self) -> bool:

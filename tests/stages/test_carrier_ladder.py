@@ -176,3 +176,29 @@ def test_some_rung_is_open_or_due_and_opening_goes_on_from_the_cursor(
             return
         assert ladder.rungs == is_open
         assert is_open or ladder.deadline() is not None
+
+
+def test_datagrams_need_not_overtake_a_fast_event_stream() -> None:
+    ladder = CarrierLadder(True)
+    ladder.start()
+    ladder.feed(Advanced(Rung.SSE, 100), 0.0)
+    assert ladder.feed(Advanced(Rung.DATAGRAMS, 60), 0.05) == []
+    ladder.feed(Advanced(Rung.SSE, 140), 0.06)
+
+    assert ladder.feed(Advanced(Rung.DATAGRAMS, 110), 0.08) == [Close(Rung.SSE)]
+    assert ladder.cursor == 140
+
+
+def test_datagrams_that_fail_again_and_again_are_left_alone() -> None:
+    ladder = CarrierLadder(True)
+    ladder.start()
+    num_opened, now = 1, 0.0
+    for cursor in range(1, 10):
+        ladder.feed(Advanced(Rung.SSE, cursor), now)
+        ladder.feed(Advanced(Rung.DATAGRAMS, cursor), now)
+        actions = ladder.feed(Failed(Rung.DATAGRAMS), now)
+        num_opened += Open(Rung.DATAGRAMS, cursor) in actions
+        now += 10.0
+
+    assert num_opened == 3
+    assert ladder.rungs == {Rung.SSE}
