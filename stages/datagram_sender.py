@@ -111,6 +111,9 @@ class DatagramSender:
         self._last_ack_at: float | None = None
         self._num_probes = 0
         self._repair_at: float | None = None
+        self._due: tuple[float, Cause] | None = None
+        self._due_for: tuple[int, bool] | None = None
+        """State of the log that `_due` was worked out for; None where anything else has changed."""
 
     @property
     def confirmed(self) -> int:
@@ -135,6 +138,7 @@ class DatagramSender:
             ProtocolViolation: An acknowledgement claims what was never sent.
         """
         actions: list[SenderAction] = []
+        self._due_for = None
         if isinstance(event, AckReceived):
             actions += self._take_ack(event.ack, now)
         elif isinstance(event, CarrierBlocked):
@@ -155,12 +159,19 @@ class DatagramSender:
         actions: list[SenderAction] = []
         due = self._next_due()
         if due is not None and due[0] <= now:
+            self._due_for = None
             if self._last_ack_at is None:
                 actions += self._open_catch_up(now, _CATCH_UP_PAYLOADS)
             actions.append(self._send(due[1], now))
         return actions
 
     def _next_due(self) -> tuple[float, Cause] | None:
+        seen = self._log.end, self._log.is_closed
+        if self._due_for != seen:
+            self._due, self._due_for = self._earliest_due(), seen
+        return self._due
+
+    def _earliest_due(self) -> tuple[float, Cause] | None:
         if self.is_finished or self._is_blocked:
             return None
         at, cause = (
