@@ -129,6 +129,8 @@ class Polling:
                         if event.cursor is not None:
                             before_last, after = after, event.cursor
                     yield events
+                    if events and events[-1].cursor is None:
+                        return  # what is not in the log says why that ends
 
 
 async def _ask(
