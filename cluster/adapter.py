@@ -44,6 +44,7 @@ __all__ = [
     "engine_arguments",
     "engine_argv",
     "engine_environment",
+    "engine_options",
     "kill_ray",
     "num_gpus_here",
     "ray_stat_loggers",
@@ -100,22 +101,28 @@ def _binding(cores: str) -> dict[str, str]:
 
 def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
     """Return the model's settings as arguments of vLLM's own server."""
-    return _to_argv(
-        {
-            "model": model_path,
-            "served-model-name": model.name,
-            "block-size": model.block_size,
-            "dtype": model.dtype,
-            # One rank runs in the engine core's own process, several beside it: one actor holds
-            # all their GPUs. Left to choose, vLLM would ask Ray for more of them.
-            "distributed-executor-backend": "uni" if model.num_ranks == 1 else "mp",
-            # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
-            "enable-scale-out": True,
-            "max-model-len": model.max_model_len,
-            **_lora_options(model),
-            **model.engine_args,
-        }
-    ) + _lora_modules(model)
+    options = {
+        "model": model_path,
+        "served_model_name": model.name,
+        # One rank runs in the engine core's own process, several beside it: one actor holds
+        # all their GPUs. Left to choose, vLLM would ask Ray for more of them.
+        "distributed_executor_backend": "uni" if model.num_ranks == 1 else "mp",
+        # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
+        "enable_scale_out": True,
+        **engine_options(model),
+    }
+    return _to_argv(options) + _lora_modules(model)
+
+
+def engine_options(model: ModelSettings) -> dict[str, Any]:
+    """Return what the settings ask of an engine, whoever runs it, by vLLM's names."""
+    return {
+        "block_size": model.block_size,
+        "dtype": model.dtype,
+        "max_model_len": model.max_model_len,
+        **_lora_options(model),
+        **model.engine_args,
+    }
 
 
 def _lora_options(model: ModelSettings) -> dict[str, Any]:
@@ -128,9 +135,9 @@ def _lora_options(model: ModelSettings) -> dict[str, Any]:
         return {}
     rank = max(map(lora_rank, model.adapters.values()))
     return {
-        "enable-lora": True,
-        "max-loras": len(model.adapters),
-        "max-lora-rank": next((size for size in _LORA_RANKS if size >= rank), rank),
+        "enable_lora": True,
+        "max_loras": len(model.adapters),
+        "max_lora_rank": next((size for size in _LORA_RANKS if size >= rank), rank),
     }
 
 
