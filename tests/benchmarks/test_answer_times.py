@@ -12,8 +12,10 @@ from headstart.benchmarks.answer_times import (
     added,
     first_median_s,
     gap_s,
+    joined,
     ratio,
     speed,
+    speed_ratio,
 )
 from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.frame_times import Delivery
@@ -29,7 +31,7 @@ def answers(seed: int, first_s: float = 0.1, gap: float = 0.02, slow: float = 1.
 
 def pairs(**ours: float) -> dict[int, Sequence[Pair]]:
     made = [Pair(answers(seed, **ours), answers(seed + 100)) for seed in range(20)]
-    return {1: made, 4: made}
+    return dict.fromkeys(overhead_serving.CONCURRENCIES, made)
 
 
 def test_figures_are_of_all_blocks_together() -> None:
@@ -43,6 +45,44 @@ def test_added_is_a_difference_and_ratio_is_ours_over_theirs() -> None:
     made = pairs(first_s=0.103, slow=2.0)[1]
     assert added(made, first_median_s).value == pytest.approx(0.003, abs=0.0005)
     assert ratio(made, speed).value == pytest.approx(0.5, abs=0.002)
+
+
+def test_joined_batches_are_one_batch() -> None:
+    parts = [answers(1), answers(2, slow=3.0)]
+    whole = joined(parts)
+    assert speed([whole]) == speed(parts)
+    assert first_median_s([whole]) == first_median_s(parts)
+    assert gap_s(0.99)([whole]) == gap_s(0.99)(parts)
+
+
+def test_the_ratio_of_speeds_is_that_of_the_pairs_middle() -> None:
+    made = [Pair(answers(seed, slow=2.0), answers(seed)) for seed in range(20)]
+    stalled = Pair(answers(0, slow=50.0), answers(0))
+    estimate = speed_ratio([*made, stalled])
+    assert estimate.value == pytest.approx(0.5)
+    assert estimate.half_width < 1e-6
+    # A server that is held up in more pairs than are left out cannot hide it.
+    often = [Pair(answers(0, slow=4.0), answers(0)) for _ in range(20)]
+    assert speed_ratio([*made, *often]).value == pytest.approx(2**-1.5, rel=0.01)
+
+
+def test_ahead_of_a_rival_is_an_interval_without_one() -> None:
+    ahead = {"first_s": 0.05, "gap": 0.015, "slow": 0.9}
+    found = overhead_serving.rival_checks(pairs(**ahead), is_quick=False)
+    assert {check.verdict for check in found} == {Verdict.HOLDS}
+    even = overhead_serving.rival_checks(pairs(), is_quick=False)
+    assert Verdict.HOLDS not in {check.verdict for check in even}
+    behind = {"first_s": 0.2, "gap": 0.03, "slow": 1.1}
+    found = overhead_serving.rival_checks(pairs(**behind), is_quick=False)
+    assert {check.verdict for check in found} == {Verdict.FAILS}
+
+
+def test_a_rival_that_does_not_start_leaves_its_reason() -> None:
+    found = list(overhead_serving.rival_checks("no module named pyarrow", is_quick=False))
+    assert {check.verdict for check in found} == {Verdict.NOT_MEASURED}
+    assert {check.note for check in found} == {"no module named pyarrow"}
+    names = [check.bar.name for check in overhead_serving.rival_checks(pairs(), is_quick=False)]
+    assert [check.bar.name for check in found] == names
 
 
 def verdicts(**ours: float) -> dict[str, Verdict]:
@@ -59,7 +99,7 @@ def test_a_server_like_the_baseline_holds_every_bar() -> None:
     [
         ({"first_s": 0.107}, {"added_ttft_median_concurrency_1"}),
         ({"gap": 0.0225}, {"inter_token_p99_concurrency_1", "inter_token_p99_concurrency_4"}),
-        ({"slow": 1.05}, {"throughput_concurrency_1", "throughput_concurrency_4"}),
+        ({"slow": 1.05}, {f"throughput_concurrency_{size}" for size in (1, 4, 16)}),
     ],
 )
 def test_a_worse_server_fails_its_bar_and_no_other(
