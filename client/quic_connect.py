@@ -52,7 +52,8 @@ async def open_carrier(
     """Connect, and return once a session is open.
 
     With a `ticket` from an earlier connection the session is open at once, and what it says at
-    first may reach the server twice.
+    first may reach the server twice. A server that no longer takes the ticket must have a
+    certificate of a known authority, announced or not; else the session ends.
 
     Args:
         opening: Asked for the listener as the session opens.
@@ -68,7 +69,11 @@ async def open_carrier(
         max_datagram_frame_size=MAX_DATAGRAM_FRAME if has_datagrams else None,
         server_name=host,
         session_ticket=ticket,
-        verify_mode=ssl.CERT_NONE if trust.certificate_hashes else ssl.CERT_REQUIRED,
+        # A server that knows the ticket shows no certificate. One that does not would show it
+        # after the first requests have gone out, too late for a look at its hash.
+        verify_mode=(
+            ssl.CERT_NONE if trust.certificate_hashes and ticket is None else ssl.CERT_REQUIRED
+        ),
         cafile=trust.authorities,
     )
     loop = asyncio.get_running_loop()

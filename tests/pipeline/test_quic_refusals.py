@@ -281,9 +281,23 @@ async def test_a_ticket_is_good_for_one_connection(gateway: Gateway) -> None:
     tickets: list[SessionTicket] = []
     async with session_with(gateway, on_ticket=tickets.append):
         await eventually(lambda: bool(tickets))
-    for _ in range(2):
-        async with session_with(gateway, ticket=tickets[0]) as session:
-            await whole(await asking(session))
+    async with session_with(gateway, ticket=tickets[0]) as session:
+        await whole(await asking(session))
+    # The second time is a whole handshake, in which nobody has looked at the certificate.
+    async with session_with(gateway, ticket=tickets[0]) as session:
+        with pytest.raises(ConnectionError):
+            await asking(session)
+
+
+async def test_a_ticket_shows_nothing_to_another_server(gateway: Gateway) -> None:
+    tickets: list[SessionTicket] = []
+    async with session_with(gateway, on_ticket=tickets.append):
+        await eventually(lambda: bool(tickets))
+    async with serving(speeds(), quic=QuicSettings()) as other:
+        async with session_with(other, ticket=tickets[0]) as session:
+            with pytest.raises(ConnectionError):
+                await asking(session)
+        assert not other.replica.requests
 
 
 async def test_browsers_sessions_are_where_they_are(
