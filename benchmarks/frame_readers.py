@@ -14,7 +14,7 @@ import msgspec
 from headstart.benchmarks.child import command
 from headstart.benchmarks.frame_handle import HandleReplica, stream_table
 from headstart.benchmarks.frame_times import Ask, Delivery, Receipt, delivery_of
-from headstart.cluster import adapter, serve_app
+from headstart.cluster import ray_adapter, serve_app
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import Stream
@@ -125,8 +125,8 @@ class HandleReader(Reader):
     def _run(self) -> None:
         from ray import serve
 
-        adapter.start_ray(self.settings.ray)
-        adapter.start_serve()
+        ray_adapter.start_ray(self.settings.ray)
+        ray_adapter.start_serve()
         deployment = serve.deployment(
             ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1_000_000
         )(HandleReplica)

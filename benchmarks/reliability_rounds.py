@@ -63,9 +63,7 @@ async def replica_round(
     found: Found,
 ) -> None:
     """Kill one replica amid streams, every other one of them detached."""
-    detached = [bool(number % 2) for number in range(len(prompts))]
-    running = await _all(daemon, prompts, num_tokens, detached)
-    await running.amid(draw.randrange(3, num_tokens // 2))
+    running = await _amid(daemon, prompts, num_tokens, draw)
     at = daemon.kill(draw.choice(daemon.replicas()))
     found.kills += 1
     await daemon.until(lambda: daemon.num_linked() < daemon.model.replicas)
@@ -78,7 +76,7 @@ async def replica_round(
     if daemon.model.engine == "vllm":
         orphans = daemon.num_engines() - daemon.model.replicas
         found.orphaned_engines = max(found.orphaned_engines, orphans)
-    for answer, want, is_detached in zip(answers, expected, detached, strict=True):
+    for answer, want, is_detached in zip(answers, expected, running.detached, strict=True):
         await _judge(daemon, answer, want, found, is_detached=is_detached)
 
 
@@ -91,14 +89,12 @@ async def gateway_round(
     found: Found,
 ) -> None:
     """Kill the gateway amid streams; readers of detached ones come back for the rest."""
-    detached = [bool(number % 2) for number in range(len(prompts))]
-    running = await _all(daemon, prompts, num_tokens, detached)
-    await running.amid(draw.randrange(3, num_tokens // 2))
+    running = await _amid(daemon, prompts, num_tokens, draw)
     at = daemon.kill(daemon.gateway())
     found.gateway_kills += 1
     answers = await running.finished()
     found.restart_s.append(await daemon.listens_again(at))
-    for answer, want, is_detached in zip(answers, expected, detached, strict=True):
+    for answer, want, is_detached in zip(answers, expected, running.detached, strict=True):
         found.streams += 1
         if not is_detached:
             _compare_beginning(answer, want, found)
@@ -115,6 +111,7 @@ async def gateway_round(
 
 @dataclass
 class _Running:
+    detached: Sequence[bool]
     answers: list[Answer]
     tasks: list[asyncio.Task[Answer]]
 
@@ -145,7 +142,16 @@ async def _all(
         )
         for prompt, answer, is_detached in zip(prompts, answers, detached, strict=True)
     ]
-    return _Running(answers, tasks)
+    return _Running(detached, answers, tasks)
+
+
+async def _amid(
+    daemon: FaultyDaemon, prompts: Sequence[str], num_tokens: int, draw: random.Random
+) -> _Running:
+    """Ask for answers, every other one detached, and wait until they are under way."""
+    running = await _all(daemon, prompts, num_tokens, [bool(n % 2) for n in range(len(prompts))])
+    await running.amid(draw.randrange(3, num_tokens // 2))
+    return running
 
 
 async def _judge(

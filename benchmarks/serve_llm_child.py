@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headstart.cluster import adapter
+from headstart.cluster import ray_adapter
 from headstart.configs.settings import RaySettings
 
 __all__ = ["Wanted", "serve"]
@@ -47,7 +47,7 @@ def _run(wanted: Wanted) -> None:
     from ray import serve as ray_serve
     from ray.serve.llm import LLMConfig, build_openai_app
 
-    adapter.start_ray(RaySettings(metrics_export_port=0, num_cpus=NUM_CPUS))
+    ray_adapter.start_ray(RaySettings(metrics_export_port=0, num_cpus=NUM_CPUS))
     ray_serve.start(http_options={"host": "127.0.0.1", "port": wanted.port})
     config = LLMConfig(
         model_loading_config={"model_id": wanted.name, "model_source": wanted.path},

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from headstart.cluster import adapter, placement
+from headstart.cluster import placement, ray_adapter
 from headstart.cluster.replica import Replica
 from headstart.cluster.replica_pool import ReplicaAddress
 from headstart.configs.model_settings import ModelSettings
@@ -105,7 +105,7 @@ class ReplicaTable:
         self._replicas: dict[str, list[ReplicaAddress]] = {}
         loop = asyncio.get_running_loop()
         self._watches = [
-            adapter.ReplicaWatch(
+            ray_adapter.ReplicaWatch(
                 _application(model), _DEPLOYMENT, loop, partial(self._update, model)
             )
             for model in models

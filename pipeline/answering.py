@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.replica_pool import ReplicaPool
-from headstart.cluster.stream import Stream, StreamTable
+from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Outcome, Route
 from headstart.monitoring.metrics import Metrics
@@ -79,18 +79,6 @@ class Answering:
             pace.refused(Outcome.CANCELLED)
             raise
 
-    async def abort(self, stream: Stream) -> None:
-        """Stop an answer; finished ones are left as they are."""
-        await self._pool.continuity.abort(stream)
-
-    async def find(self, stream_id: str, after: int = 0) -> Stream:
-        """Return a stream, wherever it is kept; its log reaches `after` if it ever has.
-
-        Raises:
-            NotFound: It is unknown or expired.
-        """
-        return await self._pool.continuity.find(stream_id, after)
-
     async def _begin(self, request: Request, pace: RequestPace) -> Response:
         caller = caller_of(request)
         inbound = await read(request, self._settings, self._access.salting(caller))
@@ -126,7 +114,7 @@ class Answering:
             is_stream=inbound.is_stream,
             pace=pace,
             timing=timing,
-            abandon=None if inbound.options.detach else self.abort,
+            abandon=None if inbound.options.detach else self._pool.continuity.abort,
         )
 
     def _asked_for(self, inbound: Inbound, caller: Caller) -> str:

@@ -178,7 +178,7 @@ class _Routes:
     async def cancel(self, request: Request) -> Response:
         """Stop an answer; what was made of it stays readable until it expires."""
         stream = await self._stream(request)
-        await self._answering.abort(stream)
+        await self._pool.continuity.abort(stream)
         return Response(status_code=204)
 
     async def timing(self, request: Request) -> Response:
@@ -196,7 +196,7 @@ class _Routes:
     async def _stream(self, request: Request, after: int = 0) -> Stream:
         stream_id = request.path_params["id"]
         self._access.check_owner(caller_of(request), stream_id)
-        return await self._answering.find(stream_id, after)
+        return await self._pool.continuity.find(stream_id, after)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""

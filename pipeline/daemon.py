@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headstart.cluster import adapter, descendants, model_source, placement, serve_app
+from headstart.cluster import descendants, model_source, placement, ray_adapter, serve_app
 from headstart.cluster.model_folder import lora_rank
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
@@ -143,11 +143,11 @@ class _Daemon:
             await self._thread.call(_check_machine, settings)
         self._announce("starting Ray")
         self._is_ray_starting = settings.ray.address is None
-        await self._thread.call(adapter.start_ray, settings.ray)
+        await self._thread.call(ray_adapter.start_ray, settings.ray)
         self._is_ray_starting = False
         self._heed_signals()  # Ray has put its own handler in their place
         await self._thread.call(serve_app.check_room, settings)
-        await self._thread.call(adapter.start_serve)
+        await self._thread.call(ray_adapter.start_serve)
         self._announce(f"loading {', '.join(names)}")
         try:
             async with asyncio.timeout(limit_s):
@@ -174,7 +174,7 @@ class _Daemon:
         # Still fetching a model, or waiting for replicas, or for Ray. Python's orderly exit would
         # abort where it finds a thread inside Ray.
         atexit.register(os._exit, 0 if self._stopping.is_set() else EXIT_SETUP)
-        await asyncio.to_thread(adapter.kill_ray)
+        await asyncio.to_thread(ray_adapter.kill_ray)
         descendants.kill(held)
 
     async def _has_left_ray(self) -> bool:
@@ -216,7 +216,7 @@ def _check_machine(settings: Settings) -> None:
     """
     placement.check_cores(settings.models, frozenset(os.sched_getaffinity(0)))
     if any(model.gpus_per_replica for model in settings.models):
-        here = {placement.GPU: adapter.num_gpus_here()}
+        here = {placement.GPU: ray_adapter.num_gpus_here()}
         placement.check_room(settings.models, [here], "this machine", (placement.GPU,))
     for model in settings.models:
         if model.engine == "vllm":

@@ -19,7 +19,7 @@ _NO_RETRY = {"x-should-retry": "false"}
 
 def error_body(error: HeadstartError) -> bytes:
     """JSON that says what went wrong, as vLLM words it."""
-    return msgspec.json.encode({"error": error_object(error)})
+    return _encoded(error_object(error))
 
 
 def error_object(error: HeadstartError) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def error_headers(error: HeadstartError) -> dict[str, str]:
     return _NO_RETRY | asks_for_key
 
 
-def _body(message: str, kind: str, param: str | None, status: int) -> bytes:
-    return msgspec.json.encode({"error": _object(message, kind, param, status)})
+def _encoded(error: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({"error": error})
 
 
 def _object(message: str, kind: str, param: str | None, status: int) -> dict[str, Any]:
@@ -63,14 +63,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     request.app.state.refused(Refusal.NOT_FOUND)
     # vLLM too calls the framework's errors by the phrase of their status.
     kind = HTTPStatus(error.status_code).phrase
-    body = _body(error.detail, kind, None, error.status_code)
+    body = _encoded(_object(error.detail, kind, None, error.status_code))
     return Response(body, error.status_code, error.headers, "application/json")
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    body = _body(
-        "internal error; the gateway's log has the details", "InternalServerError", None, 500
-    )
+    message = "internal error; the gateway's log has the details"
+    body = _encoded(_object(message, "InternalServerError", None, 500))
     return Response(body, 500, media_type="application/json")
 
 

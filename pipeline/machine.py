@@ -122,9 +122,9 @@ def _text(path: Path) -> str:
 
 def _num_gpus() -> int:
     try:
-        from headstart.cluster import adapter
+        from headstart.cluster import ray_adapter
 
-        return adapter.num_gpus_here()
+        return ray_adapter.num_gpus_here()
     except ImportError:  # without Ray; that is a finding of its own
         return 0
 

@@ -1,4 +1,4 @@
-"""Everything that the adapter relies on and nobody promised, as vLLM 0.32 and Ray 2.60 have it.
+"""Everything that the adapters rely on and nobody promised, as vLLM 0.32 and Ray 2.60 have it.
 
 After an upgrade the failures here are the list of what to read again.
 """
@@ -17,7 +17,9 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
-ADAPTERS = (ROOT / "cluster/adapter.py", ROOT / "cluster/vllm_tap.py")
+ADAPTERS = tuple(
+    ROOT / "cluster" / name for name in ("adapter.py", "ray_adapter.py", "vllm_tap.py")
+)
 PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
 
 VERSIONS = {"vllm": "0.32.", "ray": "2.60."}
@@ -139,7 +141,7 @@ def test_version(package: str) -> None:
     version: str = importlib.import_module(package).__version__
 
     assert version.startswith(VERSIONS[package]), (
-        f"cluster/adapter.py was written against {package} {VERSIONS[package]}x: this is {version}"
+        f"the adapter was written against {package} {VERSIONS[package]}x: this is {version}"
     )
 
 
@@ -201,7 +203,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{alias.name}:" for alias in node.names)
 
 
-def test_every_import_of_the_adapter_is_tried_here() -> None:
+def test_every_import_of_the_adapters_is_tried_here() -> None:
     used = {name for path in ADAPTERS for name in imports(path)}
 
     tried = tuple(CALLED) + tuple(READ)
