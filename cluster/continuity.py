@@ -90,6 +90,8 @@ class Continuity:
         self._is_closed = False
         self.on_rescue: Callable[[str, Rescue], None] = lambda model, rescue: None
         """Told, with the model's name, of everything that happens here."""
+        self.on_inherited: Callable[[Stream], None] = lambda stream: None
+        """Told of every live answer that a gateway before this one had asked for."""
 
     @property
     def num_live(self) -> int:
@@ -209,6 +211,7 @@ class Continuity:
         """Mirror a live stream of a gateway that is gone."""
         stream = link.attach(kept.stream_id, 0)
         self._streams.detach(stream, kept.request)
+        self.on_inherited(stream)
         live = _Live(stream, model, link)
         self._watch(live)
         self._rescued(live, Rescue.TAKEN_UP)

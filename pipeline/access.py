@@ -127,6 +127,15 @@ class Access:
             )
         return Lease(lambda num_tokens: limit.ended(num_tokens, self._now()))
 
+    def resume(self, stream: Stream) -> None:
+        """Let an answer that a gateway before this one admitted count among its key's."""
+        for caller in self._callers:
+            if caller.key is not None and self._owns(caller.key, stream.id):
+                limit = self._limits[caller.key.id]
+                limit.resume()
+                stream.on_end(lambda: limit.ended(_cost(stream), self._now()))
+                return
+
     def quota_headers(self, caller: Caller) -> list[tuple[str, str]]:
         """Return what is left, in the headers that OpenAI's clients know; none without limits."""
         quotas = self._limits[caller.key.id].quotas(self._now()) if caller.key else []
@@ -157,12 +166,13 @@ class Access:
         Raises:
             NotFound: It is another's, told in the words for one that does not exist.
         """
-        if caller.key is None:
-            return
-        stream, _, tag = stream_id.partition(".")
-        expected = self._secrets.owner_tag(caller.key.id, stream)
-        if not secrets.compare_digest(tag.encode(), expected.encode()):
+        if caller.key is not None and not self._owns(caller.key, stream_id):
             raise NotFound(f"no stream {stream_id}: unknown or expired")
+
+    def _owns(self, key: KeySettings, stream_id: str) -> bool:
+        stream, _, tag = stream_id.partition(".")
+        expected = self._secrets.owner_tag(key.id, stream)
+        return secrets.compare_digest(tag.encode(), expected.encode())
 
 
 def _cost(stream: Stream) -> int:

@@ -247,6 +247,7 @@ def build(
             can.
     """
     pool.continuity.on_rescue = metrics.rescued
+    pool.continuity.on_inherited = access.resume
     routes = _Routes(pool, streams, metrics, settings, access, transport)
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [

@@ -97,6 +97,13 @@ class RateLimit:
             self._requests.take(1, now)
         return None
 
+    def resume(self) -> None:
+        """Count an answer that was admitted elsewhere, which `ended` must follow.
+
+        What is under way cannot be refused: it may take the key over its limit.
+        """
+        self.num_running += 1
+
     def ended(self, num_tokens: int, now: float) -> None:
         """Give back an admitted request's place and charge what it cost."""
         self.num_running -= 1

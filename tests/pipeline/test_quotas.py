@@ -9,7 +9,7 @@ import pytest
 
 from headstart.monitoring.labels import Outcome, Refusal
 from tests.pipeline.test_access import ALICE, BOB, MESSAGES, ask, auth, client, key, keys, refused
-from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
+from tests.support.gateway import CHAT, Gateway, saying, serving, speeds, table
 from tests.support.raw_http import connected
 from tests.support.waiting import eventually, soon
 
@@ -132,3 +132,27 @@ async def test_engine_s_refusal_gives_the_place_back() -> None:
     async with serving(access=keys(key(ALICE, max_concurrent=1))) as gateway:
         for _ in range(3):
             assert (await post(gateway, max_tokens=0)).status_code == 400
+
+
+async def test_answer_of_a_gateway_before_this_one_takes_its_key_s_place() -> None:
+    slow = speeds(tokens_per_s=50.0)
+    access = keys(key(ALICE, max_concurrent=1, tokens_per_minute=60), key(BOB))
+    clock = Clock()
+    async with serving(slow, access=access) as old:
+        body = saying(stream=True, max_tokens=100, headstart={"detach": True})
+        asking = asyncio.ensure_future(old.stream(json=body, headers=auth(ALICE)))
+        await eventually(lambda: len(old.streams.live) == 1)
+        async with serving(access=access, now=clock, is_connected=False, streams=table()) as new:
+            new.pool.update(old.table)
+            await eventually(lambda: len(new.streams.live) == 1)
+
+            full = await post(new)
+
+            assert "max_concurrent" in full.json()["error"]["message"]
+            assert (await post(new, BOB, max_tokens=1)).status_code == 200
+            await soon(asking)
+            await eventually(lambda: not new.streams.live)
+            indebted = await post(new)
+            assert "tokens_per_minute" in indebted.json()["error"]["message"]
+            clock.now += 600
+            assert (await post(new, max_tokens=1)).status_code == 200

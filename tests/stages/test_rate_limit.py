@@ -162,3 +162,16 @@ def test_clock_that_goes_back_fills_nothing() -> None:
 
     assert bucket.level(50.0) == bucket.level(100.0) == 0
     assert bucket.level(101.0) == pytest.approx(1.0)
+
+
+def test_answer_admitted_elsewhere_takes_a_place_and_is_charged() -> None:
+    limit = RateLimit(max_concurrent=1, tokens_per_minute=60)
+    limit.admit(0.0)
+
+    limit.resume()
+
+    assert limit.num_running == 2
+    limit.ended(0, 0.0)
+    assert limit.admit(0.0) == Refusal("max_concurrent", 1.0)
+    limit.ended(61, 0.0)
+    assert limit.admit(0.0) == Refusal("tokens_per_minute", pytest.approx(2.0))
