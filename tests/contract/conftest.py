@@ -28,7 +28,7 @@ CONTEXT = 2048
 
 ENGINE = (
     pytest.mark.engine,
-    pytest.mark.timeout(300),  # the first test to need vLLM waits for its start
+    pytest.mark.timeout(600),  # the first test to need vLLM waits for its start
     pytest.mark.filterwarnings("ignore:::vllm"),
 )
 

@@ -127,7 +127,7 @@ async def ends_with(stream: Stream, error: str) -> bool:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:::vllm")
 @pytest.mark.parametrize("fields", [{"seed": 1, "temperature": 1}, {"presence_penalty": 1.0}])
 async def test_what_vllm_cannot_continue_exactly_is_refused(
@@ -144,7 +144,7 @@ async def test_what_vllm_cannot_continue_exactly_is_refused(
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:::vllm")
 async def test_sampled_answer_keeps_what_was_sent(vllm: Subject) -> None:
     """Only an engine that is given the logged tokens can go on from them."""

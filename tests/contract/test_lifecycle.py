@@ -44,7 +44,7 @@ async def test_replica_that_does_not_answer() -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings(*(mark.args[0] for mark in ENGINE if mark.name == "filterwarnings"))
 async def test_vllm_without_weights(vllm_model: ModelSettings, tmp_path: Path) -> None:
     from headstart.cluster.vllm_engine import VllmEngine

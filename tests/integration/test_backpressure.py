@@ -10,7 +10,7 @@ from tests.support.daemon import Daemon, running
 from tests.support.events import text
 from tests.support.raw_http import connected
 
-pytestmark = [pytest.mark.ray, pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.anyio, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 COMPLETIONS = "/v1/completions"
@@ -36,7 +36,7 @@ async def test_reader_that_never_reads_holds_up_nobody(daemon: Daemon) -> None:
     assert url.port is not None
     limits = httpx.Limits(max_connections=NUM_READERS + 1)
     async with (
-        httpx.AsyncClient(base_url=url, timeout=100, trust_env=False, limits=limits) as client,
+        httpx.AsyncClient(base_url=url, timeout=240, trust_env=False, limits=limits) as client,
         connected((url.host, url.port), receive_buffer=1 << 15) as sleeper,
     ):
         sleeper.post(COMPLETIONS, {"prompt": "sleep", "max_tokens": LONG, "stream": True})

@@ -13,7 +13,7 @@ from openai import OpenAI
 from tests.support.daemon import Daemon, running
 from tests.support.events import events, text
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 CHAT = "/v1/chat/completions"
 ASKED = {"model": "fake", "messages": [{"role": "user", "content": "Hi!"}], "max_tokens": 20}
@@ -28,7 +28,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=daemon.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client:
         yield client
 
 

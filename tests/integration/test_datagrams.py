@@ -15,7 +15,7 @@ from tests.support.events import chunks
 from tests.support.offering import OtherPort
 from tests.support.udp_relay import udp_relay
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def _read(url: str) -> None:
     async with (
         udp_relay(port, seed=11, **link) as relay,
         httpx.AsyncClient(
-            base_url=url, timeout=60, transport=OtherPort(relay.port), trust_env=False
+            base_url=url, timeout=240, transport=OtherPort(relay.port), trust_env=False
         ) as http,
         AsyncClient(http=http, limits=LadderLimits(race_s=1e6)) as client,
     ):

@@ -13,7 +13,7 @@ from tests.support.real_model import real_model
 
 pytestmark = [
     *(pytest.mark.ray, pytest.mark.engine, pytest.mark.heavy),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 
 
@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     config = folder / "config.yaml"
     config.write_text(f'{{"models": [{model.model_dump_json(exclude_unset=True)}]}}')
     with running(config, folder) as daemon:
-        daemon.wait_until_ready(180)
+        daemon.wait_until_ready()
         with (
             openai.DefaultHttpxClient(trust_env=False) as http,
             OpenAI(base_url=f"{daemon.url}/v1", api_key="any", http_client=http) as client,

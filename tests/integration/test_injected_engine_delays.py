@@ -22,7 +22,7 @@ from tests.support.gateway import CHAT, saying, table
 from tests.support.real_model import SOURCE, real_model
 from tests.support.waiting import soon
 
-pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(600)]
 
 DELAY_S = 2.0
 NUM_TOKENS = 4

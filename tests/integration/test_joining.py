@@ -14,7 +14,7 @@ from tests.support.daemon import Daemon, running
 from tests.support.events import text
 from tests.support.ray_cluster import Cluster, ray_cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SECRET = "only-holders-of-this-may-listen"
 ASKED = {"messages": [{"role": "user", "content": "Hi!"}], "max_tokens": 20, "stream": True}
@@ -50,8 +50,8 @@ def test_it_joins_answers_and_leaves_the_cluster_as_it_was(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     with joining(tmp_path, cluster, cluster.token, replicas=2) as daemon:
-        daemon.wait_until_ready(120)
-        with httpx.Client(base_url=daemon.url, timeout=60, trust_env=False) as client:
+        daemon.wait_until_ready()
+        with httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client:
             for _ in range(4):
                 answer = client.post("/v1/chat/completions", json=ASKED)
                 assert len(text(answer.content).split()) == 20

@@ -20,7 +20,7 @@ from tests.monitoring.live_prometheus import live_prometheus
 from tests.support.daemon import Daemon, running
 from tests.support.real_model import real_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(600)]
 
 MODEL = "smollm2-135m-instruct"
 NUM_REQUESTS = 200
@@ -38,7 +38,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """The daemon, which takes everything along when it is told to stop at the end."""
     real_model()
     with running("laptop", tmp_path_factory.mktemp("daemon")) as daemon:
-        daemon.wait_until_ready(120)
+        daemon.wait_until_ready()
         yield daemon
         ended = daemon.stop(signal.SIGTERM)
         print(f"exit {ended.exit_s:.1f} s, gone {ended.gone_s:.1f} s")  # noqa: T201 - pytest -s

@@ -9,7 +9,7 @@ import yaml
 
 from tests.support.daemon import Daemon, profile, running
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 SECONDS = 30.0
 """Two, when nothing else keeps the machine busy; Python and Ray being imported take most of it."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.daemon import running
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 CHAT = "/v1/chat/completions"
 CONFIG = """
@@ -24,7 +24,7 @@ def test_each_model_answers_under_its_name(tmp_path: Path) -> None:
         daemon.wait_until_ready()
         assert "models:  first, second\n" in daemon.out
 
-        with httpx.Client(base_url=daemon.url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client:
             listed = client.get("/v1/models").json()["data"]
             assert [model["id"] for model in listed] == ["first", "second"]
             assert client.get("/readyz").status_code == httpx.codes.OK

@@ -13,7 +13,7 @@ from tests.support.daemon import Daemon, Ended, running
 from tests.support.events import text
 from tests.support.real_model import real_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SOON_S = 15.0
 
@@ -71,7 +71,7 @@ def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
         daemon.wait_until_ready()
         body = {"messages": [{"role": "user", "content": "Hi!"}], "stream": True, "max_tokens": 150}
         with (
-            httpx.Client(base_url=daemon.url, timeout=60, trust_env=False) as client,
+            httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client,
             client.stream("POST", "/v1/chat/completions", json=body) as answer,
         ):
             pieces = answer.iter_raw()

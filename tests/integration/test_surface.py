@@ -13,7 +13,7 @@ from tests.support.lora import write_lora
 from tests.support.node_client import ask_through_node
 from tests.support.real_model import real_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(600)]
 
 ADAPTER = "smol-tuned"
 SAID = "1. Red: This is the most obvious colour, but"
@@ -29,7 +29,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     config = folder / "config.yaml"
     config.write_text(f'{{"models": [{model.model_dump_json(exclude_unset=True)}]}}')
     with running(config, folder) as daemon:
-        daemon.wait_until_ready(180)
+        daemon.wait_until_ready()
         yield daemon
 
 

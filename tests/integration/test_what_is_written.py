@@ -11,7 +11,7 @@ from tests.support.asking import FAIL, SAID, WATCHING, ask_everything
 from tests.support.daemon import running
 from tests.support.real_model import real_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -41,7 +41,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     }
     overrides = ("logging.level=debug", "streams.max_stream_bytes=4194304")
     with running(request.param, folder, *overrides, environ=environ) as daemon:
-        daemon.wait_until_ready(180)
+        daemon.wait_until_ready()
         engines = {
             one.pid
             for one in daemon.living()

@@ -49,7 +49,7 @@ BROKEN = {
 
 async def ask_everything(address: str) -> list[str]:
     """Send them to the server at a URL; return what was answered to the good ones."""
-    async with httpx.AsyncClient(base_url=address, timeout=120, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=240, trust_env=False) as client:
         whole = await client.post(CHAT, json=chat(f"Say {word()}", max_tokens=24))
         assert whole.status_code == httpx.codes.OK, whole.text
         streamed = await client.post(CHAT, json=chat(f"Repeat {word()}", stream=True))

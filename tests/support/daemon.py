@@ -72,11 +72,11 @@ class Daemon:
         assert found is not None, self.out
         return found[1]
 
-    def wait_until_ready(self, within_s: float = 90.0) -> None:
+    def wait_until_ready(self, within_s: float = 240.0) -> None:
         """Wait until it says that it is ready."""
         self.wait_for(lambda: _READY.search(self.out) is not None, "become ready", within_s)
 
-    def wait_for_line(self, text: str, within_s: float = 30.0) -> None:
+    def wait_for_line(self, text: str, within_s: float = 120.0) -> None:
         """Wait until it has written `text` to standard output."""
         self.wait_for(lambda: text in self.out, f"write {text!r}", within_s)
 

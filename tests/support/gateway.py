@@ -239,7 +239,7 @@ async def serving(
             await endpoint.start(asgi, 0)
         url = await stack.enter_async_context(_listening(asgi, settings, metrics))
         client = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False)
+            httpx.AsyncClient(base_url=url, timeout=240, trust_env=False, verify=False)
         )
         gateway = Gateway(url, client, links, streams, metrics, quic=endpoint)
         for model in models:

@@ -27,6 +27,6 @@ def ask_through_node(url: str, model: str) -> Any:
         pytest.skip("the Node package openai is missing: npm install --prefix .node openai")
     script = ROOT / "tests" / "integration" / "openai_client.mjs"
     argv = [node, str(script), str(MODULES), f"{url}/v1", model]
-    run = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=90)
+    run = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

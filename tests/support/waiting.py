@@ -6,7 +6,7 @@ from typing import TypeVar
 
 __all__ = ["PATIENCE_S", "eventually", "soon"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """Far more than anything here takes; a test that waits as long has failed."""
 
 Result = TypeVar("Result")
