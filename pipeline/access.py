@@ -125,6 +125,9 @@ class Access:
                 f"{math.ceil(refusal.retry_after_s)} s",
                 retry_after_s=refusal.retry_after_s,
             )
+        return self._lease(limit)
+
+    def _lease(self, limit: RateLimit) -> Lease:
         return Lease(lambda num_tokens: limit.ended(num_tokens, self._now()))
 
     def resume(self, stream: Stream) -> None:
@@ -133,8 +136,7 @@ class Access:
             if caller.key is not None and self._owns(caller.key, stream.id):
                 limit = self._limits[caller.key.id]
                 limit.resume()
-                stream.on_end(lambda: limit.ended(_cost(stream), self._now()))
-                return
+                self._lease(limit).last_as_long_as(stream)
 
     def quota_headers(self, caller: Caller) -> list[tuple[str, str]]:
         """Return what is left, in the headers that OpenAI's clients know; none without limits."""
