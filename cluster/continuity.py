@@ -19,7 +19,7 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.monitoring.labels import Rescue
-from headstart.stages.errors import EngineLost, NotContinued, NotFound
+from headstart.stages.errors import EngineLost, EngineUnavailable, NotContinued, NotFound
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
 
@@ -130,10 +130,14 @@ class Continuity:
 
         Raises:
             NotFound: It is unknown or expired.
+            EngineUnavailable: It may be with a replica that has not answered yet.
         """
+        has_asked_all = True
         if stream_id not in self._streams and stream_id not in self._elsewhere:
-            await self._within(self._replicas.settled())
+            has_asked_all = await self._within(self._replicas.settled())
         known = self._elsewhere.get(stream_id)
+        if not has_asked_all and known is None and stream_id not in self._streams:
+            raise EngineUnavailable(f"who has stream {stream_id} is not known yet; try again")
         if known is not None and self._lacks(stream_id, known):
             await self._within(self._fetch(stream_id, known))
         stream = self._streams.get(stream_id)
@@ -290,9 +294,11 @@ class Continuity:
         self.on_rescue(live.model, rescue)
 
     @staticmethod
-    async def _within(work: Awaitable[None]) -> None:
+    async def _within(work: Awaitable[None]) -> bool:
+        """Wait for `work`, not for ever; return whether it was done."""
         try:
             async with asyncio.timeout(_FIND_S):
                 await work
         except TimeoutError:
-            return
+            return False
+        return True

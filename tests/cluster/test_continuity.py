@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headstart.cluster import messages
+from headstart.cluster import continuity, messages
 from headstart.cluster.continuity import Continuity
 from headstart.cluster.engine import EngineLoad
 from headstart.cluster.remote_engine import RemoteEngine
+from headstart.stages.errors import EngineUnavailable, NotFound
 from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from headstart.stages.mirror import Part, StreamEnd
 from tests.cluster.data_plane_peers import SETTINGS, raw_replica, replica, request
@@ -31,6 +32,8 @@ class Gateway:
         self.streams = stream_table()
         self.continuity = Continuity(self, self.streams, SETTINGS)
         self._links: list[RemoteEngine] = []
+        self.others = asyncio.Event()
+        self.others.set()
 
     async def link(self) -> RemoteEngine:
         """Open a link, and do not take stock yet."""
@@ -65,7 +68,8 @@ class Gateway:
         return self._links[-1]
 
     async def settled(self) -> None:
-        """Nothing is to be waited for."""
+        """Wait for what somebody else has yet to answer; by default for nothing."""
+        await self.others.wait()
 
 
 @asynccontextmanager
@@ -173,3 +177,18 @@ async def test_requests_of_what_a_replica_had_are_not_kept_twice() -> None:
 
         gc.collect()
         assert not [one for one in gc.get_objects() if type(one) is messages.Kept]
+
+
+async def test_nothing_is_unknown_before_everyone_has_been_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "_FIND_S", 0.01)
+    async with raw_replica() as behind, gateway(behind.address) as known:
+        known.others.clear()
+        with pytest.raises(EngineUnavailable, match="not known yet"):
+            await soon(known.continuity.find("one"))
+
+        known.others.set()
+
+        with pytest.raises(NotFound):
+            await soon(known.continuity.find("one"))

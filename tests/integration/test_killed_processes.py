@@ -66,6 +66,13 @@ def healed(daemon: Daemon, client: httpx.Client) -> None:
     daemon.wait_for(is_whole, "link both replicas", 240)
 
 
+def fetched(client: httpx.Client, path: str, **params: str) -> httpx.Response:
+    """Ask, and ask again as long as told to."""
+    while (answer := client.get(path, params=params)).status_code == 503:
+        assert answer.headers["retry-after"]
+    return answer
+
+
 class Reading:
     """One answer that is being read in a thread."""
 
@@ -128,10 +135,10 @@ def test_killed_gateway(daemon: Daemon, client: httpx.Client) -> None:
         whole = reading.body[: reading.body.rindex(b"\n\n") + 2]
         last = events(whole)[-1].id
 
-        rest = fresh.get(f"/v1/streams/{reading.stream_id}", params={"after": str(last)})
+        rest = fetched(fresh, f"/v1/streams/{reading.stream_id}", after=str(last))
 
         assert rest.status_code == httpx.codes.OK
         assert text(whole + rest.content) == expected
         assert fresh.get(f"/v1/streams/{reading.stream_id}").content == whole + rest.content
         assert fresh.get(f"/v1/streams/{reading.stream_id}/timing").json()["is_finished"]
-        assert fresh.get("/v1/streams/never-was").status_code == httpx.codes.NOT_FOUND
+        assert fetched(fresh, "/v1/streams/never-was").status_code == httpx.codes.NOT_FOUND
