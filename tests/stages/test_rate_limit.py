@@ -173,5 +173,5 @@ def test_answer_admitted_elsewhere_takes_a_place_and_is_charged() -> None:
     assert limit.num_running == 2
     limit.ended(0, 0.0)
     assert limit.admit(0.0) == Refusal("max_concurrent", 1.0)
-    limit.ended(61, 0.0)
-    assert limit.admit(0.0) == Refusal("tokens_per_minute", pytest.approx(2.0))
+    limit.ended(62, 0.0)
+    assert limit.admit(0.0) == Refusal("tokens_per_minute", 3.0)
