@@ -33,7 +33,7 @@ def chat(content: Any, **fields: Any) -> dict[str, Any]:
 
 ODD = {
     "unknown model": chat(word(), model=word()),
-    "unknown role": {"messages": [{"role": word(), "content": word()}]},
+    "unknown role": {"messages": [{"role": word(), "content": word()}], "max_tokens": 12},
     "not text": chat({"no": word()}),
     "unknown option": chat(word(), headstart={word(): 1}),
     "too long": chat(" ".join(word() for _ in range(20_000))),
