@@ -14,7 +14,13 @@ from headstart.benchmarks.rival_transports import (
     SegmentReceiver,
     SegmentSender,
 )
-from headstart.stages.congestion import PacketAcked, PacketLost, PacketSent, TokenCongestion
+from headstart.stages.congestion import (
+    PACKET_BYTES,
+    PacketAcked,
+    PacketLost,
+    PacketSent,
+    TokenCongestion,
+)
 from headstart.stages.datagram_events import (
     AckReceived,
     CarrierBlocked,
@@ -144,7 +150,7 @@ class DatagramServer:
         for action in actions:
             if isinstance(action, Transmit):
                 packets.append(self._packet(len(action.datagram), action.datagram, None, now))
-                if self._congestion and not self._congestion.can_send(1200, now):
+                if self._congestion and not self._congestion.can_send(PACKET_BYTES, now):
                     self._is_blocked = True
                     self.machine.feed(CarrierBlocked(), now)
             elif isinstance(action, CatchUp):
@@ -187,7 +193,7 @@ class DatagramServer:
     def _unblock(self, now: float) -> list[Packet]:
         if not self._is_blocked or not self._congestion:
             return []
-        if not self._congestion.can_send(1200, now):
+        if not self._congestion.can_send(PACKET_BYTES, now):
             return []
         self._is_blocked = False
         return self._act(self.machine.feed(CarrierReady(), now), now)

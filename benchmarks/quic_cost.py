@@ -33,8 +33,8 @@ from headstart.benchmarks.quic_cost_child import (
     Listening,
 )
 from headstart.benchmarks.report import Report, Table, write
-from headstart.client.quic_carrier import ALPN
 from headstart.client.quic_connect import Trust
+from headstart.client.quic_framing import ALPN
 from headstart.client.quic_session import connect
 from headstart.configs.settings import Settings
 

@@ -18,7 +18,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import DatagramFrameReceived, HandshakeCompleted, QuicEvent
 
-from headstart.client.quic_carrier import ALPN, QuicCarrier
+from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.quic_framing import ALPN
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings

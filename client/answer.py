@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import httpx
 import msgspec
 import openai
 
-from headstart.client.carriers import Carrier, CarrierLost, SilentCarrier
+from headstart.client.carriers import CarrierLost, EventCarrier, SilentCarrier
 from headstart.client.errors import error_in, error_of, unreachable
 from headstart.client.events import Event
 from headstart.stages.carrier_ladder import (
@@ -75,7 +74,7 @@ class AsyncAnswer(Generic[Chunk]):
         self,
         http: httpx.AsyncClient,
         answer_id: str,
-        carriers: Mapping[Rung, Carrier],
+        carriers: Mapping[Rung, EventCarrier],
         first: AsyncGenerator[Sequence[Event]],
         chunk_type: type[Chunk],
         limits: LadderLimits | None = None,
@@ -130,12 +129,7 @@ class AsyncAnswer(Generic[Chunk]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

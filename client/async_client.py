@@ -1,7 +1,6 @@
 """The asynchronous client: `openai`'s calls and objects, on a connection that may fail."""
 
 import asyncio
-from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 import httpx
@@ -10,7 +9,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from headstart.client.answer import AsyncAnswer
-from headstart.client.carriers import QUIET_S, Carrier, EventStream, Polling, events_of
+from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Polling, events_of
 from headstart.client.errors import error_of, unreachable
 from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records
@@ -71,7 +70,7 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._quiet_s = quiet_s
         self._limits = limits
-        self._carriers: dict[Rung, Carrier] = {
+        self._carriers: dict[Rung, EventCarrier] = {
             Rung.SSE: EventStream(self._http, quiet_s),
             Rung.POLL: Polling(self._http, quiet_s),
         }
@@ -89,12 +88,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from headstart.client.errors import error_of
 from headstart.client.events import Event, EventSplitter
 from headstart.stages.errors import EngineLost
 
-__all__ = ["Carrier", "CarrierLost", "EventStream", "Polling", "SilentCarrier", "events_of"]
+__all__ = ["CarrierLost", "EventCarrier", "EventStream", "Polling", "SilentCarrier", "events_of"]
 
 QUIET_S = 20.0
 """The gateway says something every 15 s unless it is told otherwise."""
@@ -32,7 +32,7 @@ class SilentCarrier(CarrierLost):
     """Nothing came for too long, though the connection stands."""
 
 
-class Carrier(Protocol):
+class EventCarrier(Protocol):
     """One way to read an answer.
 
     The third, by datagrams, is in `client/records.py`.
@@ -88,7 +88,7 @@ class EventStream:
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `Carrier`'s rules."""
+        """Read on, by `EventCarrier`'s rules."""
         response = await _ask(self._http, stream, {"after": after}, self._quiet_s)
         if response.status_code == httpx.codes.NO_CONTENT:
             # It ended just here, in a way that only the event before can tell.
@@ -110,7 +110,7 @@ class Polling:
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `Carrier`'s rules."""
+        """Read on, by `EventCarrier`'s rules."""
         while True:
             query = {"after": after, "wait": _POLL_S}
             response = await _ask(self._http, stream, query, self._quiet_s)

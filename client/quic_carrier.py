@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from headstart.client.carrier import CarrierEvents, CarrierStats
 from headstart.client.quic_congestion import ALGORITHM, TokenCongestionControl
+from headstart.client.quic_framing import Framing, PlainFraming
 from headstart.stages.errors import ProtocolViolation
 
 if TYPE_CHECKING:
@@ -25,19 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALGORITHM",
-    "ALPN",
     "MAX_DATAGRAM_FRAME",
-    "WEBTRANSPORT_ALPN",
-    "Framing",
     "Opening",
-    "PlainFraming",
     "QuicCarrier",
     "peer_certificate",
 ]
 
-ALPN = "headstart/1"
-"""Names the session's version too: a peer of another version does not get past the handshake."""
-WEBTRANSPORT_ALPN = "h3"
 MAX_DATAGRAM_FRAME = 65_536
 """What we accept; what we send is bound by the packet."""
 
@@ -71,55 +65,6 @@ class Opening(Protocol):
     """
 
     def __call__(self, carrier: "QuicCarrier", path: str | None) -> CarrierEvents | None: ...
-
-
-class Framing(Protocol):
-    """How a session's datagrams and streams are marked as its own."""
-
-    @property
-    def overhead(self) -> int:
-        """Bytes that `wrap` adds."""
-
-    def wrap(self, datagram: bytes) -> bytes: ...
-
-    def open_stream(self, *, is_bidirectional: bool) -> int: ...
-
-    def finished(self, stream_id: int) -> None:
-        """Nothing more will be written to a stream."""
-
-    def take(self, event: quic_events.QuicEvent, to: CarrierEvents | None) -> None:
-        """Pass an event on, without what marks it."""
-
-
-class PlainFraming:
-    """One session is the whole connection."""
-
-    overhead = 0
-
-    def __init__(self, quic: QuicConnection) -> None:
-        self._quic = quic
-
-    def wrap(self, datagram: bytes) -> bytes:
-        return datagram
-
-    def open_stream(self, *, is_bidirectional: bool) -> int:
-        stream_id = self._quic.get_next_available_stream_id(is_unidirectional=not is_bidirectional)
-        # An empty write takes the number, so that the next call gives another.
-        self._quic.send_stream_data(stream_id, b"")
-        return stream_id
-
-    def finished(self, stream_id: int) -> None:
-        pass
-
-    def take(self, event: quic_events.QuicEvent, to: CarrierEvents | None) -> None:
-        if to is None:
-            return
-        if isinstance(event, quic_events.DatagramFrameReceived):
-            to.datagram(event.data)
-        elif isinstance(event, quic_events.StreamDataReceived):
-            to.stream_data(event.stream_id, event.data, event.end_stream)
-        elif isinstance(event, quic_events.StreamReset | quic_events.StopSendingReceived):
-            to.stream_reset(event.stream_id)
 
 
 class QuicCarrier(QuicConnectionProtocol):

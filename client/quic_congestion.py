@@ -6,6 +6,7 @@ from aioquic.quic.congestion.base import QuicCongestionControl, register_congest
 from aioquic.quic.packet_builder import QuicSentPacket
 
 from headstart.stages.congestion import (
+    PACKET_BYTES,
     CircuitBroken,
     CongestionEvent,
     PacketAcked,
@@ -19,8 +20,6 @@ __all__ = ["ALGORITHM", "TokenCongestionControl"]
 
 ALGORITHM = "headstart"
 """For `QuicConfiguration.congestion_control_algorithm`."""
-
-PACKET_BYTES = 1200
 
 
 class TokenCongestionControl(QuicCongestionControl):

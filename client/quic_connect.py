@@ -14,14 +14,12 @@ from aioquic.tls import SessionTicket
 
 from headstart.client.quic_carrier import (
     ALGORITHM,
-    ALPN,
     MAX_DATAGRAM_FRAME,
-    WEBTRANSPORT_ALPN,
     Opening,
-    PlainFraming,
     QuicCarrier,
     peer_certificate,
 )
+from headstart.client.quic_framing import ALPN, WEBTRANSPORT_ALPN, PlainFraming
 from headstart.client.webtransport import WebTransportClient
 
 __all__ = ["Trust", "open_carrier", "rebind"]

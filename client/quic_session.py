@@ -22,10 +22,10 @@ from headstart.client.session_wire import (
     MessageReader,
     Request,
     encode_message,
-    pull_varint,
 )
 from headstart.stages.datagram_events import SnapshotReceived
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.varint import pull_varint
 from headstart.stages.wire import Snapshot, decode_datagram
 
 __all__ = ["QuicSession", "connect"]
@@ -238,11 +238,11 @@ class _Pushed:
         if self._cursor is None:
             self._head += data
             number = pull_varint(self._head)
-            start = None if number is None else pull_varint(self._head[number[1] :])
+            start = None if number is None else pull_varint(self._head, number[1])
             if number is None or start is None:
                 return
             self._number, self._cursor = number[0], start[0]
-            data = bytes(self._head[number[1] + start[1] :])
+            data = bytes(self._head[start[1] :])
         if data:
             reading = self._readings.get(self._number or 0)
             if reading is not None:

@@ -102,9 +102,10 @@ class RecordProjector:
 
 
 class Records:
-    """A `Carrier` by datagrams. Opens a session when one is needed, another when that has ended.
+    """An `EventCarrier` by datagrams.
 
-    All answers share it; one that cannot wait for it does not stop it from being opened.
+    Opens a session when one is needed, another when that has ended. All answers share it; one that
+    cannot wait for it does not stop it from being opened.
     """
 
     def __init__(self, connect: Connect, headers: Headers = ()) -> None:
@@ -131,7 +132,7 @@ class Records:
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `Carrier`'s rules; what comes before `after` comes again and is dropped."""
+        """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
         self.prepare()
         assert self._opening is not None
         session = await asyncio.shield(self._opening)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.varint import pull_varint, put_varint
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -22,14 +23,11 @@ __all__ = [
     "Request",
     "encode_catch_up",
     "encode_message",
-    "pull_varint",
 ]
 
 VERSION = 1
 """Of the session; also in the ALPN name."""
 MAX_MESSAGE_BYTES = 64 * 1024
-
-_MAX_VARINT_BYTES = 9
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -89,28 +87,12 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 def encode_message(message: Message) -> bytes:
     """Encode one message, length prefix included."""
     body = msgspec.json.encode(message)
-    return _varint(len(body)) + body
+    return put_varint(len(body)) + body
 
 
 def encode_catch_up(number: int, start: int) -> bytes:
     """Begin a stream of raw log bytes, from a cursor on."""
-    return _varint(number) + _varint(start)
-
-
-def pull_varint(data: bytes | bytearray) -> tuple[int, int] | None:
-    """Take a number from the front: `(value, bytes used)`; None where more bytes are needed.
-
-    Raises:
-        ProtocolViolation: It is too long.
-    """
-    value = 0
-    for index, byte in enumerate(data[:_MAX_VARINT_BYTES]):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, index + 1
-    if len(data) >= _MAX_VARINT_BYTES:
-        raise ProtocolViolation("a number on a stream is too long")
-    return None
+    return put_varint(number) + put_varint(start)
 
 
 class MessageReader:
@@ -151,12 +133,3 @@ class MessageReader:
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

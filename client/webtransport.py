@@ -13,7 +13,8 @@ from aioquic.quic import events as quic_events
 from aioquic.quic.connection import QuicConnection
 
 from headstart.client.carrier import CarrierEvents
-from headstart.client.quic_carrier import WEBTRANSPORT_ALPN, Framing, QuicCarrier
+from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.quic_framing import WEBTRANSPORT_ALPN, Framing
 
 __all__ = ["PATH", "WebTransportClient", "WebTransportServer", "server_framing"]
 

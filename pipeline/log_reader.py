@@ -34,9 +34,8 @@ from headstart.stages.datagram_events import (
     SenderEvent,
     Transmit,
 )
-from headstart.stages.datagram_sender import DatagramSender, SenderLimits
+from headstart.stages.datagram_sender import MIN_PAYLOAD, DatagramSender, SenderLimits
 from headstart.stages.errors import (
-    Cancelled,
     EngineFailed,
     HeadstartError,
     ProtocolViolation,
@@ -51,7 +50,6 @@ __all__ = ["LogReader"]
 
 _log = structlog.get_logger(__name__)
 
-_MIN_PAYLOAD = 128
 _SILENCE_S = 30.0
 """Without one acceptable acknowledgement for so long, nobody reads."""
 _ACK_BURST = 50
@@ -110,7 +108,7 @@ class LogReader:
     def start(self) -> None:
         """Begin to read."""
         payload = self._carrier.max_payload()
-        if payload < _MIN_PAYLOAD:
+        if payload < MIN_PAYLOAD:
             self._fall_back(Fallback.NO_DATAGRAMS, self._after)
         else:
             limits = SenderLimits(
@@ -327,11 +325,7 @@ class LogReader:
     def _end(self) -> End:
         end, log = self._stream.end, self._stream.log
         assert end is not None
-        error: HeadstartError | None = None
-        if end.failure is not None:
-            error = end.failure.to_error()
-        elif end.is_aborted:
-            error = Cancelled("the answer was cancelled before it was complete")
+        error = end.to_error()
         digest = "" if self._machine else sha256(log.read(0)).digest()[:DIGEST_BYTES].hex()
         return End(
             self._number, log.end, digest, error=None if error is None else error_object(error)

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from headstart.client.carrier import CarrierEvents
-from headstart.client.quic_carrier import ALPN, QuicCarrier
+from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.quic_framing import ALPN
 from headstart.client.session_wire import VERSION
 from headstart.client.webtransport import PATH
 from headstart.cluster.tasks import Tasks

@@ -16,12 +16,11 @@ from aioquic.tls import SessionTicket
 from headstart.client.carrier import Carrier
 from headstart.client.quic_carrier import (
     ALGORITHM,
-    ALPN,
     MAX_DATAGRAM_FRAME,
-    WEBTRANSPORT_ALPN,
     Opening,
     QuicCarrier,
 )
+from headstart.client.quic_framing import ALPN, WEBTRANSPORT_ALPN
 from headstart.client.webtransport import server_framing
 from headstart.configs.serving import QuicSettings
 

@@ -10,7 +10,7 @@ import msgspec
 
 from headstart.cluster.stream import Stream
 from headstart.pipeline.errors import error_body
-from headstart.stages.errors import Cancelled, EngineFailed, HeadstartError
+from headstart.stages.errors import EngineFailed, HeadstartError
 from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.sse import DONE, is_last, project
@@ -126,7 +126,7 @@ async def send_body(
     """
     header, end = stream.log.header, stream.end
     assert end is not None
-    if (error := _error(end)) is not None:
+    if (error := end.to_error()) is not None:
         raise error
     if header is None:
         raise EngineFailed("the engine ended the answer before it began")
@@ -140,15 +140,8 @@ async def send_body(
 
 def _tail(stream: Stream, end: StreamEnd) -> bytes:
     """Events that tell a reader of an answer that is not whole."""
-    error = _error(end)
+    error = end.to_error()
     return b"" if error is None else _error_events(stream, error)
-
-
-def _error(end: StreamEnd) -> HeadstartError | None:
-    """What a reader must be told of an answer that is not whole."""
-    if end.failure is not None:
-        return end.failure.to_error()
-    return Cancelled("the answer was cancelled before it was complete") if end.is_aborted else None
 
 
 def _take(stream: Stream, cursor: int, has_ids: bool) -> tuple[int, list[bytes], list[Frame]]:

@@ -18,6 +18,7 @@ from enum import StrEnum
 from headstart.stages.path_estimate import RoundTrip
 
 __all__ = [
+    "PACKET_BYTES",
     "ByteRate",
     "CircuitBroken",
     "CongestionEvent",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 PACKET_BYTES = 1200
+"""A full packet, and what windows are counted in."""
 _INITIAL_PACKETS = 10
 """RFC 9002 section 7.2. Loss without delay never takes the window below it."""
 _MIN_PACKETS = 4

@@ -18,7 +18,9 @@ from headstart.stages.datagram_events import (
     SnapshotReceived,
 )
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.frames import LENGTH_BYTES
 from headstart.stages.record_cut import text_so_far
+from headstart.stages.varint import pull_varint
 from headstart.stages.wire import DIGEST_BYTES, Ack, Piece, Snapshot, encode_ack
 
 __all__ = ["DatagramReceiver"]
@@ -188,20 +190,8 @@ class DatagramReceiver:
     def _find_shown(self) -> None:
         """Move to the cursor after the last whole record."""
         log, position = self._log, self._shown
-        while position < len(log):
-            size = shift = 0
-            start = position
-            while start < len(log):
-                byte = log[start]
-                start += 1
-                size |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
-            else:
-                break
-            if shift > 28:
-                raise ProtocolViolation("malformed record length in token log")
+        while (found := pull_varint(log, position, LENGTH_BYTES)) is not None:
+            size, start = found
             if start + size > len(log):
                 break
             position = start + size

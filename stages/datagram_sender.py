@@ -33,9 +33,10 @@ from headstart.stages.stage_clock import ClockOffset
 from headstart.stages.token_log import TokenLog
 from headstart.stages.wire import DIGEST_BYTES, Ack, encode_snapshot, max_snapshot_overhead
 
-__all__ = ["DatagramSender", "SenderLimits"]
+__all__ = ["MIN_PAYLOAD", "DatagramSender", "SenderLimits"]
 
 MIN_PAYLOAD = 128
+"""A path that carries no longer datagrams is one for streams, in bytes."""
 _SECONDS = 1e-6
 _HEARTBEAT_S = 1.0
 """An empty snapshot, so that a reader can tell a slow engine from a dead path."""

@@ -15,6 +15,7 @@ from enum import IntEnum
 import msgspec
 
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.varint import pull_varint, put_varint
 
 __all__ = [
     "FORMAT_VERSION",
@@ -30,8 +31,11 @@ __all__ = [
 FORMAT_VERSION = 1
 """Raised whenever a record's fields change; a reader refuses any other."""
 
-MAX_RECORD_BYTES = 1 << 28
-"""Four varint bytes: far above any answer, low enough to stop a corrupt length."""
+LENGTH_BYTES = 4
+"""Most of a record's length prefix."""
+
+MAX_RECORD_BYTES = 1 << 7 * LENGTH_BYTES
+"""Far above any answer, low enough to stop a corrupt length."""
 
 
 class Channel(IntEnum):
@@ -99,16 +103,9 @@ def encode(record: StreamHeader | Frame) -> bytes:
     """
     body = _encoder.encode(record)
     size = len(body)
-    if size < 0x80:
-        return bytes((size,)) + body
     if size >= MAX_RECORD_BYTES:
         raise ProtocolViolation(f"a record of {size} bytes does not fit a token log")
-    prefix = bytearray()
-    while size >= 0x80:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + body
+    return put_varint(size) + body
 
 
 def record_bounds(data: bytes) -> Iterator[tuple[int, int]]:
@@ -122,16 +119,10 @@ def record_bounds(data: bytes) -> Iterator[tuple[int, int]]:
     """
     position, end = 0, len(data)
     while position < end:
-        size = shift = 0
-        while True:
-            if position >= end or shift > 21:
-                raise ProtocolViolation("malformed record length in token log")
-            byte = data[position]
-            position += 1
-            size |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
+        found = pull_varint(data, position, LENGTH_BYTES)
+        if found is None:
+            raise ProtocolViolation("token log ends inside a record's length")
+        size, position = found
         if position + size > end:
             raise ProtocolViolation("token log ends inside a record")
         yield position, position + size

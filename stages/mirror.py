@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headstart.stages.errors import ProtocolViolation
+from headstart.stages.errors import Cancelled, HeadstartError, ProtocolViolation
 from headstart.stages.failure import Failure
 from headstart.stages.stage_clock import Mark
 from headstart.stages.token_log import TokenLog
@@ -36,6 +36,14 @@ class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
     def is_whole(self) -> bool:
         """Whether the log holds all that the engine would say."""
         return self.failure is None and not self.is_aborted
+
+    def to_error(self) -> HeadstartError | None:
+        """Make what a reader must be told of an answer that is not whole."""
+        if self.failure is not None:
+            return self.failure.to_error()
+        if self.is_aborted:
+            return Cancelled("the answer was cancelled before it was complete")
+        return None
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -13,6 +13,7 @@ import msgspec
 
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame, decode_frame, encode, record_bounds
+from headstart.stages.varint import pull_varint, put_varint
 
 __all__ = [
     "DIGEST_BYTES",
@@ -100,18 +101,6 @@ class Ack:
     """Whether the reader has the whole answer and has checked it."""
 
 
-def put_varint(value: int) -> bytes:
-    """Encode a whole number below 2**63, seven bits a byte, lowest first."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 class _Reader:
     """Takes values from the front of a datagram."""
 
@@ -133,15 +122,10 @@ class _Reader:
         return value
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 56:
-                raise ProtocolViolation("a number in a datagram is too long")
+        found = pull_varint(self.data, self.position)
+        if found is None:
+            raise ProtocolViolation("a datagram ends too early")
+        value, self.position = found
         return value
 
     def take(self, size: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headstart.client.quic_carrier import QuicCarrier
-from headstart.client.quic_congestion import PACKET_BYTES
+from headstart.stages.congestion import PACKET_BYTES
 from headstart.stages.errors import ProtocolViolation
 from tests.support.carriers import End, MemoryCarrier, Pair, pair
 from tests.support.waiting import eventually

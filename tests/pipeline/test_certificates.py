@@ -20,6 +20,7 @@ from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.certificates import Certificates, SelfSigned, check
 from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.pipeline.quic_listener import configuration_for
+from headstart.pipeline.tls import check_files
 from headstart.stages.errors import SetupError
 from tests.support.certificates import make_certificate
 
@@ -107,6 +108,16 @@ def test_a_key_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match=r"quic\.key_file: .* is not the key of") as caught:
             endpoint(certificate.cert_file, key.key_file)
         assert caught.value.param == "quic.key_file"
+
+
+def test_what_openssl_takes_and_quic_cannot_use_is_refused_before_the_start(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    chain = made.cert_file.read_bytes()
+    made.cert_file.write_bytes(chain.replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE"))
+    check_files(made.cert_file, made.key_file, "certificate", "key")
+
+    with pytest.raises(SetupError, match=r"quic\.certificate_file: cannot use"):
+        check(QuicSettings(certificate_file=made.cert_file, key_file=made.key_file))
 
 
 def test_one_for_all_addresses_names_none_that_nobody_can_reach() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 import pytest
 
-from headstart.client.quic_carrier import ALPN
 from headstart.client.quic_connect import Trust
+from headstart.client.quic_framing import ALPN
 from headstart.client.quic_session import QuicSession, connect
 from headstart.client.session_wire import Hello, Request, encode_message
 from headstart.client.webtransport import WebTransportClient
@@ -56,7 +56,7 @@ async def closed(session: QuicSession) -> str:
         (encode_message(Hello(version=2)), "session version 1 is spoken here"),
         (b"\x05hello", "not a message"),
         (b"\xff\xff\xff\x7f", "is too long"),
-        (b"\xff" * 20, "number on a stream is too long"),
+        (b"\xff" * 20, "a number of more than 9 bytes"),
         (encode_message(Hello()), "one control stream"),
         (b'\x0e{"type":"drop"}'[:-1] + b"}", "not a message"),
         (b"\x1b" + b'{"type":"drop","number":12}', "begins with hello or request"),

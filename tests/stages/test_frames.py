@@ -74,7 +74,7 @@ def test_record_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_length_of_more_than_four_bytes_is_refused() -> None:
-    with pytest.raises(ProtocolViolation, match="malformed record length"):
+    with pytest.raises(ProtocolViolation, match="a number of more than 4 bytes"):
         list(record_bounds(b"\x80\x80\x80\x80\x00"))
 
 
