@@ -12,6 +12,7 @@ from itertools import count
 from aioquic.tls import SessionTicket
 
 from headstart.client.carrier import Carrier
+from headstart.client.errors import error_of
 from headstart.client.quic_connect import Trust, open_carrier
 from headstart.client.reading import Reading
 from headstart.client.session_wire import (
@@ -81,14 +82,8 @@ class QuicSession:
         """
         number = next(self._numbers)
         self._forget_oldest()
-        reading = Reading(number, log, self._send)
-        self._readings[number] = reading
-        request = Request(method, path, tuple(headers), number)
-        stream_id = self.carrier.open_stream(is_bidirectional=True)
-        self._asked[stream_id] = _Exchange(reading)
-        self.carrier.write(stream_id, encode_message(request) + body, is_end=True)
-        if self.closed_for is not None:
-            reading.close({"message": self.closed_for, "type": "ConnectionError"})
+        reading = self._readings[number] = Reading(number, log, self._send)
+        stream_id = self._write(Request(method, path, tuple(headers), number), reading, body)
         try:
             await reading.answered()
         except asyncio.CancelledError:
@@ -103,10 +98,27 @@ class QuicSession:
         return await self.ask("GET", path, headers, log=log)
 
     async def stop(self, stream_id: str, headers: Headers = ()) -> Answer:
-        """Have an answer stopped, whoever reads it."""
-        reading = await self.ask("DELETE", f"/v1/streams/{stream_id}", headers)
-        assert reading.answer is not None
-        return reading.answer
+        """Have an answer stopped, whoever reads it, and however many answers are being read.
+
+        Raises:
+            ConnectionError: The session ended first.
+            HeadstartError: The gateway refuses.
+        """
+        # Without a number it takes no place among the answers that the session reads.
+        reading = Reading(0, b"", self._send)
+        request = Request("DELETE", f"/v1/streams/{stream_id}", tuple(headers))
+        asked_on = self._write(request, reading)
+        try:
+            answer = await reading.answered()
+            await reading.finished()
+        except asyncio.CancelledError:
+            self.carrier.reset_stream(asked_on)
+            raise
+        if reading.error is not None:
+            raise ConnectionError(reading.error["message"])
+        if not 200 <= answer.status < 300:
+            raise error_of(answer.status, reading.body)
+        return answer
 
     def drop(self, reading: Reading) -> None:
         """Read an answer no longer; it goes on."""
@@ -158,7 +170,7 @@ class QuicSession:
     def stream_reset(self, stream_id: int) -> None:
         self._pushed.pop(stream_id, None)
         if (exchange := self._asked.pop(stream_id, None)) is not None:
-            exchange.reading.close({"message": "the server gave up", "type": "ConnectionError"})
+            exchange.reading.close(_connection_error("the server gave up"))
 
     def ready(self) -> None:
         """Acknowledgements that waited leave by themselves."""
@@ -176,9 +188,18 @@ class QuicSession:
         if self.closed_for is not None:
             return
         self.closed_for = reason
-        for reading in self._readings.values():
-            reading.close({"message": reason, "type": "ConnectionError"})
+        for reading in (*self._readings.values(), *(one.reading for one in self._asked.values())):
+            reading.close(_connection_error(reason))
         self._closed.set()
+
+    def _write(self, request: Request, reading: Reading, body: bytes = b"") -> int:
+        """Send a request on a stream of its own, and return the stream's number."""
+        stream_id = self.carrier.open_stream(is_bidirectional=True)
+        self._asked[stream_id] = _Exchange(reading, can_carry=request.number is not None)
+        self.carrier.write(stream_id, encode_message(request) + body, is_end=True)
+        if self.closed_for is not None:
+            reading.close(_connection_error(self.closed_for))
+        return stream_id
 
     def _forget_oldest(self) -> None:
         """Finished ones are kept for a while, to say again that they are."""
@@ -205,8 +226,9 @@ class QuicSession:
 class _Exchange:
     """Reads an answer from a request's stream."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, *, can_carry: bool) -> None:
         self.reading = reading
+        self._can_carry = can_carry
         self._messages = MessageReader()
 
     def feed(self, data: bytes, is_end: bool) -> None:
@@ -214,10 +236,14 @@ class _Exchange:
         if reading.answer is None:
             self._messages.feed(data)
             message = self._messages.next()
+            if message is None and is_end:
+                raise ProtocolViolation("an answer's stream ended before its head")
             if message is None:
                 return
             if not isinstance(message, Answer):
                 raise ProtocolViolation("an answer begins with its head")
+            if message.is_carried and not self._can_carry:
+                raise ProtocolViolation("an answer is carried that was asked for as a body")
             data = self._messages.rest()
             reading.began(message)
         reading.body += data
@@ -248,6 +274,10 @@ class _Pushed:
             if reading is not None:
                 reading.caught_up(self._cursor, data)
             self._cursor += len(data)
+
+
+def _connection_error(reason: str) -> dict[str, str]:
+    return {"message": reason, "type": "ConnectionError"}
 
 
 async def connect(

@@ -20,7 +20,7 @@ from headstart.stages.datagram_events import (
 )
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.errors import ProtocolViolation
-from headstart.stages.wire import Piece, Snapshot
+from headstart.stages.wire import DIGEST_BYTES, Piece, Snapshot
 
 __all__ = ["Reading"]
 
@@ -71,11 +71,12 @@ class Reading:
         """Wait for the head of the answer.
 
         Raises:
-            ConnectionError: The session ended first.
+            ConnectionError: The session ended first, or the server gave up.
         """
         await self._until(lambda: self.answer is not None)
         if self.answer is None:
-            raise ConnectionError("the session ended before the answer began")
+            why = "it was dropped" if self.error is None else self.error["message"]
+            raise ConnectionError(f"the answer did not begin: {why}")
         return self.answer
 
     async def finished(self) -> None:
@@ -120,13 +121,16 @@ class Reading:
             self.close({"message": error.message, "type": error.kind})
 
     def ended(self, end: End) -> None:
-        """The server says that the answer, or the carrying of it, is over."""
+        """The server says that the answer, or the carrying of it, is over.
+
+        Raises:
+            ProtocolViolation: Its digest is none.
+        """
+        digest = _digest_of(end)
         self._end = end
-        if end.digest:
+        if digest is not None:
             piece = Piece(end.cursor, b"")
-            self.feed(
-                SnapshotReceived(Snapshot(self.number, 0, (piece,), bytes.fromhex(end.digest)))
-            )
+            self.feed(SnapshotReceived(Snapshot(self.number, 0, (piece,), digest)))
         if not end.is_whole:
             self.close(end.error)
         self._check_over()
@@ -181,3 +185,15 @@ class Reading:
         while not self.is_over and not is_enough():
             self._changed.clear()
             await self._changed.wait()
+
+
+def _digest_of(end: End) -> bytes | None:
+    if not end.digest:
+        return None
+    try:
+        digest = bytes.fromhex(end.digest)
+    except ValueError as error:
+        raise ProtocolViolation("an answer's digest is not hexadecimal") from error
+    if len(digest) != DIGEST_BYTES:
+        raise ProtocolViolation(f"an answer's digest of {len(digest)} bytes")
+    return digest

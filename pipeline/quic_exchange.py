@@ -15,7 +15,7 @@ from headstart.cluster.stream import Stream
 from headstart.pipeline.log_response import CARRY
 from headstart.pipeline.request_pace import RequestPace
 
-__all__ = ["Exchange", "is_idempotent"]
+__all__ = ["Exchange", "is_idempotent", "is_stop"]
 
 _Message = MutableMapping[str, Any]
 _App = Callable[
@@ -160,3 +160,8 @@ class Exchange:
 def is_idempotent(request: Request) -> bool:
     """Whether it may be done twice: only reading an answer on, which is all that 0-RTT is for."""
     return request.method.upper() == "GET" and request.path.startswith(_STREAMS)
+
+
+def is_stop(request: Request) -> bool:
+    """Whether it only ends an answer, which makes room."""
+    return request.method.upper() == "DELETE" and request.path.startswith(_STREAMS)

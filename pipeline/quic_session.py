@@ -26,7 +26,7 @@ from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, Resum
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.pipeline.errors import error_body
 from headstart.pipeline.log_reader import LogReader
-from headstart.pipeline.quic_exchange import Exchange, is_idempotent
+from headstart.pipeline.quic_exchange import Exchange, is_idempotent, is_stop
 from headstart.pipeline.request_pace import RequestPace
 from headstart.stages.errors import BadRequest, EngineUnavailable, HeadstartError, ProtocolViolation
 from headstart.stages.wire import Ack, decode_datagram
@@ -39,6 +39,8 @@ CLOSE_VERSION = 0x2
 
 _MAX_OPEN = 64
 """Most streams of a client's at once, whatever they say."""
+_MORE_FOR_STOPS = 8
+"""Past those, for what makes room: a client that has too many answers must be able to stop one."""
 _MAX_BODIES = 4
 """Most bytes of requests at once, in bodies of the longest kind."""
 _AHEAD_BYTES = 256 * 1024
@@ -132,7 +134,7 @@ class Session:
             elif stream_id in self._answered:
                 if is_end:
                     self._answered.discard(stream_id)
-            elif self._num_open >= _MAX_OPEN:
+            elif self._num_open >= _MAX_OPEN + _MORE_FOR_STOPS:
                 self._refuse_stream(stream_id, is_end)
             else:
                 self._begin(stream_id, data, is_end)
@@ -189,7 +191,9 @@ class Session:
                 raise ProtocolViolation("a stream ended before it said what it is")
             return
         del self._unread[stream_id]
-        if isinstance(message, Hello):
+        if isinstance(message, Request) and self._num_open >= _MAX_OPEN and not is_stop(message):
+            self._refuse_stream(stream_id, is_end)
+        elif isinstance(message, Hello):
             self._greet(stream_id, message, reader)
         elif isinstance(message, Request):
             self._ask(stream_id, message, reader.rest(), is_end)

@@ -129,6 +129,22 @@ async def test_requests_that_were_reset_and_still_run_take_room() -> None:
     session.closed("over")
 
 
+async def test_a_stop_finds_room_where_nothing_else_does() -> None:
+    app = Waiting()
+    session, told = new_session(app)
+    for number in range(70):
+        session.stream_data(4 * number, POST, True)
+    stop = encode_message(Request("DELETE", "/v1/streams/a"))
+    for number in range(100, 150):
+        session.stream_data(4 * number, stop, True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert app.num_asked == 64 + 8
+    assert told.resets == {4 * number for number in (*range(64, 70), *range(108, 150))}
+    session.closed("over")
+
+
 class Full(MemoryCarrier):
     """Takes no datagrams, and has a peer that confirms nothing."""
 

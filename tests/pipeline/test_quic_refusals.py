@@ -17,6 +17,7 @@ from headstart.client.webtransport import WebTransportClient
 from headstart.configs.serving import GatewaySettings, QuicSettings
 from headstart.pipeline.quic_exchange import Exchange
 from headstart.pipeline.quic_session import Session
+from headstart.stages.errors import NotFound
 from headstart.stages.wire import Ack, Snapshot, decode_datagram, encode_ack
 from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
 from tests.support.sessions import asking, session_with, whole
@@ -188,6 +189,18 @@ async def test_a_connection_reads_so_many_answers_and_each_under_its_own_number(
         assert third.answer.status == 503
         assert b"reads 2 answers already" in third.body
 
+        # What makes room needs none.
+        assert (await soon(session.stop(first.stream_id or ""))).status == 204
+
+
+async def test_a_stop_that_is_refused_says_so(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        with pytest.raises(NotFound):
+            await soon(session.stop("nobody-made-this"))
+        session.carrier.close()
+        with pytest.raises(ConnectionError):
+            await soon(session.stop("nobody-made-this"))
+
 
 async def test_bodies_are_bounded_as_they_are_over_http() -> None:
     limits = GatewaySettings(max_body_bytes=2048, shutdown_grace_s=0)
@@ -210,8 +223,8 @@ async def test_a_client_has_so_many_streams_and_no_more(gateway: Gateway) -> Non
             session.carrier.write(stream, b"\x7f")
         assert gateway.quic is not None
         (server,) = gateway.quic._sessions
-        await eventually(lambda: len(server._unread) >= 63)
-        assert len(server._unread) <= 64
+        await eventually(lambda: len(server._unread) >= 71)
+        assert len(server._unread) <= 72
         assert session.closed_for is None
     await serves(gateway)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from headstart.client.carrier import Carrier, CarrierStats
+from headstart.client.carrier import Carrier, CarrierEvents, CarrierStats
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import Trust, open_carrier
 from headstart.configs.serving import QuicSettings
@@ -83,7 +83,7 @@ class MemoryCarrier:
     It takes `window` datagrams, then none until `open_window`.
     """
 
-    def __init__(self, told: Told, first_stream: int) -> None:
+    def __init__(self, told: CarrierEvents, first_stream: int) -> None:
         self.told = told
         self.peer: MemoryCarrier | None = None
         self.window = 1 << 30
@@ -161,7 +161,7 @@ class MemoryCarrier:
         if not self._is_closed:
             self._is_closed = True
             self._later(lambda peer: peer.closed(reason))
-            self.told.closed(reason)
+            self.told.closed(reason or "closed")
 
     def closed(self, reason: str) -> None:
         if not self._is_closed:

@@ -1,0 +1,89 @@
+"""A gateway that says nonsense gets one clear error out of the client's session, and no silence."""
+
+import asyncio
+
+import pytest
+
+from headstart.client.quic_session import QuicSession
+from headstart.client.reading import Reading
+from headstart.client.session_wire import Answer, End, encode_message
+from tests.support.carriers import MemoryCarrier, Told
+from tests.support.waiting import eventually, soon
+
+pytestmark = pytest.mark.anyio
+
+
+class Gateway:
+    """The other end of a session, which says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.session = QuicSession()
+        self.told = Told()
+        ours, self.carrier = MemoryCarrier(self.session, 0), MemoryCarrier(self.told, 1)
+        ours.peer, self.carrier.peer = self.carrier, ours
+        self.session.began(ours)
+
+    async def asked(self) -> tuple[asyncio.Task[Reading], int]:
+        """Have the client ask, and return its wait and its stream."""
+        asking = asyncio.ensure_future(self.session.ask("POST", "/v1/completions"))
+        await eventually(lambda: bool(self.told.ended))
+        return asking, self.told.ended.pop()
+
+    async def carries(self) -> Reading:
+        """Have the client read a log."""
+        asking, stream = await self.asked()
+        self.carrier.write(stream, encode_message(Answer(200, is_carried=True)), is_end=True)
+        return await soon(asking)
+
+
+@pytest.mark.parametrize("said", [b"", b"\x7f", encode_message(Answer(200))[:-1]])
+async def test_a_stream_that_ends_before_its_head_is_an_error(said: bytes) -> None:
+    gateway = Gateway()
+    asking, stream = await gateway.asked()
+    gateway.carrier.write(stream, said, is_end=True)
+
+    with pytest.raises(ConnectionError, match="ended before its head"):
+        await soon(asking)
+
+
+async def test_a_request_that_is_given_up_says_so() -> None:
+    gateway = Gateway()
+    asking, stream = await gateway.asked()
+    gateway.carrier.reset_stream(stream)
+
+    with pytest.raises(ConnectionError, match="the server gave up"):
+        await soon(asking)
+    assert gateway.session.closed_for is None
+
+
+@pytest.mark.parametrize("digest", ["no", "0", "00" * 7, "00" * 9, "\u0660" * 16])
+async def test_an_end_whose_digest_is_none_ends_the_session(digest: str) -> None:
+    gateway = Gateway()
+    reading = await gateway.carries()
+    gateway.carrier.write(0, encode_message(End(reading.number, 100, digest)))
+
+    await soon(reading.finished())
+    assert reading.error is not None
+    assert "digest" in reading.error["message"]
+    assert "digest" in (gateway.session.closed_for or "")
+
+
+async def test_a_stop_is_answered_with_a_body_and_nothing_else() -> None:
+    gateway = Gateway()
+    stopping = asyncio.ensure_future(gateway.session.stop("a"))
+    await eventually(lambda: bool(gateway.told.ended))
+    (stream,) = gateway.told.ended
+    gateway.carrier.write(stream, encode_message(Answer(200, is_carried=True)), is_end=True)
+
+    with pytest.raises(ConnectionError, match="asked for as a body"):
+        await soon(stopping)
+
+
+async def test_a_session_that_ends_ends_the_wait_for_a_stop() -> None:
+    gateway = Gateway()
+    stopping = asyncio.ensure_future(gateway.session.stop("a"))
+    await eventually(lambda: bool(gateway.told.ended))
+    gateway.session.close()
+
+    with pytest.raises(ConnectionError, match="closed"):
+        await soon(stopping)
