@@ -246,7 +246,7 @@ class _Exchange:
                 raise ProtocolViolation("an answer is carried that was asked for as a body")
             data = self._messages.rest()
             reading.began(message)
-        reading.body += data
+        reading.take_body(data)
         if is_end and reading.answer is not None and not reading.answer.is_carried:
             reading.close(None)
 

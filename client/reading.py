@@ -38,13 +38,12 @@ class Reading:
         self.number = number
         self.answer: Answer | None = None
         """The head of the answer, once it is here."""
-        self.body = b""
-        """What came instead of a log."""
         self.error: dict[str, Any] | None = None
         """Why the answer is not whole, in OpenAI's words, once it is over."""
         self.is_quiet = False
         """Nothing has come for three seconds: try another way, from the same cursor."""
         self.is_over = False
+        self._body: list[bytes] = []
         self._send = send
         self._receiver = DatagramReceiver(number, log)
         self._end: End | None = None
@@ -58,9 +57,14 @@ class Reading:
         return next((value for name, value in headers if name == "x-headstart-stream"), None)
 
     @property
+    def body(self) -> bytes:
+        """What came instead of a log."""
+        return b"".join(self._body)
+
+    @property
     def log(self) -> bytes:
         """The token log so far, whole records only."""
-        return self._receiver.log[: self._receiver.shown]
+        return self._receiver.read(0)
 
     @property
     def is_whole(self) -> bool:
@@ -88,11 +92,11 @@ class Reading:
         cursor = 0
         while True:
             await self._until(partial(self._is_past, cursor))
-            log = self.log
-            if len(log) == cursor:
+            records = self._receiver.read(cursor)
+            if not records:
                 return
-            yield log[cursor:]
-            cursor = len(log)
+            yield records
+            cursor += len(records)
 
     def _is_past(self, cursor: int) -> bool:
         return self._receiver.shown > cursor
@@ -106,6 +110,10 @@ class Reading:
             self.feed(Attach())
         self._changed.set()
         self._check_over()
+
+    def take_body(self, data: bytes) -> None:
+        """Bytes of the body came."""
+        self._body.append(data)
 
     def feed(self, event: ReceiverEvent) -> None:
         """Take what came for this answer."""

@@ -92,6 +92,7 @@ class LogReader:
         self._pace = pace
         self._is_over = False
         self._sent_until = self._counted = after
+        """Up to where datagrams and catch-up streams are to bring the log; and what was noted."""
         self._grown: deque[tuple[int, float]] = deque()
         """Ends of what the log gained, and when."""
         self._gaps = RenderGaps()
@@ -189,9 +190,8 @@ class LogReader:
             self._pump()
 
     def _pump(self) -> None:
-        for pipe in self._pipes:
-            if pipe.pump() and pipe is self._whole:
-                self._wrote(pipe.cursor, time.monotonic())
+        if sum([pipe.pump() for pipe in self._pipes]):
+            self._note_sent(time.monotonic())
         if self._whole is not None and self._whole.is_done:
             self.close()
         elif self._pipes:
@@ -248,7 +248,7 @@ class LogReader:
                 self._pipes.append(
                     LogPipe(self._carrier, self._number, log, action.start, action.stop)
                 )
-                self._wrote(action.stop, now)
+                self._sent_until = action.stop
                 self._pump()
             elif isinstance(action, ReaderAdvanced):
                 self._advanced(action)
@@ -260,18 +260,27 @@ class LogReader:
     def _transmit(self, action: Transmit, now: float) -> None:
         self._meter.sent(action.cause, len(action.datagram), action.fresh_bytes)
         if action.fresh_bytes:
-            self._wrote(self._sent_until + action.fresh_bytes, now)
+            self._sent_until += action.fresh_bytes
+            self._note_sent(now)
         takes_more = self._carrier.send_latest(self._number, action.datagram)
         if not takes_more and self._machine is not None:
             self._machine.feed(CarrierBlocked(), now)
 
-    def _wrote(self, until: int, now: float) -> None:
-        """Note that the log's bytes up to a cursor have left."""
-        self._sent_until = until
-        if self._pace is None:
+    @property
+    def _handed_over(self) -> int:
+        """Up to where all of the log has been handed to the carrier."""
+        if self._whole is not None:
+            return self._whole.cursor
+        unwritten = [pipe.cursor for pipe in self._pipes if not pipe.is_written]
+        return min([*unwritten, self._sent_until])
+
+    def _note_sent(self, now: float) -> None:
+        """Tell the request's account of what has left."""
+        until = self._handed_over
+        if self._pace is None or until <= self._counted:
             return
         num_tokens = 0
-        for cursor, frame in self._stream.log.frames(self._counted):
+        for cursor, frame in self._stream.log.frames(self._counted, until - self._counted):
             if cursor > until:
                 break
             num_tokens += len(frame.tokens)
@@ -319,7 +328,7 @@ class LogReader:
         self._try(lambda: self._act(machine.expire(now), now))
 
     def _give_up(self, error: HeadstartError) -> None:
-        self._say(End(self._number, self._sent_until, is_whole=False, error=error_object(error)))
+        self._say(End(self._number, self._handed_over, is_whole=False, error=error_object(error)))
         self.close()
 
     def _end(self) -> End:

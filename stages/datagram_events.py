@@ -143,9 +143,8 @@ class Render:
     start: int
     """Cursor of the first."""
     records: bytes
-    """Whole records; may be empty where only a part of a long one is new."""
-    unfinished_text: str
-    """Text so far of the record that is still arriving, from its beginning."""
+    """Whole records; may be empty where only a part of a long one is new, whose text so far is
+    `DatagramReceiver.unfinished_text`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,18 @@ class DatagramReceiver:
         """The token log as far as it is here; another session can go on from it."""
         return bytes(self._log)
 
+    def read(self, after: int) -> bytes:
+        """Return the whole records past a cursor."""
+        return bytes(self._log[after : self._shown])
+
+    @property
+    def unfinished_text(self) -> str:
+        """Text so far of the record that is still arriving, from its beginning.
+
+        Costs as much as there is of that record, so whoever shows it decides how often.
+        """
+        return text_so_far(bytes(self._log[self._shown :]))
+
     def feed(self, event: ReceiverEvent, now: float) -> list[ReceiverAction]:
         """Take one event.
 
@@ -169,7 +181,7 @@ class DatagramReceiver:
         self._find_shown()
         self._awaits_render = True
         records = bytes(self._log[start : self._shown])
-        return [Render(start, records, text_so_far(bytes(self._log[self._shown :])))]
+        return [Render(start, records)]
 
     def _add(self, piece: Piece) -> None:
         if piece.start > self.have:

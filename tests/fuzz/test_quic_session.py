@@ -99,7 +99,7 @@ def session_with(tasks: Tasks) -> tuple[Session, Told]:
     session = Session(
         ours, CarrierKind.PLAIN, app, QuicSettings(), 1 << 16, METRICS.transport, tasks
     )
-    ours.told = session  # type: ignore[assignment]
+    ours.told = session
     return session, told
 
 

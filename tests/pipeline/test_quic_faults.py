@@ -61,7 +61,7 @@ async def test_the_other_readers_go_on(entrance: str, monkeypatch: pytest.Monkey
     first, second = session._readers[0], session._readers[1]
     monkeypatch.setattr(first._machine, "feed", fail)
     monkeypatch.setattr(first, "_fall_back", fail)
-    first._pipes.append(SimpleNamespace(pump=fail, close=lambda: None))  # type: ignore[arg-type]
+    first._pipes.append(SimpleNamespace(pump=fail, close=lambda: None, is_written=True))  # type: ignore[arg-type]
 
     if entrance == "datagram":
         session.datagram(encode_ack(Ack(0, 0, 1, 1, 0, 0, None, False, False)))
@@ -146,12 +146,13 @@ async def test_a_stop_finds_room_where_nothing_else_does() -> None:
 
 
 class Full(MemoryCarrier):
-    """Takes no datagrams, and has a peer that confirms nothing."""
+    """Has a peer that confirms nothing, and takes no datagrams unless it is told to."""
 
     written = 0
+    payload = 0
 
     def max_payload(self) -> int:
-        return 0
+        return self.payload
 
     def write(self, stream_id: int, data: bytes, *, is_end: bool = False) -> None:
         self.written += len(data)
@@ -160,7 +161,9 @@ class Full(MemoryCarrier):
         return self.written
 
 
-async def test_what_waits_for_room_is_not_said_to_be_sent() -> None:
+@pytest.mark.parametrize("payload", [0, 1000])
+async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
+    """With datagrams it is the stretch that none can carry, and that a stream catches up on."""
     answer = stream()
     for number in range(2000):
         answer.append(Frame(0, Channel.CONTENT, "word " * 20, (number,), number))
@@ -168,6 +171,8 @@ async def test_what_waits_for_room_is_not_said_to_be_sent() -> None:
     pace = SimpleNamespace(wrote=lambda count, now: num_tokens.append(count), left=lambda why: None)
     meter = Metrics(["fake"], "0").transport
     carrier = Full(Told(), 1)
+    carrier.peer = MemoryCarrier(Told(), 0)
+    carrier.payload = payload
     reader = LogReader(
         1,
         answer,
@@ -184,3 +189,8 @@ async def test_what_waits_for_room_is_not_said_to_be_sent() -> None:
     assert carrier.written < answer.log.end / 2
     share = sum(num_tokens) / 2001
     assert share == pytest.approx(carrier.written / answer.log.end, rel=0.05)
+
+    for _ in range(10):
+        carrier.written = 0
+        reader.pump()
+    assert sum(num_tokens) == 2001

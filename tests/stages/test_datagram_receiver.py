@@ -49,9 +49,9 @@ def test_bytes_are_handed_on_once(reader: DatagramReceiver) -> None:
     again = reader.feed(snapshot(0, len(RECORDS[0]), 2), 1.1)
     rest = reader.feed(snapshot(0, len(WHOLE), 3), 1.2)
 
-    assert first == [Render(0, RECORDS[0], "")]
+    assert first == [Render(0, RECORDS[0])]
     assert not any(isinstance(action, Render) for action in again)
-    assert rest[0] == Render(len(RECORDS[0]), RECORDS[1] + RECORDS[2], "")
+    assert rest[0] == Render(len(RECORDS[0]), RECORDS[1] + RECORDS[2])
 
 
 def test_the_acknowledgement_says_when_it_was_received_and_shown(reader: DatagramReceiver) -> None:
@@ -88,13 +88,14 @@ def test_what_lies_past_a_gap_waits(reader: DatagramReceiver) -> None:
 
     actions = reader.feed(CatchUpReceived(Piece(0, RECORDS[0])), 1.1)
 
-    assert actions[0] == Render(0, WHOLE, "")
+    assert actions[0] == Render(0, WHOLE)
 
 
 def test_part_of_a_long_record_can_be_shown(reader: DatagramReceiver) -> None:
     (action,) = reader.feed(snapshot(0, len(WHOLE) - 6), 1.0)
 
-    assert action == Render(0, RECORDS[0] + RECORDS[1], "流")
+    assert action == Render(0, RECORDS[0] + RECORDS[1])
+    assert reader.unfinished_text == "流"
 
 
 def test_the_end_is_checked(reader: DatagramReceiver) -> None:
