@@ -23,6 +23,8 @@ class CarrierStats:
     """Datagrams that were refused because no packet could hold them."""
     packets_lost: int = 0
     """By the carrier's own account; other than datagrams are among them."""
+    packets_confirmed: int = 0
+    """By the peer's transport, whatever was in them."""
     srtt_s: float = 0.1
     """Smoothed round trip, in seconds; before the first sample an assumption."""
 

@@ -161,6 +161,7 @@ class QuicCarrier(QuicConnectionProtocol):
         loss = self._quic._loss
         self._stats.srtt_s = loss._rtt_smoothed if loss._rtt_initialized else loss._rtt_initial
         self._stats.packets_lost = self._control.num_lost
+        self._stats.packets_confirmed = self._control.num_acked
         return self._stats
 
     def close(self, code: int = 0, reason: str = "") -> None:

@@ -33,7 +33,7 @@ class TokenCongestionControl(QuicCongestionControl):
         super().__init__(max_datagram_size=max_datagram_size)
         self.machine = TokenCongestion()
         self.broken: TripReason | None = None
-        self.num_lost = 0
+        self.num_lost = self.num_acked = 0
         self.latest_rtt: Callable[[], float] | None = None
         """Without the peer's delay, which is in what aioquic hands over."""
         self._now = 0.0
@@ -63,6 +63,7 @@ class TokenCongestionControl(QuicCongestionControl):
     def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
         """As aioquic calls it. The round trip comes by itself, after all acknowledged packets."""
         self._now = now
+        self.num_acked += 1
         self._feed(PacketAcked(packet.sent_bytes, packet.sent_time or now, None))
 
     def on_packets_lost(self, *, now: float, packets: Iterable[QuicSentPacket]) -> None:

@@ -175,6 +175,9 @@ class Fallback(StrEnum):
     """The peer takes none."""
     HEAVY_LOSS = "heavy_loss"
     SILENCE = "silence"
+    """Nothing is confirmed at all."""
+    UNANSWERED = "unanswered"
+    """Packets are confirmed, but datagrams or the reader's acknowledgements do not get through."""
 
 
 class ResumeOutcome(StrEnum):

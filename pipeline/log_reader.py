@@ -42,6 +42,7 @@ from headstart.stages.errors import (
     RequestTimeout,
 )
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.path_watch import PathWatch
 from headstart.stages.render_gaps import RenderGaps
 from headstart.stages.stage_clock import Mark
 from headstart.stages.wire import DIGEST_BYTES, Ack
@@ -98,6 +99,7 @@ class LogReader:
         self._gaps = RenderGaps()
         self._ack_rate = ByteRate(settings.max_acks_per_s, _ACK_BURST)
         self._heard_at = time.monotonic()
+        self._watch = PathWatch()
         self._pipes: list[LogPipe] = []
         self._whole: LogPipe | None = None
         """Carries all the rest, where datagrams do not."""
@@ -174,6 +176,7 @@ class LogReader:
         except ProtocolViolation:
             return AckOutcome.REFUSED
         self._heard_at = now
+        self._watch.acked(ack.newest)
         was_clamped = any(
             isinstance(action, ReaderAdvanced) and action.was_clamped for action in actions
         )
@@ -262,6 +265,7 @@ class LogReader:
         if action.fresh_bytes:
             self._sent_until += action.fresh_bytes
             self._note_sent(now)
+        self._watch.sent(self._carrier.stats().packets_confirmed, now)
         takes_more = self._carrier.send_latest(self._number, action.datagram)
         if not takes_more and self._machine is not None:
             self._machine.feed(CarrierBlocked(), now)
@@ -323,6 +327,9 @@ class LogReader:
         now = time.monotonic()
         if now > self._heard_at + _SILENCE_S:
             self._give_up(RequestTimeout(f"no acknowledgement came for {_SILENCE_S:g} s"))
+            return
+        if self._watch.has_failed(self._carrier.stats().packets_confirmed, now):
+            self.broken(Fallback.UNANSWERED)
             return
         machine = self._machine
         self._try(lambda: self._act(machine.expire(now), now))

@@ -317,14 +317,15 @@ class DatagramSender:
         if not is_fresh and ack.have <= self._acked and not ack.is_complete:
             return
         was_silent = now >= self._silent_at
-        self._last_ack_at = now
-        self._num_probes = 0
         advanced = ack.have > self._acked
         self._acked = max(self._acked, ack.have)
         while self._fronts and self._front_end(0) <= self._acked:
             self._fronts.popleft()
         self._window.forget(self._acked)
         if is_fresh:
+            # Anything else may confirm what came over a stream: the silence of datagrams goes on.
+            self._last_ack_at = now
+            self._num_probes = 0
             self._newest_acked = ack.newest
             self.policy.acked(ack.newest, ack.num_received, now)
             yield from self._take_times(ack, advanced, now)

@@ -9,6 +9,7 @@ from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import rebind
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
+from headstart.stages import path_watch
 from headstart.stages.congestion import TripReason
 from headstart.stages.frames import decode_frame, record_bounds
 from tests.support.events import events
@@ -206,6 +207,28 @@ async def test_a_path_that_breaks_midway_is_left_for_a_stream(gateway: Gateway) 
         assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
         exposition = gateway.exposition()
         assert exposition.value("headstart_fallbacks_total", reason="heavy_loss") == 1
+
+
+@pytest.mark.parametrize("lost", ["datagrams", "acknowledgements"])
+async def test_a_path_that_loses_datagrams_alone_is_left_for_a_stream(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that passes no long packets, or a peer that forgets them: QUIC confirms the rest."""
+    monkeypatch.setattr(path_watch, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(path_watch, "_IN_FLIGHT_S", 0.05)
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=100), quic=QuicSettings()) as gateway,
+        session_with(gateway) as session,
+    ):
+        if lost == "datagrams":
+            monkeypatch.setattr(session, "datagram", lambda data: None)
+        else:
+            monkeypatch.setattr(session, "_send", lambda number, data: None)
+        reading = await asking(session)
+
+        assert events_of(await whole(reading)) == await as_events(gateway, reading.stream_id)
+        exposition = gateway.exposition()
+        assert exposition.value("headstart_fallbacks_total", reason="unanswered") == 1
 
 
 async def test_an_answer_that_is_one_body_is_carried_too(gateway: Gateway) -> None:

@@ -259,6 +259,21 @@ def test_after_a_silence_a_stream_catches_up_what_one_datagram_cannot(
     assert caught_up == ([CatchUp(confirmed, bench.log.end)] if silence_s > 1 else [])
 
 
+def test_an_acknowledgement_of_a_streams_bytes_does_not_end_the_silence_of_datagrams(
+    bench: Bench,
+) -> None:
+    confirmed, newest = bench.log.end, bench.number
+    for _ in range(6):
+        bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(250)))
+    bench.feed(LogGrew())
+    actions: list[SenderAction] = []
+    for reached in range(confirmed + 1, confirmed + 11):
+        bench.now += RTT_S / 2
+        actions += bench.ack(reached, newest=newest)
+
+    assert any(isinstance(action, CatchUp) for action in actions)
+
+
 def test_what_a_stream_catches_up_may_be_acknowledged_and_nothing_past_it(bench: Bench) -> None:
     bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(10_000)))
     bench.feed(LogGrew())
