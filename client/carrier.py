@@ -93,6 +93,13 @@ class Carrier(Protocol):
     def reset_stream(self, stream_id: int) -> None:
         """Stop sending on a stream, and stop the peer."""
 
+    def keep_alive(self, now: float) -> None:
+        """Ask the peer for a sign of life if the connection is on its way to end for silence.
+
+        Args:
+            now: Time of the event loop.
+        """
+
     def stats(self) -> CarrierStats:
         """Totals so far."""
 

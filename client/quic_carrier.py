@@ -41,6 +41,9 @@ packets. Peers are told to expect 0.025 s."""
 _STREAM_ACK_DELAY_S = 0.001
 """One of stream data does not wait: it is what the sender's window waits for."""
 
+_KEPT_ALIVE = 2 / 3
+"""Share of the idle time that is left when a sign of life is asked for."""
+
 _SHORT_HEADER_BYTES = 1 + 2
 _TAG_BYTES = 16
 _MAX_CID_BYTES = 20
@@ -156,6 +159,14 @@ class QuicCarrier(QuicConnectionProtocol):
         if self._framing is not None:
             self._framing.finished(stream_id)
         self._transmit_soon()
+
+    def keep_alive(self, now: float) -> None:
+        quic = self._quic
+        if self._is_gone or quic._close_at is None or quic._ack_eliciting_sent_since_receipt:
+            return  # what was sent already is answered, sent again, or the end
+        if now >= quic._close_at - _KEPT_ALIVE * quic._idle_timeout():
+            quic.send_ping(0)
+            self.transmit()
 
     def stats(self) -> CarrierStats:
         loss = self._quic._loss

@@ -158,7 +158,11 @@ class QuicSettings(Section):
         default=None, description="PEM file with the certificate's private key."
     )
     idle_timeout_s: float = Field(
-        default=30.0, ge=1, le=600, description="Silence after which a connection ends, seconds."
+        default=30.0,
+        ge=1,
+        le=600,
+        description="Silence, or time without a request or an answer, after which a connection "
+        "ends, seconds.",
     )
     max_connections: int = Field(
         default=1024, ge=1, description="Most connections; further ones get no answer."

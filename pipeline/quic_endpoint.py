@@ -88,10 +88,17 @@ class QuicEndpoint:
             _log.info("quic_certificate_renewed")
 
     def close_unused(self, now: float) -> None:
-        """Close connections that nobody has greeted or asked on in time, by the loop's clock."""
-        if self._listener is not None:
-            used = {session.carrier for session in self._sessions if session.is_used}
-            self._listener.expire(now, used)
+        """Close connections that nobody asks or reads on, by the loop's clock; keep up the others.
+
+        An answer may be long in coming; who waits for it must not be taken for gone.
+        """
+        if self._listener is None:
+            return
+        busy = {session.carrier for session in self._sessions if session.is_busy}
+        for carrier in busy:
+            carrier.keep_alive(now)
+        greeted = {session.carrier for session in self._sessions if session.is_greeted}
+        self._listener.expire(now, busy, greeted)
 
     def describe(self, asked: str) -> dict[str, Any] | None:
         """What a client needs to connect; None while nothing listens.

@@ -56,7 +56,7 @@ class Listener(QuicServer):
         self._settings = settings
         self._tokens = QuicRetryTokenHandler()
         self._carriers: dict[QuicCarrier, float] = {}
-        """Since when there is each, on the event loop's clock."""
+        """When each was of use last, at first when it came, on the event loop's clock."""
         self.num_refused = 0
         """Connections that there was no room for."""
         self.num_retries = 0
@@ -74,10 +74,16 @@ class Listener(QuicServer):
         """Connections now, those in their handshake included."""
         return len(self._carriers)
 
-    def expire(self, now: float, used: Collection[Carrier]) -> None:
-        """Close connections that have had time to become of use, and are of none."""
+    def expire(self, now: float, busy: Collection[Carrier], greeted: Collection[Carrier]) -> None:
+        """Close connections that have had time to become of use, or of use again, and are of none.
+
+        Packets alone do not make them useful: a ping costs nothing.
+        """
         for carrier, since in list(self._carriers.items()):
-            if carrier not in used and now > since + _UNUSED_S:
+            patience_s = self._settings.idle_timeout_s if carrier in greeted else _UNUSED_S
+            if carrier in busy:
+                self._carriers[carrier] = now
+            elif now > since + patience_s:
                 carrier.close(reason="nothing was asked for")
                 carrier.end("nothing was asked for")
 

@@ -105,9 +105,14 @@ class Session:
         return self._carrier
 
     @property
-    def is_used(self) -> bool:
-        """Whether the client has greeted, asks for something, or reads an answer."""
-        return self._control is not None or bool(self._exchanges or self._readers)
+    def is_greeted(self) -> bool:
+        """Whether the client has opened its control stream."""
+        return self._control is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client asks for something or reads an answer."""
+        return bool(self._exchanges or self._running or self._readers)
 
     # As `CarrierEvents`.
 

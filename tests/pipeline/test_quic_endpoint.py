@@ -6,12 +6,13 @@ from base64 import b64decode
 import httpx
 import pytest
 
+from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import Trust, open_carrier
 from headstart.client.quic_session import connect
 from headstart.configs.serving import GatewaySettings, QuicSettings
-from tests.support.carriers import Told
-from tests.support.gateway import serving
-from tests.support.sessions import session_with
+from tests.support.carriers import Told, pair
+from tests.support.gateway import serving, speeds
+from tests.support.sessions import asking, session_with
 from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +78,70 @@ async def test_a_connection_on_which_nobody_asks_is_closed(is_webtransport: bool
         assert gateway.quic.num_sessions == 1
         again = await soon(session.ask("GET", "/healthz"))
         await soon(again.finished())
+
+
+async def test_a_greeting_alone_does_not_hold_a_connection() -> None:
+    slow = speeds(tokens_per_s=50.0, answer_tokens=100_000)
+    async with (
+        serving(slow, quic=QuicSettings(idle_timeout_s=60)) as gateway,
+        session_with(gateway) as idle,
+        session_with(gateway) as reader,
+    ):
+        assert gateway.quic is not None
+        await asking(reader)
+        await eventually(lambda: idle.greeting is not None and reader.greeting is not None)
+        now = asyncio.get_running_loop().time()
+        gateway.quic.close_unused(now + 50)
+        assert idle.closed_for is None
+
+        gateway.quic.close_unused(now + 70)
+        await soon(idle.wait_closed())
+        assert idle.closed_for == "nothing was asked for"
+        assert reader.closed_for is None
+
+        # Its patience begins anew with the end of what it read.
+        (server,) = gateway.quic._sessions
+        for reading in list(server._readers.values()):
+            reading.close()
+        gateway.quic.close_unused(now + 100)
+        assert reader.closed_for is None
+        gateway.quic.close_unused(now + 140)
+        await soon(reader.wait_closed())
+
+
+async def test_only_those_who_wait_are_asked_for_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[QuicCarrier] = []
+    monkeypatch.setattr(QuicCarrier, "keep_alive", lambda carrier, now: kept.append(carrier))
+    slow = speeds(tokens_per_s=50.0, answer_tokens=100_000)
+    async with (
+        serving(slow, quic=QuicSettings()) as gateway,
+        session_with(gateway),
+        session_with(gateway) as reader,
+    ):
+        assert gateway.quic is not None
+        await asking(reader)
+        gateway.quic.close_unused(asyncio.get_running_loop().time())
+        (busy,) = (session for session in gateway.quic._sessions if session.is_busy)
+        assert kept == [busy.carrier]
+
+
+@pytest.mark.parametrize("kind", ["plain", "webtransport"])
+async def test_a_connection_on_its_way_to_end_for_silence_is_asked_for_a_sign_of_life(
+    kind: str,
+) -> None:
+    async with pair(kind, QuicSettings(idle_timeout_s=300)) as ends:
+        server = ends.server.carrier
+        assert isinstance(server, QuicCarrier)
+        await eventually(lambda: not server.quic._ack_eliciting_sent_since_receipt)
+        confirmed, close_at = server.stats().packets_confirmed, server.quic._close_at
+        assert close_at is not None
+        idle_s = server.quic._idle_timeout()
+        server.keep_alive(close_at - 0.9 * idle_s)
+        assert not server.quic._ping_pending
+        assert server.quic._close_at == close_at
+
+        server.keep_alive(close_at - 0.5 * idle_s)
+        await eventually(lambda: server.stats().packets_confirmed > confirmed)
+        assert (server.quic._close_at or 0) > close_at

@@ -154,6 +154,9 @@ class MemoryCarrier:
         self._ended.add(stream_id)
         self._later(lambda peer: peer.told.stream_reset(stream_id))
 
+    def keep_alive(self, now: float) -> None:
+        pass
+
     def stats(self) -> CarrierStats:
         return self._stats
 
