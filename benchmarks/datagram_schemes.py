@@ -100,7 +100,7 @@ class DatagramServer:
         self._congestion = congestion
         self._catch_up = SegmentSender(rtt_s)
         self._number = 0
-        self._outstanding: dict[int, tuple[float, int]] = {}
+        self._outstanding: dict[int, tuple[float, int, bool]] = {}
         self._largest_acked = 0
         self._is_blocked = False
         if not log.end:
@@ -173,8 +173,9 @@ class DatagramServer:
         self._number += 1
         size_bytes = payload_bytes + OVERHEAD_BYTES
         if self._congestion is not None:
-            self._outstanding[self._number] = (now, size_bytes)
-            self._congestion.feed(PacketSent(size_bytes), now)
+            is_reliable = catch_up is not None
+            self._outstanding[self._number] = (now, size_bytes, is_reliable)
+            self._congestion.feed(PacketSent(size_bytes, is_reliable), now)
         return Packet(size_bytes, _Down(self._number, datagram, catch_up))
 
     def _confirm(self, numbers: tuple[int, ...], now: float) -> None:
@@ -185,10 +186,11 @@ class DatagramServer:
             if (sent := self._outstanding.pop(number, None)) is not None:
                 self._largest_acked = max(number, self._largest_acked)
                 rtt_s = now - sent[0] if number == numbers[-1] else None
-                congestion.feed(PacketAcked(sent[1], sent[0], rtt_s), now)
+                sent_at, size_bytes, is_reliable = sent
+                congestion.feed(PacketAcked(size_bytes, sent_at, rtt_s, is_reliable), now)
         for number in [n for n in self._outstanding if n < self._largest_acked - 2]:
-            sent_at, size_bytes = self._outstanding.pop(number)
-            congestion.feed(PacketLost(size_bytes, sent_at), now)
+            sent_at, size_bytes, is_reliable = self._outstanding.pop(number)
+            congestion.feed(PacketLost(size_bytes, sent_at, is_reliable), now)
 
     def _unblock(self, now: float) -> list[Packet]:
         if not self._is_blocked or not self._congestion:

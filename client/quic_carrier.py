@@ -98,6 +98,7 @@ class QuicCarrier(QuicConnectionProtocol):
         self._slots: dict[int, bytes] = {}
         """The newest unsent datagram of each stream, the longest waiting first."""
         self._is_blocked = False
+        self._is_streams_turn = False
         self._is_asking = False
         """Whether streams are being told that there is room: they leave in turn once all were."""
         self._is_broken = False
@@ -271,26 +272,34 @@ class QuicCarrier(QuicConnectionProtocol):
         return sum(len(stream.receiver._buffer) for stream in streams) > _MAX_GAPS_BYTES
 
     def transmit(self) -> None:
-        """Send what is due, then what was waiting for room."""
-        now = self._loop.time()
-        self._control.tick(now)
+        """Send what is due. Where datagrams and streams wait for one window, they take turns."""
+        self._control.tick(self._loop.time())
         if self._transport is not None and self._transport.is_closing():
             return
+        if self._is_blocked and self._can_send(self._loop.time()):
+            self._is_streams_turn = not self._is_streams_turn
+            if not self._is_streams_turn:
+                self._unblock()
         super().transmit()
         if self._is_gone:
             return
         if self._control.broken is not None and not self._is_broken:
             self._break(self._control.broken.value)
-        if self._is_blocked and self._can_send(now):
-            self._is_blocked = False
-            if self._events is not None:
-                self._is_asking = True
-                try:
-                    self._events.ready()
-                finally:
-                    self._is_asking = False
-            self._flush()
+        self._unblock()
         self._await_room()
+
+    def _unblock(self) -> None:
+        """Have datagrams made and send them, if they waited for room and there is some."""
+        if not self._is_blocked or not self._can_send(self._loop.time()):
+            return
+        self._is_blocked = False
+        if self._events is not None:
+            self._is_asking = True
+            try:
+                self._events.ready()
+            finally:
+                self._is_asking = False
+        self._flush()
 
     @property
     def _has_work(self) -> bool:
@@ -351,7 +360,9 @@ class QuicCarrier(QuicConnectionProtocol):
             stream, data = next(iter(self._slots.items()))
             self._acknowledge_within(0)
             quic.send_datagram_frame(framing.wrap(data))
+            self._control.narrow()  # or streams would take what other datagrams wait for
             super().transmit()
+            self._control.widen()
             if quic._datagrams_pending:
                 # No packet left: pacing, or an address that is not validated yet.
                 quic._datagrams_pending.clear()

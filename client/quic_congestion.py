@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from aioquic.quic.congestion.base import QuicCongestionControl, register_congestion_control
 from aioquic.quic.packet_builder import QuicSentPacket
+from aioquic.quic.stream import QuicStreamSender
 
 from headstart.stages.congestion import (
     PACKET_BYTES,
@@ -58,25 +59,27 @@ class TokenCongestionControl(QuicCongestionControl):
         """As aioquic calls it."""
         if packet.sent_time is not None:
             self._now = packet.sent_time
-        self._feed(PacketSent(packet.sent_bytes))
+        self._feed(PacketSent(packet.sent_bytes, _is_reliable(packet)))
 
     def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
         """As aioquic calls it. The round trip comes by itself, after all acknowledged packets."""
         self._now = now
         self.num_acked += 1
-        self._feed(PacketAcked(packet.sent_bytes, packet.sent_time or now, None))
+        self._feed(
+            PacketAcked(packet.sent_bytes, packet.sent_time or now, None, _is_reliable(packet))
+        )
 
     def on_packets_lost(self, *, now: float, packets: Iterable[QuicSentPacket]) -> None:
         """As aioquic calls it."""
         self._now = now
         for packet in packets:
             self.num_lost += 1
-            self._feed(PacketLost(packet.sent_bytes, packet.sent_time or now))
+            self._lose(packet, now)
 
     def on_packets_expired(self, *, packets: Iterable[QuicSentPacket]) -> None:
         """As aioquic calls it: keys were dropped, or a probe repeats what may not be lost."""
         for packet in packets:
-            self._feed(PacketLost(packet.sent_bytes, packet.sent_time or self._now))
+            self._lose(packet, self._now)
 
     def on_persistent_congestion(self) -> None:
         """As aioquic calls it. The machine has its own circuit breaker."""
@@ -85,6 +88,18 @@ class TokenCongestionControl(QuicCongestionControl):
         """As aioquic calls it."""
         found = rtt if self.latest_rtt is None else self.latest_rtt()
         self.machine.round_trip.add(found, now)
+
+    def narrow(self) -> None:
+        """Let no more than one packet leave in the next pass; the one after it is as ever."""
+        self.congestion_window = min(self.congestion_window, self.bytes_in_flight + PACKET_BYTES)
+
+    def widen(self) -> None:
+        """Undo `narrow`."""
+        self._publish()
+
+    def _lose(self, packet: QuicSentPacket, now: float) -> None:
+        sent_at = packet.sent_time or now
+        self._feed(PacketLost(packet.sent_bytes, sent_at, _is_reliable(packet)))
 
     def _feed(self, event: CongestionEvent) -> None:
         self._note(self.machine.feed(event, self._now))
@@ -106,6 +121,14 @@ class TokenCongestionControl(QuicCongestionControl):
         if not self._has_room and self._now >= machine.probe_at:
             window = machine.in_flight_bytes + PACKET_BYTES
         self.congestion_window = window
+
+
+def _is_reliable(packet: QuicSentPacket) -> bool:
+    """Whether a packet holds bytes of a stream."""
+    handlers = (handler for handler, _ in packet.delivery_handlers)
+    return any(
+        handler.__name__ == QuicStreamSender.on_data_delivery.__name__ for handler in handlers
+    )
 
 
 register_congestion_control(ALGORITHM, TokenCongestionControl)

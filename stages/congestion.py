@@ -1,19 +1,25 @@
 """How much a connection that carries tokens may have in flight, and when it must stop.
 
 Random loss is not congestion: a token stream is far below what any path carries, and halving it
-for every lost radio packet starves it without relieving anybody. So the window shrinks when loss
-comes with a longer round trip, or when much is lost for long. RFC 8085 is met by other means:
+for every lost radio packet starves it without relieving anybody. So datagrams alone keep their
+window unless loss comes with a longer round trip, or much is lost for long. RFC 8085 is met by
+other means:
 
-- A stream cannot exceed its own byte rate, `ByteRate`.
+- A stream's datagrams cannot exceed their byte rate, `ByteRate`.
 - A window that is not used does not grow (RFC 9002 section 7.8).
-- Loss without delay leaves ten packets a round trip. TCP's equation grants `1 / sqrt(2p/3)` of
-  them, more than one at any loss p, so ten stay within the ten times that RFC 8083 (section 4.3)
-  allows. Loss with delay leaves four.
+- Loss with delay halves the window, down to four packets; lasting heavy loss down to ten.
+- Reliable bytes share the window and have no rate of their own. While there are some in flight, any
+  loss halves the window, as TCP's (RFC 9002 section 7.3.2), but leaves what datagrams had in
+  flight, or ten packets.
+- Whatever is in flight, at loss p the window is at most ten times what TCP's equation grants, which
+  is `1 / sqrt(2p/3)` packets a round trip: the bound of RFC 8083 (section 4.3). Ten packets are
+  always inside it.
 - A circuit breaker ends datagrams on a path that loses most of them, or answers none (RFC 8084).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import sqrt
 
 from headstart.stages.path_estimate import RoundTrip
 
@@ -39,6 +45,8 @@ _INFLATION = 1.25
 """A round trip this many times the shortest means a queue."""
 _MIN_QUEUE_S = 0.005
 """Below this, a longer round trip is jitter."""
+_MAX_TIMES_TCP = 10
+_UNBOUNDED_PACKETS = 1 << 20
 _HIGH_LOSS = 0.2
 _LOSS_PERIOD_S = 2.5
 _LOSS_MIN_PACKETS = 20
@@ -63,6 +71,8 @@ class PacketSent:
     """An ack-eliciting packet left."""
 
     size_bytes: int
+    is_reliable: bool = False
+    """Whether bytes of a stream are in it, which are sent until they arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,7 @@ class PacketAcked:
     sent_at: float
     rtt_s: float | None
     """A new round-trip sample in seconds, if the confirmation gave one."""
+    is_reliable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class PacketLost:
 
     size_bytes: int
     sent_at: float
+    is_reliable: bool = False
 
 
 class TripReason(StrEnum):
@@ -110,6 +122,11 @@ class TokenCongestion:
     def __init__(self, initial_rtt_s: float = 0.1) -> None:
         self.window_bytes = _INITIAL_PACKETS * PACKET_BYTES
         self.in_flight_bytes = 0
+        self._reliable_bytes = 0
+        """Those of them that are in packets with bytes of streams."""
+        self._datagram_peak = self._older_peak = 0
+        """Most bytes of other packets in flight, in this loss period and in the one before."""
+        self._max_window = _UNBOUNDED_PACKETS * PACKET_BYTES
         self.is_broken = False
         self.round_trip = RoundTrip(initial_rtt_s)
         self._last_sent_at = float("-inf")
@@ -148,6 +165,9 @@ class TokenCongestion:
         actions = self.expire(now)
         if isinstance(event, PacketSent):
             self.in_flight_bytes += event.size_bytes
+            self._reliable_bytes += event.size_bytes * event.is_reliable
+            datagram_bytes = self.in_flight_bytes - self._reliable_bytes
+            self._datagram_peak = max(self._datagram_peak, datagram_bytes)
             if self.in_flight_bytes > self.window_bytes:
                 self._num_probes = min(self._num_probes + 1, _MAX_PROBES)
             self._num_sent += 1
@@ -158,12 +178,17 @@ class TokenCongestion:
                 self._period_end, self._breaker_end = now + _LOSS_PERIOD_S, now + _BREAKER_PERIOD_S
             return actions
         was_used = self.in_flight_bytes * 2 >= self.window_bytes
+        is_bulk = self._reliable_bytes > 0
         self.in_flight_bytes = max(0, self.in_flight_bytes - event.size_bytes)
+        self._reliable_bytes = max(0, self._reliable_bytes - event.size_bytes * event.is_reliable)
         if isinstance(event, PacketLost):
             self._num_lost += 1
             self._breaker_lost += 1
-            if event.sent_at > self._recovery_since and (self._has_queue or self._is_loss_high):
-                self._shrink(now)
+            if event.sent_at > self._recovery_since:
+                if self._has_queue or self._is_loss_high:
+                    self._shrink(_MIN_PACKETS if self._has_queue else _INITIAL_PACKETS, now)
+                elif is_bulk:
+                    self._shrink(_INITIAL_PACKETS, now, self._datagram_peak, self._older_peak)
             return actions
         # What is still in flight left after this packet did: if there is a silence, it began then.
         self._unanswered_since = event.sent_at if self.in_flight_bytes else None
@@ -209,11 +234,10 @@ class TokenCongestion:
         shortest = self.round_trip.min_s
         return self.round_trip.smoothed_s > max(shortest * _INFLATION, shortest + _MIN_QUEUE_S)
 
-    def _shrink(self, now: float) -> None:
+    def _shrink(self, min_packets: int, now: float, *needed_bytes: int) -> None:
         self._recovery_since = now
-        floor = _MIN_PACKETS if self._has_queue else _INITIAL_PACKETS
         # A window already below the gentler floor is not raised by a loss.
-        floor_bytes = min(floor * PACKET_BYTES, self.window_bytes)
+        floor_bytes = min(max(min_packets * PACKET_BYTES, *needed_bytes, 0), self.window_bytes)
         self.window_bytes = max(floor_bytes, self.window_bytes // 2)
         self._slow_start_below = self.window_bytes
 
@@ -222,10 +246,16 @@ class TokenCongestion:
             self.window_bytes += acked_bytes
         else:
             self.window_bytes += max(1, PACKET_BYTES * acked_bytes // self.window_bytes)
+        self.window_bytes = min(self.window_bytes, self._max_window)
 
     def _close_loss_period(self, now: float) -> None:
         total = self._num_acked + self._num_lost
         is_high = total >= _LOSS_MIN_PACKETS and self._num_lost > _HIGH_LOSS * total
+        if total >= _LOSS_MIN_PACKETS:
+            self._max_window = _most_at(self._num_lost / total)
+            self.window_bytes = min(self.window_bytes, self._max_window)
+        self._older_peak = self._datagram_peak
+        self._datagram_peak = self.in_flight_bytes - self._reliable_bytes
         self._is_loss_high, self._was_loss_high = is_high and self._was_loss_high, is_high
         self._num_acked = self._num_lost = 0
         self._period_end = now + _LOSS_PERIOD_S
@@ -237,6 +267,12 @@ class TokenCongestion:
             self._num_bad_periods = self._num_bad_periods + 1 if is_bad else 0
         self._num_sent = self._breaker_acked = self._breaker_lost = 0
         self._breaker_end = now + _BREAKER_PERIOD_S
+
+
+def _most_at(loss: float) -> int:
+    """Largest window that a share of packets lost allows, in bytes."""
+    packets = _MAX_TIMES_TCP / sqrt(2 * loss / 3) if loss else _UNBOUNDED_PACKETS
+    return int(packets * PACKET_BYTES)
 
 
 class ByteRate:
