@@ -20,6 +20,7 @@ from headstart.client.errors import error_in, error_of, unreachable
 from headstart.client.events import Event
 from headstart.stages.carrier_ladder import (
     Advanced,
+    Available,
     CarrierLadder,
     Close,
     Failed,
@@ -30,6 +31,7 @@ from headstart.stages.carrier_ladder import (
     Opened,
     Quiet,
     Rung,
+    Watch,
 )
 from headstart.stages.errors import EngineLost, EngineUnavailable, HeadstartError, ProtocolViolation
 from headstart.stages.sse import DONE
@@ -51,6 +53,13 @@ class _Arrived:
     task: asyncio.Task[None] | None
     events: Sequence[Event] | None
     error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """A carrier could be opened now."""
+
+    rung: Rung
 
 
 class AsyncAnswer(Generic[Chunk]):
@@ -92,7 +101,8 @@ class AsyncAnswer(Generic[Chunk]):
         self._error: HeadstartError | None = None
         self._is_over = False
         self._is_closed = False
-        self._arrivals: asyncio.Queue[_Arrived] = asyncio.Queue(_QUEUED_BATCHES)
+        self._watching: set[asyncio.Task[None]] = set()
+        self._arrivals: asyncio.Queue[_Arrived | _Usable] = asyncio.Queue(_QUEUED_BATCHES)
         self._tasks: dict[Rung, asyncio.Task[None]] = {}
         self._start(Rung.SSE, first)
         self._act(self._ladder.start())
@@ -183,6 +193,9 @@ class AsyncAnswer(Generic[Chunk]):
         except TimeoutError:
             return
         rung, now = arrived.rung, loop.time()
+        if isinstance(arrived, _Usable):
+            self._act(self._ladder.feed(Available(rung), now))
+            return
         if arrived.task is not self._tasks.get(rung):
             return  # closed before this was looked at: it counts for nothing, and comes again
         if arrived.events is not None:
@@ -236,6 +249,10 @@ class AsyncAnswer(Generic[Chunk]):
             elif isinstance(action, Close):
                 if (task := self._tasks.pop(action.rung, None)) is not None:
                     task.cancel()
+            elif isinstance(action, Watch):
+                watching = asyncio.ensure_future(self._watch(action.rung))
+                self._watching.add(watching)
+                watching.add_done_callback(self._watching.discard)
             else:
                 assert isinstance(action, Open)
                 carrier = self._carriers[action.rung]
@@ -255,12 +272,16 @@ class AsyncAnswer(Generic[Chunk]):
             error = reason
         await self._arrivals.put(_Arrived(rung, task, None, error))
 
+    async def _watch(self, rung: Rung) -> None:
+        if await self._carriers[rung].is_usable():
+            await self._arrivals.put(_Usable(rung))
+
     async def _stop(self) -> None:
         """Close every carrier and wait until it is closed. Idempotent."""
         if self._is_closed:
             return
         self._is_over = self._is_closed = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._watching]
         self._tasks.clear()
         for task in tasks:
             task.cancel()

@@ -38,6 +38,10 @@ class EventCarrier(Protocol):
     The third, by datagrams, is in `client/records.py`.
     """
 
+    async def is_usable(self) -> bool:
+        """Wait for what reading needs, if that is on its way, and say whether it is there."""
+        ...
+
     def read(self, stream: str, after: int, before_last: int) -> AsyncGenerator[Sequence[Event]]:
         """Yield the events past a cursor, in order, in batches. The first may be empty: it says
         that the other end has answered.
@@ -85,6 +89,10 @@ class EventStream:
         self._http = http
         self._quiet_s = quiet_s
 
+    async def is_usable(self) -> bool:
+        """At any time."""
+        return True
+
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
@@ -106,6 +114,10 @@ class Polling:
     def __init__(self, http: httpx.AsyncClient, quiet_s: float = QUIET_S) -> None:
         self._http = http
         self._quiet_s = quiet_s
+
+    async def is_usable(self) -> bool:
+        """At any time."""
+        return True
 
     async def read(
         self, stream: str, after: int, before_last: int

@@ -13,6 +13,7 @@ import msgspec
 
 from headstart.client.carriers import CarrierLost
 from headstart.client.events import Event
+from headstart.client.session_wire import CLIMB_HEADER
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
@@ -20,6 +21,7 @@ from headstart.stages.sse import project, split_events
 __all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
 
 Headers = Sequence[tuple[str, str]]
+_CLIMB = (CLIMB_HEADER, "1")
 _RETRY_S = 30.0
 """After an attempt that failed: networks that block UDP go on doing so."""
 _LOOK_S = 0.5
@@ -129,6 +131,10 @@ class Records:
         if session is not None and not isinstance(session, BaseException):
             session.close()
 
+    async def is_usable(self) -> bool:
+        """Wait until the session that is being opened is, or cannot be."""
+        return self._opening is not None and await asyncio.shield(self._opening) is not None
+
     async def read(
         self, stream: str, after: int, before_last: int
     ) -> AsyncGenerator[Sequence[Event]]:
@@ -139,7 +145,8 @@ class Records:
         if session is None:
             raise CarrierLost
         try:
-            reading = await session.resume(stream, self._headers)
+            headers = (*self._headers, _CLIMB) if after else self._headers
+            reading = await session.resume(stream, headers)
         except OSError as error:
             raise CarrierLost from error
         projector = RecordProjector()

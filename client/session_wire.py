@@ -12,6 +12,7 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.varint import pull_varint, put_varint
 
 __all__ = [
+    "CLIMB_HEADER",
     "MAX_MESSAGE_BYTES",
     "VERSION",
     "Answer",
@@ -28,6 +29,8 @@ __all__ = [
 VERSION = 1
 """Of the session; also in the ALPN name."""
 MAX_MESSAGE_BYTES = 64 * 1024
+CLIMB_HEADER = "x-headstart-climb"
+"""Of a request for an answer that its reader has read a part of by an event stream."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

@@ -184,6 +184,8 @@ class ResumeOutcome(StrEnum):
     """What became of a reader that came back for an answer."""
 
     RESUMED = "resumed"
+    CLIMBED = "climbed"
+    """From an event stream to datagrams, in the middle of the answer."""
     REFUSED = "refused"
     """Unknown, expired or another's stream, or not one of its cursors."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from headstart.client.carrier import Carrier
 from headstart.client.session_wire import (
+    CLIMB_HEADER,
     VERSION,
     Drop,
     End,
@@ -285,8 +286,7 @@ class Session:
             if number is not None:
                 self._asked.discard(number)
                 if is_idempotent(exchange.request):
-                    is_read = exchange.is_carried
-                    self._meter.resumed(ResumeOutcome.RESUMED if is_read else ResumeOutcome.REFUSED)
+                    self._meter.resumed(_outcome(exchange))
             if self._exchanges.pop(stream_id, None) is not None and not exchange.is_complete:
                 self._answered.add(stream_id)
             self._running.pop(stream_id, None)
@@ -347,3 +347,10 @@ class Session:
     def _close(self, code: int, reason: str) -> None:
         self._carrier.close(code, reason)
         self.closed(reason)
+
+
+def _outcome(exchange: Exchange) -> ResumeOutcome:
+    if not exchange.is_carried:
+        return ResumeOutcome.REFUSED
+    is_climb = any(name.lower() == CLIMB_HEADER for name, _ in exchange.request.headers)
+    return ResumeOutcome.CLIMBED if is_climb else ResumeOutcome.RESUMED

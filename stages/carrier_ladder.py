@@ -2,7 +2,8 @@
 
 Every rung carries the same log by the same cursor, so two may be open at once and whoever is
 behind is shut: datagrams are raced against the event stream that answered the request, never
-waited for. The machine knows neither addresses nor bytes.
+waited for. Where their session is late for the race, the answer climbs to them as soon as it is
+there. The machine knows neither addresses nor bytes.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from enum import StrEnum
 
 __all__ = [
     "Advanced",
+    "Available",
     "CarrierLadder",
     "Close",
     "Failed",
@@ -21,6 +23,7 @@ __all__ = [
     "Opened",
     "Quiet",
     "Rung",
+    "Watch",
 ]
 
 
@@ -66,7 +69,14 @@ class Failed:
     rung: Rung
 
 
-LadderEvent = Opened | Advanced | Quiet | Failed
+@dataclass(frozen=True, slots=True)
+class Available:
+    """This rung, which `Watch` has asked about, could be opened."""
+
+    rung: Rung
+
+
+LadderEvent = Opened | Advanced | Quiet | Failed | Available
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +95,18 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Say `Available` once this rung could be opened, if ever."""
+
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nobody has answered for as long as was allowed."""
 
 
-LadderAction = Open | Close | GiveUp
+LadderAction = Open | Close | Watch | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,8 @@ class CarrierLadder:
         self._reliable = Rung.SSE
         """Which of the two reliable rungs comes next."""
         self._race_until: float | None = None
+        self._has_session = self._is_climbing = False
+        """Whether datagrams have answered; whether nobody hurries them, since text is coming."""
         self._num_datagram_failures = 0
         self._goal: int | None = None
         """Where datagrams have to get to: where the reader was when the first one came. Where it is
@@ -142,12 +161,15 @@ class CarrierLadder:
 
     def feed(self, event: LadderEvent, now: float) -> list[LadderAction]:
         """Take one event; those of rungs that are closed already say nothing."""
+        if isinstance(event, Available):
+            return self._climb()
         if event.rung not in self._open or self._is_over:
             return []
         if isinstance(event, Advanced):
             return self._advance(event, now)
         if isinstance(event, Opened):
             self._lost_since = None
+            self._has_session |= event.rung is Rung.DATAGRAMS
             return []
         if isinstance(event, Quiet):
             return self._quiet(event.rung, now)
@@ -171,6 +193,8 @@ class CarrierLadder:
         if self._race_until is not None and now >= self._race_until:
             self._race_until, self._has_datagrams = None, False
             actions += self._close({Rung.DATAGRAMS})
+            if not self._has_session:
+                actions.append(Watch(Rung.DATAGRAMS))
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             actions += [self._opened(self._reliable), *self._start_datagrams()]
@@ -180,15 +204,27 @@ class CarrierLadder:
         self.cursor = max(self.cursor, event.cursor)
         self._num_failures, self._num_quiet, self._lost_since = 0, 0, None
         if event.rung is not Rung.DATAGRAMS:
-            if Rung.DATAGRAMS in self._open and self._race_until is None:
+            is_race = Rung.DATAGRAMS in self._open and not self._is_climbing
+            if is_race and self._race_until is None:
                 self._race_until = now + self._limits.race_s
             return []
+        self._has_session = True
         if self._goal is None:
             self._goal = self.cursor
         if event.cursor < self._goal:
             return []
         self._race_until = self._retry_at = None
+        self._is_climbing = False
         return self._close(self._open - {Rung.DATAGRAMS})
+
+    def _climb(self) -> list[LadderAction]:
+        """Open datagrams beside the event stream: what they bring first is behind it anyway."""
+        self._has_datagrams = self._num_datagram_failures < _DATAGRAM_TRIES
+        if self._is_over or not self._open:
+            return []  # whoever opens the reliable rung again opens datagrams too
+        actions = self._start_datagrams()
+        self._is_climbing |= bool(actions)
+        return actions
 
     def _quiet(self, rung: Rung, now: float) -> list[LadderAction]:
         if rung is Rung.DATAGRAMS:
@@ -203,6 +239,7 @@ class CarrierLadder:
     def _fail(self, rung: Rung, now: float) -> list[LadderAction]:
         self._race_until = None  # nobody is left to race
         if rung is Rung.DATAGRAMS:
+            self._is_climbing = False
             self._num_datagram_failures += 1
             self._has_datagrams &= self._num_datagram_failures < _DATAGRAM_TRIES
         if self._open or self._retry_at is not None:
@@ -223,7 +260,7 @@ class CarrierLadder:
     def _opened(self, rung: Rung) -> Open:
         self._open.add(rung)
         if rung is Rung.DATAGRAMS:
-            self._goal = None
+            self._goal, self._has_session = None, False
         return Open(rung, self.cursor)
 
     def _close(self, rungs: set[Rung]) -> list[LadderAction]:

@@ -194,6 +194,27 @@ async def test_a_lost_race_leaves_the_session_to_the_next_answer(gateway: Gatewa
         await later.cancel()
 
 
+async def test_an_answer_climbs_to_datagrams_once_their_session_is_there(
+    endless: Gateway,
+) -> None:
+    assert endless.quic is not None
+    async with (
+        udp_relay(endless.quic.port, loss=1.0) as relay,
+        reading(endless, relay, LadderLimits(race_s=0.05)) as client,
+    ):
+        answer = await ask(client)
+        found = await until(answer, frozenset({Rung.SSE}))
+        found += [await soon(anext(answer)) for _ in range(5)]
+        relay.loss = 0.0
+        found += await until(answer, ONLY_DATAGRAMS)
+        found += [await soon(anext(answer)) for _ in range(5)]
+        await answer.cancel()
+
+        assert found == (await as_events(endless, answer))[: len(found)]
+        outcomes = endless.exposition()
+        assert outcomes.value("headstart_resumes_total", outcome="climbed") == 1
+
+
 async def test_a_blackout_is_waited_out(gateway: Gateway) -> None:
     async with relayed(gateway, delay_s=0.01) as (relay, client):
         answer = await ask(client)

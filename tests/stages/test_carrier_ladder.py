@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from headstart.stages.carrier_ladder import (
     Advanced,
+    Available,
     CarrierLadder,
     Close,
     Failed,
@@ -16,6 +17,7 @@ from headstart.stages.carrier_ladder import (
     Opened,
     Quiet,
     Rung,
+    Watch,
 )
 
 DATAGRAMS, SSE, POLL = Rung
@@ -45,11 +47,54 @@ def test_datagrams_that_bring_nothing_in_300_ms_have_lost() -> None:
     ladder.start()
     assert ladder.deadline() is None  # a slow engine is nobody's fault
 
+    ladder.feed(Opened(DATAGRAMS), 0.5)
     ladder.feed(Advanced(SSE, 50), 1.0)
     assert ladder.deadline() == pytest.approx(1.3)
 
     assert ladder.expire(1.3) == [Close(DATAGRAMS)]
     assert ladder.feed(Failed(SSE), 2.0) == [Open(SSE, 50)]
+
+
+def test_an_answer_climbs_to_datagrams_whose_session_was_late_for_the_race() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(SSE, 50), 1.0)
+    assert ladder.expire(1.3) == [Close(DATAGRAMS), Watch(DATAGRAMS)]
+    ladder.feed(Advanced(SSE, 900), 2.0)
+
+    assert ladder.feed(Available(DATAGRAMS), 2.5) == [Open(DATAGRAMS, 900)]
+    # They have all of the answer to bring and a slow path to do so: nothing is lost by patience.
+    ladder.feed(Advanced(SSE, 950), 2.6)
+    assert ladder.deadline() is None
+    assert ladder.feed(Advanced(DATAGRAMS, 400), 4.0) == []
+    ladder.feed(Advanced(SSE, 990), 4.1)
+    assert ladder.feed(Advanced(DATAGRAMS, 960), 4.5) == [Close(SSE)]
+    assert ladder.rungs == {DATAGRAMS}
+
+
+def test_a_climb_that_fails_leaves_the_event_stream_as_it_is() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(SSE, 50), 1.0)
+    ladder.expire(1.3)
+    ladder.feed(Available(DATAGRAMS), 2.5)
+
+    assert ladder.feed(Failed(DATAGRAMS), 3.0) == []
+    assert ladder.rungs == {SSE}
+    assert ladder.deadline() is None
+
+
+def test_nobody_climbs_after_the_end_or_twice() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    assert ladder.feed(Available(DATAGRAMS), 0.5) == []
+    for _ in range(3):
+        ladder.feed(Failed(DATAGRAMS), 1.0)
+        ladder.feed(Available(DATAGRAMS), 1.0)
+    assert ladder.feed(Available(DATAGRAMS), 1.0) == []
+    ladder.feed(Failed(SSE), 2.0)
+    ladder.expire(100.0)
+    assert ladder.feed(Available(DATAGRAMS), 101.0) == []
 
 
 def test_a_lost_event_stream_is_asked_for_again_from_its_cursor() -> None:
@@ -143,7 +188,7 @@ def test_a_dead_connection_is_replaced_by_another_event_stream() -> None:
 
 EVENTS = st.builds(Advanced, st.sampled_from(Rung), st.integers(0, 99)) | st.builds(
     lambda kind, rung: kind(rung),
-    st.sampled_from([Opened, Quiet, Failed]),
+    st.sampled_from([Opened, Quiet, Failed, Available]),
     st.sampled_from(Rung),
 )
 
