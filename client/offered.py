@@ -32,6 +32,8 @@ class _Offer(msgspec.Struct):
     host: str
     port: int
     certificate_hashes: list[_Hash]
+    is_public: bool = False
+    """Whether `host` was set for clients, and is not just what the gateway listens on."""
 
 
 def can_read_datagrams() -> bool:
@@ -62,7 +64,8 @@ class Offered:
         )
         # A tenth of a second of work, during which the event stream goes on.
         quic: Any = await asyncio.to_thread(import_module, "headstart.client.quic_session")
-        host = _address(offer.host, self._http.base_url.host, is_pinned=bool(hashes))
+        asked = self._http.base_url.host
+        host = offer.host if offer.is_public else _address(offer.host, asked, bool(hashes))
         trust = quic.Trust(hashes, os.environ.get("SSL_CERT_FILE"))  # as HTTP's
         session: QuicSession = await quic.connect(host, offer.port, trust)
         return session
@@ -84,7 +87,7 @@ class Offered:
         return offer
 
 
-def _address(announced: str, asked: str, *, is_pinned: bool) -> str:
+def _address(announced: str, asked: str, is_pinned: bool) -> str:
     """Choose between the address that the gateway listens on and the one it was asked at.
 
     Its own is no use to others where it is all of its addresses, or one that every machine has;

@@ -14,6 +14,13 @@ _OTHER_FILES = 512
 """That a gateway has open besides its clients' connections: links to replicas, refused connections
 that linger, logs."""
 
+HostName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$"
+    ),
+]
+"""A name or an address, without brackets or a port."""
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")]
 
 
@@ -148,6 +155,12 @@ class QuicSettings(Section):
     port: Port | None = Field(
         default=None,
         description="UDP port; 0 takes any free one. Unset: the number of the gateway's TCP port.",
+    )
+    public_host: HostName | None = Field(
+        default=None,
+        description="Name or address at which clients reach the UDP port, where it is not the one "
+        "at which they reach HTTP: behind NAT, or where a proxy takes HTTP alone. `/v1/transport` "
+        "announces it. Unset: `host`, or what the client asked.",
     )
     certificate_file: File | None = Field(
         default=None,

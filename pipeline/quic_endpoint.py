@@ -58,7 +58,8 @@ class QuicEndpoint:
         if settings.certificate_file is not None and settings.key_file is not None:
             from_files(self._configuration, settings.certificate_file, settings.key_file)
         else:
-            self._certificates = Certificates(self._configuration, self._host, now())
+            name = settings.public_host or self._host
+            self._certificates = Certificates(self._configuration, name, now())
 
     async def start(self, app: Any, tcp_port: int) -> None:
         """Listen, and answer with `app`.
@@ -115,6 +116,7 @@ class QuicEndpoint:
             "version": VERSION,
             "url": f"https://{host}:{self._listener.port}{PATH}",
             "host": name,
+            "is_public": self._settings.public_host is not None,
             "port": self._listener.port,
             "alpn": ALPN,
             "certificate_hashes": [
@@ -123,7 +125,9 @@ class QuicEndpoint:
         }
 
     def _public_host(self, asked: str) -> str:
-        """An address of its own is what it is; else a client gets here as it got to HTTP."""
+        """What is set; else an address of its own, or a client gets here as it got to HTTP."""
+        if self._settings.public_host is not None:
+            return self._settings.public_host
         if self._settings.host is not None and not is_wildcard(self._settings.host):
             return self._settings.host
         try:

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from headstart.client import AsyncAnswer, AsyncClient
 from headstart.client import async_client as async_client_module
-from headstart.client.offered import _address
+from headstart.client.offered import Offered, _address
 from headstart.client.quic_session import QuicSession
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.serving import QuicSettings
@@ -404,3 +404,23 @@ def test_the_address_is_one_that_a_client_can_reach(
     announced: str, asked: str, is_pinned: bool, expected: str
 ) -> None:
     assert _address(announced, asked, is_pinned=is_pinned) == expected
+
+
+@pytest.mark.parametrize("is_public", [True, False])
+async def test_a_host_that_was_set_for_clients_is_where_they_connect(is_public: bool) -> None:
+    """Set, it stands above where HTTP is, even with a certificate of an authority."""
+    offer = {"version": 1, "host": "quic.example.org", "port": 7, "certificate_hashes": []}
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(200, json=offer | {"is_public": is_public})
+    )
+    asked: list[str] = []
+
+    async def connect(host: str, port: int, trust: object) -> None:
+        asked.append(host)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headstart.client.quic_session.connect", connect)
+        async with httpx.AsyncClient(base_url="http://127.0.0.1", transport=transport) as http:
+            await soon(Offered(http)())
+
+    assert asked == ["quic.example.org" if is_public else "127.0.0.1"]

@@ -5,6 +5,8 @@ from base64 import b64decode
 
 import httpx
 import pytest
+from cryptography import x509
+from pydantic import ValidationError
 
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import Trust, open_carrier
@@ -45,6 +47,30 @@ async def test_an_address_of_its_own_is_what_it_is() -> None:
             assert gateway.quic is not None
             gateway.quic._settings = QuicSettings()
             assert (gateway.quic.describe(malformed) or {})["host"] == "127.0.0.1"
+
+
+async def test_a_public_host_is_announced_whatever_was_asked() -> None:
+    settings = QuicSettings(host="127.0.0.1", public_host="quic.example.org")
+    async with serving(quic=settings) as gateway:
+        offer = (await soon(gateway.client.get("/v1/transport"))).json()
+        assert offer["host"] == "quic.example.org"
+        assert offer["is_public"]
+        assert offer["url"].startswith(f"https://quic.example.org:{offer['port']}/")
+        assert gateway.quic is not None
+        certificate = gateway.quic._configuration.certificate
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert "quic.example.org" in names.get_values_for_type(x509.DNSName)
+
+        gateway.quic._settings = QuicSettings(public_host="2001:db8::1")
+        assert (gateway.quic.describe("elsewhere") or {})["url"].startswith(
+            "https://[2001:db8::1]:"
+        )
+
+
+@pytest.mark.parametrize("name", ["", "chat.example.org:443", "[::1]", "https://chat.example.org"])
+def test_a_public_host_is_a_name_or_an_address(name: str) -> None:
+    with pytest.raises(ValidationError):
+        QuicSettings(public_host=name)
 
 
 @pytest.mark.parametrize("is_webtransport", [False, True])
