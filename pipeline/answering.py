@@ -21,7 +21,7 @@ from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import Inbound, read
 from headstart.pipeline.log_response import LogResponse
-from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.request_pace import JoinedPace, RequestPace
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import (
     EngineUnavailable,
@@ -59,6 +59,13 @@ class Answering:
         self._metrics = metrics
         self._settings = settings
         self._access = access
+        self._paces: dict[Stream, RequestPace] = {}
+        """Accounts of the streams that are live."""
+
+    def join(self, stream: Stream, after: int) -> JoinedPace | None:
+        """Have a reader from a cursor on take part in the account of a live stream's request."""
+        pace = self._paces.get(stream)
+        return None if pace is None else pace.join(after)
 
     async def answer(self, request: Request, route: Route) -> Response:
         """Begin to serve a request; the response carries the rest.
@@ -103,6 +110,8 @@ class Answering:
             )
             lease.last_as_long_as(stream)
         pace.follow(stream)
+        self._paces[stream] = pace
+        stream.on_end(lambda: self._paces.pop(stream, None))
         timing = None
         if inbound.options.timing:
             timing = partial(timing_of, stream)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -173,6 +174,7 @@ class _Routes:
             after=after,
             heartbeat_s=self._settings.heartbeat_s,
             has_ids=True,
+            join=partial(self._answering.join, stream),
         )
 
     async def cancel(self, request: Request) -> Response:

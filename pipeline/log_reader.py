@@ -20,7 +20,7 @@ from headstart.monitoring.labels import AckOutcome, Fallback
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.pipeline.errors import error_object
 from headstart.pipeline.log_pipe import LogPipe
-from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.request_pace import JoinedPace, RequestPace
 from headstart.stages.congestion import ByteRate
 from headstart.stages.datagram_events import (
     AckReceived,
@@ -68,7 +68,7 @@ class LogReader:
         meter: Told of everything that is sent and confirmed.
         say: Called with the one message that the reader gets on the control stream.
         left: Called once, when nothing more will be sent.
-        pace: The request's account, for the reader that made it.
+        pace: The request's account, or this reader's part in it.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LogReader:
         meter: TransportMeter,
         say: Callable[[End], None],
         left: Callable[[int], None],
-        pace: RequestPace | None = None,
+        pace: RequestPace | JoinedPace | None = None,
     ) -> None:
         self._number = number
         self._stream = stream
@@ -302,9 +302,7 @@ class LogReader:
             if gap is not None:
                 self._meter.shown(gap)
         if self._pace is not None:
-            self._stream.clock.set(Mark.DELIVERED, action.delivered_at)
-            if action.rendered_at is not None:
-                self._stream.clock.set(Mark.RENDERED, action.rendered_at)
+            self._pace.acknowledged(action.delivered_at, action.rendered_at)
 
     def _arm(self) -> None:
         """Wake up when the machine asks; a timer that is early enough is left as it is."""

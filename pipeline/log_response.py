@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome
-from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.request_pace import JoinedPace, RequestPace
 from headstart.pipeline.sse import send_body, send_events, start
 from headstart.stages.errors import HeadstartError
 from headstart.stages.stage_clock import Mark
@@ -41,6 +41,7 @@ class LogResponse(Response):
         has_ids: Whether events carry cursors.
         is_stream: Whether the request asked for a stream.
         pace: Told how the request went; None for a reader that resumes.
+        join: Makes one for such a reader if it acknowledges what it has, as over QUIC.
         timing: Makes the timing object, if it was asked for.
         abandon: Called with the stream when the reader hangs up; None lets the answer go on.
     """
@@ -54,6 +55,7 @@ class LogResponse(Response):
         has_ids: bool,
         is_stream: bool = False,
         pace: RequestPace | None = None,
+        join: Callable[[int], JoinedPace | None] = lambda after: None,
         timing: Callable[[], dict[str, Any]] | None = None,
         abandon: Callable[[Stream], Any] | None = None,
     ) -> None:
@@ -64,13 +66,14 @@ class LogResponse(Response):
         self._has_ids = has_ids
         self._is_stream = is_stream
         self._pace = pace
+        self._join = join
         self._timing = timing
         self._abandon = abandon
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         carry = scope.get("extensions", {}).get(CARRY)
         if carry is not None:
-            carry(self._stream, self._after, self._pace)
+            carry(self._stream, self._after, self._pace or self._join(self._after))
             await start(send, 200, _NO_BODY, self._stream.id, 0)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return

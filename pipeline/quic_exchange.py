@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from headstart.client.session_wire import Answer, Request, encode_message
 from headstart.cluster.stream import Stream
 from headstart.pipeline.log_response import CARRY
-from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.request_pace import JoinedPace, RequestPace
 
 __all__ = ["Exchange", "is_idempotent", "is_stop"]
 
@@ -44,7 +44,7 @@ class Exchange:
         request: Request,
         max_body_bytes: int,
         write: Callable[[bytes, bool], Awaitable[None]],
-        carry: Callable[[Stream, int, RequestPace | None], None],
+        carry: Callable[[Stream, int, RequestPace | JoinedPace | None], None],
     ) -> None:
         self.request = request
         self._write = write
@@ -122,7 +122,7 @@ class Exchange:
             "extensions": extensions,
         }
 
-    def _carry(self, stream: Stream, after: int, pace: RequestPace | None) -> None:
+    def _carry(self, stream: Stream, after: int, pace: RequestPace | JoinedPace | None) -> None:
         self.is_carried = True
         self._carry_log(stream, after, pace)
 

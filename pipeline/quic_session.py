@@ -28,7 +28,7 @@ from headstart.monitoring.transport_meter import TransportMeter
 from headstart.pipeline.errors import error_body
 from headstart.pipeline.log_reader import LogReader
 from headstart.pipeline.quic_exchange import Exchange, is_idempotent, is_stop
-from headstart.pipeline.request_pace import RequestPace
+from headstart.pipeline.request_pace import JoinedPace, RequestPace
 from headstart.stages.errors import BadRequest, EngineUnavailable, HeadstartError, ProtocolViolation
 from headstart.stages.wire import Ack, decode_datagram
 
@@ -305,7 +305,7 @@ class Session:
         return None
 
     def _carry(
-        self, request: Request, stream: Stream, after: int, pace: RequestPace | None
+        self, request: Request, stream: Stream, after: int, pace: RequestPace | JoinedPace | None
     ) -> None:
         assert request.number is not None
         reader = LogReader(

@@ -215,6 +215,35 @@ async def test_an_answer_climbs_to_datagrams_once_their_session_is_there(
         assert outcomes.value("headstart_resumes_total", outcome="climbed") == 1
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_readers_acknowledgements_close_the_last_stages_of_the_request_it_made_by_http(
+    gateway: Gateway, is_late: bool
+) -> None:
+    assert gateway.quic is not None
+    async with (
+        udp_relay(gateway.quic.port, loss=float(is_late)) as relay,
+        reading(gateway, relay, LadderLimits(race_s=0.05) if is_late else UNHURRIED) as client,
+    ):
+        if not is_late:
+            await session_of(client)
+        answer = await ask(client)
+        await soon(anext(answer))
+        relay.loss = 0.0
+        await until(answer, ONLY_DATAGRAMS)
+        await soon(rest(answer))
+        await gateway.unused()
+
+    exposition = gateway.exposition()
+    for stage in ("send", "network", "render"):
+        name = "headstart_stage_duration_seconds_count"
+        assert exposition.value(name, stage=stage, model="fake") == 1, stage
+    # Tokens count once, whoever brought them.
+    assert exposition.value("headstart_output_tokens_total", model="fake") == 200
+    assert exposition.value("headstart_ttft_seconds_count", model="fake") == 1
+    timing = (await soon(gateway.client.get(f"/v1/streams/{answer.id}/timing"))).json()
+    assert 0 <= timing["stages_s"]["network"] < 1
+
+
 async def test_a_blackout_is_waited_out(gateway: Gateway) -> None:
     async with relayed(gateway, delay_s=0.01) as (relay, client):
         answer = await ask(client)
