@@ -138,7 +138,7 @@ class TokenCongestion:
         self._num_acked = self._num_lost = 0
         self._is_loss_high = self._was_loss_high = False
         self._breaker_end: float | None = None
-        self._num_sent = self._breaker_acked = self._breaker_lost = 0
+        self._breaker_acked = self._breaker_lost = 0
         self._num_bad_periods = 0
         self._unanswered_since: float | None = None
 
@@ -170,7 +170,6 @@ class TokenCongestion:
             self._datagram_peak = max(self._datagram_peak, datagram_bytes)
             if self.in_flight_bytes > self.window_bytes:
                 self._num_probes = min(self._num_probes + 1, _MAX_PROBES)
-            self._num_sent += 1
             self._last_sent_at = now
             if self._unanswered_since is None:
                 self._unanswered_since = now
@@ -201,18 +200,12 @@ class TokenCongestion:
             self._grow(event.size_bytes)
         return actions
 
-    def deadline(self) -> float | None:
-        """When a period or the patience with silence ends; None before the first packet."""
-        if self.is_broken or self._breaker_end is None or self._period_end is None:
-            return None
-        silence = float("inf") if self._unanswered_since is None else self._unanswered_since
-        is_idle = self.in_flight_bytes == 0 and self._num_sent == 0 and not self._num_bad_periods
-        if is_idle:
-            return None
-        return min(self._breaker_end, self._period_end, silence + _SILENCE_S)
-
     def expire(self, now: float) -> list[CircuitBroken]:
-        """Close the periods that have ended."""
+        """Close the periods that have ended.
+
+        No timer is needed: while packets are unanswered their sender has timers of its own, and
+        asks before it sends.
+        """
         if self.is_broken:
             return []
         if self._period_end is not None and now >= self._period_end:
@@ -265,7 +258,7 @@ class TokenCongestion:
         if total >= _BREAKER_MIN_PACKETS:
             is_bad = self._breaker_lost > _BREAKER_LOSS * total
             self._num_bad_periods = self._num_bad_periods + 1 if is_bad else 0
-        self._num_sent = self._breaker_acked = self._breaker_lost = 0
+        self._breaker_acked = self._breaker_lost = 0
         self._breaker_end = now + _BREAKER_PERIOD_S
 
 
