@@ -14,7 +14,7 @@ from aioquic.tls import SessionTicket
 from headstart.client.carrier import Carrier
 from headstart.client.errors import error_of
 from headstart.client.quic_connect import Trust, open_carrier
-from headstart.client.reading import Reading
+from headstart.client.reading import Reading, Receiver
 from headstart.client.session_wire import (
     Answer,
     Drop,
@@ -25,6 +25,7 @@ from headstart.client.session_wire import (
     encode_message,
 )
 from headstart.stages.datagram_events import SnapshotReceived
+from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.varint import pull_varint
 from headstart.stages.wire import Snapshot, decode_datagram
@@ -37,9 +38,14 @@ _REMEMBERED = 32
 
 
 class QuicSession:
-    """One session. `CarrierEvents` of its carrier; give it one with `began`."""
+    """One session. `CarrierEvents` of its carrier; give it one with `began`.
 
-    def __init__(self) -> None:
+    Args:
+        receiver: Of the server's `quic.scheme`.
+    """
+
+    def __init__(self, receiver: Receiver = DatagramReceiver) -> None:
+        self._receiver = receiver
         self.closed_for: str | None = None
         """Why the session ended; None while it is open."""
         self.greeting: Hello | None = None
@@ -82,7 +88,8 @@ class QuicSession:
         """
         number = next(self._numbers)
         self._forget_oldest()
-        reading = self._readings[number] = Reading(number, log, self._send)
+        reading = Reading(number, log, self._send, self._receiver)
+        self._readings[number] = reading
         stream_id = self._write(Request(method, path, tuple(headers), number), reading, body)
         try:
             await reading.answered()
@@ -290,13 +297,14 @@ async def connect(
     timeout_s: float = 5.0,
     ticket: SessionTicket | None = None,
     on_ticket: Callable[[SessionTicket], None] | None = None,
+    receiver: Receiver = DatagramReceiver,
 ) -> QuicSession:
     """Open a session; see `open_carrier`.
 
     Raises:
         ConnectionError: Nobody answers in time, or not with a trusted certificate.
     """
-    session = QuicSession()
+    session = QuicSession(receiver)
     carrier = await open_carrier(
         host,
         port,

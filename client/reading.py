@@ -20,9 +20,13 @@ from headstart.stages.datagram_events import (
 )
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.errors import ProtocolViolation
+from headstart.stages.published_eloquent import PublishedReceiver
 from headstart.stages.wire import DIGEST_BYTES, Piece, Snapshot
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "Receiver"]
+
+Receiver = Callable[[int, bytes], DatagramReceiver | PublishedReceiver]
+"""Makes the machine that reads a log, of the scheme that the server sends by."""
 
 
 class Reading:
@@ -32,9 +36,16 @@ class Reading:
         number: The session's for it.
         log: Whole records from an earlier session; reading goes on after them.
         send: Sends a datagram: `send(number, data)`.
+        receiver: Of the server's scheme.
     """
 
-    def __init__(self, number: int, log: bytes, send: Callable[[int, bytes], object]) -> None:
+    def __init__(
+        self,
+        number: int,
+        log: bytes,
+        send: Callable[[int, bytes], object],
+        receiver: Receiver = DatagramReceiver,
+    ) -> None:
         self.number = number
         self.answer: Answer | None = None
         """The head of the answer, once it is here."""
@@ -45,7 +56,7 @@ class Reading:
         self.is_over = False
         self._body: list[bytes] = []
         self._send = send
-        self._receiver = DatagramReceiver(number, log)
+        self._receiver = receiver(number, log)
         self._end: End | None = None
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None

@@ -1,7 +1,7 @@
 """Settings of what stands between a client and a replica: gateway, token logs, data plane."""
 
 from ipaddress import ip_address
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -206,6 +206,11 @@ class QuicSettings(Section):
         le=0.05,
         description="Least time between two datagrams of a stream with new text, seconds; with a "
         "long round trip it is up to 0.05.",
+    )
+    scheme: Literal["snapshots", "published"] = Field(
+        default="snapshots",
+        description="What a datagram holds. `published` is the Eloquent paper's rule, for "
+        "comparison only: slower, dearer, without metrics of the reader's.",
     )
 
     @model_validator(mode="after")

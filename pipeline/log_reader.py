@@ -43,6 +43,7 @@ from headstart.stages.errors import (
 )
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.path_watch import PathWatch
+from headstart.stages.published_eloquent import PublishedSender
 from headstart.stages.render_gaps import RenderGaps
 from headstart.stages.stage_clock import Mark
 from headstart.stages.wire import DIGEST_BYTES, Ack
@@ -105,7 +106,7 @@ class LogReader:
         """Carries all the rest, where datagrams do not."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
-        self._machine: DatagramSender | None = None
+        self._machine: DatagramSender | PublishedSender | None = None
         self._after = after
 
     def start(self) -> None:
@@ -114,20 +115,24 @@ class LogReader:
         if payload < MIN_PAYLOAD:
             self._fall_back(Fallback.NO_DATAGRAMS, self._after)
         else:
-            limits = SenderLimits(
-                max_payload=payload,
-                min_frame_s=self._settings.min_frame_s,
-                bytes_per_s=self._settings.bytes_per_s,
-            )
-            rtt_s = self._carrier.stats().srtt_s
-            self._machine = DatagramSender(
-                self._number, self._stream.log, self._after, limits, rtt_s
-            )
+            self._machine = self._sender(payload)
         self._stream.listen(self)
         if self._stream.end is not None:
             self.ended(self._stream.end)
         else:
             self.appended()
+
+    def _sender(self, payload: int) -> DatagramSender | PublishedSender:
+        log = self._stream.log
+        if self._settings.scheme == "published":
+            return PublishedSender(self._number, log, self._after, payload)
+        limits = SenderLimits(
+            max_payload=payload,
+            min_frame_s=self._settings.min_frame_s,
+            bytes_per_s=self._settings.bytes_per_s,
+        )
+        rtt_s = self._carrier.stats().srtt_s
+        return DatagramSender(self._number, log, self._after, limits, rtt_s)
 
     # As a `StreamListener`.
 
@@ -210,7 +215,7 @@ class LogReader:
             self._timer.cancel()
         for pipe in self._pipes:
             pipe.close()
-        if self._machine is not None:
+        if isinstance(self._machine, DatagramSender):
             self._meter.finished(self._machine.round_trip.smoothed_s)
         if self._pace is not None:
             self._pace.left(None)

@@ -76,6 +76,11 @@ class PublishedSender:
         self._is_end_taken = False
         self._woke_at = float("-inf")
 
+    @property
+    def confirmed(self) -> int:
+        """Cursor up to which the reader has everything."""
+        return min((token.start for token in self._unacked.values()), default=self._taken)
+
     def feed(self, event: SenderEvent, now: float) -> list[SenderAction]:
         """Take one event.
 
@@ -170,6 +175,16 @@ class PublishedReceiver:
     def have(self) -> int:
         """Cursor up to which everything is here."""
         return self._inner.have
+
+    @property
+    def shown(self) -> int:
+        """Cursor up to which whole records were handed on."""
+        return self._inner.shown
+
+    @property
+    def log(self) -> bytes:
+        """The token log as far as it is here."""
+        return self._inner.log
 
     @property
     def is_complete(self) -> bool:

@@ -11,7 +11,9 @@ from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
 from headstart.stages import path_watch
 from headstart.stages.congestion import TripReason
+from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.frames import decode_frame, record_bounds
+from headstart.stages.published_eloquent import PublishedReceiver
 from tests.support.events import events
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.sessions import asking, events_of, session_with, whole
@@ -63,6 +65,23 @@ async def test_an_answer_survives_a_bad_path(gateway: Gateway) -> None:
         for reading, log in zip(readings, logs, strict=True):
             assert events_of(log) == await as_events(gateway, reading.stream_id)
         assert relay.num_lost > 5
+
+
+async def test_the_papers_rule_gives_the_same_answer_in_more_bytes() -> None:
+    sent: dict[str, float] = {}
+    for scheme, receiver in (("snapshots", DatagramReceiver), ("published", PublishedReceiver)):
+        settings = QuicSettings.model_validate({"scheme": scheme})
+        async with (
+            serving(speeds(tokens_per_s=200.0, answer_tokens=60), quic=settings) as gateway,
+            udp_relay(gateway.quic.port, seed=3, loss=0.1, delay_s=0.02) as relay,  # type: ignore[union-attr]
+            session_with(gateway, relay.port, receiver=receiver) as session,
+        ):
+            reading = await asking(session)
+            log = await whole(reading)
+
+            assert events_of(log) == await as_events(gateway, reading.stream_id)
+            sent[scheme] = gateway.exposition().value("headstart_datagrams_total", cause="new")
+    assert sent["published"] >= 60 > sent["snapshots"]
 
 
 async def test_an_answer_goes_on_after_a_blackout(gateway: Gateway) -> None:
