@@ -24,6 +24,8 @@ Headers = Sequence[tuple[str, str]]
 _CLIMB = (CLIMB_HEADER, "1")
 _RETRY_S = 30.0
 """After an attempt that failed: networks that block UDP go on doing so."""
+_ANSWER_S = 3.0
+"""Within which a session's server answers; one that has been restarted knows nothing of it."""
 _LOOK_S = 0.5
 """How often a reading that brings nothing is asked whether its path is quiet."""
 
@@ -146,7 +148,8 @@ class Records:
             raise CarrierLost
         try:
             headers = (*self._headers, _CLIMB) if after else self._headers
-            reading = await session.resume(stream, headers)
+            async with asyncio.timeout(_ANSWER_S):
+                reading = await session.resume(stream, headers)
         except OSError as error:
             raise CarrierLost from error
         projector = RecordProjector()

@@ -8,7 +8,7 @@ from random import Random
 import httpx
 import pytest
 
-from headstart.client import AsyncClient
+from headstart.client import AsyncClient, records
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
 from tests.support.events import text
@@ -384,6 +384,26 @@ async def test_a_session_that_is_mute_or_cannot_be_had_costs_nothing(slow: Gatew
             shown = await soon(said(client))
         assert shown == text((await soon(stored(slow))).content)
     assert not sessions.opened[0].readings
+
+
+async def test_a_session_whose_server_is_gone_does_not_hold_the_answer_up(
+    slow: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(Session):
+        async def resume(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> "Reading":
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def connect() -> Session:
+        return Deaf(slow, None, is_mute=False)
+
+    monkeypatch.setattr(records, "_ANSWER_S", 0.05)
+    cuts = iter([900])
+    network = Breaking(lambda: next(cuts, None))
+    async with reading(slow, network, datagrams=connect) as client:
+        shown = await soon(said(client))
+
+    assert shown == text((await soon(stored(slow))).content)
 
 
 async def test_an_expired_answer_is_not_waited_for() -> None:
