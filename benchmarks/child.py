@@ -3,7 +3,9 @@
 Settings go in on standard input, never as arguments: they hold secrets.
 """
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,9 +14,10 @@ import msgspec
 from headstart.benchmarks.arms import Arm
 from headstart.stages.errors import SetupError
 
-__all__ = ["Child", "command"]
+__all__ = ["Child", "command", "first_line", "lines", "say"]
 
 Answer = TypeVar("Answer")
+_MAX_LINE_BYTES = 1 << 26
 
 
 def command(module: str, entry: str) -> tuple[str, ...]:
@@ -51,3 +54,26 @@ class Child:
         if not line:
             raise SetupError(f"{self.arm.name} ended:\n{self.arm.tail()}")
         return msgspec.json.decode(line, type=kind)
+
+
+def first_line() -> bytes:
+    """In a child: the first line that it is told, before its event loop runs."""
+    # Unbuffered: a reader that looks ahead would swallow the lines after it.
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as told:
+        return told.readline()
+
+
+async def lines() -> AsyncIterator[bytes]:
+    """In a child: what it is told, until its input ends."""
+    reader = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    while line := await reader.readline():
+        yield line
+
+
+def say(answer: object) -> None:
+    """In a child: answer with a line."""
+    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    sys.stdout.buffer.flush()

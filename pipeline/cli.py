@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-BENCHMARKS = ("messaging", "overhead", "quic-cost", "reliability", "soak", "transport")
+BENCHMARKS = (
+    "messaging",
+    "overhead",
+    "quic-cost",
+    "reliability",
+    "soak",
+    "transport",
+    "transport-sockets",
+)
 
 Verb = Callable[[argparse.Namespace], int]
 

@@ -55,6 +55,11 @@ class GatewayChild:
         self._replicas: list[ReplicaAddress] = []
         self._ready = asyncio.Event()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now, or ran last."""
+        return None if self._process is None else self._process.pid
+
     def update(self, replicas: list[ReplicaAddress]) -> None:
         """Tell the gateway which replicas run."""
         self._replicas = replicas

@@ -1,0 +1,113 @@
+"""The cells that are run on real sockets: few, since they take their time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from headstart.benchmarks.channel_models import Blackouts, Link, Loss, NoLoss, RandomLoss
+from headstart.benchmarks.channel_models import gilbert_elliott as chain
+from headstart.benchmarks.transport_cells import Cell, lossless, steady
+from headstart.benchmarks.transport_grid import SCORING_SEEDS, TUNING_SEEDS, Group, Setting
+
+__all__ = ["TOKENS_PER_S", "SocketSample", "links", "settings"]
+
+TOKENS_PER_S = 50.0
+DARK = (1.5, 6.5)
+"""Both directions, seconds after the request."""
+THIN_BYTES_PER_S = 8_000.0
+_APART = 500_000
+"""From the simulator's seeds, which are below."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSample:
+    """How much is run on real sockets."""
+
+    seed_base: int
+    num_blocks: int
+    """Of every arm, in each cell."""
+    num_lanes: int
+    """Answers at once, in a block."""
+    answer_s: float
+    patience_s: float
+    """Beyond the answer's own time; what was not shown by then counts as shown then."""
+    is_whole_grid: bool
+    num_exact: int
+    """Answers through faults."""
+    soak_s: float
+
+    @classmethod
+    def full(cls) -> "SocketSample":
+        """Everything, on seeds that nothing was tuned on."""
+        return cls(SCORING_SEEDS + _APART, 2, 16, 4.0, 12.0, True, 128, 600.0)
+
+    @classmethod
+    def quick(cls) -> "SocketSample":
+        """A few cells."""
+        return cls(TUNING_SEEDS + _APART, 1, 10, 3.0, 8.0, False, 24, 30.0)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of an answer."""
+        return int(self.answer_s * TOKENS_PER_S)
+
+    def seeds(self, block: int) -> Sequence[int]:
+        """One for each lane."""
+        start = self.seed_base + block * self.num_lanes
+        return range(start, start + self.num_lanes)
+
+
+def settings(sample: SocketSample) -> list[Setting]:
+    """The cells of a run."""
+    names = _cells() if sample.is_whole_grid else _QUICK
+    return [_cells()[name] for name in names]
+
+
+def links(name: str, seed: int) -> tuple[Link, Link]:
+    """The weather of one answer of a cell: down and up."""
+    return _cells()[name].cell.links(seed)
+
+
+_QUICK = (
+    "no loss, RTT 100 ms",
+    "random 10 %, RTT 100 ms",
+    "random 20 %, RTT 300 ms",
+)
+
+
+@cache
+def _cells() -> dict[str, Setting]:
+    found: list[Setting] = []
+    for rtt_s in (0.1, 0.3):
+        found.append(_setting("no loss", Group.CLEAN, Cell(lossless, rtt_s, _TOKENS, ())))
+        for percent in (5, 10, 20):
+            cell = Cell(_random(percent / 100), rtt_s, _TOKENS, ())
+            found.append(_setting(f"random {percent} %", Group.LOSSY, cell))
+        found.append(_setting("bursts 3/40/95", Group.LOSSY, Cell(_bursts, rtt_s, _TOKENS, ())))
+    found.append(_setting("dark for 5 s", Group.BLACKOUT, Cell(_dark, 0.1, _TOKENS, ())))
+    thin = Cell(_random(0.05), 0.1, _TOKENS, (), up_bytes_per_s=THIN_BYTES_PER_S)
+    found.append(_setting("64 kbit/s up, 5 %", Group.THIN, thin))
+    return {setting.name: setting for setting in found}
+
+
+_TOKENS = steady(TOKENS_PER_S, 1.0)
+"""Only their pace counts here: real engines say when tokens were made."""
+
+
+def _setting(what: str, group: Group, cell: Cell) -> Setting:
+    return Setting(f"{what}, RTT {1e3 * cell.rtt_s:.0f} ms", group, cell)
+
+
+def _random(probability: float) -> Callable[[int], Loss]:
+    def weather(seed: int) -> Loss:
+        return RandomLoss(probability, seed)
+
+    return weather
+
+
+def _bursts(seed: int) -> Loss:
+    return chain(0.03, 0.4, 0.95, seed)
+
+
+def _dark(_seed: int) -> Loss:
+    return Blackouts([DARK], NoLoss())

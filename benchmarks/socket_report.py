@@ -1,0 +1,171 @@
+"""Tables and checks of a run on real sockets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+
+from headstart.benchmarks.checks import Bar, Check, Verdict, judge, not_measured
+from headstart.benchmarks.estimates import exactly
+from headstart.benchmarks.report import Table
+from headstart.benchmarks.socket_faults import Fault, Result
+from headstart.benchmarks.socket_readers import Arm
+from headstart.benchmarks.socket_scores import Answer, Block
+from headstart.benchmarks.transport_cells import SSE_SEGMENT_BYTES, Outcome
+from headstart.benchmarks.transport_grid import Group, Setting
+from headstart.benchmarks.transport_scores import Result as Compared
+from headstart.benchmarks.transport_scores import ratio_check, worst
+from headstart.benchmarks.transport_wide import DUPLICATION_BAR, TCP_BAR
+
+__all__ = ["LATE_S", "Found", "cells_table", "checks", "exactness_check", "faults_table"]
+
+NO_WORSE = 1.03
+LATE_S = 0.01
+"""A block in which a hundredth of the link's own deliveries is later is run again: then the machine
+has stalled, whoever was measured."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A cell's blocks, by arm."""
+
+    setting: Setting
+    blocks: dict[Arm, list[Block]]
+    num_repeats: int = 0
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the machine stalled in each of a block's tries."""
+        return any(block.late_p99_s > LATE_S for some in self.blocks.values() for block in some)
+
+    def answers(self, arm: Arm) -> list[Answer]:
+        """All of an arm's."""
+        return [answer for block in self.blocks[arm] for answer in block.answers]
+
+    def outcomes(self, arm: Arm) -> list[Outcome]:
+        """Theirs."""
+        return [answer.outcome for answer in self.answers(arm)]
+
+    def beside(self, arm: Arm) -> Compared:
+        """Ours beside a rival's, as the simulator compares them."""
+        return Compared(self.setting, self.outcomes(arm), 0, (), (), self.outcomes(Arm.OURS))
+
+
+def cells_table(cells: Sequence[Found]) -> Table:
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for found in cells:
+        mine = fmean(outcome.excess for outcome in found.outcomes(Arm.OURS))
+        for arm in found.blocks:
+            answers = found.answers(arm)
+            score = found.beside(arm).score(found.outcomes(arm))
+            gaps = np.array([gap for answer in answers for gap in answer.gaps_s])
+            num_tokens = sum(answer.num_tokens for answer in answers)
+            rows.append(
+                (
+                    found.setting.name,
+                    arm.value,
+                    len(answers),
+                    score.loss,
+                    score.stall,
+                    score.excess,
+                    mine / score.excess if score.excess > 0 else None,
+                    score.paper_stall,
+                    1e3 * score.p95_s,
+                    1e3 * float(np.quantile(gaps, 0.5)),
+                    1e3 * float(np.quantile(gaps, 0.99)),
+                    score.bytes_per_token,
+                    sum(answer.up_bytes for answer in answers) / num_tokens,
+                    score.num_incomplete,
+                    1e3 * max(block.late_p99_s for block in found.blocks[arm]),
+                    max(block.others_cores for block in found.blocks[arm]),
+                )
+            )
+    columns = (
+        "cell",
+        "arm",
+        "answers",
+        "loss",
+        "stall",
+        "excess stall",
+        "ours / its",
+        "paper stall",
+        "p95 delay ms",
+        "gap p50 ms",
+        "gap p99 ms",
+        "bytes/token",
+        "up bytes/token",
+        "given up",
+        "link late p99 ms",
+        "others' cores",
+    )
+    return Table("Real sockets", columns, tuple(rows))
+
+
+def checks(cells: Sequence[Found], arms: Sequence[Arm], *, is_quick: bool) -> list[Check]:
+    lossy = [found for found in cells if found.setting.group is Group.LOSSY]
+    clean = [found for found in cells if found.setting.group is Group.CLEAN]
+    checks: list[Check] = []
+    for arm, name in ((Arm.CUBIC, "cubic"), (Arm.BBR, "bbr")):
+        bars = (
+            ("sockets_excess_stall_vs_tcp_" + name, TCP_BAR, lossy),
+            ("sockets_stall_without_loss_vs_tcp_" + name, NO_WORSE, clean),
+        )
+        for title, limit, some in bars:
+            if arm not in arms:
+                why = f"no TCP {name} on a lossy path here"
+                checks.append(not_measured(Bar(title, limit, "lower", "ratio"), why))
+                continue
+            each = [_ratio(found, arm, limit, is_quick=is_quick) for found in some]
+            checks.append(worst(title, limit, "ratio", each))
+    duplication = Bar("sockets_excess_stall_vs_duplication", DUPLICATION_BAR, "lower", "ratio")
+    checks.append(not_measured(duplication, "nobody's kernel duplicates: in the simulator only"))
+    costs = [
+        judge(
+            Bar(found.setting.name, SSE_SEGMENT_BYTES, "lower", "wire bytes/token"),
+            exactly(found.beside(Arm.OURS).score(found.outcomes(Arm.OURS)).bytes_per_token),
+        )
+        for found in [*lossy, *clean]
+    ]
+    unit = "wire bytes/token"
+    return [*checks, worst("sockets_wire_bytes_per_token", SSE_SEGMENT_BYTES, unit, costs)]
+
+
+def _ratio(found: Found, arm: Arm, limit: float, *, is_quick: bool) -> Check:
+    """Ours beside a rival's; nothing is decided on a machine that others had busy."""
+    compared = found.beside(arm)
+    check = ratio_check(compared, compared.tcp, limit, is_quick)
+    if found.is_disturbed and check.verdict is not Verdict.NOT_MEASURED:
+        verdict = Verdict.NOT_MEASURED if is_quick else Verdict.UNDECIDED
+        check = replace(check, verdict=verdict)
+    return check
+
+
+def faults_table(results: Sequence[Result]) -> Table:
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for fault in Fault:
+        some = [result for result in results if result.case.fault is fault]
+        if not some:
+            continue
+        times = sorted(result.seconds for result in some)
+        rows.append(
+            (
+                fault.value,
+                len(some),
+                sum(result.problem is None for result in some),
+                sum(result.num_lost for result in some),
+                times[len(times) // 2],
+                times[-1],
+            )
+        )
+    columns = ("what happens", "answers", "exact", "packets lost", "median s", "longest s")
+    return Table("Answers through faults", columns, tuple(rows))
+
+
+def exactness_check(results: Sequence[Result]) -> Check:
+    wrong = [result for result in results if result.problem is not None]
+    bar = Bar("sockets_byte_identical_answers", 1.0, "higher", "share")
+    note = f"{len(results)} answers" + "".join(
+        f"; {result.case.seed}, {result.case.fault}: {result.problem}" for result in wrong[:6]
+    )
+    return judge(bar, exactly(1 - len(wrong) / len(results)), note=note)
