@@ -1,0 +1,31 @@
+"""The best draft on offer for one request."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headstart.stages.drafting import Draft, Source
+
+__all__ = ["Offer", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A draft, and what is to be expected of it."""
+
+    source: Source
+    draft: Draft
+    survival: list[float]
+    """For each token, the chance that it and all before it are right."""
+
+
+def best(offers: Iterable[Offer], price: float) -> Offer | None:
+    """Return the offer that wins most; of equals, the first.
+
+    Args:
+        price: How sure a token must be to be worth verifying.
+    """
+    return max(
+        offers,
+        key=lambda offer: sum(max(0.0, chance - price) for chance in offer.survival),
+        default=None,
+    )

@@ -1,0 +1,141 @@
+"""What usually comes next in one language: a table of n-grams, made from a model's own answers.
+
+The lightest of drafters: the last tokens are looked up, longest context first, and the most
+frequent follower is drafted, then looked up again.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from headstart.stages.drafting import Draft, Verdict
+from headstart.stages.errors import SetupError
+
+__all__ = ["NgramTable", "TableDrafter", "build"]
+
+FORMAT_VERSION = 1
+
+_ROOM = 3
+"""Contexts kept while counting for each that the table may hold: the rest is too rare to stay."""
+
+
+class NgramTable(msgspec.Struct, frozen=True):
+    """Contexts of one language and what follows them most often."""
+
+    language: str
+    """BCP 47 tag of the input that the answers were given to."""
+    vocabulary: int
+    """Size of the vocabulary that the ids are of."""
+    order: int
+    """Longest context, in tokens."""
+    followers: dict[str, tuple[int, int]]
+    """Context, as ids joined by blanks, to the follower and how sure it is, in percent."""
+    version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        """Return the table as a file's content."""
+        return _encoder.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "NgramTable":
+        """Read what `encode` wrote.
+
+        Raises:
+            SetupError: It is no table, or of another format.
+        """
+        try:
+            table = _decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SetupError(f"not an n-gram table ({error}): build it again") from error
+        if table.version != FORMAT_VERSION:
+            raise SetupError(
+                f"an n-gram table of format {table.version}, not {FORMAT_VERSION}: build it again"
+            )
+        return table
+
+    def follower(self, tokens: Sequence[int]) -> tuple[int, int] | None:
+        """Return what follows `tokens` most often and how sure that is, in percent."""
+        for length in range(min(self.order, len(tokens)), 0, -1):
+            if (found := self.followers.get(_key(tokens[len(tokens) - length :]))) is not None:
+                return found
+        return None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(NgramTable)
+
+
+def build(
+    answers: Iterable[Sequence[int]],
+    *,
+    language: str,
+    vocabulary: int,
+    order: int = 3,
+    max_contexts: int = 200_000,
+    min_count: int = 2,
+) -> NgramTable:
+    """Count the n-grams of answers.
+
+    Args:
+        answers: Token ids of each.
+        max_contexts: Most that the table holds; the most frequent stay.
+        min_count: How often a context and its follower must have been seen.
+    """
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for answer in answers:
+        for end in range(1, len(answer)):
+            for length in range(1, min(order, end) + 1):
+                counts[_key(answer[end - length : end])][answer[end]] += 1
+        if len(counts) > _ROOM * max_contexts:
+            _forget_rare(counts, max_contexts)
+    best = {context: each.most_common(1)[0] for context, each in counts.items()}
+    kept = sorted(
+        (context for context, (_, count) in best.items() if count >= min_count),
+        key=lambda context: (-best[context][1], context),
+    )[:max_contexts]
+    followers = {
+        context: (best[context][0], 100 * best[context][1] // counts[context].total())
+        for context in kept
+    }
+    return NgramTable(language, vocabulary, order, followers)
+
+
+def _forget_rare(counts: defaultdict[str, Counter[int]], max_contexts: int) -> None:
+    ranked = sorted(counts, key=lambda context: counts[context].total(), reverse=True)
+    for context in ranked[max_contexts:]:
+        del counts[context]
+
+
+def _key(tokens: Sequence[int]) -> str:
+    return " ".join(map(str, tokens))
+
+
+class TableDrafter:
+    """Drafts one request from a table.
+
+    Args:
+        tokens: Prompt and answer so far.
+        min_percent: How sure a follower must be to be drafted.
+    """
+
+    def __init__(self, table: NgramTable, tokens: Sequence[int], min_percent: int = 20) -> None:
+        self._table = table
+        self._recent = list(tokens[-table.order :])
+        self._min_percent = min_percent
+
+    def observe(self, verdict: Verdict) -> None:
+        self._recent = [*self._recent, *verdict.tokens][-self._table.order :]
+
+    def draft(self, max_tokens: int) -> Draft | None:
+        context, found = list(self._recent), []
+        first = 0
+        for _ in range(max_tokens):
+            follower = self._table.follower(context)
+            if follower is None or follower[1] < self._min_percent:
+                break
+            token, percent = follower
+            first = first or percent
+            found.append(token)
+            context = [*context, token][-self._table.order :]
+        return Draft(found, first // 25) if found else None

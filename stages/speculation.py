@@ -1,0 +1,267 @@
+"""Decides for every request of a batch what to draft next, and learns from what became of it.
+
+The machine between the engine's steps: it is told what a step gave each request and how long it
+took, and returns the drafts to verify in the next. It knows neither engine nor clock. A proposer
+that fails is dropped for its request and counted; the answer does not depend on it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headstart.stages.cascade import Offer, best
+from headstart.stages.draft_length import Acceptance, DraftLengths, StepCost
+from headstart.stages.drafting import Draft, Proposer, Source, Verdict
+from headstart.stages.speculation_counts import Fallback, SourceCounts, SpeculationCounts
+
+__all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "RowStep", "Speculation", "Wish"]
+
+SPECULATION_ARGUMENT = "headstart_speculation"
+LANGUAGE_ARGUMENT = "headstart_language"
+"""Names under which a request's wishes travel through the engine."""
+
+_MEMORY, _BELIEF = 24.0, 4.0
+"""Of what is learnt about one request, against what is known of all."""
+_PROBE_TOKENS = 1
+_PROBE_FIRST, _PROBE_LAST = 4, 64
+"""Steps without a draft after which one is tried; doubled until drafting pays again."""
+
+Factory = Callable[[Sequence[int], str | None], Proposer | None]
+"""Makes the proposer of one request from its tokens and language; None where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks for: a mode (`off`, `auto` or a source) and the input's language."""
+
+    mode: str
+    language: str | None = None
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any] | None, default: str) -> "Wish":
+        """Read the wish of a request from its extra arguments; what is no mode is the default."""
+        arguments = arguments or {}
+        mode, language = arguments.get(SPECULATION_ARGUMENT), arguments.get(LANGUAGE_ARGUMENT)
+        known = isinstance(mode, str) and mode in ("off", "auto", *Source)
+        return cls(mode if known else default, language if isinstance(language, str) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class RowStep:
+    """What a step gave one request."""
+
+    request: str
+    verdict: Verdict
+    room: int
+    """Most tokens that may be drafted now, so that limits on the answer are kept."""
+    is_broken: bool = False
+    """Whether the model's logits were NaN."""
+
+
+@dataclass(slots=True)
+class _Row:
+    num_tokens: int
+    proposers: dict[Source, Proposer]
+    acceptance: dict[tuple[Source, int], Acceptance] = field(default_factory=dict)
+    pending: tuple[Source, Draft] | None = None
+    """The draft that the next step shall verify."""
+    probe_in: int = _PROBE_FIRST
+    probe_every: int = _PROBE_FIRST
+
+
+class Speculation:
+    """Proposers of all requests of one engine.
+
+    Args:
+        factories: What makes proposers, by kind; in order of preference.
+        automatic: The kinds that `auto` uses.
+        max_tokens: Most tokens in a draft.
+        vocabulary: Ids below this exist.
+        is_adaptive: Whether drafts are as long as pays. If not, as long as is offered.
+    """
+
+    def __init__(
+        self,
+        factories: Mapping[Source, Factory],
+        automatic: Sequence[Source],
+        *,
+        max_tokens: int,
+        vocabulary: int,
+        is_adaptive: bool = True,
+    ) -> None:
+        self._factories = factories
+        self._automatic = automatic
+        self._max_tokens = max_tokens
+        self._vocabulary = vocabulary
+        self._is_adaptive = is_adaptive
+        self._rows: dict[str, _Row] = {}
+        self._cost = StepCost()
+        self._lengths = DraftLengths(self._cost)
+        self._acceptance: dict[tuple[Source, int], Acceptance] = {}
+        self.counts = SpeculationCounts()
+
+    def num_tokens(self, request: str) -> int | None:
+        """Return how many tokens of a request are known here; None if it was not begun."""
+        row = self._rows.get(request)
+        return None if row is None else row.num_tokens
+
+    def wants_predictions(self, request: str) -> bool:
+        """Whether anybody looks at the model's predictions for this request."""
+        row = self._rows.get(request)
+        return row is not None and Source.JACOBI in row.proposers
+
+    def begin(
+        self, request: str, tokens: Sequence[int], wish: Wish, reason: Fallback | None = None
+    ) -> None:
+        """Take up a request, or take it up anew where its tokens have changed.
+
+        Args:
+            tokens: Prompt and answer so far.
+            reason: Why it must go without drafts.
+        """
+        row = self._rows[request] = _Row(len(tokens), {})
+        if wish.mode == "off":
+            return
+        if reason is not None:
+            self._count(reason)
+            return
+        for source in self._automatic if wish.mode == "auto" else (Source(wish.mode),):
+            self._add(row, source, tokens, wish.language)
+        if wish.mode == Source.DRAFTER and not row.proposers:
+            self._count(Fallback.NO_DRAFTER)
+            self._add(row, Source.COPY, tokens, wish.language)
+
+    def end(self, request: str) -> None:
+        """Forget a request. Unknown ones are ignored."""
+        self._rows.pop(request, None)
+
+    def step(
+        self, steps: Sequence[RowStep], *, seconds: float, num_prompt_tokens: int = 0
+    ) -> list[list[int]]:
+        """Take a step, and return what to verify in the next: a draft, or nothing, for each row.
+
+        Args:
+            steps: The rows that gained a token; all have been begun.
+            seconds: How long the model and the sampler took, for the whole batch.
+            num_prompt_tokens: Tokens of prompts that the step computed besides.
+        """
+        self._learn(steps, seconds, num_prompt_tokens)
+        for one in steps:
+            self._observe(one)
+        return self._drafts(steps)
+
+    def spent(self, draft_s: float) -> None:
+        """Note how long the latest `step` took with all that belongs to it."""
+        self.counts.draft_s += draft_s
+
+    def _learn(self, steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int) -> None:
+        num_drafted = sum(len(one.verdict.drafted) for one in steps)
+        counts = self.counts
+        counts.steps += 1
+        counts.rows += len(steps)
+        counts.tokens += sum(len(one.verdict.tokens) for one in steps)
+        if num_prompt_tokens == 0 and steps:
+            self._cost.observe(len(steps) + num_drafted, seconds)
+            if num_drafted:
+                counts.verify_s += seconds
+            else:
+                counts.plain_s += seconds
+
+    def _observe(self, one: RowStep) -> None:
+        row = self._rows[one.request]
+        row.num_tokens += len(one.verdict.tokens)
+        pending, row.pending = row.pending, None
+        if one.is_broken and row.proposers:
+            self._drop(row, tuple(row.proposers), Fallback.NOT_A_NUMBER)
+        if pending is not None and (drafted := len(one.verdict.drafted)):
+            source, draft = pending
+            accepted = one.verdict.num_accepted
+            self._learned(row, source, draft.grade).observe(drafted, accepted)
+            self._acceptance[source, draft.grade].observe(drafted, accepted)
+            self.counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)
+        for source, proposer in tuple(row.proposers.items()):
+            try:
+                proposer.observe(one.verdict)
+            except Exception:  # whatever a proposer does, the answer goes on
+                self._drop(row, (source,), Fallback.RAISED)
+
+    def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
+        price = self._lengths.price(max(1, len(steps)))
+        offers = [self._offer(one, price) for one in steps]
+        asked = [index for index, offer in enumerate(offers) if offer is not None]
+        survivals = [offer.survival for offer in offers if offer is not None]
+        drafts: list[list[int]] = [[] for _ in steps]
+        if not asked:
+            return drafts
+        if self._is_adaptive:
+            lengths = self._lengths.choose(len(steps), survivals)
+        else:
+            lengths = [len(survival) for survival in survivals]
+        for index, length in zip(asked, lengths, strict=True):
+            offer, row = offers[index], self._rows[steps[index].request]
+            assert offer is not None
+            if length:
+                row.probe_every = row.probe_in = _PROBE_FIRST
+            if num_tokens := length or self._probe(row):
+                drafts[index] = list(offer.draft.tokens[:num_tokens])
+                row.pending = offer.source, offer.draft
+        return drafts
+
+    def _probe(self, row: _Row) -> int:
+        """Return how much to draft although it is not expected to pay: things change."""
+        row.probe_in -= 1
+        if row.probe_in > 0:
+            return 0
+        row.probe_every = row.probe_in = min(2 * row.probe_every, _PROBE_LAST)
+        return _PROBE_TOKENS
+
+    def _offer(self, one: RowStep, price: float) -> Offer | None:
+        row = self._rows[one.request]
+        room = min(one.room, self._max_tokens)
+        if room < 1 or not row.proposers:
+            return None
+        found: list[Offer] = []
+        for source, proposer in tuple(row.proposers.items()):
+            try:
+                draft = proposer.draft(room)
+                fault = None if draft is None else self._fault(draft, room)
+            except Exception:  # as above
+                draft, fault = None, Fallback.RAISED
+            if fault is not None:
+                self._drop(row, (source,), fault)
+            elif draft is not None and draft.tokens:
+                chances = self._learned(row, source, draft.grade).survival(len(draft.tokens))
+                found.append(Offer(source, draft, chances))
+        return best(found, price)
+
+    def _fault(self, draft: Draft, room: int) -> Fallback | None:
+        if len(draft.tokens) > room:
+            return Fallback.TOO_MANY
+        if not all(0 <= token < self._vocabulary for token in draft.tokens):
+            return Fallback.OUT_OF_VOCABULARY
+        return None
+
+    def _learned(self, row: _Row, source: Source, grade: int) -> Acceptance:
+        key = source, grade
+        if (known := row.acceptance.get(key)) is None:
+            of_all = self._acceptance.setdefault(key, Acceptance())
+            known = row.acceptance[key] = Acceptance(of_all, _MEMORY, _BELIEF)
+        return known
+
+    def _add(self, row: _Row, source: Source, tokens: Sequence[int], language: str | None) -> None:
+        factory = self._factories.get(source)
+        try:
+            proposer = None if factory is None else factory(tokens, language)
+        except Exception:  # as above
+            self._count(Fallback.RAISED)
+            return
+        if proposer is not None:
+            row.proposers[source] = proposer
+
+    def _drop(self, row: _Row, sources: Sequence[Source], reason: Fallback) -> None:
+        for source in sources:
+            del row.proposers[source]
+        self._count(reason)
+
+    def _count(self, reason: Fallback) -> None:
+        self.counts.fallbacks[reason] = self.counts.fallbacks.get(reason, 0) + 1

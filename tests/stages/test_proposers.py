@@ -1,0 +1,113 @@
+"""Each proposer alone: what it is told, and what it then offers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.stages.copy_drafter import CopyDrafter
+from headstart.stages.drafting import Draft, Verdict
+from headstart.stages.errors import SetupError
+from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.ngram_table import NgramTable, TableDrafter, build
+
+TOKENS = st.lists(st.integers(0, 9), max_size=40)
+
+
+def tokens_of(draft: Draft | None) -> list[int]:
+    assert draft is not None
+    return list(draft.tokens)
+
+
+def test_copying_goes_on_where_the_text_was_before() -> None:
+    drafter = CopyDrafter([1, 2, 3, 4, 5, 6, 0, 2])
+    assert drafter.draft(3) is None  # one token is no match
+
+    drafter.observe(Verdict([3]))
+
+    assert tokens_of(drafter.draft(3)) == [4, 5, 6]
+
+
+def test_longer_match_has_a_higher_grade() -> None:
+    text = list(range(30))
+    grades = []
+    for length in (2, 3, 5, 8, 12, 20):
+        draft = CopyDrafter([*text, 99, *text[:length]]).draft(1)
+        assert draft is not None
+        grades.append(draft.grade)
+
+    assert grades == sorted(grades)
+    assert grades[0] < grades[-1]
+
+
+@given(TOKENS, st.integers(0, 20))
+def test_copying_offers_no_more_than_asked(tokens: list[int], most: int) -> None:
+    draft = CopyDrafter(tokens).draft(most)
+
+    assert draft is None or len(draft.tokens) == most
+
+
+def test_jacobi_recycles_what_came_after_the_first_wrong_guess() -> None:
+    block = JacobiBlock([1, 2, 3], block_tokens=5)
+    drafted = tokens_of(block.draft(8))
+    assert len(drafted) == 4
+    # The model says 11, 12, 13, 14, 15: none of the guesses was right.
+    block.observe(Verdict([11], drafted, [11, 12, 13, 14, 15]))
+
+    assert tokens_of(block.draft(8))[:4] == [12, 13, 14, 15]
+
+
+def test_jacobi_drops_what_was_accepted() -> None:
+    block = JacobiBlock([1], block_tokens=5)
+    block.observe(Verdict([7, 8, 9], [7, 8, 5, 5], [7, 8, 9, 3, 4]))
+
+    assert tokens_of(block.draft(8))[:2] == [3, 4]
+
+
+def test_jacobi_tries_a_rejected_run_again() -> None:
+    block = JacobiBlock([1], block_tokens=6)
+    block.observe(Verdict([5], [9, 9, 9, 9], [5, 6, 7, 8, 2]))
+    block.observe(Verdict([0]))  # a step that verified nothing
+    block.observe(Verdict([6]))
+
+    assert tokens_of(block.draft(3)) == [7, 8, 2]
+
+
+@given(TOKENS.filter(bool), st.integers(1, 20), st.integers(2, 20))
+def test_jacobi_fills_its_block_from_what_was_said(
+    tokens: list[int], most: int, block_tokens: int
+) -> None:
+    drafted = tokens_of(JacobiBlock(tokens, block_tokens).draft(most))
+
+    assert len(drafted) == min(most, block_tokens - 1)
+    assert set(drafted) <= set(tokens)
+
+
+def test_table_drafts_the_most_frequent_follower() -> None:
+    answers = [[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4], [9, 2, 7], [9, 2, 7]]
+    table = build(answers, language="de", vocabulary=10)
+
+    assert table.follower([1, 2]) == (3, 100)
+    assert table.follower([9, 2]) == (7, 100)
+    assert table.follower([0, 2]) == (3, 60)  # the longest context that is known
+    assert tokens_of(TableDrafter(table, [0, 1]).draft(8)) == [2, 3, 4]
+
+
+def test_table_forgets_what_is_rare() -> None:
+    table = build([[1, 2], [1, 2], [3, 4]], language="de", vocabulary=10, max_contexts=1)
+
+    assert table.follower([1]) == (2, 100)
+    assert table.follower([3]) is None
+    assert TableDrafter(table, [3]).draft(4) is None
+
+
+@given(st.lists(TOKENS, max_size=6))
+def test_table_survives_its_file(answers: list[list[int]]) -> None:
+    table = build(answers, language="ja", vocabulary=10, min_count=1)
+
+    assert NgramTable.decode(table.encode()) == table
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\x85", b"garbage"])
+def test_table_of_another_kind_is_refused(data: bytes) -> None:
+    with pytest.raises(SetupError, match="build it again"):
+        NgramTable.decode(data)

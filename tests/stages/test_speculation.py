@@ -1,0 +1,219 @@
+"""The machine as a whole: random schedules, faulty proposers, wishes, counts."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from headstart.stages.copy_drafter import CopyDrafter
+from headstart.stages.drafting import Draft, Proposer, Source, Verdict
+from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.speculation import RowStep, Speculation, Wish
+from headstart.stages.speculation_counts import Fallback
+
+VOCABULARY = 12
+MAX_TOKENS = 6
+
+
+def following(tokens: Sequence[int]) -> int:
+    """The reference decoder: a fixed function of the last tokens, which repeats itself."""
+    return (7 * tokens[-1] + 3 * tokens[-2] + len(tokens) // 40) % VOCABULARY
+
+
+class Faulty:
+    """Fails in one way, after a while."""
+
+    def __init__(self, way: str, patience: int) -> None:
+        self._way = way
+        self._patience = patience
+
+    def observe(self, verdict: Verdict) -> None:
+        self._patience -= 1
+        if self._patience < 0 and self._way == "observe":
+            raise RuntimeError("cannot observe")
+
+    def draft(self, max_tokens: int) -> Draft | None:
+        if self._patience >= 0:
+            return Draft([0])
+        if self._way == "draft":
+            raise ZeroDivisionError
+        return Draft([VOCABULARY] if self._way == "vocabulary" else [0] * (max_tokens + 1))
+
+
+def speculation(**options: Any) -> Speculation:
+    def copying(tokens: Sequence[int], _: str | None) -> Proposer:
+        return CopyDrafter(tokens)
+
+    def blocks(tokens: Sequence[int], _: str | None) -> Proposer:
+        return JacobiBlock(tokens, 5)
+
+    def faulty(_: Sequence[int], language: str | None) -> Proposer | None:
+        return Faulty(language, 3) if language else None
+
+    return Speculation(
+        {Source.COPY: copying, Source.JACOBI: blocks, Source.DRAFTER: faulty},
+        tuple(Source),
+        max_tokens=MAX_TOKENS,
+        vocabulary=VOCABULARY,
+        **options,
+    )
+
+
+class Row:
+    """A request in the engine: its tokens, and the draft that waits for verification."""
+
+    def __init__(self, prompt: list[int], limit: int) -> None:
+        self.tokens = list(prompt)
+        self.num_prompt = len(prompt)
+        self.limit = limit
+        self.draft: list[int] = []
+
+    @property
+    def room(self) -> int:
+        return self.limit - (len(self.tokens) - self.num_prompt)
+
+    def verify(self, keep: int) -> Verdict:
+        drafted = self.draft[:keep]
+        predictions = [
+            following([*self.tokens, *drafted[:count]]) for count in range(len(drafted) + 1)
+        ]
+        right = 0
+        while right < len(drafted) and drafted[right] == predictions[right]:
+            right += 1
+        self.draft = []
+        self.tokens += predictions[: right + 1]
+        return Verdict(predictions[: right + 1], drafted, predictions)
+
+
+@pytest.mark.parametrize("is_adaptive", [True, False])
+def test_random_schedules_give_the_reference_decoder(is_adaptive: bool) -> None:
+    """10,000 steps of arrivals, aborts, preemptions, cut drafts and faults."""
+    chance = random.Random(7)
+    machine = speculation(is_adaptive=is_adaptive)
+    rows: dict[str, Row] = {}
+    finished = accepted = 0
+    for step in range(10_000):
+        if len(rows) < 8 and chance.random() < 0.3:
+            prompt = [chance.randrange(VOCABULARY) for _ in range(chance.randint(2, 30))]
+            name = f"{step}"
+            rows[name] = Row(prompt, chance.randint(1, 60))
+            mode = chance.choice(["auto", "copy", "jacobi", "drafter", "off"])
+            fault = chance.choice([None, "observe", "draft", "vocabulary", "many"])
+            machine.begin(name, prompt, Wish(mode, fault))
+        if rows and chance.random() < 0.02:  # an abort
+            name = chance.choice(list(rows))
+            machine.end(name)
+            del rows[name]
+        names = [name for name in rows if chance.random() < 0.9]  # the rest is preempted
+        chance.shuffle(names)
+        for name in rows.keys() - set(names):
+            rows[name].draft = []
+        steps = []
+        for name in names:
+            row = rows[name]
+            cut = chance.randint(0, MAX_TOKENS) if chance.random() < 0.1 else MAX_TOKENS
+            verdict = row.verify(cut)
+            accepted += verdict.num_accepted
+            steps.append(RowStep(name, verdict, row.room - 1, chance.random() < 0.002))
+        for name, draft in zip(
+            names, machine.step(steps, seconds=0.02 + 0.001 * len(steps)), strict=True
+        ):
+            row = rows[name]
+            assert len(draft) <= max(0, min(row.room - 1, MAX_TOKENS))
+            assert all(0 <= token < VOCABULARY for token in draft)
+            row.draft = draft
+            assert machine.num_tokens(name) == len(row.tokens)
+            if row.room <= 0:
+                assert row.room == 0
+                expected = row.tokens[: row.num_prompt]
+                while len(expected) < len(row.tokens):
+                    expected.append(following(expected))
+                assert row.tokens == expected
+                finished += 1
+                machine.end(name)
+                del rows[name]
+
+    assert finished > 300
+    assert accepted > 1000
+    assert set(machine.counts.fallbacks) >= {
+        Fallback.RAISED,
+        Fallback.OUT_OF_VOCABULARY,
+        Fallback.TOO_MANY,
+        Fallback.NOT_A_NUMBER,
+        Fallback.NO_DRAFTER,
+    }
+    assert not machine._rows.keys() - rows.keys()
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("observe", Fallback.RAISED),
+        ("draft", Fallback.RAISED),
+        ("vocabulary", Fallback.OUT_OF_VOCABULARY),
+        ("many", Fallback.TOO_MANY),
+    ],
+)
+def test_faulty_proposer_is_dropped_and_counted_once(way: str, reason: Fallback) -> None:
+    machine = speculation(is_adaptive=False)
+    machine.begin("a", [1, 2], Wish("drafter", way))
+
+    drafts = [machine.step([RowStep("a", Verdict([0]), room=4)], seconds=0.1)[0] for _ in range(10)]
+
+    assert drafts[0] == [0]
+    assert drafts[3:] == [[]] * 7
+    assert machine.counts.fallbacks == {reason: 1}
+
+
+def test_reason_leaves_a_request_without_drafts() -> None:
+    machine = speculation(is_adaptive=False)
+    machine.begin("a", [1, 2, 1], Wish("auto"), Fallback.SEED)
+    machine.begin("b", [1, 2, 1], Wish("off"), Fallback.SEED)
+
+    steps = [RowStep(name, Verdict([2]), room=4) for name in "ab"]
+
+    assert machine.step(steps, seconds=0.1) == [[], []]
+    assert machine.counts.fallbacks == {Fallback.SEED: 1}  # who wants none lacks none
+
+
+def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
+    machine = speculation(is_adaptive=False)
+    machine.begin("a", [1, 2, 3, 1], Wish("drafter"))
+
+    assert machine.step([RowStep("a", Verdict([2]), room=2)], seconds=0.1) == [[3, 1]]
+    assert machine.counts.fallbacks == {Fallback.NO_DRAFTER: 1}
+
+
+def test_counts_say_what_was_accepted_where() -> None:
+    machine = speculation(is_adaptive=False)
+    machine.begin("a", [1, 2, 3, 4, 1], Wish("copy"))
+    machine.step([RowStep("a", Verdict([2]), room=3)], seconds=0.1)
+
+    machine.step([RowStep("a", Verdict([3, 4, 9], [3, 4, 1]), room=0)], seconds=0.2)
+    machine.spent(0.01)
+
+    counts = machine.counts
+    assert (counts.steps, counts.rows, counts.tokens) == (2, 2, 4)
+    assert (counts.plain_s, counts.verify_s, counts.draft_s) == (0.1, 0.2, 0.01)
+    assert counts.sources["copy"].drafts == 1
+    assert counts.sources["copy"].drafted == [1, 1, 1]
+    assert counts.sources["copy"].accepted == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wish"),
+    [
+        (None, Wish("copy")),
+        ({"other": 1}, Wish("copy")),
+        ({"headstart_speculation": "off"}, Wish("off")),
+        (
+            {"headstart_speculation": "drafter", "headstart_language": "de"},
+            Wish("drafter", "de"),
+        ),
+        ({"headstart_speculation": "bogus", "headstart_language": 3}, Wish("copy")),
+        ({"headstart_speculation": ["auto"]}, Wish("copy")),
+    ],
+)
+def test_wish(arguments: dict[str, Any] | None, wish: Wish) -> None:
+    assert Wish.of(arguments, "copy") == wish
