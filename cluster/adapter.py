@@ -14,11 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import msgspec
+
 from headstart.cluster.engine import EngineLoad
 from headstart.cluster.model_folder import lora_rank
+from headstart.cluster.parallel_drafter import SPECULATION, plan_of
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.monitoring import logs
 from headstart.stages.errors import BadRequest, SetupError
+from headstart.stages.speculation_counts import SpeculationCounts
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -38,6 +42,7 @@ __all__ = [
     "engine_environment",
     "engine_options",
     "ray_stat_loggers",
+    "speculation_counts",
     "submit_replayed",
     "warm",
 ]
@@ -60,6 +65,8 @@ def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str
     }
     if cores is not None:
         environment |= _binding(cores)
+    if model.speculation is not None:
+        environment["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # it has no place for a proposer of ours
     if model.gpus_per_replica:
         return environment
     if model.engine_args.get("enforce_eager"):
@@ -98,8 +105,30 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
         # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
         "enable_scale_out": True,
         **engine_options(model),
+        **_speculation_options(model, model_path),
     }
     return _to_argv(options) + _lora_modules(model)
+
+
+def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any]:
+    """Have vLLM run our worker, which drafts several tokens a step.
+
+    Raises:
+        SetupError: The model's card, or a table of n-grams, is not fit.
+    """
+    if model.speculation is None:
+        return {}
+    return {
+        "worker_cls": "headstart.cluster.runner_adapter.ParallelWorker",
+        "speculative_config": {
+            "method": "custom_class",
+            "model": "headstart.cluster.parallel_drafter.ParallelDrafter",
+            "num_speculative_tokens": model.speculation.max_tokens,
+        },
+        "additional_config": {SPECULATION: plan_of(model.speculation, Path(model_path))},
+        # For `RequestOutput`s only: no body has them unless it is asked for with another flag.
+        "per_request_spec_decode_metrics": "summary",
+    }
 
 
 def engine_options(model: ModelSettings) -> dict[str, Any]:
@@ -200,6 +229,10 @@ def build_llm(kind: "type[LLM]", args: Namespace, stat_loggers: list[Any]) -> "L
     except Exception as error:
         raise SetupError(f"vLLM cannot load {args.model}: {_line(error)}") from error
     assert isinstance(llm, kind)
+    if args.worker_cls != "auto":
+        # vLLM refuses `min_p` and `logit_bias` where it speculates; our worker has both, and
+        # leaves such requests without drafts.
+        llm.input_processor.speculative_config = None
     return llm
 
 
@@ -231,6 +264,12 @@ async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, reque
     except ValueError as error:  # of vLLM's validation: too long, no such id
         raise BadRequest(str(error)) from error
     return cached
+
+
+async def speculation_counts(llm: "AsyncLLM") -> SpeculationCounts:
+    """Ask the worker what speculation has done; of several ranks the first, whose drafts count."""
+    found = await llm.collective_rpc("speculation_counts")
+    return msgspec.msgpack.decode(found[0], type=SpeculationCounts)
 
 
 _OF_OUTPUT = {

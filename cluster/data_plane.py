@@ -219,8 +219,8 @@ class _Peer:
                 self._has_news.set()
             case messages.Ping():
                 now = time.monotonic()
-                load = self._engine.load()
-                self.send(messages.Pong(message.sent, now, time.monotonic(), load))
+                load, counts = self._engine.load(), self._engine.speculation()
+                self.send(messages.Pong(message.sent, now, time.monotonic(), load, counts))
             case messages.Render():
                 self._call(message.call, lambda: self._engine.render(message.request))
             case messages.Warm():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headstart.cluster.stream import Stream
+from headstart.stages.speculation_counts import SpeculationCounts
 
 __all__ = ["Engine", "EngineInfo", "EngineLoad", "EngineRequest"]
 
@@ -71,6 +72,10 @@ class Engine(ABC):
     @abstractmethod
     def load(self) -> EngineLoad:
         """Return the latest known load; never blocks."""
+
+    def speculation(self) -> SpeculationCounts | None:
+        """Return what speculation has done so far, as last heard; None if there is none."""
+        return None
 
     def check_health(self) -> None:  # noqa: B027 - an engine that cannot die alone needs none
         """Return if the engine can still answer.

@@ -10,6 +10,7 @@ from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import Part
+from headstart.stages.speculation_counts import SpeculationCounts
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -36,7 +37,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -161,6 +162,8 @@ class Pong(_Message, frozen=True):
     """Replica's monotonic clock, seconds, as `received`."""
     load: EngineLoad
     """Here too: the engine may come to rest without another step."""
+    speculation: SpeculationCounts | None = None
+    """None where the engine does not speculate."""
 
 
 class Reply(_Message, frozen=True):

@@ -22,6 +22,7 @@ from headstart.stages.errors import (
 )
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import Part, StreamEnd
+from headstart.stages.speculation_counts import SpeculationCounts
 from headstart.stages.stage_clock import ClockOffset
 
 __all__ = ["RemoteEngine"]
@@ -67,6 +68,8 @@ class RemoteEngine(Engine):
         self._opened: asyncio.Future[EngineInfo] | None = None
         self._kept: list[messages.Kept] = []
         self._load = EngineLoad()
+        self._speculation: SpeculationCounts | None = None
+        self._told = SpeculationCounts()
         self._numbers: dict[int, Stream] = {}
         self._is_idle = asyncio.Event()
         """Set while there are none of them."""
@@ -147,6 +150,14 @@ class RemoteEngine(Engine):
 
     def load(self) -> EngineLoad:
         return self._load
+
+    def speculation(self) -> SpeculationCounts | None:
+        return self._speculation
+
+    def new_speculation(self) -> SpeculationCounts:
+        """Return what speculation has done since the last call."""
+        before, self._told = self._told, self._speculation or self._told
+        return self._told.since(before)
 
     async def render(self, request: EngineRequest) -> list[int]:
         return await self._call(lambda number: messages.Render(number, request))
@@ -255,6 +266,7 @@ class RemoteEngine(Engine):
                     self._acknowledge()
             case messages.Pong():
                 self._load = message.load
+                self._speculation = message.speculation
                 self.clock.add(message.sent, message.received, message.replied, self._last_heard)
             case messages.Reply():
                 self._reply(message)

@@ -20,9 +20,13 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, NotContinued
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.speculation_counts import SpeculationCounts
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["VllmEngine"]
+
+_COUNTS_EVERY_S = 1.0
+"""How often the worker is asked what speculation has done; it answers between two steps."""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +67,7 @@ class VllmEngine(Engine):
         self._app: Any = None
         self._llm: TappedLLM | None = None
         self._num_warm_calls = 0
+        self._speculation: SpeculationCounts | None = None
 
     async def start(self) -> EngineInfo:
         args = adapter.engine_arguments(self._model, self._model_path)
@@ -71,6 +76,9 @@ class VllmEngine(Engine):
         self._resources.callback(self._llm.shutdown)
         self._app = await adapter.build_app(self._llm, args)
         await self._resources.enter_async_context(self._app.router.lifespan_context(self._app))
+        if self._model.speculation is not None:
+            self._speculation = SpeculationCounts()
+            self._tasks.start(self._follow_speculation(), name="speculation counts")
         config = self._llm.vllm_config
         return EngineInfo(
             model=self._model.name,
@@ -86,6 +94,20 @@ class VllmEngine(Engine):
 
     def load(self) -> EngineLoad:
         return self._load.latest
+
+    def speculation(self) -> SpeculationCounts | None:
+        return self._speculation
+
+    async def _follow_speculation(self) -> None:
+        """Ask the worker for its counts while it works, and once more when it has come to rest."""
+        assert self._llm is not None
+        was_busy = False
+        while not self._llm.errored:
+            await asyncio.sleep(_COUNTS_EVERY_S)
+            is_busy = self.load().running > 0
+            if is_busy or was_busy:
+                self._speculation = await adapter.speculation_counts(self._llm)
+            was_busy = is_busy
 
     def check_health(self) -> None:
         """Raise `EngineFailed` once vLLM has declared itself dead."""

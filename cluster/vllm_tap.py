@@ -18,7 +18,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
 from headstart.stages.errors import NotContinued
-from headstart.stages.mirror import StreamEnd
+from headstart.stages.mirror import Speculated, StreamEnd
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["Tap", "TappedLLM", "current_tap"]
@@ -37,6 +37,7 @@ class Tap:
         self._cached_tokens: dict[int, int] = {}
         self._output_tokens = 0
         self._finish_reasons: dict[int, str] = {}
+        self._speculated: Speculated | None = None
         self._steps: dict[str, list[tuple[int, ...]]] = {}
         self._replayed: dict[str, list[RequestOutput]] = {}
         self._latest: tuple[float, float] | None = None
@@ -87,6 +88,7 @@ class Tap:
             output_tokens=self._output_tokens,
             finish_reasons=tuple(reason for _, reason in sorted(self._finish_reasons.items())),
             is_aborted=is_aborted,
+            speculated=self._speculated,
         )
 
     async def watch(
@@ -113,7 +115,20 @@ class Tap:
             self._output_tokens += len(completion.token_ids)
             if completion.finish_reason is not None:
                 self._finish_reasons[choice] = completion.finish_reason
+                self._note_speculation(completion.spec_decode_metrics)
         self._note_times(output)
+
+    def _note_speculation(self, metrics: Any) -> None:
+        """Add what one choice's drafts came to: accepted tokens are counted by verified step."""
+        if metrics is None:
+            return
+        before = self._speculated or Speculated()
+        accepted = sum(tokens * steps for tokens, steps in enumerate(metrics.histogram))
+        self._speculated = Speculated(
+            before.drafted + metrics.num_draft_tokens,
+            before.accepted + accepted,
+            before.steps + sum(metrics.histogram),
+        )
 
     def _note_times(self, output: RequestOutput) -> None:
         metrics = output.metrics

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from headstart.configs.section import Section, wrong
+from headstart.configs.speculation import Language, SpeculationSettings
 
 __all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "core_list", "parse_cores"]
 
@@ -32,8 +33,10 @@ PARALLEL_ARGUMENTS = ("tensor_parallel_size", "pipeline_parallel_size")
 LOGGING_ARGUMENTS = ("enable_log_requests", "enable_log_outputs", "log_error_stack")
 """vLLM's arguments that write prompts, answers or errors that quote them to its log."""
 
+SPECULATION_ARGUMENTS = ("speculative_config", "worker_cls", "additional_config")
+"""vLLM's arguments that `speculation` sets."""
+
 Argument = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 DelayedStage = Literal["tokenise", "queue", "prefill", "decode", "detokenise", "frame"]
 """The stages of a request that pass inside an engine, as the stage clock names them."""
@@ -148,6 +151,10 @@ class ModelSettings(Section):
         description="Further `vllm serve` arguments, with underscores; vLLM checks them at start. "
         "Printed as they are: no secrets.",
     )
+    speculation: SpeculationSettings | None = Field(
+        default=None,
+        description="Several exact tokens a step. Unset: vLLM as it comes. Needs `engine: vllm`.",
+    )
     fake: FakeEngineSettings | None = Field(
         default_factory=_fake, description="The fake engine's speeds; only with `engine: fake`."
     )
@@ -184,6 +191,11 @@ class ModelSettings(Section):
             )
         if self.engine == "fake" and self.adapters:
             raise wrong("adapters", "goes with `engine: vllm`")
+        if self.engine == "fake" and self.speculation is not None:
+            raise wrong("speculation", "goes with `engine: vllm`")
+        for argument in SPECULATION_ARGUMENTS if self.speculation is not None else ():
+            if argument in self.engine_args:
+                raise wrong(f"engine_args.{argument}", "cannot be set along with `speculation`")
         for argument in self.engine_args:
             if argument in TYPED_ARGUMENTS:
                 raise wrong(

@@ -20,10 +20,13 @@ from headstart.monitoring.labels import (
     Rescue,
     ResumeOutcome,
     Route,
+    StepKind,
     StreamState,
 )
 from headstart.stages.datagram_events import Cause
+from headstart.stages.drafting import Source
 from headstart.stages.render_gaps import StallCause
+from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
 
 __all__ = ["ALIASES", "METRICS", "Alias", "Metric"]
@@ -44,6 +47,10 @@ _ACK = Label("outcome", tuple(AckOutcome))
 _STALL = Label("cause", tuple(StallCause))
 _FALLBACK = Label("reason", tuple(Fallback))
 _RESUME = Label("outcome", tuple(ResumeOutcome))
+_SOURCE = Label("source", tuple(Source))
+_POSITION = Label("position", tuple(Position))
+_UNDRAFTED = Label("reason", tuple(Undrafted))
+_STEP_KIND = Label("kind", tuple(StepKind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +370,62 @@ RESUMES = Metric(
     "sum by (outcome) (rate(headstart_resumes_total[5m]))",
     (_RESUME,),
 )
+DECODE_ROWS = Metric(
+    "headstart_decode_rows_total",
+    "counter",
+    "Requests in the engine steps that gave them tokens, summed, for models that speculate. As the "
+    "other counts of speculation, they are the engines' own, seconds late, and the same at every "
+    "gateway.",
+    "sum by (model) (rate(headstart_decode_rows_total[5m]))",
+    (_MODEL,),
+)
+DECODE_TOKENS = Metric(
+    "headstart_decode_tokens_total",
+    "counter",
+    "Tokens that those requests gained: divided by the rows, tokens per step.",
+    "sum by (model) (rate(headstart_decode_tokens_total[5m]))"
+    " / (sum by (model) (rate(headstart_decode_rows_total[5m])) > 0)",
+    (_MODEL,),
+)
+DRAFTED_TOKENS = Metric(
+    "headstart_drafted_tokens_total",
+    "counter",
+    "Drafted tokens that a step verified, by who drafted them and where in the draft they stood.",
+    "sum by (source) (rate(headstart_drafted_tokens_total[5m]))",
+    (_MODEL, _SOURCE, _POSITION),
+)
+ACCEPTED_TOKENS = Metric(
+    "headstart_accepted_tokens_total",
+    "counter",
+    "Those of them that became part of the answer.",
+    "sum by (position) (rate(headstart_accepted_tokens_total[5m]))"
+    " / (sum by (position) (rate(headstart_drafted_tokens_total[5m])) > 0)",
+    (_MODEL, _SOURCE, _POSITION),
+)
+DRAFT_SECONDS = Metric(
+    "headstart_draft_seconds_total",
+    "counter",
+    "Time that engines spent on drafting, for whole batches.",
+    "sum(rate(headstart_draft_seconds_total[5m]))"
+    " / (sum(rate(headstart_decode_seconds_total[5m])) > 0)",
+    (_MODEL,),
+)
+DECODE_SECONDS = Metric(
+    "headstart_decode_seconds_total",
+    "counter",
+    "Time in the model and the sampler, for whole batches without prompts: in steps that verified "
+    "a draft, and in those that computed one token a request.",
+    "sum by (kind) (rate(headstart_decode_seconds_total[5m]))",
+    (_MODEL, _STEP_KIND),
+)
+UNDRAFTED = Metric(
+    "headstart_undrafted_total",
+    "counter",
+    "Requests, or proposers of one, that went without drafts although drafts were asked for, by "
+    "why: a sampling feature that does not go with them, a missing drafter, a fault.",
+    "sum by (reason) (rate(headstart_undrafted_total[5m]))",
+    (_MODEL, _UNDRAFTED),
+)
 BUILD_INFO = Metric(
     "headstart_build_info",
     "gauge",
@@ -408,6 +471,13 @@ METRICS = (
     CATCH_UPS,
     FALLBACKS,
     RESUMES,
+    DECODE_ROWS,
+    DECODE_TOKENS,
+    DRAFTED_TOKENS,
+    ACCEPTED_TOKENS,
+    DRAFT_SECONDS,
+    DECODE_SECONDS,
+    UNDRAFTED,
     BUILD_INFO,
 )
 

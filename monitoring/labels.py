@@ -23,6 +23,7 @@ __all__ = [
     "Rescue",
     "ResumeOutcome",
     "Route",
+    "StepKind",
     "StreamState",
 ]
 
@@ -37,6 +38,15 @@ class Route(StrEnum):
     """An existing stream, by its id: resume, timing, cancel."""
     OTHER = "other"
     """What an engine answers without generating: embeddings, tokens."""
+
+
+class StepKind(StrEnum):
+    """What a decoding step computed."""
+
+    PLAIN = "plain"
+    """One token a request."""
+    VERIFY = "verify"
+    """A draft of at least one request besides."""
 
 
 class Outcome(StrEnum):

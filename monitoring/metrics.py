@@ -16,11 +16,14 @@ from headstart.monitoring.labels import (
     ReplicaState,
     Rescue,
     Route,
+    StepKind,
     StreamState,
 )
 from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
+from headstart.stages.drafting import Source
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.speculation_counts import Position, SpeculationCounts, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 
 __all__ = ["CONTENT_TYPE", "Metrics", "RequestMeter"]
@@ -94,6 +97,29 @@ class Metrics:
         series = self._series.models[model]
         series.waiting.set(waiting)
         series.running.set(running)
+
+    def speculated(self, model: str, news: SpeculationCounts) -> None:
+        """Add what an engine's speculation has done since it was last asked.
+
+        Raises:
+            KeyError: `model` is not configured.
+        """
+        series = self._series.decode[model]
+        series.rows.inc(news.rows)
+        series.tokens.inc(news.tokens)
+        series.draft_s.inc(news.draft_s)
+        series.seconds[StepKind.PLAIN].inc(news.plain_s)
+        series.seconds[StepKind.VERIFY].inc(news.verify_s)
+        for name, counts in news.sources.items():
+            source = Source(name)
+            for index, (drafted, accepted) in enumerate(
+                zip(counts.drafted, counts.accepted, strict=True)
+            ):
+                place = source, Position.of(index)
+                series.drafted[place].inc(drafted)
+                series.accepted[place].inc(accepted)
+        for reason, count in news.fallbacks.items():
+            series.undrafted[Undrafted(reason)].inc(count)
 
     def set_clock_uncertainty(self, model: str, seconds: float) -> None:
         """State the largest `ClockOffset.uncertainty_s` among a model's replicas.

@@ -368,7 +368,62 @@ _TRANSPORT = Row(
     ),
 )
 
-OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _REQUESTS, _TRANSPORT, _MACHINERY)
+_SPECULATION = Row(
+    "Several tokens a step",
+    (
+        View(
+            "Tokens per step",
+            "short",
+            "Of a request, on average; 1 is plain decoding. Models that speculate only.",
+            (
+                Query(
+                    rate(c.DECODE_TOKENS, "model") + f" / ({rate(c.DECODE_ROWS, 'model')} > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+        View(
+            "Drafted and accepted tokens",
+            "cps",
+            "What is drafted and not accepted was computed for nothing.",
+            (
+                Query(rate(c.DRAFTED_TOKENS, "source"), "drafted: {{source}}"),
+                Query(rate(c.ACCEPTED_TOKENS, "source"), "accepted: {{source}}"),
+            ),
+        ),
+        View(
+            "Acceptance by position",
+            "percentunit",
+            "Share of the drafted tokens at a place in the draft that were accepted.",
+            (
+                Query(
+                    rate(c.ACCEPTED_TOKENS, "position")
+                    + f" / ({rate(c.DRAFTED_TOKENS, 'position')} > 0)",
+                    "{{position}}",
+                ),
+            ),
+        ),
+        View(
+            "Engine time while decoding",
+            "s",
+            "Seconds a second: in the model with and without drafts to verify, and in drafting.",
+            (
+                Query(rate(c.DECODE_SECONDS, "kind"), "{{kind}}"),
+                Query(rate(c.DRAFT_SECONDS), "draft"),
+            ),
+            Kind.STACK,
+        ),
+        View(
+            "Without drafts",
+            "cps",
+            "Sampling features, missing drafters and faults, which were not drafted for.",
+            (Query(rate(c.UNDRAFTED, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+    ),
+)
+
+OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _SPECULATION, _REQUESTS, _TRANSPORT, _MACHINERY)
 
 UNSHOWN = {c.BUILD_INFO: "names a version, to join with or to count; it has no course to plot"}
 """Metrics that no panel shows, and why."""

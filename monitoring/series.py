@@ -31,13 +31,16 @@ from headstart.monitoring.labels import (
     Rescue,
     ResumeOutcome,
     Route,
+    StepKind,
     StreamState,
 )
 from headstart.stages.datagram_events import Cause
+from headstart.stages.drafting import Source
 from headstart.stages.render_gaps import StallCause
+from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
 
-__all__ = ["ModelSeries", "Series", "TransportSeries"]
+__all__ = ["DecodeSeries", "ModelSeries", "Series", "TransportSeries"]
 
 _NO_MODEL = ""
 """To Prometheus the same as no label; only `headstart_requests_total` has it."""
@@ -73,6 +76,7 @@ class Series:
         self.refused = families.requests(_NO_MODEL)
         self.transport = TransportSeries(families)
         self.models = {model: ModelSeries(families, model) for model in models}
+        self.decode = {model: DecodeSeries(families, model) for model in models}
 
     def expose(self) -> bytes:
         """Return every series in Prometheus' text format 0.0.4."""
@@ -96,6 +100,29 @@ class TransportSeries:
         self.catch_ups = counters[catalogue.CATCH_UPS]
         self.fallbacks = {why: counters[catalogue.FALLBACKS].labels(why) for why in Fallback}
         self.resumes = {how: counters[catalogue.RESUMES].labels(how) for how in ResumeOutcome}
+
+
+class DecodeSeries:
+    """What speculation does for one configured model."""
+
+    def __init__(self, families: "_Families", model: str) -> None:
+        counters = families.counters
+        self.rows = counters[catalogue.DECODE_ROWS].labels(model)
+        self.tokens = counters[catalogue.DECODE_TOKENS].labels(model)
+        self.draft_s = counters[catalogue.DRAFT_SECONDS].labels(model)
+        self.seconds = {
+            kind: counters[catalogue.DECODE_SECONDS].labels(model, kind) for kind in StepKind
+        }
+        places = tuple(product(Source, Position))
+        self.drafted = {
+            place: counters[catalogue.DRAFTED_TOKENS].labels(model, *place) for place in places
+        }
+        self.accepted = {
+            place: counters[catalogue.ACCEPTED_TOKENS].labels(model, *place) for place in places
+        }
+        self.undrafted = {
+            reason: counters[catalogue.UNDRAFTED].labels(model, reason) for reason in Undrafted
+        }
 
 
 class ModelSeries:

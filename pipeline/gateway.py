@@ -253,6 +253,8 @@ async def _tick(
                 waiting=sum(load.waiting for load in loads),
                 running=sum(load.running for load in loads),
             )
+            for link in links:
+                metrics.speculated(model, link.new_speculation())
             if links:
                 uncertainty_s = max(link.clock.uncertainty_s for link in links)
                 metrics.set_clock_uncertainty(model, uncertainty_s)

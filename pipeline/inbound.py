@@ -8,17 +8,20 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from headstart.configs.settings import GatewaySettings
 from headstart.stages.errors import BadRequest, PayloadTooLarge, RequestTimeout
+from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["Inbound", "Options", "Salting", "read", "understand"]
 
 _FORWARDED_HEADERS = ("content-type", "traceparent", "tracestate", "x-request-id")
+
+_LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 
 Salting = Callable[[str | None], str]
 """Turns the client's own cache salt, if it set one, into the one the engine gets."""
@@ -31,6 +34,16 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The answer outlives its connection and can be resumed."""
     timing: bool = False
     """The last chunk, or the body, says where the time went."""
+    speculation: Literal["auto", "off", "copy", "jacobi", "drafter"] | None = None
+    """How the answer is drafted; None leaves it to the model's settings."""
+    language: Annotated[str, msgspec.Meta(pattern=_LANGUAGE)] | None = None
+    """BCP 47 tag of the input, for whoever drafts by language."""
+
+    @property
+    def engine_arguments(self) -> dict[str, str]:
+        """What of it the engine's worker has to know."""
+        wanted = {SPECULATION_ARGUMENT: self.speculation, LANGUAGE_ARGUMENT: self.language}
+        return {name: value for name, value in wanted.items() if value is not None}
 
 
 class _Head(msgspec.Struct):
@@ -41,6 +54,8 @@ class _Head(msgspec.Struct):
     priority: Any = msgspec.UNSET
     """Not the client's to set: it would put itself before all others."""
     cache_salt: Any = None
+    vllm_xargs: Any = None
+    """Where vLLM takes arguments for its worker; ours are put beside the client's."""
     use_beam_search: Any = None
 
 
@@ -67,8 +82,8 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
-        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed, or it wants
-            beam search.
+        BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed, or
+            it wants beam search.
     """
     return understand(await _read_body(request, settings), request.headers, salting)
 
@@ -83,8 +98,8 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         salting: None leaves the salt to the client.
 
     Raises:
-        BadRequest: `headstart`, `X-Headstart-Detach` or `cache_salt` is malformed, or it wants
-            beam search.
+        BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed, or
+            it wants beam search.
     """
     head = _read_head(body)
     if head is None:
@@ -171,9 +186,11 @@ def _for_engine(body: bytes, head: _Head, salting: Salting | None) -> bytes:
     """Return the body without the fields that are ours, and with the salt that is."""
     if salting is None and head.headstart is head.priority is msgspec.UNSET:
         return body
-    changes: dict[str, str | None] = {"headstart": None, "priority": None}
+    changes: dict[str, Any] = {"headstart": None, "priority": None}
     if salting is not None:
         changes["cache_salt"] = salting(_own_salt(head))
+    if head.headstart and (ours := head.headstart.engine_arguments):
+        changes["vllm_xargs"] = _with_arguments(head.vllm_xargs, ours)
     return _changed(body, changes)
 
 
@@ -185,7 +202,15 @@ def _own_salt(head: _Head) -> str | None:
     )
 
 
-def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
+def _with_arguments(theirs: Any, ours: dict[str, str]) -> dict[str, Any]:
+    if theirs is None:
+        return ours
+    if not isinstance(theirs, dict):
+        raise BadRequest("vllm_xargs must be an object", param="vllm_xargs")
+    return theirs | ours
+
+
+def _changed(body: bytes, changes: Mapping[str, Any]) -> bytes:
     """Set fields of a JSON object; None takes them out."""
     try:
         tree: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -203,6 +228,6 @@ def _changed(body: bytes, changes: Mapping[str, str | None]) -> bytes:
         return body  # which the engine, with the same parser, cannot read either
 
 
-def _merged(tree: dict[str, Any], changes: Mapping[str, str | None]) -> dict[str, Any]:
+def _merged(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in tree.items() if name not in changes}
     return kept | {name: value for name, value in changes.items() if value is not None}

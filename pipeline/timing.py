@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from headstart.cluster.stream import Stream
 from headstart.stages.stage_clock import Mark
 
@@ -24,4 +26,5 @@ def timing_of(stream: Stream) -> dict[str, Any]:
         "prompt_tokens": end.prompt_tokens if end else None,
         "cached_prompt_tokens": end.cached_tokens if end else None,
         "output_tokens": end.output_tokens if end else None,
+        "speculation": msgspec.structs.asdict(end.speculated) if end and end.speculated else None,
     }

@@ -52,7 +52,7 @@ class Acceptance:
 
     def _rate(self, group: int) -> float:
         if self._prior is not None:
-            prior = self._prior._rate(group)
+            prior = self._prior._rate(group)  # noqa: SLF001 - of the same class
         else:
             # Positions that no draft has reached yet are believed to be like those before.
             prior = self._rate(group - 1) if group else 0.5

@@ -14,10 +14,21 @@ from headstart.stages.failure import Failure
 from headstart.stages.stage_clock import Mark
 from headstart.stages.token_log import TokenLog
 
-__all__ = ["MirrorSender", "Part", "StreamEnd"]
+__all__ = ["MirrorSender", "Part", "Speculated", "StreamEnd"]
 
 _PART_BYTES = 64 * 1024
 """Most one stream may put into one message, so that a long body cannot starve the others."""
+
+
+class Speculated(msgspec.Struct, frozen=True, array_like=True):
+    """What speculation did for one answer."""
+
+    drafted: int = 0
+    """Tokens that were drafted and verified."""
+    accepted: int = 0
+    """Those of them that became part of the answer."""
+    steps: int = 0
+    """Engine steps that verified a draft."""
 
 
 class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
@@ -31,6 +42,8 @@ class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
     """One per choice, as the engine names them; empty where the request never reached it."""
     failure: Failure | None = None
     is_aborted: bool = False
+    speculated: Speculated | None = None
+    """None where the model does not speculate."""
 
     @property
     def is_whole(self) -> bool:

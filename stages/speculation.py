@@ -12,7 +12,7 @@ from typing import Any
 from headstart.stages.cascade import Offer, best
 from headstart.stages.draft_length import Acceptance, DraftLengths, StepCost
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
-from headstart.stages.speculation_counts import Fallback, SourceCounts, SpeculationCounts
+from headstart.stages.speculation_counts import SourceCounts, SpeculationCounts, Undrafted
 
 __all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "RowStep", "Speculation", "Wish"]
 
@@ -42,8 +42,9 @@ class Wish:
         """Read the wish of a request from its extra arguments; what is no mode is the default."""
         arguments = arguments or {}
         mode, language = arguments.get(SPECULATION_ARGUMENT), arguments.get(LANGUAGE_ARGUMENT)
-        known = isinstance(mode, str) and mode in ("off", "auto", *Source)
-        return cls(mode if known else default, language if isinstance(language, str) else None)
+        if not (isinstance(mode, str) and mode in ("off", "auto", *Source)):
+            mode = default
+        return cls(mode, language if isinstance(language, str) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Speculation:
         return row is not None and Source.JACOBI in row.proposers
 
     def begin(
-        self, request: str, tokens: Sequence[int], wish: Wish, reason: Fallback | None = None
+        self, request: str, tokens: Sequence[int], wish: Wish, reason: Undrafted | None = None
     ) -> None:
         """Take up a request, or take it up anew where its tokens have changed.
 
@@ -128,7 +129,7 @@ class Speculation:
         for source in self._automatic if wish.mode == "auto" else (Source(wish.mode),):
             self._add(row, source, tokens, wish.language)
         if wish.mode == Source.DRAFTER and not row.proposers:
-            self._count(Fallback.NO_DRAFTER)
+            self._count(Undrafted.NO_DRAFTER)
             self._add(row, Source.COPY, tokens, wish.language)
 
     def end(self, request: str) -> None:
@@ -172,7 +173,7 @@ class Speculation:
         row.num_tokens += len(one.verdict.tokens)
         pending, row.pending = row.pending, None
         if one.is_broken and row.proposers:
-            self._drop(row, tuple(row.proposers), Fallback.NOT_A_NUMBER)
+            self._drop(row, tuple(row.proposers), Undrafted.NOT_A_NUMBER)
         if pending is not None and (drafted := len(one.verdict.drafted)):
             source, draft = pending
             accepted = one.verdict.num_accepted
@@ -183,7 +184,7 @@ class Speculation:
             try:
                 proposer.observe(one.verdict)
             except Exception:  # whatever a proposer does, the answer goes on
-                self._drop(row, (source,), Fallback.RAISED)
+                self._drop(row, (source,), Undrafted.RAISED)
 
     def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
         price = self._lengths.price(max(1, len(steps)))
@@ -226,7 +227,7 @@ class Speculation:
                 draft = proposer.draft(room)
                 fault = None if draft is None else self._fault(draft, room)
             except Exception:  # as above
-                draft, fault = None, Fallback.RAISED
+                draft, fault = None, Undrafted.RAISED
             if fault is not None:
                 self._drop(row, (source,), fault)
             elif draft is not None and draft.tokens:
@@ -234,11 +235,11 @@ class Speculation:
                 found.append(Offer(source, draft, chances))
         return best(found, price)
 
-    def _fault(self, draft: Draft, room: int) -> Fallback | None:
+    def _fault(self, draft: Draft, room: int) -> Undrafted | None:
         if len(draft.tokens) > room:
-            return Fallback.TOO_MANY
+            return Undrafted.TOO_MANY
         if not all(0 <= token < self._vocabulary for token in draft.tokens):
-            return Fallback.OUT_OF_VOCABULARY
+            return Undrafted.OUT_OF_VOCABULARY
         return None
 
     def _learned(self, row: _Row, source: Source, grade: int) -> Acceptance:
@@ -253,15 +254,15 @@ class Speculation:
         try:
             proposer = None if factory is None else factory(tokens, language)
         except Exception:  # as above
-            self._count(Fallback.RAISED)
+            self._count(Undrafted.RAISED)
             return
         if proposer is not None:
             row.proposers[source] = proposer
 
-    def _drop(self, row: _Row, sources: Sequence[Source], reason: Fallback) -> None:
+    def _drop(self, row: _Row, sources: Sequence[Source], reason: Undrafted) -> None:
         for source in sources:
             del row.proposers[source]
         self._count(reason)
 
-    def _count(self, reason: Fallback) -> None:
+    def _count(self, reason: Undrafted) -> None:
         self.counts.fallbacks[reason] = self.counts.fallbacks.get(reason, 0) + 1

@@ -1,13 +1,14 @@
 """What speculation has done so far, as running totals that travel from worker to gateway."""
 
 from enum import StrEnum
+from itertools import zip_longest
 
 import msgspec
 
-__all__ = ["Fallback", "SourceCounts", "SpeculationCounts"]
+__all__ = ["Position", "SourceCounts", "SpeculationCounts", "Undrafted"]
 
 
-class Fallback(StrEnum):
+class Undrafted(StrEnum):
     """Why a request, or one proposer of it, goes without drafts; values are metric label values."""
 
     SEED = "seed"
@@ -27,6 +28,31 @@ class Fallback(StrEnum):
     TOO_MANY = "too_many"
     NOT_A_NUMBER = "not_a_number"
     """The model's logits were NaN."""
+
+
+class Position(StrEnum):
+    """Where in a draft a token stands; values are metric label values."""
+
+    FIRST = "1"
+    SECOND = "2"
+    THIRD = "3"
+    FOURTH = "4"
+    FROM_5 = "5-8"
+    FROM_9 = "9-16"
+    FROM_17 = "17-64"
+
+    @classmethod
+    def of(cls, index: int) -> "Position":
+        """Return where the token with this index, from 0, stands."""
+        return _POSITIONS[min(index, len(_POSITIONS) - 1)]
+
+
+_POSITIONS = (
+    *(Position.FIRST, Position.SECOND, Position.THIRD, Position.FOURTH),
+    *(4 * (Position.FROM_5,)),
+    *(8 * (Position.FROM_9,)),
+    Position.FROM_17,
+)
 
 
 class SourceCounts(msgspec.Struct):
@@ -49,6 +75,18 @@ class SourceCounts(msgspec.Struct):
             self.drafted[position] += 1
             self.accepted[position] += position < num_accepted
 
+    def since(self, before: "SourceCounts") -> "SourceCounts":
+        """Return what has come on top of an earlier state of the same totals."""
+        return SourceCounts(
+            self.drafts - before.drafts,
+            _less(self.drafted, before.drafted),
+            _less(self.accepted, before.accepted),
+        )
+
+
+def _less(after: list[int], before: list[int]) -> list[int]:
+    return [total - earlier for total, earlier in zip_longest(after, before, fillvalue=0)]
+
 
 class SpeculationCounts(msgspec.Struct):
     """Of one engine, since it started."""
@@ -67,3 +105,22 @@ class SpeculationCounts(msgspec.Struct):
     """The same, in steps that computed one token a request."""
     sources: dict[str, SourceCounts] = {}
     fallbacks: dict[str, int] = {}
+
+    def since(self, before: "SpeculationCounts") -> "SpeculationCounts":
+        """Return what has come on top of an earlier state of the same totals."""
+        return SpeculationCounts(
+            self.steps - before.steps,
+            self.rows - before.rows,
+            self.tokens - before.tokens,
+            self.draft_s - before.draft_s,
+            self.verify_s - before.verify_s,
+            self.plain_s - before.plain_s,
+            {
+                name: counts.since(before.sources.get(name, SourceCounts()))
+                for name, counts in self.sources.items()
+            },
+            {
+                reason: count - before.fallbacks.get(reason, 0)
+                for reason, count in self.fallbacks.items()
+            },
+        )

@@ -18,7 +18,8 @@ from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = tuple(
-    ROOT / "cluster" / name for name in ("adapter.py", "ray_adapter.py", "vllm_tap.py")
+    ROOT / "cluster" / name
+    for name in ("adapter.py", "ray_adapter.py", "runner_adapter.py", "vllm_tap.py")
 )
 PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
 
@@ -50,6 +51,19 @@ CALLED = {
     "vllm.v1.engine.async_llm:AsyncLLM.generate": "prompt sampling_params request_id",
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
     "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
+    "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method",
+    "vllm.v1.sample.logits_processor:build_logitsprocs": (
+        "vllm_config device is_pin_memory is_pooling_model"
+    ),
+    "vllm.v1.worker.cpu_worker:CPUWorker.init_device": "",
+    "vllm.v1.worker.gpu_worker:Worker.init_device": "",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.execute_model": "scheduler_output",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner._sample": "logits spec_decode_metadata",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner._input_fits_in_drafter": "",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.propose_draft_token_ids": (
+        "scheduler_output sampled_token_ids"
+    ),
+    "vllm.v1.spec_decode.custom_class_proposer:create_custom_proposer": "vllm_config",
     "vllm.v1.metrics.loggers:StatLoggerBase.log_engine_initialized": "",
     "vllm.v1.metrics.loggers:StatLoggerBase.record": "scheduler_stats iteration_stats",
     "vllm.v1.metrics.ray_wrappers:RayPrometheusStatLogger": "vllm_config",
@@ -76,18 +90,31 @@ CALLED = {
 
 READ = {
     "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
-    "vllm.outputs:CompletionOutput": "index token_ids finish_reason",
+    "vllm.config:VllmConfig": "speculative_config additional_config",
+    "vllm.config.observability:ObservabilityConfig": "per_request_spec_decode_metrics",
+    "vllm.outputs:CompletionOutput": "index token_ids finish_reason spec_decode_metrics",
+    "vllm.platforms:current_platform": "",
+    "vllm.utils.torch_utils:PIN_MEMORY": "",
     "vllm.outputs:RequestOutput.__init__": (
         "prompt_token_ids outputs finished metrics num_cached_tokens"
     ),
     "vllm.sampling_params:SamplingParams": (
         "n seed temperature max_tokens min_tokens presence_penalty frequency_penalty bad_words "
         "structured_outputs repetition_detection thinking_token_budget watermarking logprobs "
-        "logprob_token_ids prompt_logprobs prompt_logprob_token_ids"
+        "logprob_token_ids prompt_logprobs prompt_logprob_token_ids logit_bias min_p "
+        "repetition_penalty allowed_token_ids extra_args"
     ),
     "vllm.usage.usage_lib:UsageContext": "OPENAI_API_SERVER",
     "vllm.v1.engine:EngineCoreRequest": (
         "request_id prompt_token_ids sampling_params external_req_id"
+    ),
+    "vllm.v1.core.sched.output:SchedulerOutput": (
+        "finished_req_ids scheduled_spec_decode_tokens total_num_scheduled_tokens"
+    ),
+    "vllm.v1.metrics.stats:RequestSpecDecodeMetrics": "histogram num_draft_tokens",
+    "vllm.v1.spec_decode.metadata:SpecDecodeMetadata": "num_draft_tokens",
+    "vllm.v1.worker.gpu_input_batch:CachedRequestState": (
+        "prompt_token_ids prompt_embeds output_token_ids sampling_params"
     ),
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
     "vllm.v1.metrics.stats:SchedulerStats": ("num_running_reqs num_waiting_reqs kv_cache_usage"),
@@ -159,6 +186,22 @@ def test_read(name: str) -> None:
     missing = set(READ[name].split()) - fields_of(find(name))
 
     assert not missing, f"{name} lacks {', '.join(sorted(missing))}"
+
+
+def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
+    """No class body names them: they are assigned in constructors."""
+    source = {
+        "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": (
+            "drafter input_batch requests max_model_len use_async_scheduling is_pooling_model"
+        ),
+        "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs",
+        "vllm.v1.engine.input_processor:InputProcessor.__init__": "speculative_config",
+        "vllm.v1.engine.async_llm:AsyncLLM.__init__": "input_processor",
+    }
+    for name, attributes in source.items():
+        text = inspect.getsource(find(name))
+        missing = [each for each in attributes.split() if f"self.{each}" not in text]
+        assert not missing, f"{name} sets no {', '.join(missing)}"
 
 
 def test_arguments_that_are_set_exist(vllm_model: ModelSettings) -> None:

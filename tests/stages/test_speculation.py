@@ -10,7 +10,7 @@ from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.speculation import RowStep, Speculation, Wish
-from headstart.stages.speculation_counts import Fallback
+from headstart.stages.speculation_counts import Undrafted
 
 VOCABULARY = 12
 MAX_TOKENS = 6
@@ -137,11 +137,11 @@ def test_random_schedules_give_the_reference_decoder(is_adaptive: bool) -> None:
     assert finished > 300
     assert accepted > 1000
     assert set(machine.counts.fallbacks) >= {
-        Fallback.RAISED,
-        Fallback.OUT_OF_VOCABULARY,
-        Fallback.TOO_MANY,
-        Fallback.NOT_A_NUMBER,
-        Fallback.NO_DRAFTER,
+        Undrafted.RAISED,
+        Undrafted.OUT_OF_VOCABULARY,
+        Undrafted.TOO_MANY,
+        Undrafted.NOT_A_NUMBER,
+        Undrafted.NO_DRAFTER,
     }
     assert not machine._rows.keys() - rows.keys()
 
@@ -149,13 +149,13 @@ def test_random_schedules_give_the_reference_decoder(is_adaptive: bool) -> None:
 @pytest.mark.parametrize(
     ("way", "reason"),
     [
-        ("observe", Fallback.RAISED),
-        ("draft", Fallback.RAISED),
-        ("vocabulary", Fallback.OUT_OF_VOCABULARY),
-        ("many", Fallback.TOO_MANY),
+        ("observe", Undrafted.RAISED),
+        ("draft", Undrafted.RAISED),
+        ("vocabulary", Undrafted.OUT_OF_VOCABULARY),
+        ("many", Undrafted.TOO_MANY),
     ],
 )
-def test_faulty_proposer_is_dropped_and_counted_once(way: str, reason: Fallback) -> None:
+def test_faulty_proposer_is_dropped_and_counted_once(way: str, reason: Undrafted) -> None:
     machine = speculation(is_adaptive=False)
     machine.begin("a", [1, 2], Wish("drafter", way))
 
@@ -168,13 +168,13 @@ def test_faulty_proposer_is_dropped_and_counted_once(way: str, reason: Fallback)
 
 def test_reason_leaves_a_request_without_drafts() -> None:
     machine = speculation(is_adaptive=False)
-    machine.begin("a", [1, 2, 1], Wish("auto"), Fallback.SEED)
-    machine.begin("b", [1, 2, 1], Wish("off"), Fallback.SEED)
+    machine.begin("a", [1, 2, 1], Wish("auto"), Undrafted.SEED)
+    machine.begin("b", [1, 2, 1], Wish("off"), Undrafted.SEED)
 
     steps = [RowStep(name, Verdict([2]), room=4) for name in "ab"]
 
     assert machine.step(steps, seconds=0.1) == [[], []]
-    assert machine.counts.fallbacks == {Fallback.SEED: 1}  # who wants none lacks none
+    assert machine.counts.fallbacks == {Undrafted.SEED: 1}  # who wants none lacks none
 
 
 def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
@@ -182,7 +182,7 @@ def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
     machine.begin("a", [1, 2, 3, 1], Wish("drafter"))
 
     assert machine.step([RowStep("a", Verdict([2]), room=2)], seconds=0.1) == [[3, 1]]
-    assert machine.counts.fallbacks == {Fallback.NO_DRAFTER: 1}
+    assert machine.counts.fallbacks == {Undrafted.NO_DRAFTER: 1}
 
 
 def test_counts_say_what_was_accepted_where() -> None:

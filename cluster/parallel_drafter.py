@@ -1,0 +1,152 @@
+"""Speculation in vLLM's worker process: what vLLM makes of the settings as its own proposer.
+
+vLLM constructs `ParallelDrafter` by its path and hands it its configuration; what a model drafts
+with travels there as plain data. Everything that vLLM keeps to itself is in `runner_adapter`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from headstart.configs.speculation import SpeculationSettings
+from headstart.stages.copy_drafter import CopyDrafter
+from headstart.stages.drafting import Proposer, Source
+from headstart.stages.errors import SetupError
+from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.ngram_table import NgramTable, TableDrafter
+from headstart.stages.speculation import Speculation
+
+__all__ = ["SPECULATION", "ParallelDrafter", "plan_of"]
+
+SPECULATION = "headstart_speculation"
+"""Key of our plan in vLLM's `additional_config`."""
+
+_BLOCK_TOKENS = 16
+"""Of weights that are tuned for no block length, where a request asks for Jacobi steps."""
+
+
+class _Plan(msgspec.Struct):
+    default: str
+    max_tokens: int
+    is_adaptive: bool
+    block_tokens: int | None
+    tables: dict[str, str]
+
+
+def plan_of(settings: SpeculationSettings, model: Path) -> dict[str, Any]:
+    """Return what the worker needs to know, as plain data.
+
+    Args:
+        model: Folder of the weights, whose card may declare a block length.
+
+    Raises:
+        SetupError: The card or a table is not fit.
+    """
+    for language, path in settings.tables.items():
+        _read_table(language, path)
+    plan = _Plan(
+        default=settings.default,
+        max_tokens=settings.max_tokens,
+        is_adaptive=settings.is_adaptive,
+        block_tokens=settings.block_tokens or _declared_block(model),
+        tables={language: str(path) for language, path in settings.tables.items()},
+    )
+    found: dict[str, Any] = msgspec.to_builtins(plan)
+    return found
+
+
+def _declared_block(model: Path) -> int | None:
+    """Read `headstart: {block_tokens: N}` of the model card's YAML head; None if there is none."""
+    card = model / "README.md"
+    if not card.is_file():
+        return None
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    try:
+        head = yaml.safe_load(parts[1])
+        ours = head.get("headstart") if isinstance(head, dict) else None
+        block = None if ours is None else ours["block_tokens"]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise SetupError(f"the head of {card} cannot be read: {error}") from error
+    if block is None or (type(block) is int and 2 <= block <= 65):
+        return block
+    raise SetupError(f"{card}: headstart.block_tokens must be a whole number from 2 to 65")
+
+
+def _read_table(language: str, path: Path) -> NgramTable:
+    try:
+        table = NgramTable.decode(path.read_bytes())
+    except OSError as error:
+        raise SetupError(f"the n-gram table {path} cannot be read: {error.strerror}") from error
+    except SetupError as error:
+        raise SetupError(f"{path} is {error.message}") from error
+    if table.language != language:
+        raise SetupError(f"the n-gram table {path} is of {table.language}, not of {language}")
+    return table
+
+
+class ParallelDrafter(Speculation):
+    """Speculation as one vLLM worker has it.
+
+    Args:
+        vllm_config: vLLM's whole configuration, with our plan in `additional_config`.
+
+    Raises:
+        SetupError: A table is of another vocabulary.
+    """
+
+    def __init__(self, vllm_config: Any) -> None:
+        plan = msgspec.convert(vllm_config.additional_config[SPECULATION], _Plan)
+        vocabulary = vllm_config.model_config.get_vocab_size()
+        self.default = plan.default
+        self._block_tokens = plan.block_tokens or _BLOCK_TOKENS
+        self._tables = {
+            language: self._load(language, Path(path), vocabulary)
+            for language, path in plan.tables.items()
+        }
+        automatic = [Source.COPY, Source.DRAFTER]
+        if plan.block_tokens is not None:
+            automatic.append(Source.JACOBI)
+        super().__init__(
+            {
+                Source.COPY: self._copy,
+                Source.DRAFTER: self._drafter,
+                Source.JACOBI: self._jacobi,
+            },
+            automatic,
+            max_tokens=plan.max_tokens,
+            vocabulary=vocabulary,
+            is_adaptive=plan.is_adaptive,
+        )
+
+    def load_model(self, *_: Any) -> None:
+        """There is none: vLLM calls it for every proposer."""
+
+    propose = Speculation.step
+    """vLLM looks for this name; our runner calls it in its own way."""
+
+    def _load(self, language: str, path: Path, vocabulary: int) -> NgramTable:
+        table = _read_table(language, path)
+        if table.vocabulary != vocabulary:
+            raise SetupError(
+                f"the n-gram table {path} is of a vocabulary of {table.vocabulary} tokens, the "
+                f"model has {vocabulary}: build it from this model's answers"
+            )
+        return table
+
+    def _copy(self, tokens: Sequence[int], _: str | None) -> Proposer:
+        return CopyDrafter(tokens)
+
+    def _jacobi(self, tokens: Sequence[int], _: str | None) -> Proposer:
+        return JacobiBlock(tokens, self._block_tokens)
+
+    def _drafter(self, tokens: Sequence[int], language: str | None) -> Proposer | None:
+        """A language's own table, or that of the language it is a variety of."""
+        table = self._tables.get(language or "")
+        if table is None and language is not None:
+            table = self._tables.get(language.partition("-")[0])
+        return None if table is None else TableDrafter(table, tokens)

@@ -1,0 +1,181 @@
+"""The worker that drafts: its hold on vLLM's model runners, which promise nothing.
+
+Like `adapter`, written against vLLM 0.32 (V1 runners, CPU and GPU) and tried name by name in
+`tests/contract/test_adapter.py`. vLLM loads `ParallelWorker` by its path. Nothing is decided here:
+what a step gave is put into plain values for `ParallelDrafter`, and its drafts into vLLM's place.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from vllm.platforms import current_platform
+from vllm.utils.torch_utils import PIN_MEMORY
+from vllm.v1.sample.logits_processor import build_logitsprocs
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from headstart.cluster.parallel_drafter import ParallelDrafter
+from headstart.stages.drafting import Verdict
+from headstart.stages.errors import SetupError
+from headstart.stages.speculation import RowStep, Wish
+from headstart.stages.speculation_counts import Undrafted
+
+if TYPE_CHECKING or current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+__all__ = ["ParallelWorker", "unsupported"]
+
+_NO_PLACE = -1
+"""vLLM's stand-in for a draft, where it wants rows of equal length."""
+
+
+def unsupported(params: Any) -> Undrafted | None:
+    """Return why a request with these sampling parameters goes without drafts; None if it need not.
+
+    What vLLM's rejection sampler does not apply to drafted positions, or what makes the answer
+    depend on how many tokens a step yields.
+    """
+    if params.seed is not None and params.temperature > 0:
+        return Undrafted.SEED
+    if params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1:
+        return Undrafted.PENALTIES
+    if params.logit_bias:
+        return Undrafted.LOGIT_BIAS
+    if params.min_p:
+        return Undrafted.MIN_P
+    if params.bad_words:
+        return Undrafted.BAD_WORDS
+    if params.allowed_token_ids:
+        return Undrafted.ALLOWED_TOKENS
+    if params.thinking_token_budget is not None:
+        return Undrafted.THINKING_BUDGET
+    return None
+
+
+class ParallelWorker(PlatformWorker):
+    """vLLM's worker for this platform, with a model runner that drafts."""
+
+    def init_device(self) -> None:
+        super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        _adopt(self.model_runner)
+
+    def speculation_counts(self) -> bytes:
+        """Return `SpeculationCounts` as MessagePack; called from the engine's front end."""
+        drafter: Any = self.model_runner.drafter
+        return msgspec.msgpack.encode(drafter.counts)
+
+
+def _adopt(runner: Any) -> None:
+    """Make a model runner one of ours.
+
+    Raises:
+        SetupError: It is of a kind that has no place for us.
+    """
+    if not isinstance(runner, GPUModelRunner) or runner.use_async_scheduling:
+        raise SetupError(
+            "speculation needs vLLM's V1 model runner without asynchronous scheduling: remove "
+            "what asks for another from engine_args"
+        )
+    runner.__class__ = type("ParallelRunner", (_ParallelRunner, type(runner)), {})
+    # Where it speculates, vLLM builds no processor for min_p and logit_bias.
+    config = copy.copy(runner.vllm_config)
+    object.__setattr__(config, "speculative_config", None)
+    runner.input_batch.logitsprocs = build_logitsprocs(
+        config, runner.device, PIN_MEMORY, runner.is_pooling_model
+    )
+
+
+class _ParallelRunner:
+    """What of a V1 model runner is different: mixed in before its class.
+
+    A step is `execute_model`, then `_sample`, then `propose_draft_token_ids`.
+    """
+
+    drafter: ParallelDrafter
+    input_batch: Any
+    requests: dict[str, Any]
+    max_model_len: int
+    _began = 0.0
+    _predictions: dict[str, list[int]]
+    _broken: frozenset[str]
+
+    def execute_model(self, scheduler_output: Any, *args: Any, **options: Any) -> Any:
+        self._began = time.perf_counter()
+        self._predictions, self._broken = {}, frozenset()
+        for request in scheduler_output.finished_req_ids:
+            self.drafter.end(request)
+        return super().execute_model(scheduler_output, *args, **options)  # type: ignore[misc]
+
+    def _sample(self, logits: Any, spec_decode_metadata: Any) -> Any:
+        if spec_decode_metadata is not None:
+            if spec_decode_metadata.max_spec_len:
+                self._capture(logits, spec_decode_metadata.num_draft_tokens)
+            else:
+                spec_decode_metadata = None  # the plain sampler: one row a request, as always
+        return super()._sample(logits, spec_decode_metadata)  # type: ignore[misc]
+
+    def _capture(self, logits: Any, num_drafted: Sequence[int]) -> None:
+        """Keep what the model says at every drafted position, for the rows that look at it."""
+        spans: dict[str, tuple[int, int]] = {}
+        first = 0
+        for request, drafted in zip(self.input_batch.req_ids, num_drafted, strict=True):
+            if drafted and self.drafter.wants_predictions(request):
+                spans[request] = first, first + drafted + 1
+            first += drafted + 1
+        if not spans:
+            return
+        highest, best = logits.max(dim=-1)  # before the sampler works on them in place
+        broken, tokens = highest.isnan().tolist(), best.tolist()
+        self._broken = frozenset(one for one, (at, end) in spans.items() if any(broken[at:end]))
+        self._predictions = {one: tokens[at:end] for one, (at, end) in spans.items()}
+
+    def _input_fits_in_drafter(self, _: Any) -> bool:
+        return True  # each row has its own room; vLLM would draft zeros for all of them
+
+    def propose_draft_token_ids(
+        self, scheduler_output: Any, sampled_token_ids: list[list[int]], *_: Any
+    ) -> list[list[int]]:
+        began = time.perf_counter()
+        rows = [
+            self._row(request, tokens, scheduler_output)
+            for request, tokens in zip(self.input_batch.req_ids, sampled_token_ids, strict=True)
+            if tokens
+        ]
+        decoded = sum(1 + len(row.verdict.drafted) for row in rows)
+        found = iter(
+            self.drafter.propose(
+                rows,
+                seconds=began - self._began,
+                num_prompt_tokens=scheduler_output.total_num_scheduled_tokens - decoded,
+            )
+        )
+        drafts = [next(found) if tokens else [] for tokens in sampled_token_ids]
+        self.drafter.spent(time.perf_counter() - began)
+        return drafts
+
+    def _row(self, request: str, tokens: list[int], scheduler_output: Any) -> RowStep:
+        state = self.requests[request]
+        params, num_tokens = state.sampling_params, state.num_tokens
+        if self.drafter.num_tokens(request) != num_tokens - len(tokens):
+            self._begin(request, state, num_tokens - len(tokens))
+        drafted = scheduler_output.scheduled_spec_decode_tokens.get(request, ())
+        if _NO_PLACE in drafted:
+            drafted = ()
+        room = self.max_model_len - num_tokens - 1
+        if params.max_tokens is not None:
+            room = min(room, params.max_tokens - len(state.output_token_ids) - 1)
+        predictions = self._predictions.get(request, ()) if drafted else ()
+        verdict = Verdict(tokens, drafted, predictions)
+        return RowStep(request, verdict, room, request in self._broken)
+
+    def _begin(self, request: str, state: Any, num_tokens: int) -> None:
+        wish = Wish.of(state.sampling_params.extra_args, self.drafter.default)
+        if state.prompt_token_ids is None or state.prompt_embeds is not None:
+            self.drafter.begin(request, [0] * num_tokens, wish, Undrafted.NO_TOKENS)
+            return
+        tokens = [*state.prompt_token_ids, *state.output_token_ids][:num_tokens]
+        self.drafter.begin(request, tokens, wish, unsupported(state.sampling_params))

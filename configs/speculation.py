@@ -1,0 +1,43 @@
+"""Settings of speculation: several tokens a step, each of them what the model would have said."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from headstart.configs.fields import File
+from headstart.configs.section import Section
+
+__all__ = ["Language", "SpeculationSettings"]
+
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+class SpeculationSettings(Section):
+    """How a model drafts tokens for itself to verify."""
+
+    default: Literal["auto", "off", "jacobi", "copy", "drafter"] = Field(
+        default="off",
+        description="What a request gets that does not ask by `headstart.speculation`: `auto` (the "
+        "best draft on offer), `off`, `jacobi`, `copy` or `drafter`.",
+    )
+    max_tokens: int = Field(
+        default=16, ge=1, le=64, description="Most tokens that a step drafts for one request."
+    )
+    block_tokens: int | None = Field(
+        default=None,
+        ge=2,
+        le=65,
+        description="Length of a Jacobi block, for weights that are tuned for it; `auto` uses "
+        "Jacobi steps only where this is set or the model card has it. Unset: what "
+        "`headstart: {block_tokens: N}` at the head of the model's README.md says.",
+    )
+    tables: dict[Language, File] = Field(
+        default_factory=dict,
+        description="Language drafters: n-gram tables by language tag of the input, made by "
+        "`headstart table`.",
+    )
+    is_adaptive: bool = Field(
+        default=True,
+        description="Draft as many tokens as pay for their verification, down to none. `false` "
+        "drafts whatever is on offer, for measurements.",
+    )
