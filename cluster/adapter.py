@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 LLM = TypeVar("LLM", bound="AsyncLLM")
 
+WORKER = "headstart.cluster.runner_adapter.ParallelWorker"
+DRAFTER = "headstart.cluster.parallel_drafter.ParallelDrafter"
+"""Loaded by vLLM in its worker processes."""
+
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM makes room for (`vllm/config/lora.py`); a larger rank it refuses itself."""
 
@@ -119,10 +123,10 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
     if model.speculation is None:
         return {}
     return {
-        "worker_cls": "headstart.cluster.runner_adapter.ParallelWorker",
+        "worker_cls": WORKER,
         "speculative_config": {
             "method": "custom_class",
-            "model": "headstart.cluster.parallel_drafter.ParallelDrafter",
+            "model": DRAFTER,
             "num_speculative_tokens": model.speculation.max_tokens,
         },
         "additional_config": {SPECULATION: plan_of(model.speculation, Path(model_path))},

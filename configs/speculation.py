@@ -33,8 +33,8 @@ class SpeculationSettings(Section):
     )
     tables: dict[Language, File] = Field(
         default_factory=dict,
-        description="Language drafters: n-gram tables by language tag of the input, made by "
-        "`headstart table`.",
+        description="Language drafters: n-gram tables by language tag of the input, made from this "
+        "model's own answers (`recipes/ngram_tables.py`).",
     )
     is_adaptive: bool = Field(
         default=True,

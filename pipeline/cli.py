@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BENCHMARKS = (
+    "decode",
     "messaging",
     "overhead",
     "quic-cost",

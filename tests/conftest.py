@@ -11,7 +11,7 @@ import pytest
 hypothesis.settings.register_profile("headstart", deadline=None)
 hypothesis.settings.load_profile("headstart")
 
-WIDTH, LAYERS, HEADS, CONTEXT = 32, 2, 2, 512
+WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 512
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -24,7 +24,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A llama of two layers and random weights, with a tokenizer of bytes and a chat template."""
+    """A llama of two layers and random weights, with a tokenizer of bytes and a chat template.
+
+    Its heads are as small as vLLM's CPU attention takes them.
+    """
     from gguf import GGUFWriter, TokenType
     from tokenizers.pre_tokenizers import ByteLevel
 

@@ -4,9 +4,10 @@ To add an implementation, write a fixture that yields a `Subject` and name it in
 """
 
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -135,13 +136,16 @@ def vllm_model_path(vllm_model: ModelSettings) -> Path:
 
 @asynccontextmanager
 async def started_vllm(
-    model: ModelSettings, path: Path, streams: StreamTable
+    model: ModelSettings,
+    path: Path,
+    streams: StreamTable,
+    stat_loggers: tuple[Callable[..., Any], ...] = (),
 ) -> AsyncIterator[Subject]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports reach far beyond its own modules
         from headstart.cluster.vllm_engine import VllmEngine
 
-        engine = VllmEngine(model, str(path), streams)
+        engine = VllmEngine(model, str(path), streams, stat_loggers)
         info = await engine.start()
     llm = engine._llm
     assert llm is not None

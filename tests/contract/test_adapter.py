@@ -9,6 +9,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -271,3 +272,23 @@ def test_nobody_else_imports_what_is_private() -> None:
     }
 
     assert not offenders
+
+
+def test_broken_logits_are_noticed_at_the_row_that_has_them(vllm_model: ModelSettings) -> None:
+    """Rows of three requests, of which two look at predictions and one of those met NaN."""
+    import torch
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    runner = _ParallelRunner()
+    runner._predictions, runner._broken = {}, frozenset()
+    runner.input_batch = SimpleNamespace(req_ids=["a", "b", "c"])
+    watched: Any = SimpleNamespace(wants_predictions=lambda request: request != "b")
+    runner.drafter = watched
+    logits = torch.eye(7, 9)
+    logits[5, 3] = float("nan")
+
+    runner._capture(logits, [1, 1, 2])
+
+    assert runner._predictions == {"a": [0, 1], "c": [4, 3, 6]}
+    assert runner._broken == {"c"}

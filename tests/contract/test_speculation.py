@@ -1,10 +1,6 @@
-"""Several tokens a step, and the answer that one a step gives: on the real model, in float32.
+"""Several tokens a step, and the answer that one a step gives: on the real model, in float32."""
 
-A difference is allowed only where the plain run itself was undecided: the two likeliest tokens
-within `TIE` of one another (docs/DESIGN says why a batch of another shape may then decide
-otherwise). None of the answers here has shown one.
-"""
-
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +10,12 @@ import pytest
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
+from headstart.stages.mirror import Speculated
+from headstart.stages.speculation_counts import SpeculationCounts
 from tests.contract.asking import Subject, saying
 from tests.contract.conftest import ENGINE, started_vllm
 from tests.support.streams import body, finished, stream_table
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 
 pytestmark = [pytest.mark.anyio, *ENGINE]
 
@@ -67,3 +65,97 @@ async def test_answer_is_the_plain_one(vllm: Subject, speculating: Subject, prom
 
     for mode in MODES:
         assert await tokens_of(asked(speculating, prompt, mode)) == plain, mode
+
+
+async def test_answers_side_by_side_are_the_plain_ones(vllm: Subject, speculating: Subject) -> None:
+    plain = {prompt: await tokens_of(asked(vllm, prompt, "off")) for prompt in PROMPTS}
+    pairs = [(prompt, mode) for prompt in PROMPTS for mode in MODES]
+
+    found = await asyncio.gather(*(tokens_of(asked(speculating, *pair)) for pair in pairs))
+
+    for (prompt, mode), tokens in zip(pairs, found, strict=True):
+        assert tokens == plain[prompt], (prompt, mode)
+
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "stop string": {"stop": ["lazy"]},
+    "stop token": {"stop_token_ids": [28]},
+    "logprobs": {"logprobs": True, "top_logprobs": 2, "max_tokens": 24},
+    "structured": {"structured_outputs": {"regex": "(fox dog ){1,8}"}},
+    "length": {"max_tokens": 7},
+    "min_tokens": {"min_tokens": 40},
+}
+"""What goes together with drafts."""
+
+UNDRAFTED: dict[str, dict[str, Any]] = {
+    "penalties": {"repetition_penalty": 1.2},
+    "logit_bias": {"logit_bias": {"28": 5.0}},
+    "bad_words": {"bad_words": ["fox"]},
+    "allowed_tokens": {"allowed_token_ids": list(range(20, 400))},
+    "min_p": {"temperature": 1e-3, "min_p": 0.9},
+    "seed": {"temperature": 0.7, "seed": 5},
+}
+"""What leaves a request without drafts, by the reason that is counted."""
+
+
+@pytest.mark.parametrize("name", FEATURES)
+async def test_feature_works_with_drafts(vllm: Subject, speculating: Subject, name: str) -> None:
+    fields = FEATURES[name]
+    plain = await finished(asked(vllm, "quote", "off", **fields))
+
+    found = await finished(asked(speculating, "quote", "copy", **fields))
+
+    mine, theirs = body(found)["choices"][0], body(plain)["choices"][0]
+    for choice in (mine, theirs):
+        for token in (choice.get("logprobs") or {}).get("content", ()):
+            for one in (token, *token["top_logprobs"]):
+                one["logprob"] = round(one["logprob"], 2)
+    assert mine == theirs
+    assert found.end is not None
+    assert found.end.speculated is not None
+    if name not in ("length", "structured"):
+        assert found.end.speculated.accepted > 0
+
+
+@pytest.mark.parametrize("reason", UNDRAFTED)
+async def test_feature_turns_drafts_off(vllm: Subject, speculating: Subject, reason: str) -> None:
+    fields = UNDRAFTED[reason]
+    before = counts_of(speculating).fallbacks.get(reason, 0)
+    plain = await tokens_of(asked(vllm, "quote", "off", **fields))
+
+    found = asked(speculating, "quote", "copy", **fields)
+
+    assert await tokens_of(found) == plain
+    assert found.end is not None
+    assert found.end.speculated in (None, Speculated())
+    await eventually(lambda: counts_of(speculating).fallbacks.get(reason, 0) == before + 1)
+
+
+async def test_answer_says_what_was_drafted(speculating: Subject) -> None:
+    stream = await finished(asked(speculating, "quote", "copy"))
+
+    assert stream.end is not None
+    speculated = stream.end.speculated
+    assert speculated is not None
+    assert 0 < speculated.accepted <= speculated.drafted
+    # Each step gives a token of its own besides: the first came with the prompt.
+    assert speculated.accepted + speculated.steps < stream.end.output_tokens
+
+
+async def test_streamed_steps_hold_several_tokens(vllm: Subject, speculating: Subject) -> None:
+    plain = await finished(asked(vllm, "quote", "off", stream=True))
+    found = await finished(asked(speculating, "quote", "copy", stream=True))
+
+    texts, longest = [], 0
+    for stream in (plain, found):
+        frames = [frame for _, frame in stream.log.frames(0)]
+        texts.append("".join(frame.text for frame in frames))
+        longest = max(len(frame.tokens) for frame in frames)
+    assert texts[0] == texts[1]
+    assert longest > 2
+
+
+def counts_of(subject: Subject) -> SpeculationCounts:
+    counts = subject.engine.speculation()
+    assert counts is not None
+    return counts

@@ -9,6 +9,7 @@ import pytest
 from headstart.monitoring.labels import Outcome, Route
 from headstart.monitoring.metrics import Metrics, RequestMeter
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.speculation_counts import SourceCounts, SpeculationCounts
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from tests.monitoring.exposition import Exposition
 
@@ -244,3 +245,37 @@ def test_promtool_finds_nothing_to_say(metrics: Metrics, meter: RequestMeter) ->
         ["promtool", "check", "metrics"], input=metrics.expose(), capture_output=True, check=False
     )
     assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
+
+
+def test_speculation_is_counted_by_source_and_position(metrics: Metrics) -> None:
+    news = SpeculationCounts(
+        steps=3,
+        rows=4,
+        tokens=9,
+        draft_s=0.25,
+        verify_s=2.0,
+        plain_s=1.0,
+        sources={"copy": SourceCounts(2, [2, 2, 1, 1, 1, 1], [2, 1, 0, 0, 0, 0])},
+        fallbacks={"seed": 2},
+    )
+
+    found = changes(metrics, lambda: metrics.speculated("small", news))
+
+    def tokens(kind: str, position: str) -> str:
+        return f"headstart_{kind}_tokens_total{{model=small,position={position},source=copy}}"
+
+    assert found == {
+        "headstart_decode_rows_total{model=small}": 4,
+        "headstart_decode_tokens_total{model=small}": 9,
+        "headstart_draft_seconds_total{model=small}": 0.25,
+        "headstart_decode_seconds_total{kind=plain,model=small}": 1.0,
+        "headstart_decode_seconds_total{kind=verify,model=small}": 2.0,
+        "headstart_undrafted_total{model=small,reason=seed}": 2,
+        tokens("drafted", "1"): 2,
+        tokens("drafted", "2"): 2,
+        tokens("drafted", "3"): 1,
+        tokens("drafted", "4"): 1,
+        tokens("drafted", "5-8"): 2,
+        tokens("accepted", "1"): 2,
+        tokens("accepted", "2"): 1,
+    }

@@ -147,3 +147,52 @@ async def test_other_words_in_the_header_are_refused(gateway: Gateway) -> None:
 
     assert answer.status_code == 400
     assert "X-Headstart-Detach" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "theirs", "given"),
+    [
+        ({"speculation": "copy"}, None, {"headstart_speculation": "copy"}),
+        (
+            {"speculation": "auto", "language": "de-AT"},
+            {"own": 1},
+            {"own": 1, "headstart_speculation": "auto", "headstart_language": "de-AT"},
+        ),
+        (
+            {"speculation": "off"},
+            {"headstart_speculation": "copy"},
+            {"headstart_speculation": "off"},
+        ),
+        ({"timing": True}, {"own": "x"}, {"own": "x"}),
+        ({}, None, None),
+    ],
+)
+async def test_engine_hears_how_to_draft(
+    gateway: Gateway,
+    asked: dict[str, Any],
+    theirs: dict[str, Any] | None,
+    given: dict[str, Any] | None,
+) -> None:
+    body = saying(max_tokens=1) | {"headstart": asked}
+    if theirs is not None:
+        body["vllm_xargs"] = theirs
+
+    answer = await soon(gateway.client.post(CHAT, json=body))
+
+    assert answer.status_code == 200
+    assert json.loads(gateway.replica.requests[-1].body).get("vllm_xargs") == given
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headstart": {"speculation": "fast"}},
+        {"headstart": {"speculation": "auto", "language": "not a tag"}},
+        {"headstart": {"speculation": "auto"}, "vllm_xargs": [1]},
+    ],
+)
+async def test_nonsense_about_drafting_is_refused(gateway: Gateway, fields: dict[str, Any]) -> None:
+    answer = await soon(gateway.client.post(CHAT, json=saying(max_tokens=1) | fields))
+
+    assert answer.status_code == 400
+    assert not gateway.replica.requests

@@ -1,0 +1,123 @@
+"""The process that decodes for `headstart bench decode`: an engine, asked in lines of JSON.
+
+No HTTP: what is compared is decoding. The first line of standard input says what to load; each
+further one is a batch, answered with one line.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from headstart.cluster import adapter
+from headstart.configs.model_settings import ModelSettings
+from headstart.stages.speculation_counts import SpeculationCounts
+
+__all__ = ["Asked", "Batch", "Done", "Wanted", "decode"]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is to be loaded."""
+
+    model: str
+    """`ModelSettings` as JSON."""
+    path: str
+    drafter: str | None = None
+    """Path of a drafter's class in place of ours."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One request: a chat message or token ids, and arguments for the worker."""
+
+    text: str | list[int]
+    arguments: dict[str, str] = {}
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Requests that are asked for at once."""
+
+    asked: list[Asked]
+    max_tokens: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What became of a batch."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    first_s: list[float]
+    """Seconds to the first token of each."""
+    last_s: list[float]
+    """Seconds to the last."""
+    counts: SpeculationCounts | None
+    """Of the batch alone."""
+
+
+def decode() -> None:
+    """Load, say an empty string or why not, and serve batches until standard input ends."""
+    wanted = msgspec.json.decode(sys.stdin.readline(), type=Wanted)
+    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints, prints to the log
+    asyncio.run(_serve(wanted, answers))
+
+
+async def _serve(wanted: Wanted, answers: Any) -> None:
+    from headstart.cluster.vllm_tap import TappedLLM
+
+    def say(value: Any) -> None:
+        answers.write(msgspec.json.encode(value).decode() + "\n")
+        answers.flush()
+
+    model = ModelSettings.model_validate_json(wanted.model)
+    adapter.DRAFTER = wanted.drafter or adapter.DRAFTER
+    llm = adapter.build_llm(TappedLLM, adapter.engine_arguments(model, wanted.path), [])
+    try:
+        say("")
+        before = SpeculationCounts()
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            batch = msgspec.json.decode(line, type=Batch)
+            done = await _answer(llm, batch)
+            if model.speculation is not None:
+                counts = await adapter.speculation_counts(llm)
+                done = msgspec.structs.replace(done, counts=counts.since(before))
+                before = counts
+            say(done)
+    finally:
+        llm.shutdown()
+
+
+async def _answer(llm: Any, batch: Batch) -> Done:
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    tokenizer = llm.get_tokenizer()
+    prompts = [_tokens(tokenizer, one.text) for one in batch.asked]
+    began = time.monotonic()
+
+    async def one(number: int) -> tuple[list[int], float, float]:
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=batch.max_tokens,
+            extra_args=dict(batch.asked[number].arguments),
+        )
+        first = 0.0
+        answer: list[int] = []
+        name = f"{began}-{number}"
+        prompt = TokensPrompt(prompt_token_ids=prompts[number])
+        async for output in llm.generate(prompt, params, name):
+            first = first or time.monotonic() - began
+            answer = list(output.outputs[0].token_ids)
+        return answer, first, time.monotonic() - began
+
+    found = await asyncio.gather(*map(one, range(len(prompts))))
+    answers, first_s, last_s = (list(column) for column in zip(*found, strict=True))
+    return Done(prompts, answers, first_s, last_s, None)
+
+
+def _tokens(tokenizer: Any, text: str | list[int]) -> list[int]:
+    if not isinstance(text, str):
+        return text
+    messages = [{"role": "user", "content": text}]
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return list(tokenizer.encode(rendered, add_special_tokens=False))

@@ -1,0 +1,121 @@
+"""What the worker is told to draft with, and what is refused before an engine starts."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headstart.cluster.parallel_drafter import SPECULATION, ParallelDrafter, plan_of
+from headstart.configs.speculation import SpeculationSettings
+from headstart.stages.drafting import Verdict
+from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import build
+from headstart.stages.speculation import RowStep, Wish
+from headstart.stages.speculation_counts import Undrafted
+
+VOCABULARY = 50
+
+
+@pytest.fixture
+def german(tmp_path: Path) -> Path:
+    path = tmp_path / "de.table"
+    answers = 3 * [[5, 6, 7, 8]]
+    path.write_bytes(build(answers, language="de", vocabulary=VOCABULARY).encode())
+    return path
+
+
+def drafter(plan: dict[str, Any], vocabulary: int = VOCABULARY) -> ParallelDrafter:
+    model = SimpleNamespace(get_vocab_size=lambda: vocabulary)
+    return ParallelDrafter(
+        SimpleNamespace(model_config=model, additional_config={SPECULATION: plan})
+    )
+
+
+def first_draft(subject: ParallelDrafter, tokens: list[int], wish: Wish) -> list[int]:
+    """What is drafted for a request after its first step, which gave the last of `tokens`."""
+    subject.begin("a", tokens[:-1], wish)
+    return subject.propose([RowStep("a", Verdict(tokens[-1:]), room=3)], seconds=0.01)[0]
+
+
+def card(folder: Path, head: str) -> Path:
+    (folder / "README.md").write_text(f"---\n{head}\n---\n# A model\n")
+    return folder
+
+
+def test_language_has_its_table(tmp_path: Path, german: Path) -> None:
+    settings = SpeculationSettings(tables={"de": german}, is_adaptive=False)
+    subject = drafter(plan_of(settings, tmp_path))
+
+    assert first_draft(subject, [1, 5], Wish("drafter", "de")) == [6, 7, 8]
+    assert first_draft(subject, [1, 5], Wish("drafter", "de-AT")) == [6, 7, 8]
+    assert first_draft(subject, [1, 5], Wish("auto", "de")) == [6, 7, 8]
+    assert first_draft(subject, [1, 5], Wish("auto")) == []
+    assert subject.counts.fallbacks == {}
+
+
+def test_language_without_a_table_is_copied_for(tmp_path: Path, german: Path) -> None:
+    settings = SpeculationSettings(tables={"de": german}, is_adaptive=False)
+    subject = drafter(plan_of(settings, tmp_path))
+
+    assert first_draft(subject, [1, 2, 3, 1, 2], Wish("drafter", "fr")) == [3, 1, 2]
+    assert subject.counts.fallbacks == {Undrafted.NO_DRAFTER: 1}
+
+
+def test_jacobi_is_automatic_where_the_card_has_a_block_length(tmp_path: Path) -> None:
+    settings = SpeculationSettings(is_adaptive=False)
+    plain, tuned = tmp_path / "plain", card_folder(tmp_path / "tuned")
+
+    assert first_draft(drafter(plan_of(settings, plain)), [1, 2], Wish("auto")) == []
+    subject = drafter(plan_of(settings, tuned))
+    assert len(first_draft(subject, [1, 2], Wish("auto"))) == 3
+    own = SpeculationSettings(is_adaptive=False, block_tokens=3)
+    assert len(first_draft(drafter(plan_of(own, tuned)), [1, 2], Wish("auto"))) == 2
+
+
+def card_folder(folder: Path) -> Path:
+    folder.mkdir()
+    return card(folder, "license: apache-2.0\nheadstart:\n  block_tokens: 8")
+
+
+@pytest.mark.parametrize("head", ["license: mit", "headstart:", "- a list", ""])
+def test_card_need_not_speak_of_blocks(tmp_path: Path, head: str) -> None:
+    plan = plan_of(SpeculationSettings(), card(tmp_path, head))
+
+    assert plan["block_tokens"] is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "headstart: {block_tokens: 1}",
+        "headstart: {block_tokens: many}",
+        "headstart: {blocks: 8}",
+        "headstart: 8",
+        "headstart: [",
+    ],
+)
+def test_card_that_speaks_nonsense_is_refused(tmp_path: Path, head: str) -> None:
+    with pytest.raises(SetupError, match=r"README\.md"):
+        plan_of(SpeculationSettings(), card(tmp_path, head))
+
+
+def test_table_that_is_missing_or_of_another_language_is_refused(
+    tmp_path: Path, german: Path
+) -> None:
+    for tables, why in (
+        ({"de": tmp_path / "none"}, "cannot be read"),
+        ({"fr": german}, "is of de, not of fr"),
+    ):
+        with pytest.raises(SetupError, match=why):
+            plan_of(SpeculationSettings(tables=tables), tmp_path)
+    german.write_bytes(b"garbage")
+    with pytest.raises(SetupError, match="not an n-gram table"):
+        plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
+
+
+def test_table_of_another_tokenizer_is_refused(tmp_path: Path, german: Path) -> None:
+    plan = plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
+
+    with pytest.raises(SetupError, match="of a vocabulary of 50 tokens, the model has 51"):
+        drafter(plan, vocabulary=51)
