@@ -2,7 +2,7 @@
 
 Written against vLLM 0.32. `tests/contract/test_adapter.py` exercises every name used here and
 fails with the name on another version; nothing else in the project imports `vllm.v1` or
-`vllm.entrypoints`, `vllm_tap` apart.
+`vllm.entrypoints`, `vllm_tap` and `runner_adapter` apart.
 """
 
 import copy

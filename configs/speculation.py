@@ -34,7 +34,7 @@ class SpeculationSettings(Section):
     tables: dict[Language, File] = Field(
         default_factory=dict,
         description="Language drafters: n-gram tables by language tag of the input, made from this "
-        "model's own answers (`recipes/ngram_tables.py`).",
+        "model's own answers by `headstart table`.",
     )
     is_adaptive: bool = Field(
         default=True,

@@ -171,6 +171,23 @@ def _bench(args: argparse.Namespace) -> int:
     return status
 
 
+def _table(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    import httpx
+
+    from headstart.recipes.ngram_tables import make
+
+    headers = {"authorization": f"Bearer {args.key}"} if args.key else {}
+    with httpx.Client(base_url=args.url, headers=headers) as client:
+        try:
+            table = make(settings, args.model, args.language, args.prompts, client)
+            args.out.write_bytes(table.encode())
+        except OSError as error:
+            raise SetupError(f"{error.filename}: {error.strerror}") from error
+    print(f"{args.out}: {len(table.followers)} contexts")
+    return 0
+
+
 def _dashboards(args: argparse.Namespace) -> int:
     from headstart.monitoring.dashboards import stale, write
 
@@ -263,6 +280,19 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="end within 8 minutes, deciding less")
     bench.add_argument("--data", type=Path, metavar="DIR", help="public data sets (bench.data_dir)")
     bench.set_defaults(run=_bench)
+
+    table = verbs.add_parser(
+        "table", parents=[settings], help="make a language drafter from a running model's answers"
+    )
+    table.add_argument("--language", required=True, metavar="TAG", help="such as `de`")
+    table.add_argument(
+        "--prompts", type=Path, required=True, metavar="FILE", help="in that language, one a line"
+    )
+    table.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table")
+    table.add_argument("--model", metavar="NAME", help="who answers (default: the first)")
+    table.add_argument("--url", default="http://127.0.0.1:8000", help="of the running server")
+    table.add_argument("--key", metavar="KEY", help="API key, where the server wants one")
+    table.set_defaults(run=_table)
 
     dashboards = verbs.add_parser("dashboards", help="make the Grafana dashboards from code")
     task = dashboards.add_mutually_exclusive_group(required=True)

@@ -1,0 +1,84 @@
+"""Makes a language's n-gram table from a model's own answers to prompts in that language.
+
+Run by `headstart table` against a running server. The table drafts for the very model that
+answered: another one has another way with words, and maybe other token ids.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from headstart.cluster import model_source
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.settings import Settings
+from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import NgramTable, build
+
+__all__ = ["answers", "make"]
+
+_PATIENCE_S = 600.0
+
+
+class _Choice(msgspec.Struct):
+    token_ids: list[int]
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+
+
+def make(
+    settings: Settings, model: str | None, language: str, prompts: Path, client: httpx.Client
+) -> NgramTable:
+    """Ask a server for answers and count what follows what.
+
+    Args:
+        model: Name of the model in the settings; None is the first.
+        prompts: A file with a prompt on each line.
+        client: Whose base URL is the server's.
+
+    Raises:
+        SetupError: There is no such model or no prompt, or the server does not answer.
+    """
+    chosen = _model(settings, model)
+    texts = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not texts:
+        raise SetupError(f"{prompts} holds no prompt: write one on each line")
+    folder = model_source.resolve(chosen.source, settings.cache_dir)
+    vocabulary = json.loads((folder / "config.json").read_bytes())["vocab_size"]
+    found = list(answers(client, chosen.name, texts))
+    return build(found, language=language, vocabulary=vocabulary)
+
+
+def answers(
+    client: httpx.Client, model: str, prompts: Sequence[str], max_tokens: int = 256
+) -> Iterator[list[int]]:
+    """Yield the token ids of a model's greedy answer to each prompt.
+
+    Raises:
+        SetupError: The server refuses, or cannot be reached.
+    """
+    for prompt in prompts:
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "return_token_ids": True,
+        }
+        try:
+            answer = client.post("/v1/chat/completions", json=body, timeout=_PATIENCE_S)
+            answer.raise_for_status()
+            yield msgspec.json.decode(answer.content, type=_Completion).choices[0].token_ids
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise SetupError(f"{client.base_url} gives no answers: {error}") from error
+
+
+def _model(settings: Settings, name: str | None) -> ModelSettings:
+    for model in settings.models:
+        if model.engine == "vllm" and name in (None, model.name):
+            return model
+    raise SetupError(f"the settings have no model {name or 'with `engine: vllm`'}")
