@@ -141,7 +141,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
         arms = _start(model, path, Path(name), stack)
         prompts, looping = _select(arms, plan, options.data_dir)
         cells = _measure(arms, plan, prompts)
-        costs, replays = _replay(arms, plan, prompts["free"], Path(name))
+        costs, replays, token_s = _replay(arms, plan, prompts["free"], Path(name))
         jacobi = arms.ask(
             "forced",
             [Asked(text, _mode("jacobi")) for text in prompts["free"][:4]],
@@ -164,6 +164,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
             _speeds(cells),
             Table("Answers left out because they loop", ("task", "left_out", "kept"), looping),
             _costs(costs),
+            _outside(costs[1], token_s),
             _replays(replays),
             arms_table(children),
         ],
@@ -298,11 +299,12 @@ def _block(
 
 def _replay(
     arms: Arms, plan: Plan, texts: list[str], folder: Path
-) -> tuple[dict[int, float], dict[int, tuple[float, float, float]]]:
+) -> tuple[dict[int, float], dict[int, tuple[float, float, float]], float]:
     """Measure what verifying costs, and what replayed drafts gain.
 
-    Returns: Seconds of a step by the tokens that it verifies; and by the number of right tokens:
-        tokens per step, speed over plain, cost of a step over plain.
+    Returns: Seconds of a step by the tokens that it verifies; by the number of right tokens: tokens
+        per step, speed over plain, cost of a step over plain; and the plain engine's seconds a
+        token.
     """
     known = arms.ask("forced", [Asked(texts[0], _mode("off"))], plan.replay_tokens)
     answers = folder / "answers"
@@ -322,7 +324,7 @@ def _replay(
         per_step = done.counts.tokens / done.counts.rows
         cost = _step_s(done.counts, is_verified=True) / steps_s[1]
         found[right] = per_step, plain_s / _decode_s(done), cost
-    return steps_s, found
+    return steps_s, found, plain_s
 
 
 def _counts(
@@ -378,6 +380,14 @@ def _costs(steps_s: Mapping[int, float]) -> Table:
         "Cost of verifying, one request",
         ("tokens", "step_s", "over_one"),
         tuple((num, seconds, seconds / steps_s[1]) for num, seconds in steps_s.items()),
+    )
+
+
+def _outside(step_s: float, token_s: float) -> Table:
+    return Table(
+        "A token of the plain engine, one request: what passes outside model and sampler",
+        ("token_s", "model_and_sampler_s", "outside_share"),
+        ((token_s, step_s, 1 - step_s / token_s),),
     )
 
 
