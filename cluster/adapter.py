@@ -271,9 +271,9 @@ async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, reque
 
 
 async def speculation_counts(llm: "AsyncLLM") -> SpeculationCounts:
-    """Ask the worker what speculation has done; of several ranks the first, whose drafts count."""
+    """Ask the workers what speculation has done; ranks that draft alike count alike."""
     found = await llm.collective_rpc("speculation_counts")
-    return msgspec.msgpack.decode(found[0], type=SpeculationCounts)
+    return msgspec.msgpack.decode(next(filter(None, found)), type=SpeculationCounts)
 
 
 _OF_OUTPUT = {

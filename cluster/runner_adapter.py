@@ -64,9 +64,12 @@ class ParallelWorker(PlatformWorker):
         _adopt(self.model_runner)
 
     def speculation_counts(self) -> bytes:
-        """Return `SpeculationCounts` as MessagePack; called from the engine's front end."""
-        drafter: Any = self.model_runner.drafter
-        return msgspec.msgpack.encode(drafter.counts)
+        """Return `SpeculationCounts` as MessagePack; nothing where another rank drafts.
+
+        Called from the engine's front end.
+        """
+        drafter: Any = getattr(self.model_runner, "drafter", None)
+        return b"" if drafter is None else msgspec.msgpack.encode(drafter.counts)
 
 
 def _adopt(runner: Any) -> None:
@@ -80,6 +83,8 @@ def _adopt(runner: Any) -> None:
             "speculation needs vLLM's V1 model runner without asynchronous scheduling: remove "
             "what asks for another from engine_args"
         )
+    if not hasattr(runner, "drafter"):
+        return  # of the ranks that share the layers only the last one samples, and drafts
     runner.__class__ = type("ParallelRunner", (_ParallelRunner, type(runner)), {})
     # Where it speculates, vLLM builds no processor for min_p and logit_bias.
     config = copy.copy(runner.vllm_config)
