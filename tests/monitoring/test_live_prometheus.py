@@ -20,8 +20,15 @@ from headstart.monitoring.labels import (
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.datagram_events import Cause
+from headstart.stages.drafting import Source
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
+from headstart.stages.speculation_counts import (
+    Position,
+    SourceCounts,
+    SpeculationCounts,
+    Undrafted,
+)
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from tests.monitoring.live_prometheus import LivePrometheus, live_prometheus, needs_prometheus
 from tests.monitoring.panel_queries import PanelQuery
@@ -96,12 +103,26 @@ def feed(metrics: Metrics) -> None:
         metrics.set_replicas(model, up=1, known=1)
         metrics.set_load(model, waiting=2, running=3)
         metrics.set_clock_uncertainty(model, 0.0003)
+        metrics.speculated(model, speculation())
     metrics.request(Route.CHAT).close(Outcome.CLIENT_ERROR, StageClock())
     metrics.request(Route.CHAT).moved_to(Stage.QUEUE)
     metrics.set_streams(live=2, finished=7, log_bytes=4096)
     meter_transport(metrics.transport)
     metrics.frame_projected(0.00002)
     metrics.loop_lagged(0.001)
+
+
+def speculation() -> SpeculationCounts:
+    drafted, accepted = [4] * 64, [1] * 64
+    return SpeculationCounts(
+        rows=10,
+        tokens=25,
+        draft_s=0.1,
+        verify_s=2.0,
+        plain_s=1.0,
+        sources={source: SourceCounts(4, drafted, accepted) for source in Source},
+        fallbacks=dict.fromkeys(Undrafted, 1),
+    )
 
 
 def meter_transport(transport: TransportMeter) -> None:
@@ -153,6 +174,8 @@ def test_panels_say_what_was_observed(answers: dict[PanelQuery, dict[str, float]
     assert found["Replicas up, A"][""] == 2
     assert found["Payload per fresh byte, A"][""] == pytest.approx(3)
     assert found["QUIC connections, A"] == {"plain": 2, "webtransport": 2}
+    assert found["Tokens per step, A"] == pytest.approx({"small": 2.5, "large": 2.5})
+    assert found["Acceptance by position, A"] == dict.fromkeys(Position, 0.25)
     assert found["Clock uncertainty, A"] == {"small": 0.0003, "large": 0.0003}
 
 

@@ -1,0 +1,94 @@
+"""One daemon that copies, drafts German from a table and takes Jacobi steps, each measured."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headstart.stages.ngram_table import build
+from tests.monitoring.exposition import Exposition
+from tests.support.daemon import Daemon, running
+from tests.support.real_model import real_model
+
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(300)]
+
+CODE = "def total(prices):\n    result = 0\n    for price in prices:\n        result += price\n"
+GERMAN = "Berlin ist die Hauptstadt von Deutschland und die größte Stadt in Deutschland. "
+
+
+def speculating(name: str, source: Path, core: str, **options: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": str(source),
+        "cores": [core],
+        "max_model_len": 1024,
+        "engine_args": {"enforce_eager": True},
+        "speculation": {"is_adaptive": False, **options},
+    }
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    from transformers import AutoTokenizer
+
+    stock = real_model()
+    folder = tmp_path_factory.mktemp("speculation")
+    tuned = folder / "tuned"
+    shutil.copytree(stock, tuned, copy_function=lambda one, other: Path(other).symlink_to(one))
+    (tuned / "README.md").write_text("---\nheadstart: {block_tokens: 8}\n---\n")
+    tokenizer = AutoTokenizer.from_pretrained(stock)
+    size = json.loads((stock / "config.json").read_bytes())["vocab_size"]
+    answers = 2 * [tokenizer.encode(GERMAN)]
+    (folder / "de.table").write_bytes(build(answers, language="de", vocabulary=size).encode())
+    models = [
+        speculating("stock", stock, "0", tables={"de": str(folder / "de.table")}),
+        speculating("tuned", tuned, "1", default="auto"),
+    ]
+    config = folder / "settings.yaml"
+    config.write_text(json.dumps({"models": models}))  # which is YAML
+    with running(config, folder) as daemon:
+        daemon.wait_until_ready(200)
+        yield daemon
+        assert daemon.stop(signal.SIGTERM).status == 0, daemon.err
+
+
+def asked(daemon: Daemon, model: str, text: str, **options: Any) -> dict[str, Any]:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 0,
+        "max_tokens": 48,
+        "headstart": {"timing": True, **options},
+    }
+    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    said: dict[str, Any] = answer.json()["headstart"]["timing"]["speculation"] or {}
+    return said
+
+
+def test_each_kind_of_draft_is_used_and_measured(daemon: Daemon) -> None:
+    edit = f"Repeat this code:\n{CODE}"
+    assert asked(daemon, "stock", edit) == {}  # nobody asked for drafts
+    copied = asked(daemon, "stock", edit, speculation="copy")
+    german = asked(daemon, "stock", "Was ist Berlin?", speculation="drafter", language="de")
+    jacobi = asked(daemon, "tuned", "Tell me about lighthouses.")
+
+    for said in (copied, german, jacobi):
+        assert said["drafted"] > 0
+    assert copied["accepted"] > 0
+
+    def is_measured() -> bool:
+        metrics = Exposition.parse(httpx.get(f"{daemon.url}/metrics").content)
+        name = "headstart_drafted_tokens_total"
+        found = [
+            metrics.value(name, model=model, position="1", source=source)
+            for model, source in (("stock", "copy"), ("stock", "drafter"), ("tuned", "jacobi"))
+        ]
+        return all(found)
+
+    daemon.wait_for(is_measured, "the metrics to have each kind of draft", 15)
