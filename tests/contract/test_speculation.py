@@ -112,8 +112,9 @@ async def test_feature_works_with_drafts(vllm: Subject, speculating: Subject, na
                 one["logprob"] = round(one["logprob"], 2)
     assert mine == theirs
     assert found.end is not None
-    assert found.end.speculated is not None
-    if name not in ("length", "structured"):
+    # A stop string is found by the front end, before the engine has said what it drafted.
+    if name not in ("length", "stop string", "structured"):
+        assert found.end.speculated is not None
         assert found.end.speculated.accepted > 0
 
 
