@@ -45,6 +45,11 @@ class GatewaySettings(Section):
         description="Origins whose pages may call the API from a browser, such as "
         "`https://chat.example.org`; `*` is all of them. Empty: none.",
     )
+    page: bool = Field(
+        default=True,
+        description="Serve the chat page at `/` and the browser module under `/web/`; both need no "
+        "key, the answers do.",
+    )
     max_connections: int = Field(
         default=4096, ge=1, description="Most open connections; further ones get 503."
     )

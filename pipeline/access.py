@@ -18,7 +18,9 @@ from headstart.stages.rate_limit import RateLimit
 
 __all__ = ["ANYONE", "Access", "Caller", "Lease", "new_stream_id"]
 
-_OPEN_PATHS = ("/healthz", "/readyz", "/health")
+_OPEN_PATHS = ("/", "/healthz", "/readyz", "/health")
+_OPEN_FOLDER = "/web/"
+"""What the page is made of: it has to be there before anybody can enter a key."""
 
 
 def new_stream_id() -> str:
@@ -86,7 +88,9 @@ class Access:
 
     def is_open(self, path: str) -> bool:
         """Whether a route needs no key."""
-        return path in _OPEN_PATHS or (path == "/metrics" and not self._metrics_need_key)
+        if path == "/metrics":
+            return not self._metrics_need_key
+        return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER)
 
     def authenticate(self, headers: Mapping[str, str]) -> Caller:
         """Return who asks.

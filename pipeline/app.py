@@ -21,6 +21,7 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
+from headstart.pipeline import page
 from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
@@ -89,6 +90,7 @@ class _Routes:
             Route("/readyz", self.ready, methods=["GET"]),
             Route("/health", self.ready, methods=["GET"]),  # as clients of vLLM call it
             Route("/metrics", self.metrics, methods=["GET"]),
+            *(page.routes(self._transport) if self._settings.page else ()),
         ]
 
     def _generate(self, label: RouteLabel) -> Callable[[Request], Awaitable[Response]]:

@@ -207,6 +207,7 @@ async def serving(
     log_bytes: int = 1 << 26,
     data_plane: DataPlaneSettings = DATA_PLANE,
     quic: QuicSettings | None = None,
+    offered: Callable[[dict[str, Any]], dict[str, Any]] = lambda offer: offer,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
@@ -220,6 +221,7 @@ async def serving(
         log_bytes: Most that a replica may write for one answer.
         data_plane: The gateway's patience.
         quic: Serves QUIC too, on any port.
+        offered: What clients are told of that, such as a relay's port.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
@@ -233,7 +235,11 @@ async def serving(
         if quic is not None:
             endpoint = QuicEndpoint(quic, settings, metrics.transport, wall_clock)
             stack.push_async_callback(endpoint.close)
-        describe = endpoint.describe if endpoint is not None else lambda _host: None
+
+        def describe(asked: str) -> dict[str, Any] | None:
+            offer = None if endpoint is None else endpoint.describe(asked)
+            return None if offer is None else offered(offer)
+
         asgi = app.build(links, streams, metrics, settings, keys, describe)
         if endpoint is not None:
             await endpoint.start(asgi, 0)

@@ -1,0 +1,123 @@
+/**
+ * The rungs over HTTP: an event stream, and one short request after another.
+ *
+ * `read(id, after, before, signal)` yields the events past a cursor, in order, in batches, and ends
+ * where the other end has nothing more to say. The first batch may be empty: it says that somebody
+ * has answered. `before` is the cursor of one event earlier: at the very end of a log only that event
+ * can tell how the answer ended; what comes twice is dropped by its cursor.
+ */
+
+import { EngineLost, errorOf } from "./errors.js";
+import { EventSplitter } from "./events.js";
+import { TookTooLong, within } from "./waiting.js";
+
+const POLL_S = 10;
+const NO_CONTENT = 204;
+/** Of a gateway that is starting, or of a proxy before it. */
+const MAY_PASS = [408, 425, 429, 500, 502, 503, 504];
+
+/** The connection ended before the answer did, which can be asked for again. */
+export class CarrierLost extends Error {}
+
+/** Nothing came for too long, though the connection stands. */
+export class SilentCarrier extends CarrierLost {}
+
+/** What is read by HTTP: where, with which headers, and the silence that is borne, in seconds. */
+export class Http {
+  constructor(baseUrl, headers, quietS) {
+    this.baseUrl = baseUrl;
+    this.headers = headers;
+    this.quietS = quietS;
+  }
+
+  fetch(path, options = {}) {
+    const headers = { ...this.headers, ...options.headers };
+    return fetch(this.baseUrl + path, { ...options, headers });
+  }
+
+  /** Ask for the rest of an answer; throws what `CarrierLost` is for, or why it cannot be had. */
+  async rest(id, query, signal) {
+    const path = `/v1/streams/${encodeURIComponent(id)}?${new URLSearchParams(query)}`;
+    let response;
+    let body;
+    try {
+      response = await within(this.fetch(path, { signal }), this.quietS);
+      if (response.ok) return response;
+      body = await within(response.text(), this.quietS);
+    } catch (error) {
+      throw lost(error);
+    }
+    if (MAY_PASS.includes(response.status)) throw new CarrierLost();
+    if (response.status === 404) {
+      throw new EngineLost(
+        "the gateway does not know this answer any more: it was restarted, or the answer has " +
+          "expired; ask again",
+      );
+    }
+    throw errorOf(response.status, body);
+  }
+
+  /** Yield the events of an event stream that has begun, and let go of it. */
+  async *events(response) {
+    const splitter = new EventSplitter();
+    const reader = response.body.getReader();
+    try {
+      for (;;) {
+        const { done, value } = await within(reader.read(), this.quietS);
+        if (done) return;
+        yield splitter.feed(value);
+      }
+    } catch (error) {
+      throw lost(error);
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+}
+
+function lost(error) {
+  return error instanceof TookTooLong ? new SilentCarrier() : new CarrierLost(String(error));
+}
+
+/** Server-sent events. */
+export class EventStream {
+  constructor(http) {
+    this.http = http;
+  }
+
+  async *read(id, after, before, signal) {
+    let response = await this.http.rest(id, { after }, signal);
+    if (response.status === NO_CONTENT) {
+      response = await this.http.rest(id, { after: before }, signal);
+    }
+    yield [];
+    if (response.status !== NO_CONTENT) yield* this.http.events(response);
+  }
+}
+
+/** Requests that each end with what there is. */
+export class Polling {
+  constructor(http) {
+    this.http = http;
+  }
+
+  async *read(id, after, before, signal) {
+    for (;;) {
+      let response = await this.http.rest(id, { after, wait: POLL_S }, signal);
+      if (response.status === NO_CONTENT) {
+        response = await this.http.rest(id, { after: before, wait: 0 }, signal);
+        if (response.status !== NO_CONTENT) yield* this.http.events(response);
+        return;
+      }
+      yield [];
+      for await (const events of this.http.events(response)) {
+        for (const { cursor } of events) {
+          if (cursor !== null) [before, after] = [after, cursor];
+        }
+        yield events;
+        // What is not in the log says why that ends.
+        if (events.length > 0 && events[events.length - 1].cursor === null) return;
+      }
+    }
+  }
+}

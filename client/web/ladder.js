@@ -1,0 +1,162 @@
+/**
+ * Which way an answer is read, and what is done when that way fails:
+ * `headstart.stages.carrier_ladder`, step for step.
+ *
+ * Every rung carries the same log by the same cursor, so two may be open at once and whoever is
+ * behind is shut: datagrams are raced against the event stream that answered the request. Calls
+ * return `{type: "open", rung, after}`, `{type: "close", rung}` and `{type: "give up"}`.
+ */
+
+export const DATAGRAMS = "datagrams";
+export const SSE = "sse";
+export const POLL = "poll";
+
+const DATAGRAM_TRIES = 3;
+
+/** How patient a client is, in seconds; what each is, stands in headstart.d.ts. */
+export const LIMITS = { raceS: 0.3, resumeS: 60, minRetryS: 0.1, maxRetryS: 2 };
+
+export class Ladder {
+  /** Up to which some rung has delivered. */
+  cursor;
+  #limits;
+  #hasDatagrams;
+  #open = new Set([SSE]);
+  #reliable = SSE;
+  #raceUntil = null;
+  #numDatagramFailures = 0;
+  #goal = null;
+  #retryAt = null;
+  #numFailures = 0;
+  #numQuiet = 0;
+  #lostSince = null;
+  #isOver = false;
+
+  constructor(hasDatagrams, limits = {}, cursor = 0) {
+    this.#hasDatagrams = hasDatagrams;
+    this.#limits = { ...LIMITS, ...limits };
+    this.cursor = cursor;
+  }
+
+  /** What is open. */
+  get rungs() {
+    return [...this.#open].sort();
+  }
+
+  isOpen(rung) {
+    return this.#open.has(rung);
+  }
+
+  /** Begin: the answer has a name, and its event stream is open. */
+  start() {
+    return this.#startDatagrams();
+  }
+
+  /** The other end has answered on a rung. */
+  opened(rung) {
+    if (this.#counts(rung)) this.#lostSince = null;
+    return [];
+  }
+
+  /** A rung has delivered the log up to a cursor. */
+  advanced(rung, cursor, now) {
+    if (!this.#counts(rung)) return [];
+    this.cursor = Math.max(this.cursor, cursor);
+    this.#numFailures = this.#numQuiet = 0;
+    this.#lostSince = null;
+    if (rung !== DATAGRAMS) {
+      if (this.#open.has(DATAGRAMS) && this.#raceUntil === null) {
+        this.#raceUntil = now + this.#limits.raceS;
+      }
+      return [];
+    }
+    // Where datagrams have to get to is where the reader was when the first one came. Where it is
+    // now, they may never be: they are paced, and the event stream is a few tokens ahead.
+    this.#goal ??= this.cursor;
+    if (cursor < this.#goal) return [];
+    this.#raceUntil = this.#retryAt = null;
+    return this.#close([SSE, POLL]);
+  }
+
+  /** Nothing has come on an open rung for too long, not even a heartbeat. */
+  quiet(rung, now) {
+    if (!this.#counts(rung)) return [];
+    if (rung === DATAGRAMS) {
+      return this.#open.size > 1 ? [] : [this.#opened(this.#reliable)];
+    }
+    // The first time, the connection is taken for dead; then somebody in between holds events back.
+    if (++this.#numQuiet > 1) this.#reliable = POLL;
+    return [...this.#close([rung]), ...this.#fail(rung, now)];
+  }
+
+  /** A rung is closed, and the answer is not whole. */
+  failed(rung, now) {
+    if (!this.#counts(rung)) return [];
+    this.#open.delete(rung);
+    return this.#fail(rung, now);
+  }
+
+  /** When the race or the patience ends, or a rung is tried again; null for never. */
+  deadline() {
+    if (this.#isOver) return null;
+    const giveUpAt = this.#lostSince === null ? null : this.#lostSince + this.#limits.resumeS;
+    const moments = [this.#raceUntil, this.#retryAt, giveUpAt].filter((at) => at !== null);
+    return moments.length > 0 ? Math.min(...moments) : null;
+  }
+
+  /** Do what is due. */
+  expire(now) {
+    if (this.#isOver) return [];
+    if (this.#lostSince !== null && now >= this.#lostSince + this.#limits.resumeS) {
+      this.#isOver = true;
+      return [...this.#close(this.rungs), { type: "give up" }];
+    }
+    const actions = [];
+    if (this.#raceUntil !== null && now >= this.#raceUntil) {
+      this.#raceUntil = null;
+      this.#hasDatagrams = false;
+      actions.push(...this.#close([DATAGRAMS]));
+    }
+    if (this.#retryAt !== null && now >= this.#retryAt) {
+      this.#retryAt = null;
+      actions.push(this.#opened(this.#reliable), ...this.#startDatagrams());
+    }
+    return actions;
+  }
+
+  /** Events of rungs that are closed already say nothing. */
+  #counts(rung) {
+    return this.#open.has(rung) && !this.#isOver;
+  }
+
+  #fail(rung, now) {
+    this.#raceUntil = null; // nobody is left to race
+    if (rung === DATAGRAMS) {
+      this.#numDatagramFailures++;
+      this.#hasDatagrams &&= this.#numDatagramFailures < DATAGRAM_TRIES;
+    }
+    if (this.#open.size > 0 || this.#retryAt !== null) return [];
+    this.#lostSince ??= now;
+    const numBefore = this.#numFailures++;
+    const { minRetryS, maxRetryS } = this.#limits;
+    const waitS = numBefore ? minRetryS * 2 ** Math.min(numBefore - 1, 16) : 0;
+    this.#retryAt = now + Math.min(waitS, maxRetryS);
+    return this.expire(now);
+  }
+
+  #startDatagrams() {
+    return this.#hasDatagrams && !this.#open.has(DATAGRAMS) ? [this.#opened(DATAGRAMS)] : [];
+  }
+
+  #opened(rung) {
+    this.#open.add(rung);
+    if (rung === DATAGRAMS) this.#goal = null;
+    return { type: "open", rung, after: this.cursor };
+  }
+
+  #close(rungs) {
+    const closing = this.rungs.filter((rung) => rungs.includes(rung));
+    for (const rung of closing) this.#open.delete(rung);
+    return closing.map((rung) => ({ type: "close", rung }));
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The rung of datagrams: a session where the gateway offers one, and the records that come by it.
+ *
+ * All answers share the session. An answer that cannot wait for it does not stop it from being
+ * opened.
+ */
+
+import { CarrierLost } from "./carriers.js";
+import { ProtocolViolation, errorIn } from "./errors.js";
+import { RecordProjector } from "./events.js";
+import { Session, VERSION } from "./session.js";
+import { now, within } from "./waiting.js";
+
+const ASK_S = 5;
+const OPEN_S = 5;
+/** After an attempt that failed: networks that block UDP go on doing so. */
+const RETRY_S = 30;
+
+export class Records {
+  #http;
+  #session = null;
+  #opening = null;
+  #notBefore = -Infinity;
+
+  /** @param {import("./carriers.js").Http} http Asks the gateway what it offers. */
+  constructor(http) {
+    this.#http = http;
+  }
+
+  /** Whether this browser, on this page, can open sessions at all. */
+  static get isPossible() {
+    return typeof globalThis.WebTransport === "function";
+  }
+
+  /** Begin to open a session, if there is none and none was refused a moment ago. */
+  prepare() {
+    const isOpen = this.#session !== null && this.#session.closedFor === null;
+    if (isOpen || this.#opening !== null || now() < this.#notBefore) return;
+    this.#session = null;
+    const isWanted = () => this.#opening === opening;
+    const opening = this.#open(isWanted).finally(() => {
+      if (isWanted()) this.#opening = null;
+    });
+    this.#opening = opening;
+  }
+
+  /** Leave the session for another: the network has changed. */
+  renew() {
+    this.close();
+    this.#notBefore = -Infinity;
+  }
+
+  /** Say of every answer where its reader is. */
+  attach() {
+    this.#session?.attach();
+  }
+
+  close() {
+    this.#session?.close();
+    this.#session = this.#opening = null;
+  }
+
+  /** Read from the answer's beginning, as every session does; what is not new comes and is dropped. */
+  async *read(id, _after, _before, signal) {
+    this.prepare();
+    await this.#opening;
+    const session = this.#session;
+    if (session === null || signal.aborted) throw new CarrierLost();
+    const reading = await session.resume(id, this.#http.headers);
+    if (reading === null) throw new CarrierLost();
+    const stop = () => session.drop(reading);
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+    const projector = new RecordProjector();
+    try {
+      yield [];
+      for (let next; (next = await reading.next()) !== null; ) {
+        const { records, cursor } = next;
+        const events = projector.feed(records);
+        const shown = () => reading.rendered(cursor);
+        if (events.length === 0) shown();
+        else events[events.length - 1].shown = shown;
+        yield events.map((event) => ({ ...event, isByStream: reading.isByStream }));
+      }
+      if (reading.isQuiet) throw new CarrierLost();
+      if (reading.isWhole && reading.error !== null) {
+        yield [{ cursor: null, error: errorIn({ error: reading.error }) }];
+      }
+    } catch (error) {
+      throw error instanceof ProtocolViolation ? new CarrierLost(error.message) : error;
+    } finally {
+      signal.removeEventListener("abort", stop);
+      session.drop(reading);
+    }
+  }
+
+  async #open(isWanted) {
+    try {
+      const response = await within(this.#http.fetch("/v1/transport"), ASK_S);
+      if (response.status === 404) this.#notBefore = Infinity; // it offers none
+      if (!response.ok) throw new CarrierLost();
+      const offer = await within(response.json(), ASK_S);
+      if (offer.version !== VERSION) throw new CarrierLost();
+      const session = await Session.open(
+        addressOf(offer, this.#http.baseUrl),
+        offer.certificate_hashes.map(({ algorithm, value }) => ({ algorithm, value: fromBase64(value) })),
+        OPEN_S,
+      );
+      if (isWanted()) this.#session = session;
+      else session.close(); // left before it was open
+    } catch {
+      if (isWanted()) this.#notBefore = Math.max(this.#notBefore, now() + RETRY_S);
+    }
+  }
+}
+
+/**
+ * Choose between the address that the gateway announces and the one that it was asked at.
+ *
+ * Its own is no use to others where it is one that every machine has, and a certificate that an
+ * authority vouches for is for the name that clients know.
+ */
+export function addressOf(offer, baseUrl) {
+  const url = new URL(offer.url);
+  const asked = new URL(baseUrl).hostname;
+  const isPinned = offer.certificate_hashes.length > 0;
+  if (!isPinned || (isLoopback(url.hostname) && !isLoopback(asked))) url.hostname = asked;
+  return url.href;
+}
+
+function isLoopback(host) {
+  return host === "localhost" || host === "[::1]" || host.startsWith("127.");
+}
+
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

@@ -1,0 +1,68 @@
+"""The browser module without a browser: Node runs its pure part against what Python does."""
+
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.golden.browser_vectors import FILE, vectors
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "client" / "web"
+OF_THE_PAGE = {"chat.js", "gap_strip.js"}
+MAX_PACKED_BYTES = 20_000
+
+
+def node(*words: str, cwd: Path = ROOT) -> str:
+    """Run Node and return what it printed; skips the test where it is missing."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+    run = subprocess.run(
+        [program, *words], check=False, capture_output=True, text=True, timeout=100, cwd=cwd
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_golden_file_holds_what_the_python_codec_does() -> None:
+    """Made again by `python -m tests.golden.browser_vectors > tests/golden/browser.json`."""
+    assert json.loads(FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(vectors()))
+
+
+def test_golden_file_covers_how_answers_end() -> None:
+    golden = FILE.read_text(encoding="utf-8")
+    for seen in ('"type":"complete"', '"type":"quiet"', '"refused":true', '"type":"give up"'):
+        assert seen in golden
+
+
+def test_node_finds_what_the_golden_file_says() -> None:
+    assert "\n# fail 0\n" in node("--test", "tests/web/")
+
+
+def test_module_is_small() -> None:
+    module = [file for file in WEB.glob("*.js") if file.name not in OF_THE_PAGE]
+    packed = gzip.compress(b"".join(file.read_bytes() for file in sorted(module)), mtime=0)
+    assert len(packed) < MAX_PACKED_BYTES
+
+
+def test_module_installs_as_a_package(tmp_path: Path) -> None:
+    """As npm puts it under `node_modules`; nothing is built and nothing else is needed."""
+    package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
+    assert "dependencies" not in package
+    modules = tmp_path / "node_modules"
+    modules.mkdir()
+    shutil.copytree(WEB, modules / package["name"])
+    (tmp_path / "page.mjs").write_text(
+        f"import * as module from '{package['name']}';\n"
+        "console.log(JSON.stringify(Object.keys(module)));",
+        encoding="utf-8",
+    )
+    names = json.loads(node("page.mjs", cwd=tmp_path))
+    assert {"Headstart", "Answer", "EngineLost"} <= set(names)
+    types = (WEB / "headstart.d.ts").read_text(encoding="utf-8")
+    for name in names:
+        assert f"export class {name} " in types or f"export class {name}<" in types
