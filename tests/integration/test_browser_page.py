@@ -1,0 +1,163 @@
+"""The chat page at `/` in a real Chromium, used as a person would."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from headstart.configs.access import AccessSettings, KeySettings
+from headstart.configs.serving import QuicSettings
+from headstart.stages.access import hash_of
+from tests.support.chromium import Browser, Page, chromium
+from tests.support.events import text
+from tests.support.gateway import Gateway, serving, speeds
+from tests.support.waiting import soon
+
+pytestmark = [pytest.mark.anyio, pytest.mark.chromium, pytest.mark.timeout(300)]
+
+SLOW = {"tokens_per_s": 50.0, "answer_tokens": 150}
+ENDLESS = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
+TEXT = "document.querySelector('#messages li:last-child .text').textContent"
+IS_DONE = "document.querySelector('#stop').hidden"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests, each of which has pages and storage of its own."""
+    async with chromium() as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, fake: dict[str, Any], **options: Any
+) -> AsyncIterator[tuple[Gateway, Page]]:
+    """A gateway and its page, ready to be typed into; complaints of the page fail the test."""
+    async with (
+        serving(speeds(**fake), quic=QuicSettings(), **options) as gateway,
+        browser.open(f"{gateway.url}/") as page,
+    ):
+        if "access" not in options:
+            await page.until("!document.querySelector('#model').disabled")
+        yield gateway, page
+        assert page.complaints == []
+
+
+async def ask(page: Page, prompt: str) -> None:
+    await page.run("document.querySelector('#prompt').focus()")
+    await page.type(prompt)
+    await page.press("Enter")
+
+
+async def the_answers_text(gateway: Gateway) -> str:
+    """What the last request's answer says."""
+    stream = gateway.replica.requests[-1].stream_id
+    body = (await soon(gateway.client.get(f"/v1/streams/{stream}"))).content
+    return text(body)
+
+
+async def test_answer_streams_by_datagrams(browser: Browser) -> None:
+    async with opened(browser, {"tokens_per_s": 100.0, "answer_tokens": 60}) as (gateway, page):
+        # A busy machine may lose the race of one answer; the next one finds the session open.
+        for _ in range(10):
+            await ask(page, "Name three colours.")
+            await page.until(f"{TEXT}.length > 0 && {IS_DONE}")
+            if await page.run("document.querySelector('#rung').dataset.rung") == "datagrams":
+                break
+        assert await page.run("document.querySelector('#rung').textContent") == "datagrams"
+        assert "longest gap" in await page.run("document.querySelector('#figures').textContent")
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+        assert {url.partition("/web/")[0] for url in page.requests if "/v1/" not in url} <= {
+            gateway.url,
+            f"{gateway.url}/",
+            "data:,",
+        }
+
+
+async def test_what_is_typed_is_shown_and_not_obeyed(browser: Browser) -> None:
+    prompt = '<img src=x onerror=alert(1)><script>alert(2)</script> & "done"'
+    async with opened(browser, SLOW) as (_gateway, page):
+        await ask(page, prompt)
+        await page.until(f"document.querySelectorAll('#messages li').length == 2 && {IS_DONE}")
+        shown = await page.run("document.querySelector('#messages li.user').textContent")
+        assert shown == prompt
+        assert await page.run("document.querySelectorAll('#messages :is(img, script)').length") == 0
+
+
+async def test_reload_loses_and_repeats_no_character(browser: Browser) -> None:
+    async with opened(browser, SLOW) as (gateway, page):
+        await ask(page, "Name three colours.")
+        for count in (60, 200, 350):
+            await page.until(f"{TEXT}.length > {count}")
+            await page.reload()
+        await page.until(f"document.querySelectorAll('#messages li').length == 2 && {IS_DONE}")
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+        assert [one.method for one in gateway.replica.requests].count("POST") == 1
+
+        await page.reload()
+        await page.until("document.querySelectorAll('#messages li').length == 2")
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+
+
+@pytest.mark.parametrize("way", ["button", "Escape"])
+async def test_stopping_stops_the_engine(browser: Browser, way: str) -> None:
+    async with opened(browser, ENDLESS) as (gateway, page):
+        await ask(page, "Name three colours.")
+        await page.until(f"{TEXT}.length > 20")
+        if way == "button":
+            await page.run("document.querySelector('#stop').click()")
+        else:
+            await page.press("Escape")
+        await gateway.replica.idle(5.0)
+        await page.until(IS_DONE)
+        end = "document.querySelector('#messages li:last-child').dataset.end"
+        assert await page.run(end) == "Stopped."
+        # And the page goes on from there.
+        await ask(page, "Go on.")
+        await page.until("document.querySelectorAll('#messages li').length == 4")
+        await page.until(f"{TEXT}.length > 20")
+        await page.press("Escape")
+        await gateway.replica.idle(5.0)
+
+
+async def test_with_keys_the_page_asks_for_one_and_keeps_it_for_the_tab(browser: Browser) -> None:
+    access = AccessSettings(keys=(KeySettings(id="alice", hash=hash_of("hs-alice")),))
+    async with opened(browser, SLOW, access=access) as (gateway, page):
+        await page.until("!document.querySelector('#key-field').hidden")
+        assert "no API key" in await page.run("document.querySelector('#notice').textContent")
+        await page.run("document.querySelector('#key').focus()")
+        await page.type("hs-alice")
+        await page.press("Enter")
+        await page.run("document.querySelector('#key').blur()")
+        await page.until("!document.querySelector('#model').disabled")
+        await ask(page, "Name three colours.")
+        await page.until(f"{TEXT}.length > 20")
+        await page.reload()
+        await page.until(f"document.querySelectorAll('#messages li').length == 2 && {IS_DONE}")
+        gateway.client.headers["authorization"] = "Bearer hs-alice"
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+        assert await page.run("localStorage.length") == 0
+        page.complaints = [one for one in page.complaints if "401" not in one]
+
+
+async def test_a_refused_prompt_goes_back_to_be_mended(browser: Browser) -> None:
+    async with opened(browser, SLOW) as (gateway, page):
+        await gateway.replica.die()
+        await ask(page, "Name three colours.")
+        await page.until("!document.querySelector('#notice').hidden")
+        assert await page.run("document.querySelector('#prompt').value") == "Name three colours."
+        assert await page.run("document.querySelectorAll('#messages li').length") == 0
+        page.complaints = [one for one in page.complaints if "503" not in one]
+
+
+async def test_page_fits_a_narrow_screen(browser: Browser) -> None:
+    async with (
+        serving(speeds(**SLOW)) as gateway,
+        browser.open(f"{gateway.url}/", width=320, height=560, mobile=True) as page,
+    ):
+        await page.until("!document.querySelector('#model').disabled")
+        await ask(page, "A" * 400)
+        await page.until(f"{TEXT}.length > 20")
+        assert await page.run("document.documentElement.scrollWidth") <= 320
+        assert await page.run("document.querySelector('#scroller').scrollWidth") <= 320
