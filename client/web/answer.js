@@ -35,15 +35,8 @@ export class Answer {
   #isByStream = false;
 
   /**
-   * Made by `Headstart`.
-   *
-   * @param {import("./carriers.js").Http} http For cancelling.
-   * @param {Map<string, object>} carriers The rungs there are; the event stream always is.
-   * @param {object} position Where reading begins: `{id, cursor, before}`.
-   * @param {AsyncGenerator<object[]> | null} first Events of the response to the request, if there
-   *   was one.
-   * @param {object} limits How patient to be.
-   * @param {(answer: Answer) => void} onClose Called once, when nothing more will come.
+   * Made by `Headstart`. `carriers` are the rungs there are, by name; `first` reads the
+   * response to the request, if there was one; `onClose` is told once that nothing more will come.
    */
   constructor(http, carriers, position, first, limits, onClose) {
     this.id = position.id;
@@ -54,7 +47,7 @@ export class Answer {
     this.#onClose = onClose;
     this.#chunks = this.#run();
     this.#ladder = new Ladder(this.id !== "" && carriers.has(DATAGRAMS), limits, position.cursor);
-    this.#start(SSE, (signal) => first ?? this.#read(SSE, position.cursor, signal));
+    this.#start(SSE, first ?? ((signal) => this.#read(SSE, position.cursor, signal)));
     this.#act(this.#ladder.start());
   }
 
@@ -210,22 +203,21 @@ export class Answer {
 
   async #carry(rung, carrying, batches) {
     const { signal } = carrying;
-    const isAborted = new Promise((resolve) => signal.addEventListener("abort", resolve));
     let failure = null;
     try {
-      for (;;) {
-        const next = await Promise.race([batches.next(), isAborted]);
-        if (signal.aborted || next.done) break;
-        this.#arrivals.push({ rung, carrying, events: next.value, error: null });
+      for await (const events of batches) {
+        if (signal.aborted) return;
+        this.#arrivals.push({ rung, carrying, events, error: null });
         this.#changed.set();
         while (this.#arrivals.length >= QUEUED_BATCHES && !signal.aborted) await this.#room.wait();
       }
     } catch (error) {
       failure = error;
-      if (!(error instanceof CarrierLost || error instanceof HeadstartError)) this.#end(error);
     }
-    batches.return().catch(() => {});
     if (signal.aborted) return;
+    if (failure !== null && !(failure instanceof CarrierLost || failure instanceof HeadstartError)) {
+      this.#end(failure); // a fault of ours, which nobody shall wait for
+    }
     this.#arrivals.push({ rung, carrying, events: null, error: failure });
     this.#changed.set();
   }

@@ -122,25 +122,30 @@ export class Reader {
   }
 }
 
-/** Append a whole number that is not negative, as MessagePack. */
+/** Append a number as MessagePack: in one byte if it is small, else in the first width that fits. */
+function putHead(out, value, small, numSmall, widths) {
+  if (value < numSmall) {
+    out.push(small | value);
+    return;
+  }
+  const [width, head] = widths.find(([width]) => value < 2 ** (8 * width));
+  out.push(head);
+  for (let left = width - 1; left >= 0; left--) out.push(Math.floor(value / 2 ** (8 * left)) % 0x100);
+}
+
+/** Append a whole number that is not negative. */
 export function putWhole(out, value) {
-  if (value < 0x80) out.push(value);
-  else if (value < 0x100) out.push(0xcc, value);
-  else if (value < 0x10000) out.push(0xcd, value >> 8, value & 0xff);
-  else if (value < 2 ** 32) out.push(0xce, ...bigEndian(value));
-  else out.push(0xcf, ...bigEndian(Math.floor(value / 2 ** 32)), ...bigEndian(value % 2 ** 32));
+  putHead(out, value, 0, 0x80, [[1, 0xcc], [2, 0xcd], [4, 0xce], [8, 0xcf]]);
 }
 
-/** Append the head of something that has a length, as MessagePack: a short form, or two to three. */
-export function putLength(out, size, fixed, numFixed, first, width) {
-  if (size < numFixed) out.push(fixed | size);
-  else if (width === 1 && size < 0x100) out.push(first, size);
-  else if (size < 0x10000) out.push(first + (width === 1), size >> 8, size & 0xff);
-  else out.push(first + 1 + (width === 1), ...bigEndian(size));
+/** Begin a text of so many bytes. */
+export function putTextHead(out, size) {
+  putHead(out, size, 0xa0, 32, [[1, 0xd9], [2, 0xda], [4, 0xdb]]);
 }
 
-function bigEndian(value) {
-  return [value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
+/** Begin an array of so many values. */
+export function putArrayHead(out, size) {
+  putHead(out, size, 0x90, 16, [[2, 0xdc], [4, 0xdd]]);
 }
 
 /** One message of a session's stream: a varint length and so many bytes of JSON. */

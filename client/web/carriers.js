@@ -58,9 +58,11 @@ export class Http {
   }
 
   /** Yield the events of an event stream that has begun, and let go of it. */
-  async *events(response) {
+  async *events(response, signal) {
     const splitter = new EventSplitter();
     const reader = response.body.getReader();
+    const leave = () => reader.cancel().catch(() => {});
+    signal.addEventListener("abort", leave);
     try {
       for (;;) {
         const { done, value } = await within(reader.read(), this.quietS);
@@ -70,7 +72,8 @@ export class Http {
     } catch (error) {
       throw lost(error);
     } finally {
-      reader.cancel().catch(() => {});
+      signal.removeEventListener("abort", leave);
+      leave();
     }
   }
 }
@@ -91,7 +94,7 @@ export class EventStream {
       response = await this.http.rest(id, { after: before }, signal);
     }
     yield [];
-    if (response.status !== NO_CONTENT) yield* this.http.events(response);
+    if (response.status !== NO_CONTENT) yield* this.http.events(response, signal);
   }
 }
 
@@ -106,11 +109,11 @@ export class Polling {
       let response = await this.http.rest(id, { after, wait: POLL_S }, signal);
       if (response.status === NO_CONTENT) {
         response = await this.http.rest(id, { after: before, wait: 0 }, signal);
-        if (response.status !== NO_CONTENT) yield* this.http.events(response);
+        if (response.status !== NO_CONTENT) yield* this.http.events(response, signal);
         return;
       }
       yield [];
-      for await (const events of this.http.events(response)) {
+      for await (const events of this.http.events(response, signal)) {
         for (const { cursor } of events) {
           if (cursor !== null) [before, after] = [after, cursor];
         }

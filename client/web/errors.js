@@ -5,10 +5,6 @@ export class HeadstartError extends Error {
   static type = "InternalServerError";
   static isRetryable = false;
 
-  /**
-   * @param {string} message One sentence for the person who has to act on it.
-   * @param {string | null} param The request's field at fault, if there is exactly one.
-   */
   constructor(message, param = null) {
     super(message);
     this.name = new.target.name;

@@ -1,11 +1,4 @@
-/**
- * What a page imports to talk to a Headstart gateway: OpenAI's calls and chunks, read by datagrams
- * where they work.
- *
- *     const client = new Headstart({ baseUrl: "http://127.0.0.1:8000" });
- *     const answer = await client.chat.completions.create({ model, messages, stream: true });
- *     for await (const chunk of answer) draw(chunk.choices[0]?.delta.content ?? "");
- */
+/** What a page imports to talk to a Headstart gateway: OpenAI's calls and chunks (docs/browser.md). */
 
 import { Answer } from "./answer.js";
 import { EventStream, Http, Polling } from "./carriers.js";
@@ -66,11 +59,7 @@ export class Headstart {
     this.models = { list: () => this.#whole("/v1/models", {}, null) };
   }
 
-  /**
-   * Read an answer on, after a reload or in another tab.
-   *
-   * @param {{id: string, cursor: number, before: number}} position Of the answer as it was left.
-   */
+  /** Read an answer on from its `position`, after a reload or in another tab. */
   resume(position) {
     this.#records?.prepare();
     return this.#read(position, null, this.#carriers);
@@ -97,8 +86,9 @@ export class Headstart {
     const isTimed = fields.headstart?.timing === true;
     const carriers = new Map(this.#carriers);
     if (isTimed) carriers.delete(DATAGRAMS);
-    const answer = this.#read({ id, cursor: 0, before: 0 }, this.#http.events(response), carriers);
-    signal?.addEventListener("abort", () => answer.close());
+    const first = (leaving) => this.#http.events(response, leaving);
+    const answer = this.#read({ id, cursor: 0, before: 0 }, first, carriers);
+    signal?.addEventListener("abort", () => answer.close(), { once: true });
     if (signal?.aborted) answer.close();
     return answer;
   }
@@ -134,6 +124,8 @@ export class Headstart {
         throw new EngineUnavailable(`the gateway cannot be reached: ${error.message}`);
       }
       throw error;
+    } finally {
+      signal?.removeEventListener("abort", leave);
     }
   }
 

@@ -21,10 +21,6 @@ export class Reading {
   #changed = new Signal();
   #timer = null;
 
-  /**
-   * @param {number} number The session's for it.
-   * @param {(number: number, datagram: Uint8Array) => void} send
-   */
   constructor(number, send) {
     this.number = number;
     this.#receiver = new Receiver(number);

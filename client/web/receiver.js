@@ -43,7 +43,6 @@ export class Receiver {
   #numPings = 0;
   #isQuiet = false;
 
-  /** @param {number} stream The session's number for the log. */
   constructor(stream) {
     this.#stream = stream;
   }

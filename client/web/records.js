@@ -22,7 +22,6 @@ export class Records {
   #opening = null;
   #notBefore = -Infinity;
 
-  /** @param {import("./carriers.js").Http} http Asks the gateway what it offers. */
   constructor(http) {
     this.#http = http;
   }

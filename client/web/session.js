@@ -22,13 +22,7 @@ export class Session {
   #readings = new Map();
   #numbers = 0;
 
-  /**
-   * Open a session.
-   *
-   * @param {string} url
-   * @param {{algorithm: string, value: Uint8Array}[]} hashes Of certificates to trust; none where
-   *   an authority vouches for the gateway's.
-   */
+  /** Open a session. `hashes` name the certificates to trust; with none, an authority has to. */
   static async open(url, hashes, timeoutS) {
     const options = hashes.length > 0 ? { serverCertificateHashes: hashes } : {};
     const transport = new WebTransport(url, options);

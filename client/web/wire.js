@@ -1,6 +1,6 @@
 /** What a datagram says, and its bytes (docs/adr/0004): `headstart.stages.wire`, the reader's half. */
 
-import { Bytes, Reader, putLength, putVarint, putWhole } from "./bytes.js";
+import { Bytes, Reader, putArrayHead, putTextHead, putVarint, putWhole } from "./bytes.js";
 import { ProtocolViolation } from "./errors.js";
 
 export const WIRE_VERSION = 1;
@@ -73,12 +73,12 @@ function decodeItems(reader, referenceUs) {
 /** Append a frame without payload, as the log's own bytes. */
 function putFrame(out, choice, channel, text, tokens, atUs) {
   const body = new Bytes();
-  body.push(0x96);
+  putArrayHead(body, 6);
   putWhole(body, choice);
   body.push(channel);
-  putLength(body, text.length, 0xa0, 32, 0xd9, 1);
+  putTextHead(body, text.length);
   body.append(text);
-  putLength(body, tokens.length, 0x90, 16, 0xdc, 2);
+  putArrayHead(body, tokens.length);
   for (const token of tokens) putWhole(body, token);
   putWhole(body, atUs);
   body.push(0xc0);

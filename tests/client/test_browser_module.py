@@ -3,29 +3,15 @@
 import gzip
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.golden.browser_vectors import FILE, vectors
+from tests.support.node_client import node
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "client" / "web"
 OF_THE_PAGE = {"chat.js", "gap_strip.js"}
 MAX_PACKED_BYTES = 20_000
-
-
-def node(*words: str, cwd: Path = ROOT) -> str:
-    """Run Node and return what it printed; skips the test where it is missing."""
-    program = shutil.which("node")
-    if program is None:
-        pytest.skip("node is not installed")
-    run = subprocess.run(
-        [program, *words], check=False, capture_output=True, text=True, timeout=100, cwd=cwd
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
 
 
 def test_golden_file_holds_what_the_python_codec_does() -> None:
@@ -40,7 +26,7 @@ def test_golden_file_covers_how_answers_end() -> None:
 
 
 def test_node_finds_what_the_golden_file_says() -> None:
-    assert "\n# fail 0\n" in node("--test", "tests/web/")
+    assert "\n# fail 0\n" in node("--test", "tests/web/golden.test.js")
 
 
 def test_module_is_small() -> None:

@@ -1,0 +1,54 @@
+"""The browser module's rungs over HTTP, in Node: connections break and stand still."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.events import chunks
+from tests.support.gateway import Gateway, serving, speeds
+from tests.support.node_client import read_through_node
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+SLOW = speeds(tokens_per_s=120.0, answer_tokens=60)
+
+
+async def read(gateway: Gateway, network: str, **options: Any) -> Any:
+    """Let the module read an answer."""
+    reading = asyncio.to_thread(read_through_node, gateway.url, network, **options)
+    return await soon(reading, 100.0)
+
+
+async def the_same(gateway: Gateway, stream: str) -> list[dict[str, Any]]:
+    return chunks((await soon(gateway.client.get(f"/v1/streams/{stream}"))).content)
+
+
+async def test_an_event_stream_gives_every_chunk() -> None:
+    async with serving(SLOW) as gateway:
+        found = await read(gateway, "good")
+        assert found["chunks"] == await the_same(gateway, found["id"])
+        assert found["rungs"] == ["sse"]
+
+
+async def test_connections_that_break_again_and_again_lose_nothing() -> None:
+    async with serving(SLOW) as gateway:
+        found = await read(gateway, "breaking")
+        assert found["failure"] is None
+        assert found["chunks"] == await the_same(gateway, found["id"])
+
+
+async def test_event_streams_that_are_held_back_are_polled() -> None:
+    async with serving(SLOW) as gateway:
+        found = await read(gateway, "held", quietS=0.5)
+        assert found["failure"] is None
+        assert found["chunks"] == await the_same(gateway, found["id"])
+        assert found["rungs"] == ["poll"]
+
+
+async def test_an_answer_that_was_never_begun_is_an_error() -> None:
+    async with serving(SLOW) as gateway:
+        url = gateway.url
+    found = await soon(asyncio.to_thread(read_through_node, url), 100.0)
+    assert found["failure"] == "EngineUnavailable"
