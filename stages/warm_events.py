@@ -1,0 +1,124 @@
+"""What happens to a prompt that is being written, and what is done about it: values only."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headstart.stages.stable_prefix import Boundary
+from headstart.stages.warm_budget import PrefillSpeed
+
+__all__ = [
+    "Abort",
+    "Action",
+    "Answered",
+    "Committed",
+    "Edited",
+    "Event",
+    "Failed",
+    "Moved",
+    "Planned",
+    "Render",
+    "Restarted",
+    "Warm",
+    "Warmed",
+    "Why",
+]
+
+
+class Why(StrEnum):
+    """Why a slice was aborted."""
+
+    EDITED = "edited"
+    """Its tokens are no part of the prompt any more."""
+    COMMITTED = "committed"
+    MOVED = "moved"
+    """The session has another replica, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The text has changed."""
+
+    start: int
+    """First code point that is not what it was."""
+    num_chars: int
+    """Length of the text now."""
+    is_append: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """What comes before the text has changed: nothing of the plan holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What `Render` asked for."""
+
+    tokens: list[int]
+    """Ids that no further text can change."""
+    at: Boundary
+    """Where the text was cut for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """What `Warm` asked for is in the cache."""
+
+    num_cached: int
+    """How many of its tokens were there before."""
+    seconds: float
+    """Time that the engine spent on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What was asked for last cannot be had."""
+
+    is_render: bool
+    is_final: bool = False
+    """Whether asking again for the same text is useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Another replica computes from now on; none of its cache is known."""
+
+    speed: PrefillSpeed
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The text is being answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer is over, however it ended, and the next text is being written."""
+
+    num_chars: int
+    """Length of what there is of it."""
+
+
+Event = Edited | Restarted | Planned | Warmed | Failed | Moved | Committed | Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """Render the text and its continuations, then feed `Planned`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Compute these ids into the prefix cache, then feed `Warmed`."""
+
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop what `Warm` asked for; nothing is fed for it."""
+
+    why: Why
+
+
+Action = Render | Warm | Abort

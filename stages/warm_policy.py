@@ -1,0 +1,296 @@
+"""Decides what of a prompt is computed while it is being written.
+
+One machine a session. The shell renders and prefills when it is told to, and tells what came of
+it. A plan is the stable head of the rendered prompt; of its ids the machine remembers those that
+are in the replica's prefix cache, and has the next slice computed until no whole block is missing.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from headstart.stages.stable_prefix import Boundary, common_length
+from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_events import (
+    Abort,
+    Action,
+    Answered,
+    Committed,
+    Edited,
+    Event,
+    Failed,
+    Moved,
+    Planned,
+    Render,
+    Restarted,
+    Warm,
+    Warmed,
+    Why,
+)
+
+__all__ = [
+    "Account",
+    "WarmLimits",
+    "WarmPolicy",
+]
+
+_RETRY_S = 1.0
+"""After a replica could not render or prefill."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmLimits:
+    """How eager to be."""
+
+    debounce_s: float = 0.1
+    """Quiet after typing before the prompt is rendered."""
+    edit_debounce_s: float = 0.5
+    """The same after a correction, which often is the first of several."""
+    max_wait_s: float = 1.0
+    """Longest that typing without a pause puts rendering off."""
+    trust_s: float = 120.0
+    """How long what was computed is taken to be in the cache without having been seen there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What was computed ahead in one turn, and what it was good for."""
+
+    computed_tokens: int
+    used_tokens: int
+    """Of those, what the committed prompt found in the cache."""
+    seconds: float
+    """Engine time of all of it."""
+
+    @property
+    def wasted_tokens(self) -> int:
+        return self.computed_tokens - self.used_tokens
+
+    @property
+    def hidden_s(self) -> float:
+        """Engine time that the answer did not have to wait for."""
+        return self.seconds * self.used_tokens / self.computed_tokens if self.computed_tokens else 0
+
+
+class WarmPolicy:
+    """The machine.
+
+    Args:
+        limits: How eager to be.
+        speed: Of the replica.
+        budget: Of the session's key, and of all.
+    """
+
+    def __init__(self, limits: WarmLimits, speed: PrefillSpeed, budget: WarmBudget) -> None:
+        self._limits = limits
+        self._speed = speed
+        self._budget = budget
+        self._num_chars = 0
+        self._plan: list[int] = []
+        self._checkpoints: list[tuple[Boundary, int]] = []
+        """Heads of the plan by the text they depend on, shortest first."""
+        self._warm: list[int] = []
+        """What is known to be in the cache."""
+        self._seen_at = -inf
+        """When it was."""
+        self._in_flight: list[int] | None = None
+        self._charged = 0
+        """Tokens that the budget was charged for it."""
+        self._is_rendering = False
+        self._holds_to = inf
+        """First code point that was edited since the text was last given out for rendering."""
+        self._is_answering = False
+        self._render_at: float | None = 0.0
+        self._pending_since: float | None = None
+        self._blocked_until = 0.0
+        self._computed = 0
+        self._seconds = 0.0
+        self._found: int | None = None
+        """Tokens that were in the cache before this session computed any."""
+
+    @property
+    def planned_tokens(self) -> int:
+        """Ids of the prompt that further text cannot change."""
+        return len(self._plan)
+
+    @property
+    def warm_tokens(self) -> int:
+        """How many of those are in the cache, as far as is known."""
+        return common_length(self._warm, self._plan)
+
+    def feed(self, event: Event, now: float) -> list[Action]:
+        """Take what has happened; return what to do about it."""
+        actions: list[Action] = []
+        match event:
+            case Edited():
+                actions = self._edited(event, now)
+            case Restarted():
+                actions = self._restart(now)
+            case Planned():
+                self._planned(event)
+            case Warmed():
+                self._warmed(event, now)
+            case Failed():
+                self._failed(event, now)
+            case Moved():
+                actions = self._abort(Why.MOVED)
+                self._speed = event.speed
+                self._warm = []
+                self._blocked_until = now
+            case Committed():
+                actions = self._abort(Why.COMMITTED)
+                self._is_answering = True
+            case Answered():
+                self._is_answering = False
+                self._num_chars = event.num_chars
+                self._seen_at = now
+                actions = self._restart(now)
+        return actions + self.expire(now)
+
+    def deadline(self) -> float | None:
+        """When `expire` has something to do; None while only an event can change that."""
+        if self._is_answering:
+            return None
+        times = []
+        if self._render_at is not None and not self._is_rendering:
+            times.append(self._render_at)
+        if self._in_flight is None and self._lacks:
+            times.append(self._blocked_until)
+        return min(times, default=None)
+
+    def expire(self, now: float) -> list[Action]:
+        """Return what to do now that it is `now`."""
+        if self._is_answering:
+            return []
+        actions: list[Action] = []
+        if self._render_at is not None and not self._is_rendering and now >= self._render_at:
+            self._render_at = self._pending_since = None
+            self._is_rendering = True
+            self._holds_to = inf
+            actions.append(Render())
+        if self._in_flight is None and now >= self._blocked_until and self._lacks:
+            if now - self._seen_at > self._limits.trust_s:
+                self._warm = []
+            actions += self._next_slice(now)
+        return actions
+
+    def settle(self, num_cached: int) -> Account:
+        """Close the account of a turn.
+
+        Args:
+            num_cached: Prompt tokens that the answer found in the cache; 0 if there was none.
+        """
+        used = max(0, min(self._computed, num_cached - (self._found or 0)))
+        account = Account(self._computed, used, self._seconds)
+        self._computed, self._seconds, self._found = 0, 0.0, None
+        return account
+
+    def _edited(self, event: Edited, now: float) -> list[Action]:
+        self._num_chars = event.num_chars
+        actions: list[Action] = []
+        while self._checkpoints and self._checkpoints[-1][0].hold > event.start:
+            self._checkpoints.pop()
+        kept = self._checkpoints[-1][1] if self._checkpoints else 0
+        if kept < len(self._plan):
+            actions = self._keep(kept, Why.EDITED)
+        if not event.num_chars:
+            self._warm = self._warm[:kept]  # the ids are the text, and that shall be forgotten
+        self._holds_to = min(self._holds_to, event.start)
+        if self._pending_since is None:
+            self._pending_since = now
+        limits = self._limits
+        if event.is_append:
+            due = min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
+        else:
+            due = now + limits.edit_debounce_s
+        self._render_at = due if self._is_worth_rendering else None
+        return actions
+
+    @property
+    def _is_worth_rendering(self) -> bool:
+        """Whether another whole block may have come together: hardly a token has no character."""
+        if not self._checkpoints:
+            return True
+        at, length = self._checkpoints[-1]
+        return length % self._speed.block_size + self._num_chars - at.cut >= self._speed.block_size
+
+    def _restart(self, now: float) -> list[Action]:
+        self._checkpoints.clear()
+        self._holds_to = -1.0
+        self._render_at = now
+        return self._keep(0, Why.EDITED)
+
+    def _planned(self, event: Planned) -> None:
+        self._is_rendering = False
+        if event.at.hold > self._holds_to:
+            return  # edited meanwhile; whoever did that has asked for another rendering
+        kept = common_length(event.tokens, self._plan)
+        self._checkpoints = [
+            (at, length)
+            for at, length in self._checkpoints
+            if length <= kept and at.cut < event.at.cut
+        ]
+        self._checkpoints.append((event.at, len(event.tokens)))
+        self._plan = event.tokens
+
+    def _warmed(self, event: Warmed, now: float) -> None:
+        done, self._in_flight = self._in_flight, None
+        if done is None:
+            return
+        computed = max(0, len(done) - event.num_cached)
+        self._budget.take(computed - self._charged, now)
+        if computed and self._found is None:
+            self._found = event.num_cached
+        self._computed += computed
+        self._seconds += event.seconds
+        self._speed.observe(computed, event.seconds)
+        self._warm = done
+        self._seen_at = now
+
+    def _failed(self, event: Failed, now: float) -> None:
+        if event.is_render:
+            self._is_rendering = False
+            if not event.is_final and self._render_at is None:
+                self._render_at = now + _RETRY_S
+        elif self._in_flight is not None:
+            self._budget.take(-self._charged, now)
+            self._in_flight = None
+            self._blocked_until = now + _RETRY_S
+
+    def _keep(self, num_tokens: int, why: Why) -> list[Action]:
+        """Shorten the plan, and stop what is computed beyond it."""
+        self._plan = self._plan[:num_tokens]
+        is_useless = self._in_flight is not None and len(self._in_flight) > num_tokens
+        return self._abort(why) if is_useless else []
+
+    def _abort(self, why: Why) -> list[Action]:
+        if self._in_flight is None:
+            return []
+        # Nobody says how far it came: all of it counts.
+        known = common_length(self._in_flight, self._warm)
+        self._found = known if self._found is None else self._found
+        self._computed += len(self._in_flight) - known
+        self._in_flight = None
+        return [Abort(why)]
+
+    @property
+    def _lacks(self) -> bool:
+        """Whether a whole block of the plan is missing."""
+        return self._missing_from < self._whole(len(self._plan))
+
+    @property
+    def _missing_from(self) -> int:
+        return self._whole(common_length(self._warm, self._plan))
+
+    def _whole(self, num_tokens: int) -> int:
+        return num_tokens // self._speed.block_size * self._speed.block_size
+
+    def _next_slice(self, now: float) -> list[Action]:
+        start = self._missing_from
+        end = min(start + self._speed.slice_tokens, self._whole(len(self._plan)))
+        if wait_s := self._budget.wait_s(end - start, now):
+            self._blocked_until = now + wait_s
+            return []
+        self._charged = end - start
+        self._budget.take(self._charged, now)
+        self._in_flight = self._plan[:end]
+        return [Warm(self._in_flight)]

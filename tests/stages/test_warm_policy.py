@@ -1,0 +1,396 @@
+"""The warm policy on a simulated replica, in virtual time."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstart.stages.prompt_document import EditError, PromptDocument
+from headstart.stages.rate_limit import Bucket
+from headstart.stages.stable_prefix import boundary, common_length, continuations
+from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_events import (
+    Abort,
+    Action,
+    Answered,
+    Committed,
+    Edited,
+    Event,
+    Failed,
+    Moved,
+    Planned,
+    Render,
+    Restarted,
+    Warm,
+    Warmed,
+    Why,
+)
+from headstart.stages.warm_policy import WarmLimits, WarmPolicy
+
+BLOCK, SLICE_S, SPEED = 4, 0.1, 100.0
+RENDER_S, STEP_S = 0.004, 0.01
+HEAD = [1, 2, 3, 4, 5, 6]
+
+
+def render(text: str) -> list[int]:
+    """Every word is a token, and so is every mark of what encloses the text."""
+    return [*HEAD, *(100 + sum(map(ord, word)) for word in text.split()), 7, 8]
+
+
+@dataclass
+class Bench:
+    """A machine, the replica it believes in, and a clock."""
+
+    budget: WarmBudget = field(default_factory=WarmBudget)
+    now: float = 1000.0
+    cache: set[tuple[int, ...]] = field(default_factory=set)
+    slices: list[tuple[float, list[int]]] = field(default_factory=list)
+    computed: int = 0
+    aborts: list[Why] = field(default_factory=list)
+    num_renders: int = 0
+    is_lost: bool = False
+
+    def __post_init__(self) -> None:
+        self.document = PromptDocument(10_000)
+        self.speed = PrefillSpeed(BLOCK, SLICE_S)
+        self.policy = WarmPolicy(WarmLimits(), self.speed, self.budget)
+        self._rendering: tuple[float, str] | None = None
+        self._warming: tuple[float, list[int]] | None = None
+        self._do(self.policy.expire(self.now))
+
+    def feed(self, event: Event) -> None:
+        self._do(self.policy.feed(event, self.now))
+
+    def type(self, text: str) -> None:
+        self.edit(len(self.document.text), len(self.document.text), text)
+
+    def edit(self, start: int, end: int, text: str) -> None:
+        edit = self.document.replace(start, end, text)
+        assert not isinstance(edit, EditError)
+        self.feed(Edited(edit.start, len(self.document.text), edit.is_append))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        until = self.now + seconds
+        for _ in range(100_000):
+            due = self.policy.deadline()
+            times = [one[0] for one in (self._rendering, self._warming) if one is not None]
+            times += [] if due is None else [due]
+            if not times or min(times) > until:
+                self.now = until
+                return
+            self.now = max(self.now, min(times))
+            if self._rendering is not None and self._rendering[0] <= self.now:
+                self._rendered()
+            elif self._warming is not None and self._warming[0] <= self.now:
+                self._warmed()
+            else:
+                self._do(self.policy.expire(self.now))
+        raise AssertionError("the machine goes round in circles")
+
+    def num_cached(self, tokens: list[int]) -> int:
+        length = 0
+        while length + BLOCK <= len(tokens) and tuple(tokens[: length + BLOCK]) in self.cache:
+            length += BLOCK
+        return length
+
+    def forget(self) -> None:
+        """Give all blocks to other requests."""
+        self.cache.clear()
+
+    @property
+    def stable(self) -> list[int]:
+        text = self.document.text
+        whole = render(text)
+        others = [render(other) for other in continuations(text, boundary(text))]
+        return whole[: common_length(whole, *others)]
+
+    def _rendered(self) -> None:
+        assert self._rendering is not None
+        text, self._rendering = self._rendering[1], None
+        if self.is_lost:
+            self.feed(Failed(is_render=True))
+            return
+        at = boundary(text)
+        whole = render(text)
+        others = [render(other) for other in continuations(text, at)]
+        self.feed(Planned(whole[: common_length(whole, *others)], at))
+
+    def _warmed(self) -> None:
+        assert self._warming is not None
+        tokens, self._warming = self._warming[1], None
+        if self.is_lost:
+            self.feed(Failed(is_render=False))
+            return
+        cached = self.num_cached(tokens)
+        self.computed += len(tokens) - cached
+        self.cache |= {tuple(tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
+        self.feed(Warmed(cached, STEP_S + (len(tokens) - cached) / SPEED))
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Render():
+                    assert self._rendering is None
+                    self.num_renders += 1
+                    self._rendering = (self.now + RENDER_S, self.document.text)
+                case Warm(tokens):
+                    assert self._warming is None
+                    assert tokens
+                    assert len(tokens) % BLOCK == 0
+                    assert render(self.document.text)[: len(tokens)] == tokens
+                    missing = len(tokens) - self.num_cached(tokens)
+                    self.slices.append((self.now, tokens))
+                    self._warming = (self.now + STEP_S + missing / SPEED, tokens)
+                case Abort(why):
+                    assert self._warming is not None
+                    self._warming = None
+                    self.aborts.append(why)
+
+
+WORDS = "one two three four five six seven eight nine ten eleven twelve "
+
+
+def test_the_head_is_computed_before_anything_is_typed() -> None:
+    bench = Bench()
+
+    bench.run(1)
+
+    assert [tokens for _, tokens in bench.slices] == [HEAD[:BLOCK]]
+
+
+def test_slices_follow_one_another_until_no_block_is_missing() -> None:
+    bench = Bench()
+    bench.type(WORDS * 3)
+
+    bench.run(5)
+
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK > 30
+    assert bench.computed == bench.num_cached(bench.stable)
+    for (began, tokens), (later, more) in pairwise(bench.slices):
+        assert tokens == more[: len(tokens)]
+        assert later - began <= SLICE_S + STEP_S
+        assert len(more) - len(tokens) <= SLICE_S * SPEED
+    assert bench.policy.warm_tokens == bench.num_cached(bench.stable)
+    assert bench.policy.deadline() is None
+
+
+def test_typing_without_a_pause_is_warmed_all_the_same() -> None:
+    bench = Bench()
+    for letter in WORDS * 3:
+        bench.type(letter)
+        bench.run(0.05)
+
+    assert len(bench.stable) - bench.num_cached(bench.stable) < 4 * BLOCK
+    assert bench.num_renders < len(WORDS * 3) / BLOCK
+
+
+def test_a_correction_waits_for_the_next_one() -> None:
+    bench = Bench()
+    bench.type(WORDS * 3)
+    bench.run(5)
+    done, renders = len(bench.slices), bench.num_renders
+    for _ in range(8):
+        bench.edit(10, 11, "x")
+        bench.run(0.3)
+
+    assert (len(bench.slices), bench.num_renders) == (done, renders)
+    bench.run(5)
+    assert bench.num_renders == renders + 1
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+    # From the common prefix on: the head and two words.
+    assert len(bench.slices[done][1]) <= len(HEAD) + 2 + SLICE_S * SPEED
+
+
+def test_an_edit_aborts_only_what_it_makes_useless() -> None:
+    bench = Bench()
+    bench.type(WORDS * 8)
+    bench.run(0.2)
+    assert bench.slices
+    bench.edit(len(bench.document.text) - 1, len(bench.document.text), "x")
+    assert not bench.aborts
+    bench.edit(1, 2, "x")
+    assert bench.aborts == [Why.EDITED]
+
+
+def test_commit_aborts_and_nothing_is_begun_until_the_answer_is_over() -> None:
+    bench = Bench()
+    bench.type(WORDS * 8)
+    bench.run(0.2)
+    bench.feed(Committed())
+    done = len(bench.slices)
+
+    bench.run(60)
+
+    assert bench.aborts == [Why.COMMITTED]
+    assert len(bench.slices) == done
+    assert bench.policy.deadline() is None
+    bench.document.clear()
+    bench.feed(Answered(0))
+    bench.type(WORDS * 8)
+    bench.run(10)
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+
+
+def test_what_nobody_has_seen_for_long_is_looked_for_in_slices() -> None:
+    bench = Bench()
+    bench.type(WORDS * 8)
+    bench.run(60)
+    done = len(bench.slices)
+    bench.forget()
+    bench.run(600)
+    bench.type(WORDS)
+    bench.run(60)
+
+    for _, tokens in bench.slices[done : done + 1]:
+        assert len(tokens) <= SLICE_S * SPEED
+    for (_, tokens), (_, more) in pairwise(bench.slices[done:]):
+        assert len(more) - len(tokens) <= SLICE_S * SPEED
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+
+
+def test_another_replica_is_warmed_from_the_beginning() -> None:
+    bench = Bench()
+    bench.type(WORDS * 8)
+    bench.run(0.3)
+    bench.forget()
+    bench.feed(Moved(PrefillSpeed(BLOCK, SLICE_S)))
+    assert bench.aborts == [Why.MOVED]
+    bench.run(60)
+
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+
+
+def test_a_lost_replica_is_asked_again_once_a_second() -> None:
+    bench = Bench(is_lost=True)
+    bench.run(10)
+
+    assert 10 <= bench.num_renders <= 12
+    bench.is_lost = False
+    bench.type(WORDS)
+    bench.run(5)
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+
+
+def test_a_refused_text_is_not_rendered_again() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.type(WORDS)
+    bench.now += 0.1
+    assert bench.policy.expire(bench.now) == [Render()]
+    bench.feed(Failed(is_render=True, is_final=True))
+
+    assert bench.policy.deadline() is None
+
+
+def test_the_account_of_a_turn() -> None:
+    bench = Bench()
+    bench.cache.add(tuple(HEAD[:BLOCK]))
+    bench.type(WORDS * 3)
+    bench.run(10)
+    cached = bench.num_cached(render(bench.document.text))
+
+    account = bench.policy.settle(cached)
+
+    assert account.computed_tokens == account.used_tokens == bench.computed == cached - BLOCK
+    assert account.wasted_tokens == 0
+    assert account.hidden_s == account.seconds > bench.computed / SPEED
+    assert bench.policy.settle(0).computed_tokens == 0
+
+
+def test_what_was_edited_away_is_waste() -> None:
+    bench = Bench()
+    bench.type(WORDS * 3)
+    bench.run(10)
+    before = bench.computed
+    bench.edit(0, 3, "uno")
+    bench.run(10)
+
+    account = bench.policy.settle(bench.num_cached(render(bench.document.text)))
+
+    assert account.computed_tokens == bench.computed
+    assert account.wasted_tokens == before - BLOCK
+    assert 0 < account.hidden_s < account.seconds
+
+
+def test_what_is_cleared_is_forgotten() -> None:
+    bench = Bench()
+    bench.type(WORDS * 3)
+    bench.run(10)
+
+    bench.edit(0, len(bench.document.text), "")
+
+    assert bench.policy._warm == HEAD
+    assert bench.policy._plan == HEAD
+
+
+def test_the_budget_is_kept() -> None:
+    capacity = 60
+    bench = Bench(budget=WarmBudget(Bucket(capacity)))
+    bench.type(WORDS * 20)
+    bench.run(90)
+
+    assert bench.computed <= capacity * 2.5 + SLICE_S * SPEED
+    bench.run(300)
+    assert bench.num_cached(bench.stable) == len(bench.stable) // BLOCK * BLOCK
+
+
+scripts = st.lists(
+    st.one_of(
+        st.tuples(st.just("type"), st.text("ab \n", min_size=1, max_size=60)),
+        st.tuples(st.just("edit"), st.integers(0, 400), st.integers(0, 30), st.text("cd ")),
+        st.tuples(st.just("wait"), st.floats(0, 200)),
+        st.tuples(st.just("clear")),
+        st.tuples(st.just("restart")),
+        st.tuples(st.just("forget")),
+        st.tuples(st.just("move")),
+        st.tuples(st.just("lose"), st.booleans()),
+        st.tuples(st.just("commit"), st.floats(0, 3)),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("tokens_per_minute", [None, 200])
+@settings(max_examples=200, deadline=None)
+@given(script=scripts)
+def test_any_script_ends_warm(script: list[tuple], tokens_per_minute: int | None) -> None:  # type: ignore[type-arg]
+    budget = WarmBudget(*([Bucket(tokens_per_minute)] if tokens_per_minute else []))
+    bench = Bench(budget=budget)
+    for kind, *rest in script:
+        match kind:
+            case "type":
+                bench.type(rest[0])
+            case "edit":
+                start = min(rest[0], len(bench.document.text))
+                bench.edit(start, min(start + rest[1], len(bench.document.text)), rest[2])
+            case "wait":
+                bench.run(rest[0])
+            case "clear":
+                bench.edit(0, len(bench.document.text), "")
+            case "restart":
+                bench.feed(Restarted())
+            case "forget":
+                bench.forget()
+            case "move":
+                bench.forget()
+                bench.feed(Moved(PrefillSpeed(BLOCK, SLICE_S)))
+            case "lose":
+                bench.is_lost = rest[0]
+            case "commit":
+                bench.feed(Committed())
+                done = len(bench.slices)
+                bench.run(rest[0])
+                assert len(bench.slices) == done
+                bench.policy.settle(0)
+                bench.document.clear()
+                bench.feed(Answered(0))
+    bench.is_lost = False
+    bench.type(" the end is near enough to be seen")
+    bench.run(3600)
+
+    assert bench.policy.deadline() is None
+    missing = len(bench.stable) - bench.policy.warm_tokens
+    assert missing < 2 * BLOCK
