@@ -45,6 +45,7 @@ __all__ = [
     "engine_argv",
     "engine_environment",
     "engine_options",
+    "lora_of",
     "ray_stat_loggers",
     "speculation_counts",
     "submit_replayed",
@@ -253,7 +254,21 @@ async def build_app(llm: "AsyncLLM", args: Namespace) -> Any:
     return app
 
 
-async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, request_id: str) -> int:
+def lora_of(app: Any, name: str) -> Any:
+    """Return what a request for an adapter's name is served with.
+
+    Raises:
+        BadRequest: vLLM has no adapter of this name.
+    """
+    lora = app.state.openai_serving_models.lora_requests.get(name)
+    if lora is None:
+        raise BadRequest(f"no model {name}")
+    return lora
+
+
+async def warm(
+    llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, lora: Any, request_id: str
+) -> int:
     """Compute a prompt into the prefix cache and return how many tokens were there already."""
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
@@ -263,7 +278,8 @@ async def warm(llm: "AsyncLLM", tokens: list[int], cache_salt: str | None, reque
         prompt["cache_salt"] = cache_salt
     cached = 0
     try:
-        async for output in llm.generate(prompt, SamplingParams(max_tokens=1), request_id):
+        params = SamplingParams(max_tokens=1, detokenize=False)
+        async for output in llm.generate(prompt, params, request_id, lora_request=lora):
             cached = output.num_cached_tokens or 0
     except ValueError as error:  # of vLLM's validation: too long, no such id
         raise BadRequest(str(error)) from error

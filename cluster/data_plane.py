@@ -325,7 +325,10 @@ class _Peer:
             self._calls.pop(number, None)
 
     async def _warm(self, message: messages.Warm) -> list[int]:
-        return [await self._engine.warm(message.tokens, cache_salt=message.cache_salt)]
+        warmth = await self._engine.warm(
+            message.tokens, cache_salt=message.cache_salt, model=message.model
+        )
+        return [warmth.num_cached, int(warmth.seconds * 1e6)]
 
 
 class _Watch:

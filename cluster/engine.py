@@ -13,7 +13,7 @@ import msgspec
 from headstart.cluster.stream import Stream
 from headstart.stages.speculation_counts import SpeculationCounts
 
-__all__ = ["Engine", "EngineInfo", "EngineLoad", "EngineRequest"]
+__all__ = ["Engine", "EngineInfo", "EngineLoad", "EngineRequest", "Warmth"]
 
 
 class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -48,6 +48,16 @@ class EngineLoad(msgspec.Struct, frozen=True, array_like=True):
     """Requests in the current batch."""
     waiting: int = 0
     """Requests accepted but not yet scheduled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """What `warm` found and did."""
+
+    num_cached: int
+    """Tokens that were in the prefix cache already."""
+    seconds: float
+    """Time that the engine spent, without the wait for a turn."""
 
 
 class Engine(ABC):
@@ -93,10 +103,19 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
+    async def warm(
+        self, tokens: list[int], *, cache_salt: str | None = None, model: str | None = None
+    ) -> Warmth:
         """Compute `tokens` into the prefix cache; cancel the call to stop early.
 
-        Returns: How many of them were already cached.
+        One such call runs at a time, and none is begun while an answer waits for its first token.
+
+        Args:
+            cache_salt: As the request that these are the head of will have it.
+            model: The name that request will give; None is the engine's own, not an adapter's.
+
+        Raises:
+            BadRequest: There are no tokens, too many, or there is no such model.
         """
 
     @abstractmethod

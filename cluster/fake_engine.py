@@ -14,7 +14,7 @@ import structlog
 
 from headstart.cluster import fake_text
 from headstart.cluster.answer import api_of
-from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest
+from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
 from headstart.cluster.fake_answer import (
     AnswerForm,
     StreamedAnswer,
@@ -28,6 +28,7 @@ from headstart.cluster.fake_request import FakeRequest, error_body, read
 from headstart.cluster.fake_responses import StreamedResponse, WholeResponse
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
+from headstart.cluster.warm_lane import WarmLane
 from headstart.configs.model_settings import DelayedStage, ModelSettings
 from headstart.stages.errors import BadRequest, ClientError, HeadstartError
 from headstart.stages.failure import Failure
@@ -60,6 +61,7 @@ class FakeEngine(Engine):
             block_size=model.block_size,
         )
         self._batch = Batch(model.fake, PrefixCache(model.block_size))
+        self._lane = WarmLane()
         self._tasks = Tasks()
         self._answers: dict[str, asyncio.Task[None]] = {}
 
@@ -79,20 +81,29 @@ class FakeEngine(Engine):
         except ClientError as error:
             raise BadRequest(error.message, param=error.param) from error
 
-    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
-        warmth = _Warmth()
-        row = Row(warmth, 0, tokens, repeat((0, "")), 1, cache_salt)
-        self._batch.add(row)
-        try:
-            await warmth.is_there.wait()
-        finally:
-            self._batch.remove(row)
-        return row.num_cached
+    async def warm(
+        self, tokens: list[int], *, cache_salt: str | None = None, model: str | None = None
+    ) -> Warmth:
+        if model not in (None, self._info.model):
+            raise BadRequest(f"no model {model}")
+        if not 0 < len(tokens) < self._info.max_model_len:
+            raise BadRequest("no tokens, or more than the context holds", param="input_tokens")
+        async with self._lane.turn():
+            began = time.monotonic()
+            warming = _Warming()
+            row = Row(warming, 0, tokens, repeat((0, "")), 1, cache_salt)
+            self._batch.add(row)
+            try:
+                await warming.is_there.wait()
+            finally:
+                self._batch.remove(row)
+            return Warmth(row.num_cached, time.monotonic() - began)
 
     def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
         stream = self._streams.create(request.stream_id, logged)
         answer = _Answer(stream)
         answer.mark(Mark.RECEIVED)
+        self._lane.give_way_to(stream)
         task = self._tasks.start(self._serve(request, answer), name=f"answer {stream.id}")
         self._answers[stream.id] = task
         # Not in the task: one that is cancelled before its first turn runs nothing at all.
@@ -273,7 +284,7 @@ class _Answer:
             self.stream.mark(mark, self._latest)
 
 
-class _Warmth:
+class _Warming:
     """Waits for a prompt to be computed."""
 
     def __init__(self) -> None:

@@ -109,6 +109,7 @@ class Warm(_Message, frozen=True):
     call: int
     tokens: list[int]
     cache_salt: str | None
+    model: str | None
 
 
 class Cancel(_Message, frozen=True):
@@ -171,7 +172,7 @@ class Reply(_Message, frozen=True):
 
     call: int
     tokens: list[int]
-    """Rendered ids, or one number: how many warm tokens were cached already."""
+    """Rendered ids; of a `Warm` call, how many were cached, and how many microseconds it took."""
     failure: Failure | None = None
 
 

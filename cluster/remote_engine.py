@@ -10,7 +10,7 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from headstart.cluster import messages, secure_socket
-from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest
+from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
@@ -88,6 +88,12 @@ class RemoteEngine(Engine):
         return opened is not None and opened.done() and not self._is_lost
 
     @property
+    def info(self) -> EngineInfo:
+        """What the replica said of its engine; only while the link is up."""
+        assert self._opened is not None
+        return self._opened.result()
+
+    @property
     def was_up(self) -> bool:
         """Whether the replica had answered before the link was lost."""
         return self._was_up
@@ -162,9 +168,13 @@ class RemoteEngine(Engine):
     async def render(self, request: EngineRequest) -> list[int]:
         return await self._call(lambda number: messages.Render(number, request))
 
-    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
-        (cached,) = await self._call(lambda number: messages.Warm(number, tokens, cache_salt))
-        return cached
+    async def warm(
+        self, tokens: list[int], *, cache_salt: str | None = None, model: str | None = None
+    ) -> Warmth:
+        num_cached, spent_us = await self._call(
+            lambda number: messages.Warm(number, tokens, cache_salt, model)
+        )
+        return Warmth(num_cached, spent_us / 1e6)
 
     def serve(
         self,

@@ -14,7 +14,7 @@ from headstart.cluster.stream import StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import EngineLost, EngineUnavailable
-from headstart.stages.routing import Candidate, least_busy
+from headstart.stages.routing import Candidate, is_worth_leaving, least_busy
 
 __all__ = ["ReplicaAddress", "ReplicaPool"]
 
@@ -136,10 +136,21 @@ class ReplicaPool:
             raise EngineUnavailable(f"no replica of {model} can answer now; try again")
         return self._least_busy(links)
 
+    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
+        """Pick the replica that a session has used before, unless it is gone or overloaded.
+
+        Raises:
+            EngineUnavailable: None can answer now.
+        """
+        links = self.up(model)
+        if link is None or link not in links:
+            return self.choose(model)
+        others = [_candidate(other) for other in links if other is not link]
+        return self.choose(model) if is_worth_leaving(_candidate(link), others) else link
+
     def _least_busy(self, links: list[RemoteEngine]) -> RemoteEngine:
         self._turn += 1
-        candidates = [Candidate(link.num_live_streams, link.load().waiting) for link in links]
-        return links[least_busy(candidates, self._turn)]
+        return links[least_busy([_candidate(link) for link in links], self._turn)]
 
     async def close(self) -> None:
         """Let go of every replica."""
@@ -221,3 +232,7 @@ class ReplicaPool:
     async def _let_go(self, link: RemoteEngine) -> None:
         await link.close()
         self._leaving.discard(link)
+
+
+def _candidate(link: RemoteEngine) -> Candidate:
+    return Candidate(link.num_live_streams, link.load().waiting)

@@ -12,10 +12,11 @@ import structlog
 from headstart.cluster import adapter
 from headstart.cluster.answer import AnswerWriter, api_of
 from headstart.cluster.asgi import call
-from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest
+from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
+from headstart.cluster.warm_lane import WarmLane
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, NotContinued
 from headstart.stages.failure import Failure
@@ -33,6 +34,7 @@ _log = structlog.get_logger(__name__)
 
 class _Reason(msgspec.Struct):
     message: str
+    param: str | None = None
 
 
 class _Refusal(msgspec.Struct):
@@ -62,6 +64,7 @@ class VllmEngine(Engine):
         self._stat_loggers = stat_loggers
         self._load = adapter.LoadProbe()
         self._gone: dict[str, asyncio.Event] = {}
+        self._lane = WarmLane()
         self._tasks = Tasks()
         self._resources = AsyncExitStack()
         self._app: Any = None
@@ -136,19 +139,29 @@ class VllmEngine(Engine):
         if status >= 500:
             raise EngineFailed(f"vLLM could not render the prompt: status {status}")
         if status != 200:
-            raise BadRequest(msgspec.json.decode(body, type=_Refusal).error.message)
+            reason = msgspec.json.decode(body, type=_Refusal).error
+            raise BadRequest(reason.message, param=reason.param)
         answer = msgspec.json.decode(body)
         rendered = answer[0] if isinstance(answer, list) else answer
         return list(rendered["token_ids"])
 
-    async def warm(self, tokens: list[int], *, cache_salt: str | None = None) -> int:
+    async def warm(
+        self, tokens: list[int], *, cache_salt: str | None = None, model: str | None = None
+    ) -> Warmth:
         assert self._llm is not None
-        self._num_warm_calls += 1
-        return await adapter.warm(self._llm, tokens, cache_salt, f"warm-{self._num_warm_calls}")
+        lora = None
+        if model not in (None, self._model.name):
+            lora = adapter.lora_of(self._app, model)
+        async with self._lane.turn():
+            self._num_warm_calls += 1
+            name, began = f"warm-{self._num_warm_calls}", time.monotonic()
+            num_cached = await adapter.warm(self._llm, tokens, cache_salt, lora, name)
+            return Warmth(num_cached, time.monotonic() - began)
 
     def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
         stream = self._streams.create(request.stream_id, logged)
         stream.mark(Mark.RECEIVED, time.monotonic())
+        self._lane.give_way_to(stream)
         gone = self._gone[request.stream_id] = asyncio.Event()
         task = self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
         # Not in the task: one that is cancelled before its first turn runs no `finally`.
