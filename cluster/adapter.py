@@ -271,6 +271,7 @@ async def warm(
 ) -> int:
     """Compute a prompt into the prefix cache and return how many tokens were there already."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMClientError
     from vllm.inputs import TokensPrompt
 
     prompt = TokensPrompt(prompt_token_ids=tokens)
@@ -281,7 +282,7 @@ async def warm(
         params = SamplingParams(max_tokens=1, detokenize=False)
         async for output in llm.generate(prompt, params, request_id, lora_request=lora):
             cached = output.num_cached_tokens or 0
-    except ValueError as error:  # of vLLM's validation: too long, no such id
+    except (ValueError, VLLMClientError) as error:  # too long, none at all, no such id
         raise BadRequest(str(error)) from error
     return cached
 

@@ -28,9 +28,15 @@ class KeySettings(Section):
         default=(), description="Models that the key may use. Empty: all."
     )
     live: bool = Field(
-        default=True,
-        description="Whether the key may send prompts as they are typed; recorded, and not used "
-        "yet.",
+        default=False,
+        description="Whether the key may send prompts as they are typed (docs/live.md): then text "
+        "that was never sent off leaves its user's machine.",
+    )
+    live_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most prompt tokens that the key's live prompts compute ahead, a minute. "
+        "Unset: no limit but `live.tokens_per_minute`.",
     )
     max_concurrent: int | None = Field(
         default=None,

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from headstart.configs import layers
 from headstart.configs.access import AccessSettings, KeySettings, read_keys
 from headstart.configs.fields import Folder, Port, default_cache_dir
+from headstart.configs.live import LiveSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings, parse_cores
 from headstart.configs.section import Section, SettingsError, explain, wrong
 from headstart.configs.serving import (
@@ -31,6 +32,7 @@ __all__ = [
     "FakeEngineSettings",
     "GatewaySettings",
     "KeySettings",
+    "LiveSettings",
     "LoggingSettings",
     "ModelSettings",
     "QuicSettings",
@@ -131,6 +133,7 @@ class Settings(_Handed):
     models: tuple[ModelSettings, ...] = Field(min_length=1, description="The models to serve.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    live: LiveSettings = Field(default_factory=LiveSettings)
     quic: QuicSettings = Field(default_factory=QuicSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     data_plane: DataPlaneSettings = Field(default_factory=DataPlaneSettings)

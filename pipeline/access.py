@@ -14,7 +14,7 @@ from headstart.cluster.stream import Stream
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.stages.access import Secrets, bearer, position
 from headstart.stages.errors import Forbidden, NotFound, RateLimited, Unauthenticated
-from headstart.stages.rate_limit import RateLimit
+from headstart.stages.rate_limit import Bucket, RateLimit
 
 __all__ = ["ANYONE", "Access", "Caller", "Lease", "new_stream_id"]
 
@@ -85,6 +85,11 @@ class Access:
             key.id: RateLimit(key.max_concurrent, key.requests_per_minute, key.tokens_per_minute)
             for key in settings.keys
         }
+        self._warm = {
+            key.id: Bucket(key.live_tokens_per_minute)
+            for key in settings.keys
+            if key.live_tokens_per_minute is not None
+        }
 
     def is_open(self, path: str) -> bool:
         """Whether a route needs no key."""
@@ -141,6 +146,20 @@ class Access:
                 limit = self._limits[caller.key.id]
                 limit.resume()
                 self._lease(limit).last_as_long_as(stream)
+
+    def check_live(self, caller: Caller) -> None:
+        """Let only keys that are meant for it send prompts as they are typed.
+
+        Raises:
+            Forbidden: The key is not.
+        """
+        if caller.key is not None and not caller.key.live:
+            raise Forbidden("the API key may not send live prompts")
+
+    def warm_buckets(self, caller: Caller) -> list[Bucket]:
+        """Return what limits the tokens that a caller's live prompts compute ahead."""
+        bucket = self._warm.get(caller.key.id) if caller.key is not None else None
+        return [] if bucket is None else [bucket]
 
     def quota_headers(self, caller: Caller) -> list[tuple[str, str]]:
         """Return what is left, in the headers that OpenAI's clients know; none without limits."""

@@ -266,9 +266,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("id", metavar="ID", help="its name in logs")
     made.add_argument("--models", nargs="+", metavar="MODEL", help="all it may use (default: all)")
     made.add_argument(
-        "--no-live", dest="live", action="store_const", const=False, help="no live prompts"
+        "--live", action="store_const", const=True, help="may send prompts as they are typed"
     )
-    for limit in ("max-concurrent", "requests-per-minute", "tokens-per-minute"):
+    for limit in (
+        "max-concurrent",
+        "requests-per-minute",
+        "tokens-per-minute",
+        "live-tokens-per-minute",
+    ):
         made.add_argument(f"--{limit}", type=int, metavar="N", help="(default: no limit)")
     made.set_defaults(run=_keys_new)
 

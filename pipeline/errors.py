@@ -24,7 +24,7 @@ def error_body(error: HeadstartError) -> bytes:
 
 def error_object(error: HeadstartError) -> dict[str, Any]:
     """What that JSON's `error` holds."""
-    return _object(error.message, error.kind, error.param, error.http_status)
+    return _object(error.message, error.kind, error.param, error.code)
 
 
 def error_response(error: HeadstartError) -> Response:
@@ -45,10 +45,10 @@ def _encoded(error: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def _object(message: str, kind: str, param: str | None, status: int) -> dict[str, Any]:
+def _object(message: str, kind: str, param: str | None, code: int | str) -> dict[str, Any]:
     # What a client wrote is quoted, and may be half a surrogate pair, which UTF-8 has no bytes for.
     message = message.encode("utf-8", "backslashreplace").decode()
-    return {"message": message, "type": kind, "param": param, "code": status}
+    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 async def _headstart_error(request: Request, error: Exception) -> Response:

@@ -4,6 +4,8 @@
 HeadstartError
 ├── ClientError            they erred: 4xx, do not retry
 │   ├── BadRequest  NotFound  PayloadTooLarge  HeadTooLarge  RequestTimeout  Cancelled
+│   ├── LiveRefused            of a live prompt, with a code
+│   │   └── LiveConflict       not now
 │   ├── Unauthenticated  Forbidden
 │   └── RateLimited        retryable, later
 ├── EngineError            the cluster could not answer
@@ -32,6 +34,8 @@ __all__ = [
     "Forbidden",
     "HeadTooLarge",
     "HeadstartError",
+    "LiveConflict",
+    "LiveRefused",
     "NotContinued",
     "NotFound",
     "Overloaded",
@@ -62,6 +66,12 @@ class HeadstartError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+
+    @property
+    def code(self) -> int | str:
+        """What a client is told in one word: the HTTP status where there is no better one."""
+        return self.http_status
 
 
 class ClientError(HeadstartError):
@@ -135,6 +145,30 @@ class Cancelled(ClientError):
     """The answer was stopped on request before it was complete."""
 
     kind = "CancelledError"
+    http_status = 409
+
+
+class LiveRefused(ClientError):
+    """A live prompt cannot take this event; it is as it was.
+
+    Args:
+        code: A stable word for why.
+    """
+
+    kind = "LiveRefusedError"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "refused") -> None:
+        super().__init__(message, param=param)
+        self._code = code
+
+    @property
+    def code(self) -> str:
+        return self._code
+
+
+class LiveConflict(LiveRefused):
+    """It cannot be taken now."""
+
     http_status = 409
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Candidate", "least_busy"]
+__all__ = ["Candidate", "is_worth_leaving", "least_busy"]
+
+_PATIENCE = 4
+"""Requests that a replica may have more to do than another and still be stayed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,14 @@ class Candidate:
     """Answers in the making for this gateway."""
     num_waiting: int
     """Requests the engine has accepted and not scheduled, from any gateway."""
+
+
+def is_worth_leaving(current: Candidate, others: Sequence[Candidate]) -> bool:
+    """Whether somebody else should answer, although `current` has the prompt in its cache."""
+    busy = current.num_live + current.num_waiting
+    return current.num_waiting > 0 and any(
+        busy > 2 * (other.num_live + other.num_waiting) + _PATIENCE for other in others
+    )
 
 
 def least_busy(candidates: Sequence[Candidate], turn: int) -> int:

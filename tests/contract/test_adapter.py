@@ -27,7 +27,7 @@ PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
 VERSIONS = {"vllm": "0.32.", "ray": "2.60."}
 
 CALLED = {
-    "vllm:SamplingParams": "n max_tokens",
+    "vllm:SamplingParams": "n max_tokens detokenize",
     "vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args": "args",
     "vllm.entrypoints.launchers.api_server.app_state:init_app_state": (
         "engine_client state args supported_tasks"
@@ -49,7 +49,9 @@ CALLED = {
     "vllm.v1.request:Request.append_output_token_ids": "token_ids",
     "vllm.v1.request:Request.get_finished_reason": "",
     "vllm.v1.engine.async_llm:AsyncLLM.from_engine_args": "engine_args usage_context stat_loggers",
-    "vllm.v1.engine.async_llm:AsyncLLM.generate": "prompt sampling_params request_id",
+    "vllm.v1.engine.async_llm:AsyncLLM.generate": (
+        "prompt sampling_params request_id lora_request"
+    ),
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
     "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
     "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method",
@@ -90,6 +92,7 @@ CALLED = {
 """What is called, and the parameters that it must have, in this order."""
 
 READ = {
+    "vllm.exceptions:VLLMClientError": "",
     "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
     "vllm.config:VllmConfig": "speculative_config additional_config",
     "vllm.config.observability:ObservabilityConfig": "per_request_spec_decode_metrics",

@@ -114,17 +114,17 @@ def test_new_key_is_shown_once_and_its_entry_is_a_setting(
     (entry,) = load(config, [f"access.keys_file={path}"], {}).access.keys
     assert key not in captured.out
     assert (entry.id, entry.models, entry.tokens_per_minute) == ("alice", ("fake",), 9)
-    assert (entry.hash, entry.live) == (hash_of(key), True)
+    assert (entry.hash, entry.live) == (hash_of(key), False)
     assert len(key) > 40
 
 
 def test_no_two_keys_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        assert main(["keys", "new", "alice", "--no-live"]) == 0
+        assert main(["keys", "new", "alice", "--live"]) == 0
 
     captured = capsys.readouterr()
     assert len(set(captured.err.split("\n"))) == 4  # two keys, one remark, the empty end
-    assert captured.out.count("live: false") == 2
+    assert captured.out.count("live: true") == 2
 
 
 def test_key_that_no_setting_allows_is_not_made(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,8 @@ def subclasses(root: type[HeadstartError]) -> Iterator[type[HeadstartError]]:
         (errors.NotFound, "NotFoundError", 404, False),
         (errors.PayloadTooLarge, "PayloadTooLargeError", 413, False),
         (errors.HeadTooLarge, "RequestHeaderFieldsTooLargeError", 431, False),
+        (errors.LiveRefused, "LiveRefusedError", 400, False),
+        (errors.LiveConflict, "LiveRefusedError", 409, False),
         (errors.Cancelled, "CancelledError", 409, False),
         (errors.Unauthenticated, "AuthenticationError", 401, False),
         (errors.Forbidden, "PermissionDeniedError", 403, False),

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.routing import Candidate, least_busy
+from headstart.stages.routing import Candidate, is_worth_leaving, least_busy
 
 few = st.integers(0, 3)
 candidates = st.lists(st.builds(Candidate, num_live=few, num_waiting=few), min_size=1, max_size=6)
@@ -30,3 +30,17 @@ def test_ties_go_round(replicas: list[Candidate], turn: int) -> None:
 
     asked = Counter(least_busy(replicas, later) for later in turns)
     assert sorted(asked) == tied
+
+
+@given(candidates, st.builds(Candidate, num_live=st.integers(0, 99), num_waiting=few))
+def test_a_session_stays_where_nobody_waits(others: list[Candidate], current: Candidate) -> None:
+    leaves = is_worth_leaving(current, others)
+
+    assert not leaves or current.num_waiting > 0
+    assert not leaves or any(current.num_live > other.num_live for other in others)
+
+
+def test_a_session_leaves_an_overloaded_replica() -> None:
+    assert is_worth_leaving(Candidate(8, 3), [Candidate(9, 2), Candidate(1, 0)])
+    assert not is_worth_leaving(Candidate(8, 3), [Candidate(6, 0)])
+    assert not is_worth_leaving(Candidate(99, 99), [])
