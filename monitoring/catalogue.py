@@ -28,6 +28,7 @@ from headstart.stages.drafting import Source
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
+from headstart.stages.warm_events import EditKind, LiveStage, Why
 
 __all__ = ["ALIASES", "METRICS", "Alias", "Metric"]
 
@@ -51,6 +52,9 @@ _SOURCE = Label("source", tuple(Source))
 _POSITION = Label("position", tuple(Position))
 _UNDRAFTED = Label("reason", tuple(Undrafted))
 _STEP_KIND = Label("kind", tuple(StepKind))
+_LIVE_STAGE = Label("stage", tuple(LiveStage))
+_EDIT = Label("kind", tuple(EditKind))
+_WHY = Label("reason", tuple(Why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ _REQUEST_S = tuple(0.01 * 2**power for power in range(14))
 # From 1 ms on: accepted drafts share one step's gap.
 _GAP_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
 _RTT_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2)
+_SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 _LOOP_LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _PROJECT_S = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 
@@ -426,6 +431,77 @@ UNDRAFTED = Metric(
     "sum by (reason) (rate(headstart_undrafted_total[5m]))",
     (_MODEL, _UNDRAFTED),
 )
+LIVE_SESSIONS = Metric(
+    "headstart_live_sessions",
+    "gauge",
+    "Prompts that are being written now, idle ones included.",
+    "sum(headstart_live_sessions)",
+)
+LIVE_EDITS = Metric(
+    "headstart_live_edits_total",
+    "counter",
+    "Edits of live prompts, by kind. One edit may be a letter or a whole page.",
+    "sum by (kind) (rate(headstart_live_edits_total[5m]))",
+    (_EDIT,),
+)
+LIVE_STAGE_DURATION = Metric(
+    "headstart_live_stage_seconds",
+    "histogram",
+    "Time of one piece of work on a live prompt before it is sent off: taking an event (ingest), "
+    "finding what can no longer change (segment), making token ids (render, hop included), "
+    "prefilling a slice (warm, engine time without the wait for a turn). The request that sends "
+    "it off is in headstart_stage_duration_seconds, and none of this is.",
+    "sum by (stage) (rate(headstart_live_stage_seconds_sum[5m]))"
+    " / sum by (stage) (rate(headstart_live_stage_seconds_count[5m]))",
+    (_LIVE_STAGE, _MODEL),
+    _STAGE_S,
+)
+LIVE_WARM_TOKENS = Metric(
+    "headstart_live_warm_tokens_total",
+    "counter",
+    "Prompt tokens that slices have computed ahead; what was cached already is not in it.",
+    "sum(rate(headstart_live_warm_tokens_total[5m]))",
+    (_MODEL,),
+)
+LIVE_WASTED_TOKENS = Metric(
+    "headstart_live_wasted_tokens_total",
+    "counter",
+    "Prompt tokens computed ahead that no committed prompt found in the cache, counted when a "
+    "turn ends: edited away, evicted, or never sent off. An aborted slice counts as a whole.",
+    "sum(rate(headstart_live_wasted_tokens_total[5m]))"
+    " / (sum(rate(headstart_live_committed_tokens_total[5m])) > 0)",
+    (_MODEL,),
+)
+LIVE_COMMITTED_TOKENS = Metric(
+    "headstart_live_committed_tokens_total",
+    "counter",
+    "Prompt tokens of live prompts that were sent off.",
+    "sum(rate(headstart_live_committed_tokens_total[5m]))",
+    (_MODEL,),
+)
+LIVE_CACHED_SHARE = Metric(
+    "headstart_live_cached_share",
+    "histogram",
+    "Share of a committed live prompt's tokens that the prefix cache held.",
+    "histogram_quantile(0.5, sum by (le) (rate(headstart_live_cached_share_bucket[5m])))",
+    (_MODEL,),
+    _SHARE,
+)
+LIVE_HIDDEN = Metric(
+    "headstart_live_hidden_seconds_total",
+    "counter",
+    "Engine time spent ahead on tokens that a committed prompt then found in the cache: prefill "
+    "that nobody waited for. Credited, never part of a request's stages.",
+    "sum(rate(headstart_live_hidden_seconds_total[5m]))",
+    (_MODEL,),
+)
+LIVE_ABORTED = Metric(
+    "headstart_live_aborted_slices_total",
+    "counter",
+    "Slices that were stopped before their end, by why.",
+    "sum by (reason) (rate(headstart_live_aborted_slices_total[5m]))",
+    (_WHY,),
+)
 BUILD_INFO = Metric(
     "headstart_build_info",
     "gauge",
@@ -478,6 +554,15 @@ METRICS = (
     DRAFT_SECONDS,
     DECODE_SECONDS,
     UNDRAFTED,
+    LIVE_SESSIONS,
+    LIVE_EDITS,
+    LIVE_STAGE_DURATION,
+    LIVE_WARM_TOKENS,
+    LIVE_WASTED_TOKENS,
+    LIVE_COMMITTED_TOKENS,
+    LIVE_CACHED_SHARE,
+    LIVE_HIDDEN,
+    LIVE_ABORTED,
     BUILD_INFO,
 )
 

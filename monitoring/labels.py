@@ -34,6 +34,8 @@ class Route(StrEnum):
     CHAT = "chat"
     COMPLETION = "completion"
     RESPONSE = "response"
+    LIVE = "live"
+    """A prompt that was sent as it was typed."""
     STREAM = "stream"
     """An existing stream, by its id: resume, timing, cancel."""
     OTHER = "other"
@@ -94,6 +96,7 @@ class Refusal(StrEnum):
 # The narrower class first.
 _REFUSALS: dict[type[HeadstartError], Refusal] = {
     errors.BadRequest: Refusal.MALFORMED,
+    errors.LiveRefused: Refusal.MALFORMED,
     errors.Unauthenticated: Refusal.UNAUTHENTICATED,
     errors.Forbidden: Refusal.FORBIDDEN,
     errors.NotFound: Refusal.NOT_FOUND,

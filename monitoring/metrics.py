@@ -19,12 +19,14 @@ from headstart.monitoring.labels import (
     StepKind,
     StreamState,
 )
+from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.drafting import Source
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.speculation_counts import Position, SpeculationCounts, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
+from headstart.stages.warm_events import EditKind
 
 __all__ = ["CONTENT_TYPE", "Metrics", "RequestMeter"]
 
@@ -47,6 +49,22 @@ class Metrics:
         self._series = Series(registry or CollectorRegistry(), tuple(models), version)
         self.transport = TransportMeter(self._series.transport)
         """For readers over QUIC."""
+
+    def live(self, model: str) -> LiveMeter:
+        """Return what counts a configured model's live prompts.
+
+        Raises:
+            KeyError: It is not configured.
+        """
+        return LiveMeter(self._series.live[model])
+
+    def live_edited(self, kind: EditKind) -> None:
+        """Count an edit of a live prompt."""
+        self._series.live_edits[kind].inc()
+
+    def set_live_sessions(self, num_open: int) -> None:
+        """State how many live prompts are being written."""
+        self._series.live_sessions.set(num_open)
 
     def request(self, route: Route) -> "RequestMeter":
         """Count a request in, as it arrives."""

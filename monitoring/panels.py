@@ -423,7 +423,73 @@ _SPECULATION = Row(
     ),
 )
 
-OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _SPECULATION, _REQUESTS, _TRANSPORT, _MACHINERY)
+_LIVE = Row(
+    "While typing",
+    (
+        View(
+            "Cached at commit",
+            "percentunit",
+            "Share of the prompt that was there when it was sent off. Interpolated in a bucket.",
+            _quantiles(c.LIVE_CACHED_SHARE, 0.05, 0.5, 0.95),
+        ),
+        View(
+            "Hidden prefill",
+            "s",
+            "Seconds of engine time a second that nobody waited for.",
+            (Query(rate(c.LIVE_HIDDEN, "model"), "{{model}}"),),
+        ),
+        View(
+            "Computed ahead",
+            "cps",
+            "Prompt tokens. Much waste: prompts that are edited far back, or never sent off.",
+            (
+                Query(rate(c.LIVE_WARM_TOKENS), "computed"),
+                Query(rate(c.LIVE_WASTED_TOKENS), "wasted"),
+                Query(rate(c.LIVE_COMMITTED_TOKENS), "sent off"),
+            ),
+        ),
+        View(
+            "Waste ratio",
+            "short",
+            "Wasted tokens for each prompt token that was sent off.",
+            (
+                Query(
+                    rate(c.LIVE_WASTED_TOKENS) + f" / ({rate(c.LIVE_COMMITTED_TOKENS)} > 0)",
+                    "wasted / sent off",
+                ),
+            ),
+        ),
+        View(
+            "Time of one piece of work",
+            "s",
+            "Before the prompt is sent off; they run beside each other and do not add up.",
+            (Query(mean(c.LIVE_STAGE_DURATION, "stage"), "{{stage}}"),),
+            Kind.LOG_LINES,
+        ),
+        View(
+            "Edits",
+            "cps",
+            "As the client groups them.",
+            (Query(rate(c.LIVE_EDITS, "kind"), "{{kind}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Aborted slices",
+            "cps",
+            "edited and committed are part of the game; moved says that replicas come and go.",
+            (Query(rate(c.LIVE_ABORTED, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Live prompts",
+            "short",
+            "Bounded by live.max_sessions.",
+            (Query(total(series(c.LIVE_SESSIONS)), "open"),),
+        ),
+    ),
+)
+
+OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _SPECULATION, _REQUESTS, _LIVE, _TRANSPORT, _MACHINERY)
 
 UNSHOWN = {c.BUILD_INFO: "names a version, to join with or to count; it has no course to plot"}
 """Metrics that no panel shows, and why."""

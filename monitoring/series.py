@@ -39,8 +39,9 @@ from headstart.stages.drafting import Source
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
+from headstart.stages.warm_events import EditKind, LiveStage, Why
 
-__all__ = ["DecodeSeries", "ModelSeries", "Series", "TransportSeries"]
+__all__ = ["DecodeSeries", "LiveSeries", "ModelSeries", "Series", "TransportSeries"]
 
 _NO_MODEL = ""
 """To Prometheus the same as no label; only `headstart_requests_total` has it."""
@@ -75,6 +76,9 @@ class Series:
         self.tasks = families.gauges[catalogue.TASKS]
         self.refused = families.requests(_NO_MODEL)
         self.transport = TransportSeries(families)
+        self.live_sessions = gauges[catalogue.LIVE_SESSIONS]
+        self.live_edits = {k: families.counters[catalogue.LIVE_EDITS].labels(k) for k in EditKind}
+        self.live = {model: LiveSeries(families, model) for model in models}
         self.models = {model: ModelSeries(families, model) for model in models}
         self.decode = {model: DecodeSeries(families, model) for model in models}
 
@@ -123,6 +127,21 @@ class DecodeSeries:
         self.undrafted = {
             reason: counters[catalogue.UNDRAFTED].labels(model, reason) for reason in Undrafted
         }
+
+
+class LiveSeries:
+    """The series of one model's live prompts."""
+
+    def __init__(self, families: "_Families", model: str) -> None:
+        histograms, counters = families.histograms, families.counters
+        stages = histograms[catalogue.LIVE_STAGE_DURATION]
+        self.stages = {stage: stages.labels(stage, model) for stage in LiveStage}
+        self.warm_tokens = counters[catalogue.LIVE_WARM_TOKENS].labels(model)
+        self.wasted_tokens = counters[catalogue.LIVE_WASTED_TOKENS].labels(model)
+        self.committed_tokens = counters[catalogue.LIVE_COMMITTED_TOKENS].labels(model)
+        self.cached_share = histograms[catalogue.LIVE_CACHED_SHARE].labels(model)
+        self.hidden = counters[catalogue.LIVE_HIDDEN].labels(model)
+        self.aborted = {why: counters[catalogue.LIVE_ABORTED].labels(why) for why in Why}
 
 
 class ModelSeries:

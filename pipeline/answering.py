@@ -4,7 +4,6 @@ parse → admit → route → hand to the replica → carry its log to the clien
 on the request's clock; the replica's marks arrive with the log.
 """
 
-import asyncio
 import time
 from functools import partial
 
@@ -12,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headstart.cluster.engine import EngineRequest
+from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
-from headstart.cluster.stream import StreamTable
+from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.settings import GatewaySettings
-from headstart.monitoring.labels import Outcome, Route
+from headstart.monitoring.labels import Route
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.guard import caller_of
@@ -26,7 +26,6 @@ from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import (
     EngineUnavailable,
     Forbidden,
-    HeadstartError,
     NotFound,
     Overloaded,
 )
@@ -73,34 +72,47 @@ class Answering:
         Raises:
             HeadstartError: It is refused.
         """
-        pace = RequestPace(self._metrics, route, time.monotonic())
-        try:
-            return await self._begin(request, pace)
-        except HeadstartError as error:
-            pace.refused(Outcome.of(error))
-            raise
-        except Exception:
-            pace.refused(Outcome.ENGINE_ERROR)
-            raise
-        except asyncio.CancelledError:
-            pace.refused(Outcome.CANCELLED)
-            raise
+        pace = self.paced(route)
+        with pace.counted():
+            caller = caller_of(request)
+            inbound = await read(request, self._settings, self._access.salting(caller))
+            path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
+            stream = self.begin(caller, inbound, request.method, path, pace)
+        return self.response(stream, inbound, pace)
 
-    async def _begin(self, request: Request, pace: RequestPace) -> Response:
-        caller = caller_of(request)
-        inbound = await read(request, self._settings, self._access.salting(caller))
-        name = self._asked_for(inbound, caller)
+    def paced(self, route: Route) -> RequestPace:
+        """Count a request in, as it arrives."""
+        return RequestPace(self._metrics, route, time.monotonic())
+
+    def begin(
+        self,
+        caller: Caller,
+        inbound: Inbound,
+        method: str,
+        path: str,
+        pace: RequestPace,
+        stick_to: RemoteEngine | None = None,
+    ) -> Stream:
+        """Have a replica begin an answer.
+
+        Args:
+            stick_to: The replica that should answer, if it can.
+
+        Raises:
+            HeadstartError: The request is refused.
+        """
+        name = self.name_for(inbound.model, caller)
         model = self._pool.served[name]
         pace.asked_for(model)
         pace.mark(Mark.PARSED)
         self._check_room()
         with self._access.admit(caller, name) as lease:
             pace.mark(Mark.ADMITTED)
-            link = self._pool.choose(model)
+            link = self._pool.stay(model, stick_to)
             engine_request = EngineRequest(
                 self._access.stream_id(caller),
-                request.method,
-                request.scope["path"],  # of the URL, which is made of `Host`, it may be another
+                method,
+                path,
                 inbound.headers,
                 inbound.body,
             )
@@ -112,6 +124,10 @@ class Answering:
         pace.follow(stream)
         self._paces[stream] = pace
         stream.on_end(lambda: self._paces.pop(stream, None))
+        return stream
+
+    def response(self, stream: Stream, inbound: Inbound, pace: RequestPace) -> LogResponse:
+        """Return what carries an answer to whoever asked for it."""
         timing = None
         if inbound.options.timing:
             timing = partial(timing_of, stream)
@@ -126,21 +142,30 @@ class Answering:
             abandon=None if inbound.options.detach else self._pool.continuity.abort,
         )
 
-    def _asked_for(self, inbound: Inbound, caller: Caller) -> str:
-        """Return the served name that a request is for, a model's or an adapter's."""
+    def configured(self, name: str) -> str:
+        """Return the configured model behind a served name."""
+        return self._pool.served[name]
+
+    def name_for(self, model: str | None, caller: Caller) -> str:
+        """Return the served name that a request is for, a model's or an adapter's.
+
+        Raises:
+            NotFound: There is no such model.
+            Forbidden: None was named, and the caller may use none.
+        """
         served = self._pool.served
-        if not inbound.model:
+        if not model:
             # The engine then takes its own model, never an adapter.
             if (own := next(filter(caller.may_use, self._pool.models), None)) is None:
                 raise Forbidden("the API key is for no model as such: name one", param="model")
             return own
-        if inbound.model not in served:
+        if model not in served:
             usable = ", ".join(filter(caller.may_use, served))
             raise NotFound(
-                f"The model `{inbound.model}` does not exist. Valid aliases: {usable}.",
+                f"The model `{model}` does not exist. Valid aliases: {usable}.",
                 param="model",
             )
-        return inbound.model
+        return model
 
     def _check_room(self) -> None:
         if self._pool.is_draining:

@@ -1,6 +1,7 @@
 """The gateway's routes. What a request goes through is in `headstart.pipeline.answering`."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
-from headstart.configs.settings import GatewaySettings
+from headstart.configs.settings import GatewaySettings, LiveSettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.pipeline import page
@@ -26,6 +27,8 @@ from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response
 from headstart.pipeline.guard import Guard, caller_of
+from headstart.pipeline.live_routes import LiveRoutes
+from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.log_response import CARRY, LogResponse
 from headstart.pipeline.sse import events_past
 from headstart.pipeline.timing import timing_of
@@ -56,6 +59,7 @@ class _Routes:
         settings: GatewaySettings,
         access: Access,
         transport: Callable[[str], dict[str, Any] | None],
+        answering: Answering,
     ) -> None:
         self._transport = transport
         self._pool = pool
@@ -63,7 +67,7 @@ class _Routes:
         self._metrics = metrics
         self._settings = settings
         self._access = access
-        self._answering = Answering(pool, streams, metrics, settings, access)
+        self._answering = answering
         self._cards: WeakKeyDictionary[RemoteEngine, list[msgspec.Raw]] = WeakKeyDictionary()
         """What each engine said of its models: that changes with the replica, and so the link."""
         self._asking: WeakKeyDictionary[RemoteEngine, asyncio.Lock] = WeakKeyDictionary()
@@ -243,31 +247,40 @@ def build(
     settings: GatewaySettings,
     access: Access,
     transport: Callable[[str], dict[str, Any] | None] = lambda _host: None,
+    live: LiveSettings | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> Starlette:
     """Build the gateway's ASGI app.
 
     Args:
         transport: Says how to connect over QUIC, by the request's Host header; None where nobody
             can.
+        live: Limits of live prompts.
+        now: The clock by which these expire.
     """
     pool.continuity.on_rescue = metrics.rescued
     pool.continuity.on_inherited = access.resume
-    routes = _Routes(pool, streams, metrics, settings, access, transport)
+    answering = Answering(pool, streams, metrics, settings, access)
+    routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
+    live = live or LiveSettings()
+    sessions = LiveSessions(pool, answering, access, metrics, live, now)
+    live_routes = LiveRoutes(sessions, answering, settings, metrics).routes()
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         ),
         Middleware(Guard, access=access, refused=metrics.refused),
     ]
     app = Starlette(
-        routes=routes.routes(),
+        routes=[*routes.routes(), *(live_routes if live.enabled else ())],
         exception_handlers=HANDLERS,
         middleware=middleware if settings.cors_origins else middleware[1:],
     )
     app.state.refused = metrics.refused
+    app.state.live = sessions
     return app

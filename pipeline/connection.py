@@ -62,6 +62,8 @@ class Connection(HttpToolsProtocol):
         self._has_begun = False
         """Whether part of a request has come, and not yet all of it."""
         self._is_refused = False
+        self._is_handed_on = False
+        """Whether another protocol has the connection now."""
         self._unanswered: list[RequestResponseCycle] = []
         """Requests whose heads have come; the first of them is being answered."""
 
@@ -92,7 +94,7 @@ class Connection(HttpToolsProtocol):
             return
         self._num_unparsed += len(data)
         super().data_received(data)
-        if self._is_refused or self.transport.is_closing():
+        if self._is_refused or self._is_handed_on or self.transport.is_closing():
             return
         if self._num_unparsed > self._settings.max_header_bytes:
             self._refuse_head()
@@ -143,6 +145,11 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, in the shape of every other error."""
         self._refuse(BadRequest(msg), Refusal.MALFORMED)
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self._is_refused:
+            self._is_handed_on = True
+            super().handle_websocket_upgrade()
 
     @property
     def _is_idle(self) -> bool:

@@ -33,6 +33,8 @@ from headstart.pipeline import app
 from headstart.pipeline.access import Access
 from headstart.pipeline.connection import Connection
 from headstart.pipeline.gateway_child import Hello, Table
+from headstart.pipeline.live_sessions import LiveSessions
+from headstart.pipeline.socket_connection import SocketConnection
 from headstart.stages.retention import Retention
 
 if TYPE_CHECKING:
@@ -74,7 +76,10 @@ def http_server(asgi: ASGIApp, settings: GatewaySettings, metrics: Metrics) -> u
             asgi,
             # Only called, never subclassed, whatever uvicorn's annotation says.
             http=partial(Connection, settings, metrics, set()),  # type: ignore[arg-type]
-            ws="none",
+            # Only called too; uvicorn calls whatever this is.
+            ws=partial(SocketConnection, settings, metrics),  # type: ignore[arg-type]
+            ws_max_size=settings.max_body_bytes,
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -101,7 +106,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
     endpoint = _endpoint(settings, metrics)
     transport = endpoint.describe if endpoint is not None else lambda _host: None
-    asgi = app.build(pool, streams, metrics, settings.gateway, access, transport)
+    asgi = app.build(pool, streams, metrics, settings.gateway, access, transport, settings.live)
+    sessions: LiveSessions = asgi.state.live
     server = http_server(asgi, settings.gateway, metrics)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,7 +115,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     async with asyncio.TaskGroup() as group:
         background = [
             group.create_task(_follow_daemon(pool, stopping), name="follow daemon"),
-            group.create_task(_tick(pool, streams, metrics, endpoint), name="tick"),
+            group.create_task(_tick(pool, streams, metrics, endpoint, sessions), name="tick"),
         ]
         if endpoint is not None:
             await _start(endpoint, asgi, listener.getsockname()[1])
@@ -120,6 +126,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         server.config.timeout_graceful_shutdown = max(1, round(left_s))
         server.should_exit = True
         await serving
+        await sessions.close()
         if endpoint is not None:
             await endpoint.close()
         for task in background:
@@ -224,7 +231,11 @@ async def _start(endpoint: "QuicEndpoint", asgi: ASGIApp, tcp_port: int) -> None
 
 
 async def _tick(
-    pool: ReplicaPool, streams: StreamTable, metrics: Metrics, endpoint: "QuicEndpoint | None"
+    pool: ReplicaPool,
+    streams: StreamTable,
+    metrics: Metrics,
+    endpoint: "QuicEndpoint | None",
+    sessions: LiveSessions,
 ) -> None:
     """Refresh the gauges, forget expired logs, and notice when the loop is late."""
     is_announced = False
@@ -238,6 +249,7 @@ async def _tick(
         metrics.loop_lagged(max(0.0, time.monotonic() - due))
         metrics.set_tasks(len(asyncio.all_tasks()))
         streams.expire()
+        sessions.expire()
         if endpoint is not None:
             endpoint.tick()
         num_live = len(streams.live)

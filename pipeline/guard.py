@@ -3,7 +3,7 @@
 Pure ASGI, because Starlette's own base class would stand between a stream and its connection.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -15,6 +15,9 @@ from headstart.pipeline.errors import error_response
 from headstart.stages.errors import HeadstartError
 
 __all__ = ["Guard", "caller_of"]
+
+_KEY_PROTOCOL = "openai-insecure-api-key."
+"""Before a key that a page gives as a WebSocket subprotocol: pages can set no header there."""
 
 
 def caller_of(connection: HTTPConnection) -> Caller:
@@ -47,7 +50,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            caller = self._access.authenticate(Headers(scope=scope))
+            caller = self._access.authenticate(_credentials(scope))
         except HeadstartError as error:
             self._refused(Refusal.UNAUTHENTICATED)
             if scope["type"] == "websocket":
@@ -69,3 +72,13 @@ class Guard:
             await send(message)
 
         await self._app(scope, receive, send_with_quota if caller.key else send)
+
+
+def _credentials(scope: Scope) -> Mapping[str, str]:
+    """Return the headers that a key may be in."""
+    headers = Headers(scope=scope)
+    if scope["type"] == "websocket" and "authorization" not in headers:
+        for offered in scope.get("subprotocols", ()):
+            if offered.startswith(_KEY_PROTOCOL):
+                return {"authorization": f"Bearer {offered.removeprefix(_KEY_PROTOCOL)}"}
+    return headers

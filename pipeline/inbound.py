@@ -17,7 +17,7 @@ from headstart.configs.settings import GatewaySettings
 from headstart.stages.errors import BadRequest, PayloadTooLarge, RequestTimeout
 from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
-__all__ = ["Inbound", "Options", "Salting", "read", "understand"]
+__all__ = ["Inbound", "Options", "Salting", "read", "read_body", "understand"]
 
 _FORWARDED_HEADERS = ("content-type", "traceparent", "tracestate", "x-request-id")
 
@@ -85,7 +85,7 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
         BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed, or
             it wants beam search.
     """
-    return understand(await _read_body(request, settings), request.headers, salting)
+    return understand(await read_body(request, settings), request.headers, salting)
 
 
 def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None) -> Inbound:
@@ -160,7 +160,14 @@ def _read_loosely(body: bytes) -> _Head | None:
         raise BadRequest("the gateway's own fields must be Unicode text") from error
 
 
-async def _read_body(request: Request, settings: GatewaySettings) -> bytes:
+async def read_body(request: Request, settings: GatewaySettings) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        PayloadTooLarge: It is over the limit.
+        RequestTimeout: It did not arrive in time.
+        BadRequest: The client left.
+    """
     limit = settings.max_body_bytes
     too_large = PayloadTooLarge(f"the body is over the limit of {limit} bytes")
     length = request.headers.get("content-length", "")

@@ -1,10 +1,14 @@
 """Measures one request as it passes through the gateway."""
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome, Route
 from headstart.monitoring.metrics import Metrics, RequestMeter
+from headstart.stages.errors import HeadstartError
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark, StageClock, stage_after
 
@@ -91,6 +95,21 @@ class RequestPace:
         """As a `Pace`: frames were turned into events."""
         for _ in range(num_frames):
             self._metrics.frame_projected(seconds / num_frames)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the request out if the block fails: then it never has a stream."""
+        try:
+            yield
+        except HeadstartError as error:
+            self.refused(Outcome.of(error))
+            raise
+        except Exception:
+            self.refused(Outcome.ENGINE_ERROR)
+            raise
+        except asyncio.CancelledError:
+            self.refused(Outcome.CANCELLED)
+            raise
 
     def refused(self, outcome: Outcome) -> None:
         """Count the request out: it never had a stream."""

@@ -67,7 +67,6 @@ class HeadstartError(Exception):
         self.message = message
         self.param = param
 
-
     @property
     def code(self) -> int | str:
         """What a client is told in one word: the HTTP status where there is no better one."""

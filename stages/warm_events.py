@@ -11,9 +11,11 @@ __all__ = [
     "Action",
     "Answered",
     "Committed",
+    "EditKind",
     "Edited",
     "Event",
     "Failed",
+    "LiveStage",
     "Moved",
     "Planned",
     "Render",
@@ -32,6 +34,27 @@ class Why(StrEnum):
     COMMITTED = "committed"
     MOVED = "moved"
     """The session has another replica, or none."""
+
+
+class LiveStage(StrEnum):
+    """What is done for a prompt before it is sent off; values are metric label values."""
+
+    INGEST = "ingest"
+    """An event is read and the text edited."""
+    SEGMENT = "segment"
+    """It is found out what of the text can no longer change."""
+    RENDER = "render"
+    """The replica makes token ids of it, hop included."""
+    WARM = "warm"
+    """The engine prefills a slice."""
+
+
+class EditKind(StrEnum):
+    """How a text was edited."""
+
+    APPEND = "append"
+    REPLACE = "replace"
+    CLEAR = "clear"
 
 
 @dataclass(frozen=True, slots=True)

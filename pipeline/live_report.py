@@ -1,0 +1,77 @@
+"""What a live prompt's client is told, as events."""
+
+from typing import Any
+
+import msgspec
+
+from headstart.pipeline.errors import error_object
+from headstart.pipeline.live_session import LiveAnswer, LiveSession
+from headstart.pipeline.timing import timing_of
+from headstart.stages.frames import Channel, Frame
+from headstart.stages.warm_policy import Account
+
+__all__ = ["deltas", "described", "done", "text_state"]
+
+_DELTAS = {
+    Channel.CONTENT: "response.output_text.delta",
+    Channel.REASONING: "response.reasoning_text.delta",
+}
+
+
+def text_state(session: LiveSession) -> dict[str, Any]:
+    """Say which text the server has."""
+    return {"version": session.version, "num_chars": len(session.text)}
+
+
+def described(session: LiveSession) -> dict[str, Any]:
+    """Say what a session is."""
+    return {"id": session.id, "model": session.model, "mode": "lossless", **text_state(session)}
+
+
+def deltas(frames: list[Frame]) -> list[dict[str, Any]]:
+    """Join what came together; an event has the text of one choice and channel."""
+    events: list[dict[str, Any]] = []
+    for frame in frames:
+        kind = _DELTAS.get(frame.channel)
+        if kind is None or not frame.text:
+            continue
+        if events and (events[-1]["type"], events[-1]["output_index"]) == (kind, frame.choice):
+            events[-1]["delta"] += frame.text
+        else:
+            events.append({"type": kind, "output_index": frame.choice, "delta": frame.text})
+    return events
+
+
+def done(answer: LiveAnswer, account: Account) -> dict[str, Any]:
+    """Say how an answer ended, where its time went, and what was computed ahead for it."""
+    return {
+        "type": "response.done",
+        "response": {"id": answer.stream.id, **_outcome(answer)},
+        "timing": timing_of(answer.stream),
+        "computed_ahead": {
+            "tokens": account.computed_tokens,
+            "wasted_tokens": account.wasted_tokens,
+            "hidden_s": round(account.hidden_s, 6),
+        },
+    }
+
+
+def _outcome(answer: LiveAnswer) -> dict[str, Any]:
+    """Say how an answer ended; where it failed, the text is still there to be committed again."""
+    end, header = answer.stream.end, answer.stream.log.header
+    assert end is not None
+    if end.failure is not None:
+        return {"status": "failed", "error": error_object(end.failure.to_error())}
+    if header is None or not header.is_event_stream:
+        return {"status": "failed", "error": _refusal_of(answer)}
+    status = "cancelled" if end.is_aborted else "completed"
+    return {"status": status, "finish_reasons": list(end.finish_reasons)}
+
+
+def _refusal_of(answer: LiveAnswer) -> Any:
+    """Return what the engine said instead of answering."""
+    body = b"".join(frame.payload or b"" for _, frame in answer.stream.log.frames(0))
+    try:
+        return msgspec.json.decode(body)["error"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return {"message": "the engine refused the request", "code": "refused"}

@@ -1,0 +1,129 @@
+"""Live prompts over plain HTTP: the same session that the WebSocket has, one request an event."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from headstart.configs.settings import GatewaySettings
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.answering import Answering
+from headstart.pipeline.guard import caller_of
+from headstart.pipeline.inbound import read_body as read_bytes
+from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
+from headstart.pipeline.live_session import LiveSession
+from headstart.pipeline.live_sessions import LiveSessions
+from headstart.pipeline.live_socket import LiveSocket, check_origin
+from headstart.stages.errors import HeadstartError
+
+__all__ = ["LiveRoutes"]
+
+
+class _Began(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    session: SessionConfig | None = None
+    text: str = ""
+
+
+class _Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int | None = None
+
+
+class LiveRoutes:
+    """The routes.
+
+    Args:
+        sessions: The sessions.
+        answering: Carries their answers.
+        settings: Of the gateway.
+        metrics: Told of everything.
+    """
+
+    def __init__(
+        self,
+        sessions: LiveSessions,
+        answering: Answering,
+        settings: GatewaySettings,
+        metrics: Metrics,
+    ) -> None:
+        self._sessions = sessions
+        self._answering = answering
+        self._settings = settings
+        self._metrics = metrics
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/v1/live", self.create, methods=["POST"]),
+            Route("/v1/live/{id}", self.show, methods=["GET"]),
+            Route("/v1/live/{id}", self.edit, methods=["PATCH"]),
+            Route("/v1/live/{id}", self.end, methods=["DELETE"]),
+            Route("/v1/live/{id}/commit", self.commit, methods=["POST"]),
+            WebSocketRoute("/v1/realtime", self.realtime),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Begin a session."""
+        asked = read_body(await self._body(request), _Began)
+        session = self._sessions.create(caller_of(request))
+        try:
+            if asked.session is not None:
+                session.configure(asked.session)
+            if asked.text:
+                session.edit(Append(text=asked.text))
+        except HeadstartError:
+            self._sessions.end(session)
+            raise
+        session.start()
+        return _state(session, 201)
+
+    async def show(self, request: Request) -> Response:
+        """Say what there is of a session."""
+        return _state(self._session(request))
+
+    async def edit(self, request: Request) -> Response:
+        """Change a session, then its text; the first change that is refused is the last made."""
+        asked = read_body(await self._body(request), Edits)
+        session = self._session(request)
+        if asked.session is not None:
+            session.configure(asked.session)
+        for one in asked.edits:
+            session.edit(one)
+        return _state(session)
+
+    async def commit(self, request: Request) -> Response:
+        """Send the text off; the response is the answer, as an event stream with cursors."""
+        asked = read_body(await self._body(request), _Committed)
+        answer = self._session(request).commit(asked.version)
+        return self._answering.response(answer.stream, answer.inbound, answer.pace)
+
+    async def end(self, request: Request) -> Response:
+        """Forget a session and its text."""
+        self._sessions.end(self._session(request))
+        return Response(status_code=204)
+
+    async def realtime(self, socket: WebSocket) -> None:
+        """Have a session over a WebSocket."""
+        if check_origin(socket, self._settings.cors_origins):
+            await LiveSocket(socket, self._sessions, self._metrics).run()
+        else:
+            await socket.close(1008)
+
+    def _session(self, request: Request) -> LiveSession:
+        return self._sessions.get(request.path_params["id"], caller_of(request))
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_bytes(request, self._settings)
+
+
+def _state(session: LiveSession, status: int = 200) -> Response:
+    state: dict[str, Any] = {
+        "id": session.id,
+        "model": session.model,
+        "version": session.version,
+        "num_chars": len(session.text),
+        "is_answering": session.is_answering,
+        "computed": session.progress,
+    }
+    return Response(msgspec.json.encode(state), status, media_type="application/json")

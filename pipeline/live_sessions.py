@@ -1,0 +1,197 @@
+"""Every live prompt of a gateway, until it is closed or has been silent for too long."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from headstart.cluster.remote_engine import RemoteEngine
+from headstart.cluster.replica_pool import ReplicaPool
+from headstart.cluster.tasks import Tasks
+from headstart.configs.live import LiveSettings
+from headstart.configs.model_settings import CPU_BLOCK_TOKENS
+from headstart.monitoring.live_meter import LiveMeter
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.access import Access, Caller
+from headstart.pipeline.answering import Answering
+from headstart.pipeline.live_session import LiveSession
+from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
+from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound, Overloaded
+from headstart.stages.rate_limit import Bucket
+from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_policy import WarmLimits
+
+__all__ = ["LiveSessions", "Watcher"]
+
+_log = structlog.get_logger(__name__)
+
+_MAX_WAIT = 10
+"""Debounces that typing without a pause puts rendering off."""
+
+
+class Watcher(Protocol):
+    """The one connection that a session's events go to."""
+
+    def replaced(self) -> None:
+        """Another one has taken over."""
+
+    def expired(self) -> None:
+        """The session has ended."""
+
+
+@dataclass(eq=False)
+class _Kept:
+    session: LiveSession
+    expires_at: float
+    watcher: Watcher | None = None
+
+
+class LiveSessions:
+    """The table of sessions.
+
+    Args:
+        pool: The replicas.
+        answering: Takes committed prompts.
+        access: Whose session it is, and what a key may compute ahead.
+        metrics: Told of everything.
+        settings: Limits.
+        now: A monotonic clock, in seconds, for expiry.
+    """
+
+    def __init__(
+        self,
+        pool: ReplicaPool,
+        answering: Answering,
+        access: Access,
+        metrics: Metrics,
+        settings: LiveSettings,
+        now: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._answering = answering
+        self._access = access
+        self._metrics = metrics
+        self._settings = settings
+        self._now = now
+        self._kept: dict[str, _Kept] = {}
+        self._speeds: WeakKeyDictionary[RemoteEngine, PrefillSpeed] = WeakKeyDictionary()
+        self._all = Bucket(settings.tokens_per_minute)
+        self._tasks = Tasks()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def create(self, caller: Caller) -> LiveSession:
+        """Begin a session; it computes nothing before it is started.
+
+        Raises:
+            HeadstartError: It is refused.
+        """
+        self._access.check_live(caller)
+        if self._pool.is_draining:
+            raise EngineUnavailable("this gateway is stopping; try again")
+        if len(self._kept) >= self._settings.max_sessions:
+            raise Overloaded(
+                f"all {self._settings.max_sessions} places for live prompts are taken; try again"
+            )
+        budget = WarmBudget(self._all, *self._access.warm_buckets(caller))
+        session = LiveSession(
+            self._access.stream_id(caller),
+            caller,
+            self._answering,
+            self._access.salting(caller),
+            self._metrics,
+            self._settings.max_chars,
+            lambda *parts: self._warmer(budget, *parts),
+        )
+        self._kept[session.id] = _Kept(session, self._now() + self._settings.idle_timeout_s)
+        self._metrics.set_live_sessions(len(self._kept))
+        return session
+
+    def get(self, session_id: str, caller: Caller) -> LiveSession:
+        """Return a session, which counts as a sign of life.
+
+        Raises:
+            NotFound: It is unknown, expired or another's.
+        """
+        self._access.check_live(caller)
+        self._access.check_owner(caller, session_id)
+        self.expire()
+        kept = self._kept.get(session_id)
+        if kept is None:
+            raise NotFound("no such live prompt: unknown or expired")
+        self.touch(kept.session)
+        return kept.session
+
+    def touch(self, session: LiveSession) -> None:
+        """Note a sign of life."""
+        if (kept := self._kept.get(session.id)) is not None:
+            kept.expires_at = self._now() + self._settings.idle_timeout_s
+
+    def watch(self, session: LiveSession, watcher: Watcher) -> None:
+        """Let one connection have the session's events; it takes over from any other."""
+        kept = self._kept[session.id]
+        before, kept.watcher = kept.watcher, watcher
+        if before is not None:
+            before.replaced()
+
+    def unwatch(self, session: LiveSession, watcher: Watcher) -> None:
+        """The connection is lost: the session can be taken up again for a while."""
+        kept = self._kept.get(session.id)
+        if kept is not None and kept.watcher is watcher:
+            kept.watcher = None
+            session.tell = lambda _: None
+            kept.expires_at = self._now() + self._settings.resume_s
+
+    def end(self, session: LiveSession) -> None:
+        """Forget a session and its text."""
+        kept = self._kept.pop(session.id, None)
+        if kept is None:
+            return
+        self._metrics.set_live_sessions(len(self._kept))
+        self._tasks.start(session.close(), name="close live prompt")
+        if kept.watcher is not None:
+            kept.watcher.expired()
+
+    def expire(self) -> None:
+        """End the sessions that have been silent for too long; none while it is answered."""
+        now = self._now()
+        for kept in [one for one in self._kept.values() if one.expires_at <= now]:
+            if kept.session.is_answering:
+                self.touch(kept.session)
+            else:
+                _log.info("live_prompt_expired")
+                self.end(kept.session)
+
+    async def close(self) -> None:
+        """End every session."""
+        for kept in list(self._kept.values()):
+            self.end(kept.session)
+        await self._tasks.close()
+
+    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
+        """Pick the replica for a session; see `ReplicaPool.stay`."""
+        return self._pool.stay(self._pool.served[model], link)
+
+    def speed(self, link: RemoteEngine) -> PrefillSpeed:
+        """Return how fast a replica prefills, as far as it is known."""
+        if link not in self._speeds:
+            slice_s = self._settings.slice_s
+            self._speeds[link] = PrefillSpeed(link.info.block_size, slice_s)
+        return self._speeds[link]
+
+    def _warmer(
+        self,
+        budget: WarmBudget,
+        prompt: Callable[[], Prompt],
+        meter: Callable[[], LiveMeter],
+        tell: Callable[[Progress | HeadstartError], None],
+    ) -> LiveWarmer:
+        settings = self._settings
+        limits = WarmLimits(
+            settings.debounce_s, settings.edit_debounce_s, _MAX_WAIT * settings.debounce_s
+        )
+        unknown = PrefillSpeed(CPU_BLOCK_TOKENS, settings.slice_s)
+        return LiveWarmer(self, prompt, limits, unknown, budget, meter, tell)

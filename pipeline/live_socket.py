@@ -1,0 +1,259 @@
+"""A live prompt over a WebSocket: events in, events out, in the manner of OpenAI's Realtime API.
+
+One task reads, one writes, one carries the answer. The answer is read from its log with a cursor,
+as by every other carrier, so a client that comes back goes on where it was.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.guard import caller_of
+from headstart.pipeline.live_events import (
+    Append,
+    Cancel,
+    Clear,
+    Close,
+    Commit,
+    InEvent,
+    Replace,
+    SessionConfig,
+    SessionUpdate,
+    decode,
+    error_event,
+    event_id_of,
+)
+from headstart.pipeline.live_report import deltas, described, done, text_state
+from headstart.pipeline.live_session import LiveAnswer, LiveSession
+from headstart.pipeline.live_sessions import LiveSessions
+from headstart.pipeline.live_warmer import Progress
+from headstart.stages.errors import BadRequest, HeadstartError
+from headstart.stages.frames import Frame
+from headstart.stages.warm_events import LiveStage
+
+__all__ = ["PROTOCOL", "LiveSocket", "check_origin"]
+
+PROTOCOL = "realtime"
+"""WebSocket subprotocol that is chosen where a client offers it."""
+_log = structlog.get_logger(__name__)
+_QUEUED = 256
+"""Events that may wait for a client that does not read."""
+_WRITE_BYTES = 16 * 1024
+_MAX_CURSOR_DIGITS = 20
+_TOO_SLOW, _TAKEN_OVER, _EXPIRED, _REFUSED = 4008, 4001, 4002, 4003
+"""Codes that the connection is closed with: 4000 to 4999 are an application's own."""
+
+
+def check_origin(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
+    """Whether the page that opens a connection may: browsers ask nobody else before they do."""
+    origin = socket.headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return origin.partition("://")[2] == socket.headers.get("host")
+
+
+class LiveSocket:
+    """One connection.
+
+    Args:
+        socket: Not accepted yet.
+        sessions: The sessions.
+        metrics: Told of everything.
+    """
+
+    def __init__(self, socket: WebSocket, sessions: LiveSessions, metrics: Metrics) -> None:
+        self._socket = socket
+        self._sessions = sessions
+        self._metrics = metrics
+        self._out: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_QUEUED)
+        self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Done with the code to close with."""
+        self._carrying: asyncio.Task[None] | None = None
+        self._session: LiveSession | None = None
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it."""
+        socket = self._socket
+        offered = socket.scope.get("subprotocols", ())
+        await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+        try:
+            session = self._session = self._attach()
+        except HeadstartError as error:
+            await socket.send_text(_text(error_event(error, None)))
+            await socket.close(_REFUSED)
+            return
+        tasks: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._read()),
+            asyncio.ensure_future(self._write()),
+        ]
+        try:
+            await asyncio.wait([*tasks, self._over], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._sessions.unwatch(session, self)
+            if self._carrying is not None:
+                tasks.append(self._carrying)
+            for task in tasks:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
+                    _log.error("live_socket_failed", exc_info=outcome)
+        if self._over.done():
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                await self._drain()
+                await socket.close(self._over.result())
+
+    def replaced(self) -> None:
+        """As a `Watcher`: another connection has taken over."""
+        self._stop(_TAKEN_OVER, "taken_over")
+
+    def expired(self) -> None:
+        """As a `Watcher`: the session has ended."""
+        self._stop(_EXPIRED, "session_ended")
+
+    def _attach(self) -> LiveSession:
+        """Take up the session that the address names, or begin one."""
+        query = self._socket.query_params
+        caller = caller_of(self._socket)
+        after = query.get("after", "0")
+        if not after.isdecimal() or len(after) > _MAX_CURSOR_DIGITS:
+            raise BadRequest("after must be a cursor", param="after")
+        if (session_id := query.get("session")) is None:
+            session = self._sessions.create(caller)
+            if (model := query.get("model")) is not None:
+                try:
+                    session.configure(SessionConfig(model=model))
+                except HeadstartError:
+                    self._sessions.end(session)
+                    raise
+            session.start()
+        else:
+            session = self._sessions.get(session_id, caller)
+        answer = session.answer
+        if session_id is not None and answer is not None:
+            answer.stream.log.check_cursor(int(after))
+        self._sessions.watch(session, self)
+        session.tell = self._tell
+        kind = "session.created" if session_id is None else "session.resumed"
+        self._put({"type": kind, "session": described(session)})
+        if answer is not None and (session.is_answering or "after" in query):
+            self._carry(answer, int(after), is_paced=False)
+        return session
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] != "websocket.receive":
+                return
+            began = time.monotonic()
+            data: str | bytes = message.get("text") or message.get("bytes") or b""
+            assert self._session is not None
+            self._sessions.touch(self._session)
+            event: InEvent | None = None
+            try:
+                event = decode(data)
+                await self._take(event)
+            except HeadstartError as error:
+                event_id = event_id_of(data) if event is None else event.event_id
+                self._put(error_event(error, event_id))
+            meter = self._metrics.live(self._session.configured)
+            meter.passed(LiveStage.INGEST, time.monotonic() - began)
+
+    async def _take(self, event: InEvent) -> None:
+        session = self._session
+        assert session is not None
+        match event:
+            case SessionUpdate():
+                session.configure(event.session)
+                self._put({"type": "session.updated", "session": described(session)})
+            case Append() | Replace() | Clear():
+                session.edit(event)
+                self._put({"type": _DONE[type(event)], **text_state(session)})
+            case Commit():
+                answer = session.commit(event.version)
+                self._put({"type": "input_text.committed", **text_state(session)})
+                self._carry(answer, 0, is_paced=True)
+            case Cancel():
+                await session.cancel()
+            case Close():
+                self._sessions.end(session)
+
+    async def _write(self) -> None:
+        while True:
+            await self._socket.send_text(_text(await self._out.get()))
+
+    async def _drain(self) -> None:
+        """Send what has been said before the connection is closed."""
+        while not self._out.empty():
+            await self._socket.send_text(_text(self._out.get_nowait()))
+
+    def _put(self, event: dict[str, Any]) -> None:
+        """Queue an event; a client that has not read the last ones has to come back."""
+        try:
+            self._out.put_nowait(event)
+        except asyncio.QueueFull:
+            if not self._over.done():
+                self._over.set_result(_TOO_SLOW)
+
+    def _stop(self, code: int, word: str) -> None:
+        if not self._over.done():
+            error = {"type": "LiveRefusedError", "code": word, "message": _WORDS[word]}
+            self._put({"type": "error", "error": error | {"param": None, "event_id": None}})
+        if not self._over.done():
+            self._over.set_result(code)
+
+    def _tell(self, news: Progress | HeadstartError) -> None:
+        """As the session's `tell`."""
+        if isinstance(news, HeadstartError):
+            self._put(error_event(news, None))
+        elif not self._out.full():  # the next one says all that this one would
+            self._put({"type": "input_text.computed", **msgspec.to_builtins(news)})
+
+    def _carry(self, answer: LiveAnswer, after: int, *, is_paced: bool) -> None:
+        if self._carrying is not None:
+            self._carrying.cancel()
+        self._carrying = asyncio.ensure_future(self._send_answer(answer, after, is_paced=is_paced))
+
+    async def _send_answer(self, answer: LiveAnswer, cursor: int, *, is_paced: bool) -> None:
+        stream = answer.stream
+        response = {"id": stream.id, "status": "in_progress"}
+        await self._out.put({"type": "response.created", "response": response})
+        try:
+            while stream.end is None or stream.log.end > cursor:
+                await stream.grown(cursor)
+                cursor = cursor or stream.log.header_end
+                frames: list[Frame] = []
+                for end, frame in stream.log.frames(cursor, _WRITE_BYTES):
+                    cursor = end
+                    frames.append(frame)
+                for event in deltas(frames):
+                    await self._out.put(event | {"response_id": stream.id, "cursor": cursor})
+                if is_paced and frames:
+                    answer.pace.wrote(sum(len(one.tokens) for one in frames), time.monotonic())
+            account = await asyncio.shield(answer.settled)
+        finally:
+            if is_paced:
+                answer.pace.left(None)
+        await self._out.put({"type": "response.output_text.done", "response_id": stream.id})
+        assert self._session is not None
+        await self._out.put(done(answer, account) | text_state(self._session))
+
+
+_DONE: dict[type[InEvent], str] = {
+    Append: "input_text.appended",
+    Replace: "input_text.replaced",
+    Clear: "input_text.cleared",
+}
+_WORDS = {
+    "taken_over": "another connection has taken over this session",
+    "session_ended": "the session was closed, or silent for too long; its text is forgotten",
+}
+
+
+def _text(event: dict[str, Any]) -> str:
+    return msgspec.json.encode(event).decode()

@@ -1,0 +1,195 @@
+"""Does what the warm policy of one session decides: renders and prefills on its replica."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.remote_engine import RemoteEngine
+from headstart.cluster.tasks import Tasks
+from headstart.monitoring.live_meter import LiveMeter
+from headstart.stages.errors import ClientError, EngineError, HeadstartError
+from headstart.stages.stable_prefix import boundary, common_length, continuations
+from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_events import (
+    Abort,
+    Action,
+    Event,
+    Failed,
+    LiveStage,
+    Moved,
+    Planned,
+    Render,
+    Warm,
+    Warmed,
+)
+from headstart.stages.warm_policy import Account, WarmLimits, WarmPolicy
+
+__all__ = ["LiveWarmer", "Progress", "Prompt", "Replicas"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that can be rendered and prefilled."""
+
+    model: str
+    """The served name that its requests give."""
+    text: str
+    version: int
+    request: Callable[[str], EngineRequest]
+    """Makes the request that sends off a text in the place of this one."""
+    cache_salt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of a prompt is computed."""
+
+    version: int
+    """Of the text that was rendered last."""
+    prompt_tokens: int
+    stable_tokens: int
+    """How many of them further text cannot change."""
+    warm_tokens: int
+    """How many of those are in the replica's cache."""
+
+
+class Replicas(Protocol):
+    """Where prompts are computed."""
+
+    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
+        """Pick the replica that was picked last, or another where that is better."""
+
+    def speed(self, link: RemoteEngine) -> PrefillSpeed:
+        """Return how fast it prefills."""
+
+
+class LiveWarmer:
+    """The shell around one `WarmPolicy`.
+
+    Args:
+        replicas: Where to compute.
+        prompt: Returns the prompt as it is now.
+        limits: How eager to be.
+        speed: Until there is a replica.
+        budget: Of the session.
+        meter: Told of everything.
+        tell: Called with progress, and with what the engine refuses to render.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        prompt: Callable[[], Prompt],
+        limits: WarmLimits,
+        speed: PrefillSpeed,
+        budget: WarmBudget,
+        meter: Callable[[], LiveMeter],
+        tell: Callable[[Progress | HeadstartError], None],
+    ) -> None:
+        self.link: RemoteEngine | None = None
+        """The replica that the session sticks to."""
+        self._replicas = replicas
+        self._prompt = prompt
+        self._meter = meter
+        self._tell = tell
+        self._policy = WarmPolicy(limits, speed, budget)
+        self._tasks = Tasks()
+        self._warming: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._rendered = (0, 0)
+        """Version and tokens of the latest rendering."""
+
+    def feed(self, event: Event) -> None:
+        """Let the policy know of something, and do what follows from it."""
+        self._do(self._policy.feed(event, time.monotonic()))
+
+    def start(self) -> None:
+        """Begin with what comes before the text."""
+        self._do(self._policy.expire(time.monotonic()))
+
+    @property
+    def progress(self) -> Progress:
+        version, num_tokens = self._rendered
+        policy = self._policy
+        return Progress(version, num_tokens, policy.planned_tokens, policy.warm_tokens)
+
+    def settle(self, num_cached: int) -> Account:
+        """Close the account of a turn."""
+        return self._policy.settle(num_cached)
+
+    async def close(self) -> None:
+        """Stop everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._tasks.close()
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Render():
+                    self._tasks.start(self._render(), name="render live prompt")
+                case Warm():
+                    self._warming = self._tasks.start(
+                        self._warm(action.tokens), name="warm live prompt"
+                    )
+                case Abort():
+                    assert self._warming is not None
+                    self._warming.cancel()
+                    self._meter().aborted(action.why)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (due := self._policy.deadline()) is not None:
+            delay_s = max(0.0, due - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.start)
+
+    def _replica(self, model: str) -> RemoteEngine:
+        link = self._replicas.stay(model, self.link)
+        if link is not self.link:
+            self.link = link
+            self.feed(Moved(self._replicas.speed(link)))
+        return link
+
+    async def _render(self) -> None:
+        prompt, began = self._prompt(), time.monotonic()
+        at = boundary(prompt.text)
+        texts = (prompt.text, *continuations(prompt.text, at))
+        segmented = time.monotonic()
+        try:
+            link = self._replica(prompt.model)
+            whole, *others = await asyncio.gather(
+                *(link.render(prompt.request(text)) for text in texts)
+            )
+        except HeadstartError as error:
+            is_final = isinstance(error, ClientError)
+            if is_final:
+                self._tell(error)
+            self.feed(Failed(is_render=True, is_final=is_final))
+            return
+        rendered = time.monotonic()
+        stable = whole[: common_length(whole, *others)]
+        meter = self._meter()
+        meter.passed(LiveStage.RENDER, rendered - segmented)
+        meter.passed(LiveStage.SEGMENT, segmented - began + time.monotonic() - rendered)
+        self._rendered = prompt.version, len(whole)
+        self.feed(Planned(stable, at))
+        self._tell(self.progress)
+
+    async def _warm(self, tokens: list[int]) -> None:
+        prompt = self._prompt()
+        try:
+            link = self._replica(prompt.model)
+            warmth = await link.warm(tokens, cache_salt=prompt.cache_salt, model=prompt.model)
+        except (EngineError, ClientError):
+            self.feed(Failed(is_render=False))
+            return
+        self._meter().warmed(max(0, len(tokens) - warmth.num_cached), warmth.seconds)
+        self.feed(Warmed(warmth.num_cached, warmth.seconds))
+        self._tell(self.progress)
