@@ -128,10 +128,7 @@ def decode(data: str | bytes) -> InEvent:
 
 def event_id_of(data: str | bytes) -> str | None:
     """Return the client's own id of an event that could not be taken, if it can be read."""
-    try:
-        found = _head(data).event_id
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
+    found = _head(data).event_id
     return found if isinstance(found, str) else None
 
 
@@ -176,4 +173,7 @@ def error_event(error: HeadstartError, event_id: str | None) -> dict[str, Any]:
 
 
 def _head(data: str | bytes) -> _Type:
-    return _type_decoder.decode(data)
+    try:
+        return _type_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _Type()

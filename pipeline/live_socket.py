@@ -34,7 +34,6 @@ from headstart.pipeline.live_session import LiveAnswer, LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.live_warmer import Progress
 from headstart.stages.errors import BadRequest, HeadstartError
-from headstart.stages.frames import Frame
 from headstart.stages.warm_events import LiveStage
 
 __all__ = ["PROTOCOL", "LiveSocket", "check_origin"]
@@ -227,10 +226,9 @@ class LiveSocket:
             while stream.end is None or stream.log.end > cursor:
                 await stream.grown(cursor)
                 cursor = cursor or stream.log.header_end
-                frames: list[Frame] = []
-                for end, frame in stream.log.frames(cursor, _WRITE_BYTES):
-                    cursor = end
-                    frames.append(frame)
+                taken = list(stream.log.frames(cursor, _WRITE_BYTES))
+                frames = [frame for _, frame in taken]
+                cursor = taken[-1][0] if taken else cursor
                 for event in deltas(frames):
                     await self._out.put(event | {"response_id": stream.id, "cursor": cursor})
                 if is_paced and frames:

@@ -190,6 +190,6 @@ class LiveWarmer:
         except (EngineError, ClientError):
             self.feed(Failed(is_render=False))
             return
-        self._meter().warmed(max(0, len(tokens) - warmth.num_cached), warmth.seconds)
+        self._meter().warmed(max(0, len(tokens) - 1 - warmth.num_cached), warmth.seconds)
         self.feed(Warmed(warmth.num_cached, warmth.seconds))
         self._tell(self.progress)

@@ -4,6 +4,8 @@ Both are shared: a budget by all sessions of a key, or of the gateway; a speed b
 replica.
 """
 
+from math import inf
+
 from headstart.stages.rate_limit import Bucket
 
 __all__ = ["PrefillSpeed", "WarmBudget"]
@@ -21,6 +23,10 @@ class WarmBudget:
 
     def __init__(self, *buckets: Bucket) -> None:
         self._buckets = buckets
+
+    def left(self, now: float) -> float:
+        """Return how many tokens may be computed now."""
+        return min((bucket.level(now) for bucket in self._buckets), default=inf)
 
     def wait_s(self, num_tokens: int, now: float) -> float:
         """Return the seconds until so many tokens may be computed; 0 if they may.

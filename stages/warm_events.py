@@ -132,7 +132,7 @@ class Render:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """Compute these ids into the prefix cache, then feed `Warmed`."""
+    """Compute these ids into the prefix cache, then feed `Warmed`; the last one is beyond it."""
 
     tokens: list[int]
 

@@ -115,7 +115,7 @@ class WarmPolicy:
     @property
     def warm_tokens(self) -> int:
         """How many of those are in the cache, as far as is known."""
-        return common_length(self._warm, self._plan)
+        return self._missing_from
 
     def feed(self, event: Event, now: float) -> list[Action]:
         """Take what has happened; return what to do about it."""
@@ -164,9 +164,10 @@ class WarmPolicy:
         actions: list[Action] = []
         if self._render_at is not None and not self._is_rendering and now >= self._render_at:
             self._render_at = self._pending_since = None
-            self._is_rendering = True
-            self._holds_to = inf
-            actions.append(Render())
+            if self._is_worth_rendering:  # what was rendered meanwhile may do
+                self._is_rendering = True
+                self._holds_to = inf
+                actions.append(Render())
         if self._in_flight is None and now >= self._blocked_until and self._lacks:
             if now - self._seen_at > self._limits.trust_s:
                 self._warm = []
@@ -236,7 +237,7 @@ class WarmPolicy:
         done, self._in_flight = self._in_flight, None
         if done is None:
             return
-        computed = max(0, len(done) - event.num_cached)
+        computed = max(0, self._whole(len(done)) - event.num_cached)
         self._budget.take(computed - self._charged, now)
         if computed and self._found is None:
             self._found = event.num_cached
@@ -266,16 +267,21 @@ class WarmPolicy:
         if self._in_flight is None:
             return []
         # Nobody says how far it came: all of it counts.
-        known = common_length(self._in_flight, self._warm)
+        known = self._whole(common_length(self._in_flight, self._warm))
         self._found = known if self._found is None else self._found
-        self._computed += len(self._in_flight) - known
+        self._computed += self._whole(len(self._in_flight)) - known
         self._in_flight = None
         return [Abort(why)]
 
     @property
     def _lacks(self) -> bool:
         """Whether a whole block of the plan is missing."""
-        return self._missing_from < self._whole(len(self._plan))
+        return self._missing_from < self._end
+
+    @property
+    def _end(self) -> int:
+        """Where the last whole block of the plan ends that a further id follows."""
+        return self._whole(max(0, len(self._plan) - 1))
 
     @property
     def _missing_from(self) -> int:
@@ -285,12 +291,15 @@ class WarmPolicy:
         return num_tokens // self._speed.block_size * self._speed.block_size
 
     def _next_slice(self, now: float) -> list[Action]:
-        start = self._missing_from
-        end = min(start + self._speed.slice_tokens, self._whole(len(self._plan)))
-        if wait_s := self._budget.wait_s(end - start, now):
+        start, block = self._missing_from, self._speed.block_size
+        if wait_s := self._budget.wait_s(block, now):
             self._blocked_until = now + wait_s
             return []
+        left = max(block, self._whole(int(min(self._budget.left(now), self._speed.slice_tokens))))
+        end = min(start + left, self._end)
         self._charged = end - start
         self._budget.take(self._charged, now)
-        self._in_flight = self._plan[:end]
+        # An engine always computes the last id: without one more it would compute a block again
+        # that it has.
+        self._in_flight = self._plan[: end + 1]
         return [Warm(self._in_flight)]

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.gateway import Gateway
 from tests.support.waiting import soon
@@ -40,17 +41,24 @@ class LiveClient:
             if event["type"] == kind:
                 return event
 
-    async def until_warm(self, missing: int) -> Event:
-        """Receive events until so many tokens of the prompt are left to be computed at most."""
+    async def until_warm(self, num_tokens: int) -> Event:
+        """Receive events until so many tokens of the prompt are computed."""
         while True:
             event = await self.until("input_text.computed")
-            if event["prompt_tokens"] - event["warm_tokens"] <= missing:
+            if event["warm_tokens"] >= num_tokens:
                 return event
 
     async def error(self) -> Event:
         """Receive events up to an error; return what it says."""
         error: Event = (await self.until("error"))["error"]
         return error
+
+    async def closed(self) -> int | None:
+        """Receive events until the server closes the connection; return its code."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self.next()
+        return self.socket.close_code
 
     async def type(self, text: str) -> Event:
         """Append text."""

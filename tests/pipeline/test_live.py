@@ -1,19 +1,27 @@
 """A prompt is typed, corrected and sent off: the answer is the plain request's, and sooner."""
 
+import json
 from typing import Any
 
 import pytest
 
+from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
+from headstart.pipeline.live_history import said
+from headstart.stages.frames import Channel, Frame, StreamHeader
+from headstart.stages.mirror import StreamEnd
 from tests.pipeline.live_client import live
 from tests.support.events import text as text_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
-from tests.support.waiting import soon
+from tests.support.live_scripts import script
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
 LONG = " ".join(f"word{number}" for number in range(400)) + " "
 BLOCK = 32
+WARM = 400 // BLOCK * BLOCK
+"""What can be computed of it ahead."""
 
 
 def slow() -> ModelSettings:
@@ -32,7 +40,7 @@ async def test_typed_corrected_and_committed() -> None:
         created = await client.next()
         assert created["type"] == "session.created"
         await client.type(LONG)
-        await client.until_warm(BLOCK + 4)
+        await client.until_warm(WARM)
         await client.say("input_text.replace", start=0, end=5, text="first")
         assert (await client.until("input_text.replaced"))["version"] == 2
         await client.type("and that is al")
@@ -40,7 +48,7 @@ async def test_typed_corrected_and_committed() -> None:
         await client.say("input_text.replace", start=end - 2, end=end, text="all.")
         await client.until("input_text.replaced")
         expected = "first" + LONG[5:] + "and that is all."
-        await client.until_warm(BLOCK + 4)
+        await client.until_warm(WARM)
 
         answer, done = await client.commit()
 
@@ -51,3 +59,161 @@ async def test_typed_corrected_and_committed() -> None:
         assert timing["stages_s"]["prefill"] < 0.1 < timing["prompt_tokens"] / 2000
         assert done["computed_ahead"]["hidden_s"] > 0.15
         assert done["num_chars"] == 0
+
+
+async def test_random_edits_end_in_the_plain_answer() -> None:
+    async with serving(speeds(tokens_per_s=0, time_to_first_token_s=0)) as gateway:
+        async with live(gateway) as client:
+            for seed in range(60):
+                changes, expected = script(seed, num_changes=20)
+                for change in changes:
+                    fields = {"start": change.start, "end": change.end, "text": change.text}
+                    await client.say("input_text.replace", **fields)
+                await client.say("session.update", session={"messages": []})
+                if not expected:
+                    continue
+                answer, done = await client.commit()
+                assert done["response"]["status"] == "completed"
+                assert answer == await plain(gateway, expected)
+        assert not [one for one in client.seen if one["type"] == "error"]
+
+
+async def test_the_answer_is_a_stream_that_any_carrier_can_read(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        await client.type("Name three colours.")
+        answer, done = await client.commit()
+        stream_id = done["response"]["id"]
+
+        found = await soon(gateway.client.get(f"/v1/streams/{stream_id}"))
+
+    assert text_of(found.content) == answer
+    assert found.headers["x-headstart-stream"] == stream_id
+
+
+async def test_the_conversation_goes_on_and_its_history_is_warm() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await client.say("session.update", session={"instructions": "Be brief."})
+        await client.type(LONG)
+        first, _ = await client.commit()
+        await client.type("And what of the second part of it? Say more about it, please.")
+        await client.until_warm(WARM)
+        second, done = await client.commit()
+
+        request = gateway.replica.requests[-1]
+        messages = json.loads(request.body)["messages"]
+        assert [one["role"] for one in messages] == ["system", "user", "assistant", "user"]
+        assert messages[2]["content"] == first
+        assert (messages[3]["content"], second != "") == (
+            "And what of the second part of it? Say more about it, please.",
+            True,
+        )
+        assert done["timing"]["cached_prompt_tokens"] >= WARM
+        assert done["computed_ahead"]["tokens"] <= 2 * BLOCK
+
+
+async def test_tool_calls_are_part_of_the_conversation(gateway: Gateway) -> None:
+    chunk = {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "fake",
+        "choices": [
+            {
+                "index": 0,
+                "delta": {
+                    "tool_calls": [
+                        {"index": 0, "id": "1", "function": {"name": "f", "arguments": '{"a":'}}
+                    ]
+                },
+            }
+        ],
+    }
+    more = json.loads(json.dumps(chunk))
+    more["choices"][0]["delta"]["tool_calls"][0] = {"index": 0, "function": {"arguments": "1}"}}
+    stream = Stream("one", 1 << 20)
+    stream.append(StreamHeader(200, "text/event-stream", "chat", "x", "fake", 1))
+    stream.append(Frame(0, Channel.CONTENT, "Let me see.", (1,), 0))
+    for one in (chunk, more):
+        stream.append(Frame(0, Channel.TOOL, "", (2,), 0, json.dumps(one).encode()))
+    stream.append(Frame(1, Channel.CONTENT, "another choice", (1,), 0))
+
+    message = said(stream)
+
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    assert message == {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
+
+
+async def test_cancelling_stops_the_answer_and_the_conversation_goes_on() -> None:
+    async with serving(speeds(answer_tokens=10_000, tokens_per_s=100)) as gateway:
+        async with live(gateway) as client:
+            await client.type("Count to a million.")
+            await client.say("input_text.commit")
+            await client.until("response.output_text.delta")
+            await client.say("response.cancel")
+            done = await client.until("response.done")
+            assert done["response"]["status"] == "cancelled"
+            assert (await client.type("Enough."))["num_chars"] == len("Enough.")
+        await gateway.replica.idle(5)
+
+
+async def test_death_of_the_replica_while_typing_costs_only_warmth() -> None:
+    async with serving(slow(), slow()) as gateway, live(gateway) as client:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        (session,) = (kept.session for kept in gateway.live_prompts._kept.values())
+        link = session._warmer.link
+        assert link is not None
+        (dead,) = [one for one in gateway.replicas if link.address.endswith(f":{one.port}")]
+        await dead.die()
+        await eventually(lambda: not link.is_up)
+        await client.type("and the end of it all.")
+        await client.until_warm(WARM)
+        answer, done = await client.commit()
+
+        assert session._warmer.link is not link
+        assert done["response"]["status"] == "completed"
+        assert done["timing"]["cached_prompt_tokens"] > 300
+        assert answer == await plain(gateway, LONG + "and the end of it all.")
+
+
+async def test_nothing_is_computed_while_others_wait() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        others = [Stream(str(number), 1 << 20) for number in range(2)]
+        lane = gateway.replica.engine._lane
+        for one in others:
+            lane.give_way_to(one)
+        await client.type(LONG)
+        await client.until("input_text.computed")  # it was rendered
+        assert gateway.replica.engine.load().running == 0
+        for one in others:
+            one.finish(StreamEnd())
+        await client.until_warm(WARM)
+
+
+async def test_what_is_measured() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        before = gateway.exposition()
+        assert before.value("headstart_live_sessions") == 1
+        assert before.value("headstart_live_edits_total", kind="append") == 1
+        computed = before.value("headstart_live_warm_tokens_total", model="fake")
+        assert computed == WARM
+        await client.commit()
+        after = gateway.exposition()
+
+    assert after.value("headstart_live_committed_tokens_total", model="fake") > 400
+    assert after.value("headstart_live_hidden_seconds_total", model="fake") > 0.1
+    assert after.value("headstart_live_wasted_tokens_total", model="fake") == 0
+    assert after.value("headstart_live_cached_share_bucket", model="fake", le="0.9") == 0
+    assert after.value("headstart_live_cached_share_count", model="fake") == 1
+    for stage in ("ingest", "segment", "render", "warm"):
+        assert after.value("headstart_live_stage_seconds_count", stage=stage, model="fake") > 0
+    await eventually(
+        lambda: (
+            gateway.exposition().value(
+                "headstart_requests_total", model="fake", route="live", outcome="completed"
+            )
+            == 1
+        )
+    )

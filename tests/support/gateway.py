@@ -23,6 +23,7 @@ from headstart.cluster.fake_engine import FakeEngine
 from headstart.cluster.replica_pool import ReplicaAddress, ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.access import AccessSettings
+from headstart.configs.live import LiveSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
 from headstart.configs.serving import DataPlaneSettings, GatewaySettings, QuicSettings
 from headstart.monitoring.labels import Outcome
@@ -31,6 +32,7 @@ from headstart.pipeline import app
 from headstart.pipeline.access import Access
 from headstart.pipeline.certificates import wall_clock
 from headstart.pipeline.gateway import http_server
+from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.stages.retention import Retention
 from tests.monitoring.exposition import Exposition
@@ -122,6 +124,7 @@ class Gateway:
     pool: ReplicaPool
     streams: StreamTable
     metrics: Metrics
+    live_prompts: LiveSessions
     replicas: list[Replica] = field(default_factory=list)
     quic: QuicEndpoint | None = None
 
@@ -208,13 +211,14 @@ async def serving(
     data_plane: DataPlaneSettings = DATA_PLANE,
     quic: QuicSettings | None = None,
     offered: Callable[[dict[str, Any]], dict[str, Any]] = lambda offer: offer,
+    live: LiveSettings | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
     Args:
         settings: Limits of the gateway.
         access: Its keys; none if None.
-        now: The clock of their limits.
+        now: The clock of their limits, and of live prompts' expiry.
         streams: Where it mirrors answers.
         pool: Makes its replica pool.
         is_connected: Whether it knows its replicas from the start.
@@ -222,6 +226,7 @@ async def serving(
         data_plane: The gateway's patience.
         quic: Serves QUIC too, on any port.
         offered: What clients are told of that, such as a relay's port.
+        live: Limits of live prompts.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
@@ -240,17 +245,19 @@ async def serving(
             offer = None if endpoint is None else endpoint.describe(asked)
             return None if offer is None else offered(offer)
 
-        asgi = app.build(links, streams, metrics, settings, keys, describe)
+        asgi = app.build(links, streams, metrics, settings, keys, describe, live, now)
+        sessions: LiveSessions = asgi.state.live
         if endpoint is not None:
             await endpoint.start(asgi, 0)
         url = await stack.enter_async_context(_listening(asgi, settings, metrics))
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, timeout=240, trust_env=False, verify=False)
         )
-        gateway = Gateway(url, client, links, streams, metrics, quic=endpoint)
+        gateway = Gateway(url, client, links, streams, metrics, sessions, quic=endpoint)
         for model in models:
             gateway.replicas.append(await stack.enter_async_context(_replica(model, log_bytes)))
         stack.push_async_callback(links.close)
+        stack.push_async_callback(sessions.close)
         if is_connected:
             await gateway.connect()
         yield gateway

@@ -1,0 +1,312 @@
+"""Whatever a live prompt's client does wrong: an event that says so, and the session goes on."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from headstart.configs.live import LiveSettings
+from headstart.configs.serving import GatewaySettings
+from headstart.pipeline.access import ANYONE
+from tests.pipeline.live_client import LiveClient, live
+from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
+from tests.support.events import text as text_of
+from tests.support.gateway import Gateway, serving, speeds
+from tests.support.waiting import eventually, soon
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def is_usable(client: LiveClient) -> None:
+    """The session takes text and answers it."""
+    await client.say("input_text.clear")
+    await client.until("input_text.cleared")
+    await client.type("Name three colours.")
+    answer, done = await client.commit()
+    assert done["response"]["status"] == "completed"
+    assert answer
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "unknown event": ({"type": "input_audio.append"}, "unknown_event"),
+    "no type": ({"text": "a"}, "invalid_event"),
+    "no text": ({"type": "input_text.append"}, "invalid_event"),
+    "a field too many": ({"type": "input_text.clear", "all": True}, "invalid_event"),
+    "text that is none": ({"type": "input_text.append", "text": 1}, "invalid_event"),
+    "out of range": (
+        {"type": "input_text.replace", "start": 3, "end": 99, "text": ""},
+        "out_of_range",
+    ),
+    "backwards": ({"type": "input_text.replace", "start": 2, "end": 1, "text": ""}, "out_of_range"),
+    "negative": ({"type": "input_text.replace", "start": -1, "end": 0, "text": ""}, "out_of_range"),
+    "1 MB": ({"type": "input_text.append", "text": "x" * 1_000_000}, "text_too_long"),
+    "old version": (
+        {"type": "input_text.append", "text": "a", "version": 17},
+        "version_conflict",
+    ),
+    "nothing to cancel": ({"type": "response.cancel"}, "no_response"),
+    "another mode": ({"type": "session.update", "session": {"mode": "psychic"}}, "invalid_event"),
+    "another model": ({"type": "session.update", "session": {"model": "none"}}, "model"),
+    "a field of ours": (
+        {"type": "session.update", "session": {"sampling": {"stream": False}}},
+        "invalid_event",
+    ),
+    "not a list": ({"type": "session.update", "session": {"messages": "x"}}, "invalid_event"),
+    "too long a history": (
+        {"type": "session.update", "session": {"instructions": "x" * 1_000_000}},
+        "text_too_long",
+    ),
+    "not JSON": ("{", "invalid_event"),
+    "a list": ([1], "invalid_event"),
+    "invalid UTF-8": (b'{"type": "input_text.append", "text": "\xff"}', "invalid_event"),
+    "half a surrogate pair": ('{"type":"input_text.append","text":"\\ud800"}', "invalid_event"),
+    "nested too deep": ("[" * 100_000, "invalid_event"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_bad_events(gateway: Gateway, fault: str) -> None:
+    event, code = FAULTS[fault]
+    async with live(gateway) as client:
+        await client.type("some text")
+        data = event if isinstance(event, str | bytes) else json.dumps(event)
+
+        await client.socket.send(data)
+
+        error = await client.error()
+        assert error["code"] == code
+        assert error["message"]
+        assert (await client.type("!"))["num_chars"] == len("some text!")
+        await is_usable(client)
+
+
+async def test_an_error_names_the_event(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        for kind in ("no.such", "input_text.commit"):
+            await client.say(kind, event_id=f"my {kind}")
+            assert (await client.error())["event_id"] == f"my {kind}"
+
+
+async def test_empty_commit(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        await client.say("input_text.commit")
+        assert (await client.error())["code"] == "nothing_to_commit"
+        await is_usable(client)
+
+
+async def test_commit_twice_and_append_after_commit() -> None:
+    slow = speeds(tokens_per_s=50, answer_tokens=20)
+    async with serving(slow) as gateway, live(gateway) as client:
+        await client.type("Name three colours.")
+        await client.say("input_text.commit")
+        for event in (
+            {"type": "input_text.commit"},
+            {"type": "input_text.append", "text": "more"},
+            {"type": "session.update", "session": {"instructions": "No."}},
+        ):
+            await client.socket.send(json.dumps(event))
+            assert (await client.error())["code"] == "response_in_progress"
+        done = await client.until("response.done")
+        assert done["response"]["status"] == "completed"
+        await is_usable(client)
+
+
+async def test_context_overflow_while_typing() -> None:
+    small = speeds().model_copy(update={"max_model_len": 64})
+    async with serving(small) as gateway, live(gateway) as client:
+        await client.type("word " * 100)
+        error = await client.error()
+        assert (error["code"], error["type"]) == ("input_tokens", "BadRequestError")
+        await client.say("input_text.commit")
+        done = await client.until("response.done")
+        assert done["response"]["status"] == "failed"
+        assert "context length" in done["response"]["error"]["message"]
+        assert done["num_chars"] == len("word " * 100)  # nothing is lost
+        await is_usable(client)
+
+
+async def test_no_replica_at_commit_loses_nothing() -> None:
+    async with serving(is_connected=False) as gateway, live(gateway) as client:
+        await client.type("Name three colours.")
+        await client.say("input_text.commit")
+        assert (await client.error())["type"] == "ServiceUnavailableError"
+        await gateway.connect()
+        answer, done = await client.commit()
+        assert done["response"]["status"] == "completed"
+        assert answer
+
+
+async def test_lost_socket_keeps_the_session_and_its_answer() -> None:
+    async with serving(speeds(tokens_per_s=50, answer_tokens=40)) as gateway:
+        async with live(gateway) as client:
+            created = await client.next()
+            await client.type("Name three colours.")
+        query = f"?session={created['session']['id']}"
+        async with live(gateway, query) as client:
+            resumed = await client.next()
+            assert resumed["type"] == "session.resumed"
+            assert resumed["session"]["num_chars"] == len("Name three colours.")
+            await client.say("input_text.commit")
+            first = await client.until("response.output_text.delta")
+        async with live(gateway, f"{query}&after={first['cursor']}") as client:
+            done = await client.until("response.done")
+            rest = [one for one in client.seen if one["type"] == "response.output_text.delta"]
+        stream = await soon(gateway.client.get(f"/v1/streams/{done['response']['id']}"))
+
+        assert first["delta"] + "".join(one["delta"] for one in rest) == text_of(stream.content)
+
+
+async def test_a_second_socket_takes_over(gateway: Gateway) -> None:
+    async with live(gateway) as first:
+        created = await first.next()
+        await first.type("Name three ")
+        async with live(gateway, f"?session={created['session']['id']}") as second:
+            assert (await first.error())["code"] == "taken_over"
+            assert await first.closed() == 4001
+            assert (await second.type("colours."))["num_chars"] == len("Name three colours.")
+            await is_usable(second)
+
+
+async def test_idle_sessions_expire_and_lost_ones_sooner() -> None:
+    clock = Clock()
+    limits = LiveSettings(idle_timeout_s=100, resume_s=10)
+    async with serving(now=clock, live=limits) as gateway:
+        async with live(gateway) as client:
+            created = await client.next()
+            await client.type("a")
+            clock.now += 99
+            gateway.live_prompts.expire()
+            await client.type("b")
+            clock.now += 99
+            gateway.live_prompts.expire()
+            await client.type("c")
+        await eventually(lambda: not any(k.watcher for k in gateway.live_prompts._kept.values()))
+        clock.now += 11
+        gateway.live_prompts.expire()
+        assert len(gateway.live_prompts) == 0
+        async with live(gateway, f"?session={created['session']['id']}") as client:
+            assert (await client.error())["type"] == "NotFoundError"
+        async with live(gateway) as client:
+            await client.type("a")
+            clock.now += 101
+            gateway.live_prompts.expire()
+            assert (await client.error())["code"] == "session_ended"
+            assert await client.closed() == 4002
+
+
+async def test_closing_forgets_the_text(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        await client.type("a secret")
+        (kept,) = gateway.live_prompts._kept.values()
+        await client.say("session.close")
+        assert (await client.error())["code"] == "session_ended"
+        await eventually(lambda: kept.session.text == "")
+        assert len(gateway.live_prompts) == 0
+
+
+async def test_no_more_sessions_than_there_may_be() -> None:
+    async with serving(live=LiveSettings(max_sessions=1)) as gateway, live(gateway) as client:
+        await client.next()
+        async with live(gateway) as another:
+            assert (await another.error())["type"] == "ServiceUnavailableError"
+        assert (await gateway.client.post("/v1/live")).status_code == 503
+        await is_usable(client)
+
+
+async def test_live_prompts_can_be_switched_off() -> None:
+    async with serving(live=LiveSettings(enabled=False)) as gateway:
+        with pytest.raises(InvalidStatus):
+            async with live(gateway):
+                pass
+        assert (await gateway.client.post("/v1/live")).status_code == 404
+
+
+async def test_only_keys_that_are_meant_to_may() -> None:
+    access = keys(key(ALICE, live=True), key(BOB))
+    async with serving(access=access) as gateway:
+        with pytest.raises(InvalidStatus):
+            async with live(gateway):
+                pass
+        async with live(gateway, additional_headers=auth(BOB)) as client:
+            assert (await client.error())["type"] == "PermissionDeniedError"
+        async with live(gateway, additional_headers=auth(ALICE)) as client:
+            created = await client.next()
+            await is_usable(client)
+            path = f"/v1/live/{created['session']['id']}"
+            assert (await gateway.client.get(path, headers=auth(ALICE))).status_code == 200
+            assert (await gateway.client.get(path, headers=auth(BOB))).status_code == 403
+            assert (await gateway.client.get(path)).status_code == 401
+        offered = ["realtime", f"openai-insecure-api-key.{ALICE}"]
+        async with live(gateway, subprotocols=offered) as client:
+            assert client.socket.subprotocol == "realtime"
+            await is_usable(client)
+
+
+async def test_another_key_has_no_use_for_an_id() -> None:
+    access = keys(key(ALICE, live=True), key(BOB, live=True))
+    alice = {"additional_headers": auth(ALICE)}
+    async with serving(access=access) as gateway, live(gateway, **alice) as client:
+        created = await client.next()
+        query = f"?session={created['session']['id']}"
+        async with live(gateway, query, additional_headers=auth(BOB)) as another:
+            assert (await another.error())["type"] == "NotFoundError"
+        await is_usable(client)
+
+
+async def test_pages_of_other_origins_are_refused() -> None:
+    allowed = GatewaySettings(cors_origins=("https://chat.example.org",), shutdown_grace_s=0)
+    async with serving(settings=allowed) as gateway:
+        for origin in ("https://evil.example", "null"):
+            with pytest.raises(InvalidStatus):
+                async with live(gateway, origin=origin):
+                    pass
+        for origin in ("https://chat.example.org", gateway.url):
+            async with live(gateway, origin=origin) as client:
+                await client.next()
+
+
+async def test_the_key_has_a_budget_for_what_is_computed_ahead() -> None:
+    access = keys(key(ALICE, live=True, live_tokens_per_minute=64))
+    alice = {"additional_headers": auth(ALICE)}
+    async with serving(access=access) as gateway, live(gateway, **alice) as client:
+        await client.type("word " * 400)
+        await client.until_warm(64)
+        await eventually(lambda: gateway.replica.engine.load().running == 0)
+        answer, done = await client.commit()
+
+    assert answer
+    assert done["computed_ahead"]["tokens"] <= 96
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_can_come_back(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        created = await client.next()
+        (kept,) = gateway.live_prompts._kept.values()
+        watcher: Any = kept.watcher
+        for number in range(1000):
+            watcher._put({"type": "noise", "number": number})
+        assert await client.closed() == 4008
+    async with live(gateway, f"?session={created['session']['id']}") as client:
+        await is_usable(client)
+
+
+async def test_500_idle_sessions_have_no_task_and_pin_nothing(gateway: Gateway) -> None:
+    before = len(asyncio.all_tasks())
+    for _ in range(500):
+        gateway.live_prompts.create(ANYONE).start()
+    await eventually(lambda: gateway.replica.engine.load().running == 0)
+    await eventually(lambda: len(asyncio.all_tasks()) <= before + 2, within_s=30)
+
+    assert len(gateway.live_prompts) == 500
