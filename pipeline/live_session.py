@@ -6,6 +6,7 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,7 +58,7 @@ class LiveAnswer:
     def __init__(self, stream: Stream, pace: RequestPace, inbound: Inbound) -> None:
         self.stream = stream
         self.pace = pace
-        self.inbound = inbound
+        self.inbound = replace(inbound, body=b"")  # it holds the text, which may be cleared
         self.settled: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
         """What was computed ahead for it; done once it is over and the session goes on."""
 

@@ -16,6 +16,7 @@ from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import (
     Abort,
     Action,
+    Drop,
     Event,
     Failed,
     LiveStage,
@@ -97,6 +98,7 @@ class LiveWarmer:
         self._tell = tell
         self._policy = WarmPolicy(limits, speed, budget)
         self._tasks = Tasks()
+        self._rendering: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rendered = (0, 0)
@@ -131,7 +133,10 @@ class LiveWarmer:
         for action in actions:
             match action:
                 case Render():
-                    self._tasks.start(self._render(), name="render live prompt")
+                    self._rendering = self._tasks.start(self._render(), name="render live prompt")
+                case Drop():
+                    assert self._rendering is not None
+                    self._rendering.cancel()
                 case Warm():
                     self._warming = self._tasks.start(
                         self._warm(action.tokens), name="warm live prompt"

@@ -11,6 +11,7 @@ __all__ = [
     "Action",
     "Answered",
     "Committed",
+    "Drop",
     "EditKind",
     "Edited",
     "Event",
@@ -144,4 +145,9 @@ class Abort:
     why: Why
 
 
-Action = Render | Warm | Abort
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Stop what `Render` asked for; nothing is fed for it."""
+
+
+Action = Render | Drop | Warm | Abort

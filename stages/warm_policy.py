@@ -15,6 +15,7 @@ from headstart.stages.warm_events import (
     Action,
     Answered,
     Committed,
+    Drop,
     Edited,
     Event,
     Failed,
@@ -35,6 +36,8 @@ __all__ = [
 
 _RETRY_S = 1.0
 """After a replica could not render or prefill."""
+_RESTS = 4.0
+"""Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class WarmPolicy:
         self._charged = 0
         """Tokens that the budget was charged for it."""
         self._is_rendering = False
+        self._rendered_at = self._rests_until = -inf
+        """When rendering was asked for last, and until when it is not again."""
         self._holds_to = inf
         """First code point that was edited since the text was last given out for rendering."""
         self._is_answering = False
@@ -126,7 +131,7 @@ class WarmPolicy:
             case Restarted():
                 actions = self._restart(now)
             case Planned():
-                self._planned(event)
+                self._planned(event, now)
             case Warmed():
                 self._warmed(event, now)
             case Failed():
@@ -138,6 +143,9 @@ class WarmPolicy:
                 self._blocked_until = now
             case Committed():
                 actions = self._abort(Why.COMMITTED)
+                if self._is_rendering:
+                    self._is_rendering = False
+                    actions.append(Drop())
                 self._is_answering = True
             case Answered():
                 self._is_answering = False
@@ -152,7 +160,7 @@ class WarmPolicy:
             return None
         times = []
         if self._render_at is not None and not self._is_rendering:
-            times.append(self._render_at)
+            times.append(max(self._render_at, self._rests_until))
         if self._in_flight is None and self._lacks:
             times.append(self._blocked_until)
         return min(times, default=None)
@@ -162,12 +170,8 @@ class WarmPolicy:
         if self._is_answering:
             return []
         actions: list[Action] = []
-        if self._render_at is not None and not self._is_rendering and now >= self._render_at:
-            self._render_at = self._pending_since = None
-            if self._is_worth_rendering:  # what was rendered meanwhile may do
-                self._is_rendering = True
-                self._holds_to = inf
-                actions.append(Render())
+        if self._render_at is not None and not self._is_rendering:
+            actions += self._next_rendering(now)
         if self._in_flight is None and now >= self._blocked_until and self._lacks:
             if now - self._seen_at > self._limits.trust_s:
                 self._warm = []
@@ -220,8 +224,9 @@ class WarmPolicy:
         self._render_at = now
         return self._keep(0, Why.EDITED)
 
-    def _planned(self, event: Planned) -> None:
+    def _planned(self, event: Planned, now: float) -> None:
         self._is_rendering = False
+        self._rests_until = now + _RESTS * (now - self._rendered_at)
         if event.at.hold > self._holds_to:
             return  # edited meanwhile; whoever did that has asked for another rendering
         kept = common_length(event.tokens, self._plan)
@@ -289,6 +294,17 @@ class WarmPolicy:
 
     def _whole(self, num_tokens: int) -> int:
         return num_tokens // self._speed.block_size * self._speed.block_size
+
+    def _next_rendering(self, now: float) -> list[Action]:
+        if self._render_at is None or now < max(self._render_at, self._rests_until):
+            return []
+        self._render_at = self._pending_since = None
+        if not self._is_worth_rendering:
+            return []  # what was rendered meanwhile does
+        self._is_rendering = True
+        self._rendered_at = now
+        self._holds_to = inf
+        return [Render()]
 
     def _next_slice(self, now: float) -> list[Action]:
         start, block = self._missing_from, self._speed.block_size

@@ -16,6 +16,7 @@ from headstart.stages.warm_events import (
     Action,
     Answered,
     Committed,
+    Drop,
     Edited,
     Event,
     Failed,
@@ -51,6 +52,7 @@ class Bench:
     aborts: list[Why] = field(default_factory=list)
     num_renders: int = 0
     is_lost: bool = False
+    render_s: float = RENDER_S
 
     def __post_init__(self) -> None:
         self.document = PromptDocument(10_000)
@@ -140,7 +142,10 @@ class Bench:
                 case Render():
                     assert self._rendering is None
                     self.num_renders += 1
-                    self._rendering = (self.now + RENDER_S, self.document.text)
+                    self._rendering = (self.now + self.render_s, self.document.text)
+                case Drop():
+                    assert self._rendering is not None
+                    self._rendering = None
                 case Warm(tokens):
                     assert self._warming is None
                     assert tokens
@@ -237,6 +242,34 @@ def test_commit_aborts_and_nothing_is_begun_until_the_answer_is_over() -> None:
     bench.type(WORDS * 8)
     bench.run(10)
     assert bench.num_cached(bench.stable) == bench.whole
+
+
+def test_commit_stops_rendering() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.type(WORDS)
+    bench.run(0.1)
+    assert bench._rendering is not None
+
+    bench.feed(Committed())
+
+    assert bench._rendering is None
+    bench.document.clear()
+    bench.feed(Answered(0))
+    bench.type(WORDS)
+    bench.run(10)
+    assert bench.policy.warm_tokens == bench.whole
+
+
+def test_long_texts_are_rendered_less_often() -> None:
+    bench = Bench(render_s=1.0)
+    bench.run(10)
+    before = bench.num_renders
+    for _ in range(300):
+        bench.type("word ")
+        bench.run(0.1)
+
+    assert bench.num_renders - before <= 30 / (1 + 4) + 1
 
 
 def test_what_nobody_has_seen_for_long_is_looked_for_in_slices() -> None:
