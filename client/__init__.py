@@ -8,6 +8,7 @@ Works with the base install: no Ray, engine or server package is imported, and o
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.async_client import AsyncClient
-from headstart.client.sync_client import Answer, Client
+from headstart.client.live import AsyncLivePrompt
+from headstart.client.sync_client import Answer, Client, LivePrompt
 
-__all__ = ["Answer", "AsyncAnswer", "AsyncClient", "Client"]
+__all__ = ["Answer", "AsyncAnswer", "AsyncClient", "AsyncLivePrompt", "Client", "LivePrompt"]

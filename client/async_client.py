@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Polling, events_of
 from headstart.client.errors import error_of, unreachable
+from headstart.client.live import AsyncLivePrompt
 from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records
 from headstart.stages.carrier_ladder import LadderLimits, Rung
@@ -100,15 +101,53 @@ class AsyncClient:
         if self._is_own:
             await self._http.aclose()
 
-    async def post(
-        self, path: str, body: dict[str, Any], headers: dict[str, str]
+    async def live(
+        self,
+        *,
+        model: str | None = None,
+        instructions: str | None = None,
+        messages: list[dict[str, Any]] | None = None,
+        tools: list[dict[str, Any]] | None = None,
+        **sampling: Any,
+    ) -> AsyncLivePrompt:
+        """Begin a prompt that is sent as it is typed.
+
+        Args:
+            instructions: The system message.
+            messages: The conversation so far.
+            tools: As for a chat request.
+            sampling: Its further fields, such as `temperature`.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        fields = {
+            "model": model,
+            "instructions": instructions,
+            "messages": messages,
+            "tools": tools,
+            "sampling": sampling or None,
+        }
+        session = {name: value for name, value in fields.items() if value is not None}
+        begun = await self._ask("POST", "/v1/live", {"session": session})
+        return AsyncLivePrompt(self._ask, lambda one: self.read(one, ChatCompletionChunk), begun)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Send a request of a live prompt; all but an answer's beginning is read whole."""
+        response = await self.send(method, path, body, {})
+        if not path.endswith("/commit"):
+            await response.aread()
+        return response
+
+    async def send(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str]
     ) -> httpx.Response:
         """Send a request and return its response, of which the body is still to be read.
 
         Raises:
             HeadstartError: It is refused, or nobody answers.
         """
-        request = self._http.build_request("POST", path, json=body, headers=headers)
+        request = self._http.build_request(method, path, json=body or None, headers=headers)
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._http.send(request, stream=True)
@@ -206,15 +245,15 @@ class Requests(Generic[Whole, Chunk]):
         asked = {**body, **(extra_body or {})}
         headers = dict(extra_headers or {})
         if not stream:
-            response = await self._client.post(self._path, asked, headers)
+            response = await self._client.send("POST", self._path, asked, headers)
             try:
                 fields = await response.aread()
             except httpx.HTTPError as error:
                 raise EngineUnavailable(f"the connection was lost: {unreachable(error)}") from error
             return self._whole_type.model_validate_json(fields)
         self._client.prepare()
-        response = await self._client.post(
-            self._path, asked | {"stream": True}, headers | _DETACHED
+        response = await self._client.send(
+            "POST", self._path, asked | {"stream": True}, headers | _DETACHED
         )
         is_timed = bool((asked.get("headstart") or {}).get("timing"))
         return self._client.read(response, self._chunk_type, is_timed=is_timed)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from headstart.stages.errors import ClientError, EngineError, HeadstartError
+from headstart.stages.errors import ClientError, EngineError, HeadstartError, LiveRefused
 
 __all__ = ["error_in", "error_of", "unreachable"]
 
@@ -51,6 +51,8 @@ def unreachable(error: httpx.HTTPError | OSError) -> str:
 def _error(told: _Error, status: int) -> HeadstartError:
     for kind in _tree(HeadstartError):
         if (kind.http_status, kind.kind) == (status, told.type):
+            if issubclass(kind, LiveRefused):
+                return kind(told.message, param=told.param, code=str(told.code))
             return kind(told.message, param=told.param)
     fallback = ClientError if status < httpx.codes.INTERNAL_SERVER_ERROR else EngineError
     return fallback(told.message or f"HTTP {status}", param=told.param)

@@ -9,11 +9,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.async_client import AsyncClient, Requests
+from headstart.client.live import AsyncLivePrompt, Computed
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-__all__ = ["Answer", "Client"]
+__all__ = ["Answer", "Client", "LivePrompt"]
 
 Whole = TypeVar("Whole", bound=openai.BaseModel)
 Chunk = TypeVar("Chunk", bound=openai.BaseModel)
@@ -39,6 +40,10 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def live(self, **session: Any) -> "LivePrompt":
+        """Begin a prompt that is sent as it is typed; takes what `AsyncClient.live` takes."""
+        return LivePrompt(self._portal, self._portal.call(_live, self._client, session))
 
     def close(self) -> None:
         """Stop every answer that is still being read, close the connections, end the thread."""
@@ -91,6 +96,54 @@ class Answer(Generic[Chunk]):
         self._portal.call(self._answer.cancel)
 
 
+class LivePrompt:
+    """One prompt that is sent as it is typed; see `AsyncLivePrompt`."""
+
+    def __init__(self, portal: BlockingPortal, prompt: AsyncLivePrompt) -> None:
+        self._portal = portal
+        self._prompt = prompt
+
+    @property
+    def id(self) -> str:
+        """The gateway's id of the session."""
+        return self._prompt.id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(self, text: str) -> None:
+        """Add text at the end."""
+        self._portal.call(self._prompt.append, text)
+
+    def replace(self, start: int, end: int, text: str) -> None:
+        """Put text in the place of the code points from `start` up to `end`."""
+        self._portal.call(self._prompt.replace, start, end, text)
+
+    def clear(self) -> None:
+        """Forget the text."""
+        self._portal.call(self._prompt.clear)
+
+    def computed(self) -> Computed:
+        """Ask how much is computed."""
+        return self._portal.call(self._prompt.computed)
+
+    def commit(self) -> "Answer[ChatCompletionChunk]":
+        """Send the text off."""
+        return Answer(self._portal, self._portal.call(self._prompt.commit))
+
+    def close(self) -> None:
+        """End the session."""
+        self._portal.call(self._prompt.close)
+
+
 class BlockingRequests(Generic[Whole, Chunk]):
     """One of the gateway's routes; made by `Client`."""
 
@@ -125,6 +178,10 @@ class _Chat:
 
 async def _made(base_url: str, options: dict[str, Any]) -> AsyncClient:
     return AsyncClient(base_url, **options)
+
+
+async def _live(client: AsyncClient, session: dict[str, Any]) -> AsyncLivePrompt:
+    return await client.live(**session)
 
 
 async def _whole(requests: Requests[Whole, Chunk], fields: dict[str, Any]) -> Whole:

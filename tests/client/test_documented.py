@@ -1,4 +1,4 @@
-"""The page on the client says what is so."""
+"""The pages on the client and on live prompts say what is so."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,12 @@ from tests.support.waiting import soon
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = [
+    example
+    for page in ("client.md", "live.md")
+    for example in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+]
 HEAVY = ("ray", "vllm", "torch", "transformers", "starlette", "uvicorn", "zmq")
 
 
@@ -28,7 +32,7 @@ async def test_the_pages_examples_run(number: int) -> None:
 
         def run() -> None:
             with contextlib.redirect_stdout(shown):
-                exec(compile(code, "docs/client.md", "exec"), {})
+                exec(compile(code, "docs", "exec"), {})
 
         await soon(asyncio.to_thread(run))
 

@@ -27,12 +27,12 @@ NUM_REQUESTS = 200
 NUM_TOKENS = 24
 MEASURED = {*Stage} - {Stage.NETWORK, Stage.RENDER}
 TIMING = {"headstart": {"timing": True}}
-OVER_QUIC = re.compile(
-    r"quic|datagram|acks|reader_rtt|render_gap|stalls|catch_ups|fallbacks|resumes"
+NOT_HERE = re.compile(
+    r"quic|datagram|acks|reader_rtt|render_gap|stalls|catch_ups|fallbacks|resumes|headstart_live"
+    r"|decode_rows|drafted_tokens"
 )
-"""What only readers over QUIC give; tests/monitoring/test_live_prometheus.py has them."""
-OF_SPECULATION = re.compile("decode_rows|drafted_tokens")
-"""What only a model that speculates gives; the same file has them."""
+"""What only readers over QUIC, live prompts and models that speculate give;
+tests/monitoring/test_live_prometheus.py has them."""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_every_panel_of_the_dashboard_finds_data(
         answers = {
             query: samples
             for query, samples in asked_of_all.items()
-            if not OVER_QUIC.search(query.expr) and not OF_SPECULATION.search(query.expr)
+            if not NOT_HERE.search(query.expr)
         }
 
     assert [str(query) for query, samples in answers.items() if not samples] == []

@@ -30,6 +30,8 @@ from headstart.stages.speculation_counts import (
     Undrafted,
 )
 from headstart.stages.stage_clock import Mark, Stage, StageClock
+from headstart.stages.warm_events import EditKind, LiveStage, Why
+from headstart.stages.warm_policy import Account
 from tests.monitoring.live_prometheus import LivePrometheus, live_prometheus, needs_prometheus
 from tests.monitoring.panel_queries import PanelQuery
 
@@ -108,6 +110,7 @@ def feed(metrics: Metrics) -> None:
     metrics.request(Route.CHAT).moved_to(Stage.QUEUE)
     metrics.set_streams(live=2, finished=7, log_bytes=4096)
     meter_transport(metrics.transport)
+    meter_live(metrics)
     metrics.frame_projected(0.00002)
     metrics.loop_lagged(0.001)
 
@@ -123,6 +126,21 @@ def speculation() -> SpeculationCounts:
         sources={source: SourceCounts(4, drafted, accepted) for source in Source},
         fallbacks=dict.fromkeys(Undrafted, 1),
     )
+
+
+def meter_live(metrics: Metrics) -> None:
+    metrics.set_live_sessions(3)
+    for kind in EditKind:
+        metrics.live_edited(kind)
+    for model in ("small", "large"):
+        live = metrics.live(model)
+        for stage in LiveStage:
+            live.passed(stage, 0.002)
+        for why in Why:
+            live.aborted(why)
+        live.warmed(64, 0.1)
+        live.ended(Account(64, 32, 0.1))
+        live.committed(100, 96)
 
 
 def meter_transport(transport: TransportMeter) -> None:

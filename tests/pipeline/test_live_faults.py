@@ -256,7 +256,7 @@ async def test_only_keys_that_are_meant_to_may() -> None:
 
 async def test_another_key_has_no_use_for_an_id() -> None:
     access = keys(key(ALICE, live=True), key(BOB, live=True))
-    alice = {"additional_headers": auth(ALICE)}
+    alice: Any = {"additional_headers": auth(ALICE)}
     async with serving(access=access) as gateway, live(gateway, **alice) as client:
         created = await client.next()
         query = f"?session={created['session']['id']}"
@@ -279,7 +279,7 @@ async def test_pages_of_other_origins_are_refused() -> None:
 
 async def test_the_key_has_a_budget_for_what_is_computed_ahead() -> None:
     access = keys(key(ALICE, live=True, live_tokens_per_minute=64))
-    alice = {"additional_headers": auth(ALICE)}
+    alice: Any = {"additional_headers": auth(ALICE)}
     async with serving(access=access) as gateway, live(gateway, **alice) as client:
         await client.type("word " * 400)
         await client.until_warm(64)

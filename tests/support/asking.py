@@ -4,6 +4,7 @@ Good ones, refused ones, broken ones, aborted ones, and one that makes a watched
 (tests/support/watching).
 """
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ async def ask_everything(address: str) -> list[str]:
         async with connected((url.host, url.port)) as connection:
             connection.write(f"{word()} is not HTTP\r\n\r\n".encode())
             await connection.all_until(b"\r\n\r\n")
+        await _type_live(client)
         after = await client.post(CHAT, json=chat(word()))
         assert after.status_code == httpx.codes.OK
     return [
@@ -84,3 +86,30 @@ async def ask_everything(address: str) -> list[str]:
         text(streamed.content),
         plain.json()["choices"][0]["text"],
     ]
+
+
+async def _type_live(client: httpx.AsyncClient) -> None:
+    """Have a live prompt, with good edits and bad ones, computed ahead and answered."""
+    session = {"instructions": word(), "sampling": {"max_tokens": 12}}
+    text = " ".join(word() for _ in range(50))
+    begun = await client.post("/v1/live", json={"session": session, "text": text})
+    assert begun.status_code == httpx.codes.CREATED, begun.text
+    path = f"/v1/live/{begun.json()['id']}"
+    append = {"type": "input_text.append", "text": word()}
+    bad: list[Any] = [
+        {"edits": [{"type": "input_text.replace", "start": 0, "end": 10_000, "text": word()}]},
+        {"edits": [{"type": word()}]},
+        {"edits": [append | {"text": word() * 100_000}]},
+        {"session": {"sampling": {"cache_salt": [word()]}}},
+        {word(): word()},
+    ]
+    for body in bad:
+        assert (await client.patch(path, json=body)).is_client_error, body
+    edited = await client.patch(path, json={"edits": [append]})
+    assert edited.status_code == httpx.codes.OK, edited.text
+    async with asyncio.timeout(60):
+        while not (await client.get(path)).json()["computed"]["warm_tokens"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    answer = await client.post(f"{path}/commit")
+    assert answer.status_code == httpx.codes.OK, answer.text
+    assert (await client.delete(path)).status_code == httpx.codes.NO_CONTENT
