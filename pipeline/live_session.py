@@ -5,7 +5,7 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class LiveSession:
         caller: Whose it is.
         answering: Takes committed prompts.
         salting: Makes the engine's cache salt.
+        abort: Stops an answer.
         metrics: Told of everything.
         max_chars: Most that it holds.
         warmer: Makes its warmer, of what returns the prompt, its meter, and what is told of it.
@@ -82,6 +83,7 @@ class LiveSession:
         caller: Caller,
         answering: Answering,
         salting: Salting | None,
+        abort: Callable[[Stream], Awaitable[None]],
         metrics: Metrics,
         max_chars: int,
         warmer: Callable[
@@ -102,6 +104,7 @@ class LiveSession:
         """Called with what happens by itself, for whoever watches."""
         self._answering = answering
         self._salting = salting
+        self._abort = abort
         self._metrics = metrics
         self._document = PromptDocument(max_chars)
         self._max_chars = max_chars
@@ -224,7 +227,7 @@ class LiveSession:
         """
         if not self.is_answering or self.answer is None:
             raise LiveConflict("no answer is being made", code="no_response")
-        await self._answering.abort(self.answer.stream)
+        await self._abort(self.answer.stream)
 
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
@@ -244,13 +247,19 @@ class LiveSession:
         meter.ended(account)
         meter.committed(end.prompt_tokens, end.cached_tokens)
         header = stream.log.header
-        if header is not None and header.is_event_stream and end.failure is None:
-            user = {"role": "user", "content": self.text}
-            self._messages = [*self._messages, user, said(stream)]
-            self._document.clear()
-            self._document.max_chars = max(0, self._room)
-        answer.settled.set_result(account)
-        self._warmer.feed(Answered(len(self.text)))
+        try:
+            if header is not None and header.is_event_stream and end.failure is None:
+                self._go_on(said(stream))
+        finally:  # whatever it was, the session can be used again
+            answer.settled.set_result(account)
+            self._warmer.feed(Answered(len(self.text)))
+
+    def _go_on(self, message: dict[str, Any]) -> None:
+        """Make the text and its answer part of the conversation."""
+        user = {"role": "user", "content": self.text}
+        self._messages = [*self._messages, user, message]
+        self._document.clear()
+        self._document.max_chars = max(0, self._room)
 
     def _told(self, news: Progress | HeadstartError) -> None:
         self.tell(news)

@@ -102,6 +102,7 @@ class LiveSessions:
             caller,
             self._answering,
             self._access.salting(caller),
+            self._pool.continuity.abort,
             self._metrics,
             self._settings.max_chars,
             lambda *parts: self._warmer(budget, *parts),
