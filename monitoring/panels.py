@@ -489,7 +489,17 @@ _LIVE = Row(
     ),
 )
 
-OVERVIEW = (_NOW, _STAGES, _FIRST_TOKEN, _DECODE, _SPECULATION, _REQUESTS, _LIVE, _TRANSPORT, _MACHINERY)
+OVERVIEW = (
+    _NOW,
+    _STAGES,
+    _FIRST_TOKEN,
+    _DECODE,
+    _SPECULATION,
+    _REQUESTS,
+    _LIVE,
+    _TRANSPORT,
+    _MACHINERY,
+)
 
 UNSHOWN = {c.BUILD_INFO: "names a version, to join with or to count; it has no course to plot"}
 """Metrics that no panel shows, and why."""
