@@ -123,7 +123,7 @@ class Answering:
             lease.last_as_long_as(stream)
         pace.follow(stream)
         self._paces[stream] = pace
-        stream.on_end(lambda: self._paces.pop(stream, None))
+        stream.on_end(partial(self._paces.__delitem__, stream))
         return stream
 
     def response(self, stream: Stream, inbound: Inbound, pace: RequestPace) -> LogResponse:

@@ -186,6 +186,10 @@ class PublishedReceiver:
         """The token log as far as it is here."""
         return self._inner.log
 
+    def read(self, after: int) -> bytes:
+        """Return the whole records past a cursor."""
+        return self._inner.read(after)
+
     @property
     def is_complete(self) -> bool:
         """Whether the whole answer is here and has been checked."""

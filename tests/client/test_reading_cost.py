@@ -8,6 +8,7 @@ import pytest
 from headstart.client.reading import Reading
 from headstart.client.records import RecordProjector
 from headstart.client.session_wire import Answer
+from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from tests.support.waiting import eventually
 
@@ -34,7 +35,9 @@ class Counting(bytearray):
 
 def reading_of() -> tuple[Reading, Counting]:
     reading = Reading(1, b"", lambda number, data: None)
-    log = reading._receiver._log = Counting()
+    receiver = reading._receiver
+    assert isinstance(receiver, DatagramReceiver)
+    log = receiver._log = Counting()
     reading.began(Answer(200, is_carried=True))
     return reading, log
 

@@ -42,6 +42,7 @@ from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.errors import HeadstartError, ProtocolViolation
 from headstart.stages.frames import Channel, Frame, StreamHeader, encode, record_bounds
 from headstart.stages.sse import parser_of, project, split_events
+from headstart.stages.varint import put_varint
 from headstart.stages.wire import (
     DIGEST_BYTES,
     Ack,
@@ -52,7 +53,6 @@ from headstart.stages.wire import (
     encode_item,
     encode_slice,
     encode_snapshot,
-    put_varint,
 )
 
 __all__ = ["FILE", "vectors"]

@@ -16,8 +16,8 @@ from tests.support.waiting import soon
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chromium, pytest.mark.timeout(300)]
 
-SLOW = {"tokens_per_s": 50.0, "answer_tokens": 150}
-ENDLESS = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
+SLOW: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 150}
+ENDLESS: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
 TEXT = "document.querySelector('#messages li:last-child .text').textContent"
 IS_DONE = "document.querySelector('#stop').hidden"
 
