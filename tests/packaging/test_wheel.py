@@ -61,6 +61,7 @@ def test_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path) ->
 
 OF_THE_QUIC_EXTRA = {
     "quic_carrier",
+    "quic_framing",
     "quic_congestion",
     "quic_connect",
     "quic_session",

@@ -9,6 +9,7 @@ from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import rebind
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
+from headstart.pipeline.request_pace import RequestPace
 from headstart.stages import path_watch
 from headstart.stages.congestion import TripReason
 from headstart.stages.datagram_receiver import DatagramReceiver
@@ -324,7 +325,7 @@ async def test_a_reader_that_fails_takes_nobody_with_it(
         reader = next(
             session._readers[first.number]
             for session in gateway.quic._sessions
-            if first.number in session._readers and session._readers[first.number]._pace
+            if isinstance(session._readers[first.number]._pace, RequestPace)
         )
 
         def fail(action: object, now: float) -> None:

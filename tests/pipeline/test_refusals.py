@@ -145,7 +145,6 @@ async def test_body_that_does_not_come_is_not_waited_for(strict: Gateway) -> Non
 @pytest.mark.parametrize(
     ("method", "path", "status", "kind"),
     [
-        ("GET", "/", 404, "Not Found"),
         ("POST", "/v1/chat/completion", 404, "Not Found"),
         ("POST", "/v1/chat/completions/render", 404, "Not Found"),
         ("POST", "/scale_elastic_ep", 404, "Not Found"),
