@@ -7,7 +7,7 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -49,7 +49,7 @@ _DETACHED = _HEADERS | {"x-headstart-detach": "1"}
 
 
 class _Salted(msgspec.Struct):
-    cache_salt: str | None = None
+    cache_salt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 class LiveAnswer:
@@ -165,8 +165,7 @@ class LiveSession:
             self._sampling = config.sampling
         try:
             self._make_room()
-            # The salt, if there is one among the fields, must be one.
-            understand(self._body(""), _HEADERS, self._salting)
+            self._prompt()  # the salt, if there is one among the fields, must be one
         except HeadstartError:
             self._instructions, self._messages, self._tools, self._sampling = before
             self._make_room()
@@ -289,7 +288,14 @@ class LiveSession:
         return self._metrics.live(self.configured)
 
     def _prompt(self) -> Prompt:
-        salted = msgspec.json.decode(self._request("").body, type=_Salted)
+        try:
+            salted = msgspec.json.decode(self._request("").body, type=_Salted)
+        except msgspec.ValidationError:
+            raise LiveRefused(
+                "cache_salt must be text that is not empty",
+                param="cache_salt",
+                code="invalid_event",
+            ) from None
         return Prompt(self.model, self.text, self.version, self._request, salted.cache_salt)
 
     def _request(self, text: str) -> EngineRequest:

@@ -87,7 +87,7 @@ async def test_without_await(gateway: Gateway) -> None:
         with Client(gateway.url) as client, client.live(temperature=0) as prompt:
             prompt.append("Name three ")
             prompt.append("colors.")
-            prompt.replace(15, 16, "ou")
+            prompt.replace(15, 15, "u")
             computed = prompt.computed()
             chunks = list(prompt.commit())
             return "".join(c.choices[0].delta.content or "" for c in chunks), computed.version

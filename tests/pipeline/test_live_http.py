@@ -31,7 +31,7 @@ async def test_begun_edited_and_committed(gateway: Gateway) -> None:
     path = await begin(gateway, session={"instructions": "Be brief."}, text="Name three ")
     edits = [
         append("colors."),
-        {"type": "input_text.replace", "start": 15, "end": 16, "text": "ou"},
+        {"type": "input_text.replace", "start": 15, "end": 15, "text": "u"},
     ]
 
     state = (await soon(gateway.client.patch(path, json={"edits": edits}))).json()
