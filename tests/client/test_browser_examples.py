@@ -12,7 +12,7 @@ from tests.support.chromium import chromium
 from tests.support.events import text
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.node_client import MODULES, node
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -42,10 +42,10 @@ async def test_ai_sdk_transport(tmp_path: Path) -> None:
     words = [str(sdk)] if sdk.exists() else []
     async with serving(speeds(tokens_per_s=50.0, answer_tokens=40)) as gateway:
         run = asyncio.to_thread(node, "ai_sdk.mjs", gateway.url, *words, cwd=tmp_path)
-        found = json.loads(await soon(run, 100.0))
+        found = json.loads(await soon(run))
         answers = [one.stream_id for one in gateway.replica.requests if one.method == "POST"]
         texts = [await the_text(gateway, answer) for answer in (answers[0], *answers[2:])]
-        await gateway.replica.idle(1.0)
+        await gateway.replica.idle(PATIENCE_S)
 
     kinds = [part["type"] for part in found["whole"]]
     assert kinds[:3] == ["start", "start-step", "text-start"]
@@ -61,7 +61,6 @@ async def test_ai_sdk_transport(tmp_path: Path) -> None:
 
 
 @pytest.mark.chromium
-@pytest.mark.timeout(300)
 async def test_event_source_reads_an_answer_whose_connection_breaks() -> None:
     source = (EXAMPLES / "event_source.js").read_text(encoding="utf-8")
     async with (

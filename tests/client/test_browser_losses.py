@@ -18,7 +18,7 @@ SLOW = speeds(tokens_per_s=120.0, answer_tokens=60)
 async def read(gateway: Gateway, network: str, **options: Any) -> Any:
     """Let the module read an answer."""
     reading = asyncio.to_thread(read_through_node, gateway.url, network, **options)
-    return await soon(reading, 100.0)
+    return await soon(reading)
 
 
 async def the_same(gateway: Gateway, stream: str) -> list[dict[str, Any]]:
@@ -50,5 +50,5 @@ async def test_event_streams_that_are_held_back_are_polled() -> None:
 async def test_an_answer_that_was_never_begun_is_an_error() -> None:
     async with serving(SLOW) as gateway:
         url = gateway.url
-    found = await soon(asyncio.to_thread(read_through_node, url), 100.0)
+    found = await soon(asyncio.to_thread(read_through_node, url))
     assert found["failure"] == "EngineUnavailable"

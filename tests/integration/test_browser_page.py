@@ -12,9 +12,9 @@ from headstart.stages.access import hash_of
 from tests.support.chromium import Browser, Page, chromium
 from tests.support.events import text
 from tests.support.gateway import Gateway, serving, speeds
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
-pytestmark = [pytest.mark.anyio, pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.chromium]
 
 SLOW: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 150}
 ENDLESS: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
@@ -109,7 +109,7 @@ async def test_stopping_stops_the_engine(browser: Browser, way: str) -> None:
             await page.run("document.querySelector('#stop').click()")
         else:
             await page.press("Escape")
-        await gateway.replica.idle(5.0)
+        await gateway.replica.idle(PATIENCE_S)
         await page.until(IS_DONE)
         end = "document.querySelector('#messages li:last-child').dataset.end"
         assert await page.run(end) == "Stopped."
@@ -118,7 +118,7 @@ async def test_stopping_stops_the_engine(browser: Browser, way: str) -> None:
         await page.until("document.querySelectorAll('#messages li').length == 4")
         await page.until(f"{TEXT}.length > 20")
         await page.press("Escape")
-        await gateway.replica.idle(5.0)
+        await gateway.replica.idle(PATIENCE_S)
 
 
 async def test_with_keys_the_page_asks_for_one_and_keeps_it_for_the_tab(browser: Browser) -> None:

@@ -23,7 +23,6 @@ from tests.support.waiting import PATIENCE_S, soon
 __all__ = ["Browser", "Page", "chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_START_S = 90.0
 _FLAGS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -85,7 +84,7 @@ class Browser:
             message["sessionId"] = session
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps(message).encode() + b"\0")
-        return await soon(answer, 2 * PATIENCE_S)
+        return await soon(answer)
 
     async def listen(self) -> None:
         """Take what the browser says, until it ends."""
@@ -147,7 +146,7 @@ class Page:
 
     async def until(self, condition: str) -> None:
         """Wait until an expression is true."""
-        deadline = asyncio.get_running_loop().time() + 2 * PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while not await self.run(condition):
             if asyncio.get_running_loop().time() > deadline:
                 raise AssertionError(f"still not: {condition}; complaints: {self.complaints}")
@@ -208,7 +207,7 @@ async def chromium(flags: Sequence[str] = ()) -> AsyncIterator[Browser]:
         browser = Browser(reader, writer)
         listening = asyncio.ensure_future(browser.listen())
         try:
-            await soon(browser.call("Browser.getVersion"), _START_S)
+            await browser.call("Browser.getVersion")
             yield browser
         finally:
             writer.close()
