@@ -185,10 +185,18 @@ export class Answer {
       } else if (type === "close") {
         this.#carrying.get(rung)?.abort();
         this.#carrying.delete(rung);
+      } else if (type === "watch") {
+        this.#watch(rung);
       } else {
         this.#end(new EngineLost("the connection was lost, and nobody answers at the gateway"));
       }
     }
+  }
+
+  async #watch(rung) {
+    if (!(await this.#carriers.get(rung).isUsable()) || this.#isOver) return;
+    this.#act(this.#ladder.available(rung));
+    this.#changed.set();
   }
 
   #read(rung, after, signal) {

@@ -3,8 +3,10 @@
  * `headstart.stages.carrier_ladder`, step for step.
  *
  * Every rung carries the same log by the same cursor, so two may be open at once and whoever is
- * behind is shut: datagrams are raced against the event stream that answered the request. Calls
- * return `{type: "open", rung, after}`, `{type: "close", rung}` and `{type: "give up"}`.
+ * behind is shut: datagrams are raced against the event stream that answered the request. Where
+ * their session is late for the race, the answer climbs to them as soon as it is there. Calls return
+ * `{type: "open", rung, after}`, `{type: "close", rung}`, `{type: "watch", rung}` (call `available`
+ * once that rung could be opened, if ever) and `{type: "give up"}`.
  */
 
 export const DATAGRAMS = "datagrams";
@@ -24,6 +26,10 @@ export class Ladder {
   #open = new Set([SSE]);
   #reliable = SSE;
   #raceUntil = null;
+  /** Whether datagrams have answered. */
+  #hasSession = false;
+  /** Whether nobody hurries them, since text is coming. */
+  #isClimbing = false;
   #numDatagramFailures = 0;
   #goal = null;
   #retryAt = null;
@@ -54,7 +60,9 @@ export class Ladder {
 
   /** The other end has answered on a rung. */
   opened(rung) {
-    if (this.#counts(rung)) this.#lostSince = null;
+    if (!this.#counts(rung)) return [];
+    this.#lostSince = null;
+    this.#hasSession ||= rung === DATAGRAMS;
     return [];
   }
 
@@ -65,17 +73,29 @@ export class Ladder {
     this.#numFailures = this.#numQuiet = 0;
     this.#lostSince = null;
     if (rung !== DATAGRAMS) {
-      if (this.#open.has(DATAGRAMS) && this.#raceUntil === null) {
+      const isRace = this.#open.has(DATAGRAMS) && !this.#isClimbing;
+      if (isRace && this.#raceUntil === null) {
         this.#raceUntil = now + this.#limits.raceS;
       }
       return [];
     }
+    this.#hasSession = true;
     // Where datagrams have to get to is where the reader was when the first one came. Where it is
     // now, they may never be: they are paced, and the event stream is a few tokens ahead.
     this.#goal ??= this.cursor;
     if (cursor < this.#goal) return [];
     this.#raceUntil = this.#retryAt = null;
+    this.#isClimbing = false;
     return this.#close([SSE, POLL]);
+  }
+
+  /** A rung that "watch" has asked about could be opened: beside the event stream, unhurried. */
+  available() {
+    this.#hasDatagrams = this.#numDatagramFailures < DATAGRAM_TRIES;
+    if (this.#isOver || this.#open.size === 0) return [];
+    const actions = this.#startDatagrams();
+    this.#isClimbing ||= actions.length > 0;
+    return actions;
   }
 
   /** Nothing has come on an open rung for too long, not even a heartbeat. */
@@ -116,6 +136,7 @@ export class Ladder {
       this.#raceUntil = null;
       this.#hasDatagrams = false;
       actions.push(...this.#close([DATAGRAMS]));
+      if (!this.#hasSession) actions.push({ type: "watch", rung: DATAGRAMS });
     }
     if (this.#retryAt !== null && now >= this.#retryAt) {
       this.#retryAt = null;
@@ -132,6 +153,7 @@ export class Ladder {
   #fail(rung, now) {
     this.#raceUntil = null; // nobody is left to race
     if (rung === DATAGRAMS) {
+      this.#isClimbing = false;
       this.#numDatagramFailures++;
       this.#hasDatagrams &&= this.#numDatagramFailures < DATAGRAM_TRIES;
     }
@@ -150,7 +172,10 @@ export class Ladder {
 
   #opened(rung) {
     this.#open.add(rung);
-    if (rung === DATAGRAMS) this.#goal = null;
+    if (rung === DATAGRAMS) {
+      this.#goal = null;
+      this.#hasSession = false;
+    }
     return { type: "open", rung, after: this.cursor };
   }
 

@@ -15,6 +15,8 @@ const ASK_S = 5;
 const OPEN_S = 5;
 /** After an attempt that failed: networks that block UDP go on doing so. */
 const RETRY_S = 30;
+/** Of a request for an answer that its reader has read a part of by an event stream. */
+const CLIMB = { "x-headstart-climb": "1" };
 
 export class Records {
   #http;
@@ -43,6 +45,12 @@ export class Records {
     this.#opening = opening;
   }
 
+  /** Wait until the session that is being opened is, or cannot be. */
+  async isUsable() {
+    await this.#opening;
+    return this.#session !== null && this.#session.closedFor === null;
+  }
+
   /** Leave the session for another: the network has changed. */
   renew() {
     this.close();
@@ -60,12 +68,13 @@ export class Records {
   }
 
   /** Read from the answer's beginning, as every session does; what is not new comes and is dropped. */
-  async *read(id, _after, _before, signal) {
+  async *read(id, after, _before, signal) {
     this.prepare();
     await this.#opening;
     const session = this.#session;
     if (session === null || signal.aborted) throw new CarrierLost();
-    const reading = await session.resume(id, this.#http.headers);
+    const climb = after > 0 ? CLIMB : {};
+    const reading = await session.resume(id, { ...this.#http.headers, ...climb });
     if (reading === null) throw new CarrierLost();
     const stop = () => session.drop(reading);
     signal.addEventListener("abort", stop);
@@ -121,6 +130,7 @@ export class Records {
  */
 export function addressOf(offer, baseUrl) {
   const url = new URL(offer.url);
+  if (offer.is_public) return url.href;
   const asked = new URL(baseUrl).hostname;
   const isPinned = offer.certificate_hashes.length > 0;
   if (!isPinned || (isLoopback(url.hostname) && !isLoopback(asked))) url.hostname = asked;

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -18,14 +19,17 @@ from headstart.client.session_wire import Drop, Hello, Request, encode_message
 from headstart.stages import errors
 from headstart.stages.carrier_ladder import (
     Advanced,
+    Available,
     CarrierLadder,
     Close,
     Failed,
     LadderAction,
+    LadderEvent,
     Open,
     Opened,
     Quiet,
     Rung,
+    Watch,
 )
 from headstart.stages.datagram_events import (
     Attach,
@@ -291,8 +295,8 @@ def _ladder_trace(random: Random) -> Json:
     for _ in range(40):
         now += random.choice((0.0, 0.01, 0.1, 0.31, 1.0, 5.0, 40.0))
         rung = random.choice(list(Rung))
-        kinds = ("advanced", "opened", "failed", "quiet", "expire")
-        (kind,) = random.choices(kinds, (6, 1, 3, 1, 3))
+        kinds = ("advanced", "opened", "failed", "quiet", "available", "expire")
+        (kind,) = random.choices(kinds, (6, 1, 3, 1, 1, 3))
         step: dict[str, Json] = {"at": now, "do": kind, "rung": rung}
         if kind == "advanced":
             step["cursor"] = ladder.cursor + random.choice((-30, 0, 10, 100))
@@ -300,12 +304,19 @@ def _ladder_trace(random: Random) -> Json:
         elif kind == "expire":
             done = ladder.expire(now)
         else:
-            event = Opened(rung) if kind == "opened" else Failed(rung)
-            done = ladder.feed(Quiet(rung) if kind == "quiet" else event, now)
+            done = ladder.feed(_LADDER_EVENTS[kind](rung), now)
         step["actions"] = [_ladder_action(action) for action in done]
         step |= {"deadline": ladder.deadline(), "rungs": sorted(ladder.rungs)}
         steps.append(step)
     return {"hasDatagrams": has_datagrams, "start": start, "steps": steps}
+
+
+_LADDER_EVENTS: dict[str, Callable[[Rung], LadderEvent]] = {
+    "opened": Opened,
+    "failed": Failed,
+    "quiet": Quiet,
+    "available": Available,
+}
 
 
 def _ladder_action(action: LadderAction) -> Json:
@@ -313,11 +324,13 @@ def _ladder_action(action: LadderAction) -> Json:
         return {"type": "open", "rung": action.rung, "after": action.after}
     if isinstance(action, Close):
         return {"type": "close", "rung": action.rung}
+    if isinstance(action, Watch):
+        return {"type": "watch", "rung": action.rung}
     return {"type": "give up"}
 
 
-_NOT_A_READERS = {"SetupError", "Overloaded", "NotContinued"}
-"""What no client tells from its base."""
+_NOT_A_READERS = {"SetupError", "Overloaded", "NotContinued", "LiveRefused", "LiveConflict"}
+"""What no client tells from its base, and what only live prompts give."""
 
 
 def _kinds() -> list[type[HeadstartError]]:
