@@ -131,6 +131,7 @@ def _table(found: dict[str, Found]) -> Table:
         "streams",
         "detached",
         "detached_completed",
+        "moved",
         "plain_interrupted",
         "plain_retryable",
         "lost_or_changed_bytes",
@@ -171,6 +172,8 @@ def _checks(parts: list[Found], num_lies: int, *, is_quick: bool) -> list[Check]
             Bar("plain_ended_retryable", 1, "higher", "share"),
             total("plain_retryable") / max(1, interrupted),
         ),
+        # Without it, no detached answer may have been on a replica that was killed.
+        (Bar("answers_moved_by_a_kill", 1, "higher", "answers"), total("moved") / total("kills")),
         (
             Bar("gateway_restart_s", 3, "lower", "s"),
             max(second for part in parts for second in part.restart_s),

@@ -9,19 +9,12 @@ from dataclasses import dataclass, field
 from headstart.benchmarks.fault_daemon import FaultyDaemon
 from headstart.benchmarks.fault_readers import Answer, Transcript, ask, chat, transcript
 
-__all__ = ["Found", "Round", "gateway_round", "reference", "replica_round"]
+__all__ = ["Found", "gateway_round", "reference", "replica_round"]
 
 PATH = "/v1/chat/completions"
 RETRYABLE = {"type": "ServiceUnavailableError", "code": 503}
 PATIENCE_S = 240.0
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One kill."""
-
-    streams: int
-    num_tokens: int
+MOVED = ("headstart_rescues_total", 'outcome="moved"')
 
 
 @dataclass
@@ -33,11 +26,11 @@ class Found:
     streams: int = 0
     detached: int = 0
     detached_completed: int = 0
-    detached_interrupted: int = 0
-    """Detached answers that visibly paused for the kill: the rest were on another replica."""
     plain_interrupted: int = 0
     plain_retryable: int = 0
     lost_or_changed_bytes: int = 0
+    moved: float = 0
+    """Answers that another replica, or the same one started anew, went on with."""
     orphaned_engines: int = 0
     """Most engine processes that had no replica any more."""
     heal_s: list[float] = field(default_factory=list)
@@ -64,6 +57,7 @@ async def replica_round(
 ) -> None:
     """Kill one replica amid streams, every other one of them detached."""
     running = await _amid(daemon, prompts, num_tokens, draw)
+    moved_before = daemon.gauge(*MOVED)
     at = daemon.kill(draw.choice(daemon.replicas()))
     found.kills += 1
     await daemon.until(lambda: daemon.num_linked() < daemon.model.replicas)
@@ -73,6 +67,7 @@ async def replica_round(
         found.first_answer_s.append(await daemon.answers_again(at))
     answers = await running.finished()
     found.heal_s.append(await healing)
+    found.moved += daemon.gauge(*MOVED) - moved_before
     if daemon.model.engine == "vllm":
         orphans = daemon.num_engines() - daemon.model.replicas
         found.orphaned_engines = max(found.orphaned_engines, orphans)
@@ -100,7 +95,6 @@ async def gateway_round(
             _compare_beginning(answer, want, found)
             continue
         found.detached += 1
-        found.detached_interrupted += 1
         # Cut what was torn inside an event: a reader acts on whole ones.
         whole = bytes(answer.body[: answer.body.rfind(b"\n\n") + 2])
         cursor = transcript(whole).last_cursor

@@ -64,6 +64,9 @@ def engine_environment(model: ModelSettings, cores: str | None) -> dict[str, str
         # and with it the shared-memory queue that the two would poll.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
+        # One request is one place among a key's: it must not become millions of sequences.
+        "VLLM_MAX_N_SEQUENCES": "128",
+        "VLLM_MAX_COMPLETION_PROMPTS": "128",
         "VLLM_CPU_KVCACHE_SPACE": str(model.kv_cache_gib),
         "VLLM_LOGGING_CONFIG_PATH": str(logs.ENGINE_LOGGING),
         "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "false",  # it would log answers

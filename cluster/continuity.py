@@ -140,6 +140,8 @@ class Continuity:
             raise EngineUnavailable(f"who has stream {stream_id} is not known yet; try again")
         if known is not None and self._lacks(stream_id, known):
             await self._within(self._fetch(stream_id, known))
+            if stream_id not in self._streams:
+                raise EngineUnavailable(f"who has stream {stream_id} does not answer; try again")
         stream = self._streams.get(stream_id)
         if known is not None:
             reach = min(after, known.log_end)

@@ -122,8 +122,13 @@ class ReplicaPool:
         return self._up_at(address)[0]
 
     async def settled(self) -> None:
-        """Wait until every replica of the table has answered."""
-        await self._until(lambda: self._has_table and all(link.is_up for link in self._all_links()))
+        """Wait until every replica of the table has answered.
+
+        One whose link was lost counts too, also while there is no other yet.
+        """
+        await self._until(
+            lambda: self._has_table and all(map(self._is_linked, self._table.values()))
+        )
 
     def choose(self, model: str) -> RemoteEngine:
         """Pick the replica for a request.
@@ -200,6 +205,12 @@ class ReplicaPool:
         await asyncio.sleep(interval_s)
         if replica.replica_id in self._table and replica.replica_id not in links:
             self._connect(replica)
+
+    def _is_linked(self, replica: ReplicaAddress) -> bool:
+        if replica.model not in self._links:
+            return True  # Serve still has what the settings no longer name
+        link = self._links[replica.model].get(replica.replica_id)
+        return link is not None and link.is_up
 
     def _all_links(self) -> list[RemoteEngine]:
         return [link for links in self._links.values() for link in links.values()]

@@ -172,7 +172,9 @@ class _Routes:
         if has_all and CARRY not in request.scope.get("extensions", {}):
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
         after = stream.log.check_cursor(int(text))
-        if (wait := request.query_params.get("wait")) is not None:
+        wait, header = request.query_params.get("wait"), stream.log.header
+        is_body = header is not None and not header.is_event_stream
+        if wait is not None and not is_body:
             events = await events_past(stream, after, _wait_s(wait))
             return Response(events, media_type="text/event-stream")
         return LogResponse(

@@ -217,6 +217,8 @@ def _cluster_fault(address: str | None) -> str:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), _CLUSTER_TIMEOUT_S).close()
+    except OverflowError:
+        return f"nothing answers at {address}: there is no such port"
     except OSError as error:
         return f"nothing answers at {address}: {error.strerror or error}"
     return ""

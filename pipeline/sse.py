@@ -131,7 +131,8 @@ async def send_body(
     if header is None:
         raise EngineFailed("the engine ended the answer before it began")
     body = b"".join(frame.payload or b"" for _, frame in stream.log.frames(0))
-    if timing is not None and header.status == 200:
+    is_json = header.content_type.partition(";")[0] == "application/json"
+    if timing is not None and header.status == 200 and is_json:
         body = _body_with_timing(body, timing())
     await start(send, header.status, header.content_type, stream.id, len(body))
     await send({"type": "http.response.body", "body": body, "more_body": False})

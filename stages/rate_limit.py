@@ -3,7 +3,8 @@
 Requests and tokens are token buckets that hold a minute's worth and fill steadily. Tokens are
 charged when an answer ends, because the gateway knows neither the prompt's tokens nor, before the
 end, the answer's: a bucket may be overdrawn, and then nothing is admitted until the debt is paid.
-What a key can overdraw is what its answers in the making cost, which `max_concurrent` bounds.
+What a key can overdraw is what its answers in the making cost, which `max_concurrent` and the
+engine's limits on one request bound.
 """
 
 from dataclasses import dataclass

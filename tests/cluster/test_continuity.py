@@ -34,6 +34,8 @@ class Gateway:
         self._links: list[RemoteEngine] = []
         self.others = asyncio.Event()
         self.others.set()
+        self.reachable = asyncio.Event()
+        self.reachable.set()
 
     async def link(self) -> RemoteEngine:
         """Open a link, and do not take stock yet."""
@@ -63,8 +65,9 @@ class Gateway:
         return self._links[-1]
 
     async def at(self, address: str) -> RemoteEngine:
-        """Return the newest link."""
+        """Return the newest link, once the replica can be reached."""
         assert address == self.address
+        await self.reachable.wait()
         return self._links[-1]
 
     async def settled(self) -> None:
@@ -192,3 +195,24 @@ async def test_nothing_is_unknown_before_everyone_has_been_asked(
 
         with pytest.raises(NotFound):
             await soon(known.continuity.find("one"))
+
+
+async def test_answer_of_a_replica_that_cannot_be_reached_is_not_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "_FIND_S", 0.05)
+    async with replica() as behind:
+        async with gateway(behind.address) as old:
+            link = await old.open()
+            made = await finished(link.serve(request("one", 50), is_detached=True))
+        async with gateway(behind.address) as new:
+            await new.open()
+            new.reachable.clear()
+            with pytest.raises(EngineUnavailable, match="does not answer"):
+                await soon(new.continuity.find("one"))
+
+            new.reachable.set()
+            monkeypatch.setattr(continuity, "_FIND_S", 60.0)
+
+            found = await soon(new.continuity.find("one", made.log.end))
+            assert found.log.read(0) == made.log.read(0)

@@ -241,3 +241,25 @@ async def test_new_gateway_moves_what_the_old_one_asked_for() -> None:
 
             assert text((await soon(reading)).content) == await reference()
         await soon(asking)
+
+
+async def test_replica_whose_link_is_opened_again_has_not_answered_yet() -> None:
+    async with serving(SLOW) as gateway:
+        (link,) = gateway.pool.up("fake")
+        link._lose("for the test")
+        assert not gateway.pool.up("fake")
+
+        await soon(gateway.pool.settled())
+
+        assert gateway.pool.up("fake")
+
+
+async def test_whole_answer_is_the_same_for_who_polls() -> None:
+    async with serving() as gateway:
+        answer = await gateway.client.post(CHAT, json=saying(), headers=DETACHED)
+        path = f"/v1/streams/{answer.headers['x-headstart-stream']}"
+
+        polled = await soon(gateway.client.get(path, params={"wait": 1}))
+
+        assert polled.headers["content-type"] == answer.headers["content-type"]
+        assert polled.content == answer.content
