@@ -1,8 +1,9 @@
 """Listens in on vLLM while its own app answers a request.
 
-The app asks the engine through `AsyncLLM.generate`. `TappedLLM` overrides that one public method:
-whatever the engine yields is shown to the `Tap` of the current request (a context variable) and
-passed on untouched, so chat, completions, tools and the rest stay vLLM's own.
+The app asks the engine through `AsyncLLM.generate` or, for embeddings, `encode`. `TappedLLM`
+overrides these public methods: whatever the engine yields is shown to the `Tap` of the current
+request (a context variable) and passed on untouched, so chat, completions, tools and the rest stay
+vLLM's own.
 """
 
 import math
@@ -12,7 +13,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
-from vllm.outputs import RequestOutput
+from vllm.outputs import PoolingRequestOutput, RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from headstart.cluster import adapter
@@ -35,6 +36,8 @@ class Tap:
         self._num_choices = 0
         self._prompt_tokens: dict[int, int] = {}
         self._cached_tokens: dict[int, int] = {}
+        self._pooled_tokens = 0
+        """Of prompts that were only embedded."""
         self._output_tokens = 0
         self._finish_reasons: dict[int, str] = {}
         self._speculated: Speculated | None = None
@@ -83,7 +86,7 @@ class Tap:
     def end(self, *, is_aborted: bool) -> StreamEnd:
         """Sum up the request."""
         return StreamEnd(
-            prompt_tokens=sum(self._prompt_tokens.values()),
+            prompt_tokens=sum(self._prompt_tokens.values()) + self._pooled_tokens,
             cached_tokens=sum(self._cached_tokens.values()),
             output_tokens=self._output_tokens,
             finish_reasons=tuple(reason for _, reason in sorted(self._finish_reasons.items())),
@@ -100,6 +103,16 @@ class Tap:
                 for one in (*self._replayed.pop(request_id, ()), output):
                     self._note(one, first_choice)
                     yield one
+
+    async def count(
+        self, source: AsyncGenerator[PoolingRequestOutput, None]
+    ) -> AsyncGenerator[PoolingRequestOutput, None]:
+        """Yield what `source` yields, counting the prompt: an embedding is nothing else."""
+        async with aclosing(source):
+            async for output in source:
+                if output.finished:
+                    self._pooled_tokens += len(output.prompt_token_ids)
+                yield output
 
     def _note(self, output: RequestOutput, first_choice: int) -> None:
         if output.prompt_token_ids is not None:
@@ -164,6 +177,11 @@ class TappedLLM(AsyncLLM):
         if tap is None:
             return source
         return tap.watch(source, tap.begin(sampling_params, request_id), request_id)
+
+    def encode(self, *args: Any, **options: Any) -> AsyncGenerator[PoolingRequestOutput, None]:
+        source = super().encode(*args, **options)
+        tap = current_tap.get()
+        return source if tap is None else tap.count(source)
 
     # Not public: between the output processor, which makes text of tokens, and the engine core.
     async def _add_request(

@@ -14,7 +14,7 @@ from headstart.cluster.stream import Stream
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.stages.access import Secrets, bearer, position
 from headstart.stages.errors import Forbidden, NotFound, RateLimited, Unauthenticated
-from headstart.stages.rate_limit import Bucket, RateLimit
+from headstart.stages.rate_limit import Bucket, RateLimit, Refusal
 
 __all__ = ["ANYONE", "Access", "Caller", "Lease", "new_stream_id"]
 
@@ -128,13 +128,17 @@ class Access:
         if not caller.may_use(model):
             raise Forbidden(f"the API key may not use the model `{model}`", param="model")
         limit = self._limits[caller.key.id]
-        if (refusal := limit.admit(self._now())) is not None:
-            raise RateLimited(
-                f"the API key's {refusal.limit} is used up; try again in "
-                f"{math.ceil(refusal.retry_after_s)} s",
-                retry_after_s=refusal.retry_after_s,
-            )
+        _raise(limit.admit(self._now()))
         return self._lease(limit)
+
+    def check(self, caller: Caller) -> None:
+        """Refuse a request that would not be admitted, before its body is read.
+
+        Raises:
+            RateLimited: The key has had its share for now.
+        """
+        if caller.key is not None:
+            _raise(self._limits[caller.key.id].refusal(self._now()))
 
     def _lease(self, limit: RateLimit) -> Lease:
         return Lease(lambda num_tokens: limit.ended(num_tokens, self._now()))
@@ -198,6 +202,15 @@ class Access:
         stream, _, tag = stream_id.partition(".")
         expected = self._secrets.owner_tag(key.id, stream)
         return secrets.compare_digest(tag.encode(), expected.encode())
+
+
+def _raise(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise RateLimited(
+            f"the API key's {refusal.limit} is used up; try again in "
+            f"{math.ceil(refusal.retry_after_s)} s",
+            retry_after_s=refusal.retry_after_s,
+        )
 
 
 def _cost(stream: Stream) -> int:

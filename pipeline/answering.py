@@ -75,6 +75,9 @@ class Answering:
         pace = self.paced(route)
         with pace.counted():
             caller = caller_of(request)
+            # Whoever would be refused anyway shall not have a body kept for it first.
+            self._check_room()
+            self._access.check(caller)
             inbound = await read(request, self._settings, self._access.salting(caller))
             path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
             stream = self.begin(caller, inbound, request.method, path, pace)

@@ -83,16 +83,20 @@ class RateLimit:
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute)
 
-    def admit(self, now: float) -> Refusal | None:
-        """Admit a request, which `ended` must follow, or say why not."""
+    def refusal(self, now: float) -> Refusal | None:
+        """Say why a request would not be admitted now; None if it would."""
         refusals = []
         if self._max_concurrent is not None and self.num_running >= self._max_concurrent:
             refusals.append(Refusal("max_concurrent", _RETRY_S))
         for name, bucket in self._buckets():
             if wait_s := bucket.wait_s(now):
                 refusals.append(Refusal(f"{name}_per_minute", wait_s))
-        if refusals:
-            return max(refusals, key=lambda refusal: refusal.retry_after_s)
+        return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
+
+    def admit(self, now: float) -> Refusal | None:
+        """Admit a request, which `ended` must follow, or say why not."""
+        if (refusal := self.refusal(now)) is not None:
+            return refusal
         self.num_running += 1
         if self._requests is not None:
             self._requests.take(1, now)

@@ -52,6 +52,7 @@ CALLED = {
     "vllm.v1.engine.async_llm:AsyncLLM.generate": (
         "prompt sampling_params request_id lora_request"
     ),
+    "vllm.v1.engine.async_llm:AsyncLLM.encode": "prompt pooling_params request_id",
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
     "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
     "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method",

@@ -45,6 +45,14 @@ def test_texts_are_embedded(client: OpenAI) -> None:
     assert found.usage.prompt_tokens > 0
 
 
+def test_prompts_are_counted(client: OpenAI) -> None:
+    answer = client.embeddings.with_raw_response.create(model="smol", input=["A cat.", "Taxes"])
+
+    path = f"/streams/{answer.headers['x-headstart-stream']}/timing"
+    timing = client.get(path, cast_to=object)
+    assert timing["prompt_tokens"] == answer.parse().usage.prompt_tokens > 2  # type: ignore[index]
+
+
 def test_it_does_not_chat(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="smol", messages=QUESTION)  # type: ignore[arg-type]

@@ -156,3 +156,15 @@ async def test_answer_of_a_gateway_before_this_one_takes_its_key_s_place() -> No
             assert "tokens_per_minute" in indebted.json()["error"]["message"]
             clock.now += 600
             assert (await post(new, max_tokens=1)).status_code == 200
+
+
+async def test_who_would_be_refused_is_told_before_the_body_has_come() -> None:
+    access = keys(key(ALICE, requests_per_minute=1))
+    async with serving(access=access, now=Clock()) as gateway:
+        assert (await post(gateway)).status_code == 200
+        async with connected(gateway.address) as connection:
+            connection.head("POST", CHAT, **auth(ALICE), **{"content-length": "1000000"})
+
+            answer = await connection.until(b"RateLimitError")
+
+            assert answer.startswith(b"HTTP/1.1 429 ")
