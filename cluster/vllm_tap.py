@@ -133,7 +133,7 @@ class Tap:
 
     def _note_speculation(self, metrics: Any) -> None:
         """Add what one choice's drafts came to: accepted tokens are counted by verified step."""
-        if metrics is None:
+        if metrics is None or not metrics.num_draft_tokens:
             return
         before = self._speculated or Speculated()
         accepted = sum(tokens * steps for tokens, steps in enumerate(metrics.histogram))

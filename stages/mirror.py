@@ -43,7 +43,7 @@ class StreamEnd(msgspec.Struct, frozen=True, array_like=True):
     failure: Failure | None = None
     is_aborted: bool = False
     speculated: Speculated | None = None
-    """None where the model does not speculate."""
+    """None where nothing was drafted."""
 
     @property
     def is_whole(self) -> bool:

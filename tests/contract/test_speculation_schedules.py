@@ -29,6 +29,7 @@ MODES = ("auto", "copy", "jacobi", "drafter", "off")
 HEAVY = (pytest.mark.heavy, pytest.mark.timeout(900))
 """About 10,000 steps."""
 
+DOUBLES = Path(__file__).parents[1] / "support" / "doubles"
 FAULTS = ("raising", "negative", "vocabulary", "many")
 
 
@@ -88,7 +89,8 @@ async def tiny(
         },
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapter, "DRAFTER", "tests.support.doubles.faulty_drafter.FaultyDrafter")
+        patch.syspath_prepend(DOUBLES)
+        patch.setattr(adapter, "DRAFTER", "faulty_drafter.FaultyDrafter")
         for name, value in adapter.engine_environment(model, cores=None).items():
             patch.setenv(name, value)
         loggers = (preemptions.factory,)

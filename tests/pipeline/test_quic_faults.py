@@ -181,7 +181,7 @@ async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
         QuicSettings(),
         meter,
         fail,
-        fail,
+        lambda _number: None,
         pace,  # type: ignore[arg-type]
     )
     reader.start()
@@ -194,3 +194,4 @@ async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
         carrier.written = 0
         reader.pump()
     assert sum(num_tokens) == 2001
+    reader.close()
