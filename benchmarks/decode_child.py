@@ -5,6 +5,7 @@ further one is a batch, answered with one line.
 """
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -40,6 +41,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     asked: list[Asked]
     max_tokens: int
+    ignore_eos: bool = False
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -58,8 +60,10 @@ class Done(msgspec.Struct, frozen=True):
 def decode() -> None:
     """Load, say an empty string or why not, and serve batches until standard input ends."""
     wanted = msgspec.json.decode(sys.stdin.readline(), type=Wanted)
-    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints, prints to the log
-    asyncio.run(_serve(wanted, answers))
+    # Whoever prints, in the engine's own process too, prints to the log.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        asyncio.run(_serve(wanted, answers))
 
 
 async def _serve(wanted: Wanted, answers: Any) -> None:
@@ -99,6 +103,7 @@ async def _answer(llm: Any, batch: Batch) -> Done:
         params = SamplingParams(
             temperature=0,
             max_tokens=batch.max_tokens,
+            ignore_eos=batch.ignore_eos,
             extra_args=dict(batch.asked[number].arguments),
         )
         first = 0.0

@@ -5,7 +5,6 @@ drafted, and a file of answers by prompt.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ def replaying(path: Path, num_right: int, num_drafted: int) -> dict[str, str]:
     }
 
 
-@cache
 def _read(path: str) -> dict[tuple[int, ...], list[int]]:
     found = msgspec.msgpack.decode(Path(path).read_bytes(), type=Answers)
     return {tuple(prompt): answer for prompt, answer in found}

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import torch
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import PIN_MEMORY
+from vllm.v1.sample import rejection_sampler
 from vllm.v1.sample.logits_processor import build_logitsprocs
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
@@ -86,12 +88,31 @@ def _adopt(runner: Any) -> None:
     if not hasattr(runner, "drafter"):
         return  # of the ranks that share the layers only the last one samples, and drafts
     runner.__class__ = type("ParallelRunner", (_ParallelRunner, type(runner)), {})
+    if runner.device.type == "cpu":
+        rejection_sampler.expand_batch_to_tokens = _expanded
     # Where it speculates, vLLM builds no processor for min_p and logit_bias.
     config = copy.copy(runner.vllm_config)
     object.__setattr__(config, "speculative_config", None)
     runner.input_batch.logitsprocs = build_logitsprocs(
         config, runner.device, PIN_MEMORY, runner.is_pooling_model
     )
+
+
+def _expanded(
+    x: torch.Tensor,
+    cu_num_tokens: torch.Tensor,
+    num_tokens: int,
+    replace_from: int = 0,
+    replace_to: int = 0,
+) -> torch.Tensor:
+    """Repeat each request's value for each of its drafted tokens.
+
+    In place of `expand_batch_to_tokens`, whose CPU kernel writes into a copy: temperatures, top-k
+    and top-p of drafted tokens are then whatever was in memory.
+    """
+    counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
+    values = torch.where(x == replace_from, replace_to, x)
+    return values.repeat_interleave(counts, output_size=num_tokens)
 
 
 class _ParallelRunner:

@@ -146,6 +146,8 @@ class Speculation:
             seconds: How long the model and the sampler took, for the whole batch.
             num_prompt_tokens: Tokens of prompts that the step computed besides.
         """
+        if not steps:
+            return []
         self._learn(steps, seconds, num_prompt_tokens)
         for one in steps:
             self._observe(one)
@@ -161,7 +163,7 @@ class Speculation:
         counts.steps += 1
         counts.rows += len(steps)
         counts.tokens += sum(len(one.verdict.tokens) for one in steps)
-        if num_prompt_tokens == 0 and steps:
+        if num_prompt_tokens == 0:
             self._cost.observe(len(steps) + num_drafted, seconds)
             if num_drafted:
                 counts.verify_s += seconds
@@ -187,7 +189,7 @@ class Speculation:
                 self._drop(row, (source,), Undrafted.RAISED)
 
     def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
-        price = self._lengths.price(max(1, len(steps)))
+        price = self._lengths.price(len(steps))
         offers = [self._offer(one, price) for one in steps]
         asked = [index for index, offer in enumerate(offers) if offer is not None]
         survivals = [offer.survival for offer in offers if offer is not None]

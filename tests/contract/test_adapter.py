@@ -59,6 +59,9 @@ CALLED = {
     "vllm.v1.sample.logits_processor:build_logitsprocs": (
         "vllm_config device is_pin_memory is_pooling_model"
     ),
+    "vllm.v1.sample.rejection_sampler:expand_batch_to_tokens": (
+        "x cu_num_tokens num_tokens replace_from replace_to"
+    ),
     "vllm.v1.worker.cpu_worker:CPUWorker.init_device": "",
     "vllm.v1.worker.gpu_worker:Worker.init_device": "",
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.execute_model": "scheduler_output",
@@ -100,6 +103,8 @@ READ = {
     "vllm.outputs:CompletionOutput": "index token_ids finish_reason spec_decode_metrics",
     "vllm.platforms:current_platform": "",
     "vllm.utils.torch_utils:PIN_MEMORY": "",
+    "vllm.v1.sample:rejection_sampler": "expand_batch_to_tokens",
+    "vllm.outputs:PoolingRequestOutput.__init__": "prompt_token_ids finished",
     "vllm.outputs:RequestOutput.__init__": (
         "prompt_token_ids outputs finished metrics num_cached_tokens"
     ),
@@ -296,3 +301,18 @@ def test_broken_logits_are_noticed_at_the_row_that_has_them(vllm_model: ModelSet
 
     assert runner._predictions == {"a": [0, 1], "c": [4, 3, 6]}
     assert runner._broken == {"c"}
+
+
+def test_values_of_requests_are_repeated_for_their_drafts(vllm_model: ModelSettings) -> None:
+    import torch
+
+    from headstart.cluster.runner_adapter import _expanded
+
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+
+    temperatures = _expanded(torch.tensor([0.5, 0.7, 0.0]), ends, 5, replace_from=0, replace_to=1)
+
+    assert temperatures.tolist() == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert temperatures.dtype == torch.float32
+    top_k = _expanded(torch.tensor([7, 8, 9], dtype=torch.int32), ends, 5)
+    assert (top_k.tolist(), top_k.dtype) == ([7, 7, 9, 9, 9], torch.int32)
