@@ -325,14 +325,15 @@ def _replay(
     plain_s = _decode_s(ask("plain", prompt, {}))
     found = {}
     for right in REPLAYED:
-        answer = known.answers[0]
+        arguments = replaying(answers, right, REPLAY_TOKENS)
+        write_answers(answers, [(prompt, known.answers[0])])
+        done = ask("forced", prompt, arguments)
         for _ in range(REPLAY_TRIES):
-            write_answers(answers, [(prompt, answer)])
-            done = ask("forced", prompt, replaying(answers, right, REPLAY_TOKENS))
-            if done.answers[0] == answer:
+            # Steps of this size round otherwise, and may have another answer: that is then known.
+            write_answers(answers, [(prompt, done.answers[0])])
+            before, done = done, ask("forced", prompt, arguments)
+            if done.answers == before.answers:
                 break
-            # Steps of this size round otherwise, and have another answer: that is the one to know.
-            answer = done.answers[0]
         counts = _counted(done)
         # The first step is the prompt's; the last few are plain, where the answer ends.
         num_steps = counts.steps - 1
