@@ -76,7 +76,7 @@ class Answering:
         with pace.counted():
             caller = caller_of(request)
             # Whoever would be refused anyway shall not have a body kept for it first.
-            self._check_room()
+            self._check_places()
             self._access.check(caller)
             inbound = await read(request, self._settings, self._access.salting(caller))
             path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
@@ -170,12 +170,15 @@ class Answering:
             )
         return model
 
-    def _check_room(self) -> None:
+    def _check_places(self) -> None:
         if self._pool.is_draining:
             raise EngineUnavailable("this gateway is stopping; try again")
         if self._pool.continuity.num_live >= self._settings.max_streams:
             raise Overloaded(
                 f"all {self._settings.max_streams} places for answers are taken; try again"
             )
+
+    def _check_room(self) -> None:
+        self._check_places()
         if self._streams.is_full:
             raise Overloaded("the answers being made fill the memory for logs; try again")
