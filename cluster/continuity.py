@@ -132,12 +132,11 @@ class Continuity:
             NotFound: It is unknown or expired.
             EngineUnavailable: It may be with a replica that has not answered yet.
         """
-        has_asked_all = True
-        if stream_id not in self._streams and stream_id not in self._elsewhere:
+        if not self._knows(stream_id):
             has_asked_all = await self._within(self._replicas.settled())
+            if not has_asked_all and not self._knows(stream_id):
+                raise EngineUnavailable(f"who has stream {stream_id} is not known yet; try again")
         known = self._elsewhere.get(stream_id)
-        if not has_asked_all and known is None and stream_id not in self._streams:
-            raise EngineUnavailable(f"who has stream {stream_id} is not known yet; try again")
         if known is not None and self._lacks(stream_id, known):
             await self._within(self._fetch(stream_id, known))
             if stream_id not in self._streams:
@@ -229,6 +228,9 @@ class Continuity:
             stream = link.attach(stream_id, 0)
             self._streams.detach(stream, None)
         await self._streams.get(stream_id).finished()
+
+    def _knows(self, stream_id: str) -> bool:
+        return stream_id in self._streams or stream_id in self._elsewhere
 
     def _lacks(self, stream_id: str, known: _Elsewhere) -> bool:
         """Whether an answer has yet to be fetched, or again: the link was lost over it."""
