@@ -15,6 +15,7 @@ from headstart.configs.serving import GatewaySettings
 from headstart.monitoring.labels import Refusal
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.errors import error_body, error_headers
+from headstart.pipeline.slow_reader import SlowReader
 from headstart.stages.errors import (
     BadRequest,
     HeadstartError,
@@ -56,7 +57,7 @@ class Connection(HttpToolsProtocol):
         self._lingering = lingering
         self.timeout_keep_alive = settings.keep_alive_s  # type: ignore[assignment]  # for a timer
         self._head_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._slow_reader = SlowReader(self.loop, settings.send_timeout_s, metrics)
         self._num_unparsed = 0
         """Bytes since the last whole head, piece of a body, or end of a request."""
         self._has_begun = False
@@ -80,7 +81,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        self._stop_write_timer()
+        self._slow_reader.resumed()
         self._lingering.discard(self)
         super().connection_lost(exc)
         for cycle in self._pending():
@@ -103,12 +104,11 @@ class Connection(HttpToolsProtocol):
             self._await_head()
 
     def pause_writing(self) -> None:
-        # What waits to be written outlives its stream's log, and no other limit counts it.
-        self._write_timer = self.loop.call_later(self._settings.send_timeout_s, self._read_is_late)
+        self._slow_reader.paused(self.transport)
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._stop_write_timer()
+        self._slow_reader.resumed()
         super().resume_writing()
 
     def on_message_begin(self) -> None:
@@ -167,15 +167,6 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _read_is_late(self) -> None:
-        self._metrics.refused(Refusal.TOO_SLOW)
-        self.transport.abort()  # closing would wait for the client to read
 
     def _head_is_late(self) -> None:
         if not self._has_begun:

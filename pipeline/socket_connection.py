@@ -1,15 +1,12 @@
 """A WebSocket connection, with the limits that uvicorn leaves out."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from headstart.configs.serving import GatewaySettings
-from headstart.monitoring.labels import Refusal
 from headstart.monitoring.metrics import Metrics
-
-if TYPE_CHECKING:
-    import asyncio
+from headstart.pipeline.slow_reader import SlowReader
 
 __all__ = ["SocketConnection"]
 
@@ -25,28 +22,18 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     def __init__(self, settings: GatewaySettings, metrics: Metrics, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
-        self._settings = settings
         self._metrics = metrics
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._slow_reader = SlowReader(self.loop, settings.send_timeout_s, metrics)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_write_timer()
+        self._slow_reader.resumed()
         super().connection_lost(exc)
         self._metrics.set_connections(len(self.connections))
 
     def pause_writing(self) -> None:
-        self._write_timer = self.loop.call_later(self._settings.send_timeout_s, self._read_is_late)
+        self._slow_reader.paused(self.transport)
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._stop_write_timer()
+        self._slow_reader.resumed()
         super().resume_writing()
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _read_is_late(self) -> None:
-        self._metrics.refused(Refusal.TOO_SLOW)
-        self.transport.abort()
