@@ -58,6 +58,8 @@ class ReplicaPool:
         self._table: dict[str, ReplicaAddress] = {}
         self._leaving: set[RemoteEngine] = set()
         """Links that no request may choose any more, and that are not closed yet."""
+        self._counted: set[RemoteEngine] = set()
+        """Links whose replicas' answers are known: each is so a moment after it is up."""
         self._tasks = Tasks()
         self._turn = 0
         self._is_draining = False
@@ -122,12 +124,12 @@ class ReplicaPool:
         return self._up_at(address)[0]
 
     async def settled(self) -> None:
-        """Wait until every replica of the table has answered.
+        """Wait until what every replica of the table has is known.
 
         One whose link was lost counts too, also while there is no other yet.
         """
         await self._until(
-            lambda: self._has_table and all(map(self._is_linked, self._table.values()))
+            lambda: self._has_table and all(map(self._is_counted, self._table.values()))
         )
 
     def choose(self, model: str) -> RemoteEngine:
@@ -185,6 +187,7 @@ class ReplicaPool:
             return  # `on_lost` has been called
         _log.info("replica_up", model=replica.model, address=replica.address)
         self.continuity.opened(link, replica.model)
+        self._counted.add(link)
         self._wake()
 
     def _lost(self, replica: ReplicaAddress, link: RemoteEngine) -> None:
@@ -206,11 +209,11 @@ class ReplicaPool:
         if replica.replica_id in self._table and replica.replica_id not in links:
             self._connect(replica)
 
-    def _is_linked(self, replica: ReplicaAddress) -> bool:
+    def _is_counted(self, replica: ReplicaAddress) -> bool:
         if replica.model not in self._links:
             return True  # Serve still has what the settings no longer name
         link = self._links[replica.model].get(replica.replica_id)
-        return link is not None and link.is_up
+        return link is not None and link.is_up and link in self._counted
 
     def _all_links(self) -> list[RemoteEngine]:
         return [link for links in self._links.values() for link in links.values()]
@@ -243,6 +246,7 @@ class ReplicaPool:
     async def _let_go(self, link: RemoteEngine) -> None:
         await link.close()
         self._leaving.discard(link)
+        self._counted.discard(link)
 
 
 def _candidate(link: RemoteEngine) -> Candidate:

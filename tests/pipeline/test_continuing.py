@@ -6,6 +6,8 @@ import json
 import httpx
 import pytest
 
+from headstart.cluster.engine import EngineInfo
+from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Rescue
@@ -209,6 +211,34 @@ async def test_new_gateway_reads_what_the_old_one_asked_for() -> None:
             (mirror,) = (one for one in new.streams.detached if one.id == stream.id)
             timing = (await soon(new.client.get(f"/v1/streams/{mirror.id}/timing"))).json()
             assert timing["is_finished"]
+
+
+async def test_nothing_is_unknown_while_stock_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link is up a moment before the gateway knows what its replica has."""
+    counting = asyncio.Event()
+    start = RemoteEngine.start
+
+    async def held(link: RemoteEngine) -> EngineInfo:
+        info = await start(link)
+        await counting.wait()
+        return info
+
+    async with serving() as old:
+        finished = await old.stream(json=saying(stream=True), headers=DETACHED)
+        (over,) = old.streams.detached
+        monkeypatch.setattr(RemoteEngine, "start", held)
+        async with serving(is_connected=False, streams=table()) as new:
+            new.pool.update(old.table)
+            await eventually(lambda: len(new.pool.up("fake")) == 1)
+            settling = asyncio.ensure_future(new.pool.settled())
+            reading = asyncio.ensure_future(new.client.get(f"/v1/streams/{over.id}"))
+            await asyncio.sleep(0)
+            assert not settling.done()
+
+            counting.set()
+
+            assert (await soon(reading)).content == finished
+            await soon(settling)
 
 
 async def test_new_gateway_cancels_what_the_old_one_asked_for() -> None:
