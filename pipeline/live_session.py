@@ -113,6 +113,7 @@ class LiveSession:
         self._tools: list[dict[str, Any]] = []
         self._sampling: dict[str, Any] = {}
         self._tasks = Tasks()
+        self._cache_salt = self._salt()
         self._warmer = warmer(self._prompt, self._meter, self._told)
 
     @property
@@ -165,7 +166,7 @@ class LiveSession:
             self._sampling = config.sampling
         try:
             self._make_room()
-            self._prompt()  # the salt, if there is one among the fields, must be one
+            self._cache_salt = self._salt()
         except HeadstartError:
             self._instructions, self._messages, self._tools, self._sampling = before
             self._make_room()
@@ -288,15 +289,22 @@ class LiveSession:
         return self._metrics.live(self.configured)
 
     def _prompt(self) -> Prompt:
+        return Prompt(self.model, self.text, self.version, self._request, self._cache_salt)
+
+    def _salt(self) -> str | None:
+        """Return the cache salt that the engine will find in this session's requests.
+
+        Raises:
+            LiveRefused: The sampling fields hold something else in its place.
+        """
         try:
-            salted = msgspec.json.decode(self._request("").body, type=_Salted)
+            return msgspec.json.decode(self._request("").body, type=_Salted).cache_salt
         except msgspec.ValidationError:
             raise LiveRefused(
                 "cache_salt must be text that is not empty",
                 param="cache_salt",
                 code="invalid_event",
             ) from None
-        return Prompt(self.model, self.text, self.version, self._request, salted.cache_salt)
 
     def _request(self, text: str) -> EngineRequest:
         inbound = understand(self._body(text), _HEADERS, self._salting)
