@@ -76,7 +76,7 @@ class QuicSession:
     async def ask(
         self, method: str, path: str, headers: Headers = (), body: bytes = b"", log: bytes = b""
     ) -> Reading:
-        """Send a request and return its answer once that begins.
+        """Send a request and return its answer once that begins, if need be without its head.
 
         A token log is read as it grows; any other answer is in `body` once `finished`.
 
@@ -92,7 +92,7 @@ class QuicSession:
         self._readings[number] = reading
         stream_id = self._write(Request(method, path, tuple(headers), number), reading, body)
         try:
-            await reading.answered()
+            await reading.begun()
         except asyncio.CancelledError:
             self.carrier.reset_stream(stream_id)
             self.drop(reading)
@@ -116,13 +116,14 @@ class QuicSession:
         request = Request("DELETE", f"/v1/streams/{stream_id}", tuple(headers))
         asked_on = self._write(request, reading)
         try:
-            answer = await reading.answered()
+            await reading.begun()
             await reading.finished()
         except asyncio.CancelledError:
             self.carrier.reset_stream(asked_on)
             raise
-        if reading.error is not None:
-            raise ConnectionError(reading.error["message"])
+        answer = reading.answer
+        if reading.error is not None or answer is None:
+            raise ConnectionError((reading.error or {}).get("message", "no answer came"))
         if not 200 <= answer.status < 300:
             raise error_of(answer.status, reading.body)
         return answer

@@ -48,7 +48,7 @@ class Reading:
     ) -> None:
         self.number = number
         self.answer: Answer | None = None
-        """The head of the answer, once it is here."""
+        """The head of the answer, once it is here; records may be here before it."""
         self.error: dict[str, Any] | None = None
         """Why the answer is not whole, in OpenAI's words, once it is over."""
         self.is_quiet = False
@@ -57,6 +57,7 @@ class Reading:
         self._body: list[bytes] = []
         self._send = send
         self._receiver = receiver(number, log)
+        self._begins_at = self._receiver.shown
         self._end: End | None = None
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -82,17 +83,18 @@ class Reading:
         """Whether everything is here, and its digest right."""
         return self._receiver.is_complete
 
-    async def answered(self) -> Answer:
-        """Wait for the head of the answer.
+    async def begun(self) -> None:
+        """Wait for the head of the answer, or for records: only an answer that is carried has some.
+
+        The head travels on a stream of its own, where one lost packet holds it up.
 
         Raises:
             ConnectionError: The session ended first, or the server gave up.
         """
-        await self._until(lambda: self.answer is not None)
-        if self.answer is None:
+        await self._until(lambda: self.answer is not None or self._is_past(self._begins_at))
+        if self.answer is None and not self._is_past(self._begins_at):
             why = "it was dropped" if self.error is None else self.error["message"]
             raise ConnectionError(f"the answer did not begin: {why}")
-        return self.answer
 
     async def finished(self) -> None:
         """Wait until the answer is over: whole, failed, or cut off with the session."""

@@ -5,7 +5,7 @@ import { Receiver } from "./receiver.js";
 import { Signal, now } from "./waiting.js";
 
 export class Reading {
-  /** The head of the answer, once it is here. */
+  /** The head of the answer, once it is here; records may be here before it. */
   answer = null;
   /** Why the answer is not whole, in OpenAI's words, once it is over. */
   error = null;
@@ -32,10 +32,18 @@ export class Reading {
     return this.#receiver.isComplete;
   }
 
-  /** Wait for the head of the answer; false where the session ended first. */
-  async answered() {
-    while (this.answer === null && !this.isOver) await this.#changed.wait();
-    return this.answer !== null;
+  /**
+   * Wait for the head of the answer, or for records: only an answer that is carried has some. The
+   * head travels on a stream of its own, where one lost packet holds it up. False where the session
+   * ended first.
+   */
+  async begun() {
+    while (!this.#hasBegun && !this.isOver) await this.#changed.wait();
+    return this.#hasBegun;
+  }
+
+  get #hasBegun() {
+    return this.answer !== null || this.#receiver.shown > 0;
   }
 
   /** The next whole records and the cursor after them; null where there are no more. */

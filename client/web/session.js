@@ -60,7 +60,7 @@ export class Session {
     const request = { type: "request", method: "GET", path, headers: Object.entries(headers), number };
     this.#run(this.#ask(reading, request));
     if (this.closedFor !== null) reading.close({ message: this.closedFor, type: "ConnectionError" });
-    return (await reading.answered()) ? reading : null;
+    return (await reading.begun()) ? reading : null;
   }
 
   /** Read an answer no longer; it goes on. */

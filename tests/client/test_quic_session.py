@@ -7,6 +7,8 @@ import pytest
 from headstart.client.quic_session import QuicSession
 from headstart.client.reading import Reading
 from headstart.client.session_wire import Answer, End, encode_message
+from headstart.stages.frames import StreamHeader, encode
+from headstart.stages.wire import encode_slice, encode_snapshot
 from tests.support.carriers import MemoryCarrier, Told
 from tests.support.waiting import eventually, soon
 
@@ -54,6 +56,23 @@ async def test_a_request_that_is_given_up_says_so() -> None:
     with pytest.raises(ConnectionError, match="the server gave up"):
         await soon(asking)
     assert gateway.session.closed_for is None
+
+
+async def test_records_do_not_wait_for_the_head() -> None:
+    """Its packet may be lost, and only an answer that is carried has records."""
+    gateway = Gateway()
+    asking, stream = await gateway.asked()
+    log = encode(StreamHeader(200, "text/event-stream"))
+    gateway.carrier.send_latest(1, encode_snapshot(1, 1, [(0, 0, encode_slice(log))]))
+
+    reading = await soon(asking)
+    assert reading.answer is None
+    assert await soon(anext(reading.records())) == log
+
+    head = Answer(200, (("x-headstart-stream", "a"),), is_carried=True)
+    gateway.carrier.write(stream, encode_message(head), is_end=True)
+    await eventually(lambda: reading.answer is not None)
+    assert reading.stream_id == "a"
 
 
 @pytest.mark.parametrize("digest", ["no", "0", "00" * 7, "00" * 9, "\u0660" * 16])
