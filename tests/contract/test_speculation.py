@@ -46,7 +46,7 @@ async def speculating(vllm_model: ModelSettings, vllm_model_path: Path) -> Async
 
 
 def asked(subject: Subject, prompt: str, mode: str, **fields: Any) -> Stream:
-    fields = {"max_tokens": 64, "return_token_ids": True} | fields
+    fields = {"max_tokens": 40, "return_token_ids": True} | fields
     return subject.serve(
         messages=saying(PROMPTS[prompt]),
         vllm_xargs={"headstart_speculation": mode},
@@ -83,7 +83,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "logprobs": {"logprobs": True, "top_logprobs": 2, "max_tokens": 24},
     "structured": {"structured_outputs": {"regex": "(fox dog ){1,8}"}},
     "length": {"max_tokens": 7},
-    "min_tokens": {"min_tokens": 40},
+    "min_tokens": {"min_tokens": 30},
 }
 """What goes together with drafts."""
 

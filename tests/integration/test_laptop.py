@@ -1,5 +1,9 @@
-"""The laptop profile: a real model, the official client, and where the time of its answers went."""
+"""The laptop profile: a real model, the official client, and where the time of its answers went.
 
+And a long prompt that is typed into it, corrected twice, and sent off.
+"""
+
+import json
 import math
 import re
 import signal
@@ -10,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
+from websockets.sync.client import ClientConnection, connect
 
 from headstart.monitoring import dashboards
 from headstart.stages.stage_clock import Stage
@@ -23,9 +29,10 @@ from tests.support.real_model import real_model
 pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(600)]
 
 MODEL = "smollm2-135m-instruct"
-NUM_REQUESTS = 200
 NUM_TOKENS = 24
 MEASURED = {*Stage} - {Stage.NETWORK, Stage.RENDER}
+SENTENCE = "The {}th train leaves at noon and takes its passengers over the hills to the sea. "
+PATIENCE_S = 60.0
 TIMING = {"headstart": {"timing": True}}
 NOT_HERE = re.compile(
     r"quic|datagram|acks|reader_rtt|render_gap|stalls|catch_ups|fallbacks|resumes|headstart_live"
@@ -111,10 +118,11 @@ def measure(client: OpenAI, text: str) -> Measured:
     return Measured(whole_s, last.model_extra["headstart"]["timing"]["stages_s"])
 
 
-def test_stages_account_for_the_time_that_a_client_waits(client: OpenAI) -> None:
+@pytest.mark.parametrize("num_requests", [50, pytest.param(200, marks=pytest.mark.heavy)])
+def test_stages_account_for_the_time_that_a_client_waits(client: OpenAI, num_requests: int) -> None:
     measure(client, "Hi!")
 
-    found = [measure(client, f"What is {n} plus {n + 3}?") for n in range(NUM_REQUESTS)]
+    found = [measure(client, f"What is {n} plus {n + 3}?") for n in range(num_requests)]
 
     assert all(set(one.stages_s) == MEASURED for one in found)
     shares = [one.other_s / one.whole_s for one in found]
@@ -158,3 +166,79 @@ def test_every_panel_of_the_dashboard_finds_data(
         samples for query, samples in answers.items() if "Mean time per stage" in str(query)
     )
     assert {sample.labels["stage"] for sample in means} >= MEASURED
+
+
+def text(first: int) -> str:
+    """Forty sentences that no other text begins like."""
+    return "".join(SENTENCE.format(number) for number in range(first, first + 40))
+
+
+def until(socket: ClientConnection, kind: str, version: int | None = None) -> dict[str, Any]:
+    """Receive events up to one of a type."""
+    while True:
+        event: dict[str, Any] = json.loads(socket.recv(PATIENCE_S))
+        assert event["type"] != "error", event
+        if event["type"] == kind and version in (None, event.get("version")):
+            return event
+
+
+def say(socket: ClientConnection, kind: str, **fields: Any) -> None:
+    socket.send(json.dumps({"type": kind, **fields}))
+
+
+def in_one_piece(daemon: Daemon, content: str) -> tuple[str, float]:
+    """The answer to a prompt in one piece, and the seconds until it began."""
+    body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 24}
+    said, first_s, began = "", 0.0, time.monotonic()
+    with httpx.stream(
+        "POST",
+        f"{daemon.url}/v1/chat/completions",
+        json=body | {"stream": True},
+        timeout=PATIENCE_S,
+        trust_env=False,
+    ) as response:
+        for line in response.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            for choice in json.loads(line[6:])["choices"]:
+                if delta := choice["delta"].get("content"):
+                    first_s = first_s or time.monotonic() - began
+                    said += delta
+    return said, first_s
+
+
+def test_typed_prompt_gets_the_plain_answer_and_sooner(daemon: Daemon) -> None:
+    _, cold_s = in_one_piece(daemon, text(1000) + "Where do the trains go?")
+    typed = text(2000) + "Where do the trains go?"
+    address = daemon.url.replace("http://", "ws://") + "/v1/realtime"
+    with connect(address, proxy=None) as socket:
+        sampling = {"temperature": 0, "max_tokens": 24}
+        say(socket, "session.update", session={"sampling": sampling})
+        wrong = typed.replace("2001th", "9999th").replace("to the sea", "to the lake", 1)
+        for start in range(0, len(wrong), 400):
+            say(socket, "input_text.append", text=wrong[start : start + 400])
+        at = wrong.index("9999th")
+        say(socket, "input_text.replace", start=at, end=at + 6, text="2001th")
+        at = wrong.index("to the lake")
+        say(socket, "input_text.replace", start=at, end=at + 11, text="to the sea")
+        while (event := until(socket, "input_text.computed"))["warm_tokens"] < (
+            event["stable_tokens"] - 32
+        ) or event["version"] < 2 + -(-len(wrong) // 400):
+            pass
+        say(socket, "input_text.commit")
+        began, said, first_s = time.monotonic(), "", 0.0
+        while (event := json.loads(socket.recv(PATIENCE_S)))["type"] != "response.done":
+            if event["type"] == "response.output_text.delta":
+                first_s = first_s or time.monotonic() - began
+                said += event["delta"]
+    again, _ = in_one_piece(daemon, typed)
+
+    timing = event["timing"]
+    print(  # noqa: T201 - pytest -s
+        f"first token: cold {cold_s:.3f} s, typed {first_s:.3f} s; {timing['prompt_tokens']} "
+        f"tokens, cached {timing['cached_prompt_tokens']}; {event['computed_ahead']}"
+    )
+    assert event["response"]["status"] == "completed"
+    assert said == again
+    assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 96
+    assert first_s < cold_s / 3
