@@ -71,6 +71,8 @@ class VllmEngine(Engine):
         self._llm: TappedLLM | None = None
         self._num_warm_calls = 0
         self._speculation: SpeculationCounts | None = None
+        self._has_answered = False
+        """Whether an answer has ended, however short, since the worker was last asked."""
 
     async def start(self) -> EngineInfo:
         args = adapter.engine_arguments(self._model, self._model_path)
@@ -104,13 +106,11 @@ class VllmEngine(Engine):
     async def _follow_speculation(self) -> None:
         """Ask the worker for its counts while it works, and once more when it has come to rest."""
         assert self._llm is not None
-        was_busy = False
         while not self._llm.errored:
             await asyncio.sleep(_COUNTS_EVERY_S)
-            is_busy = self.load().running > 0
-            if is_busy or was_busy:
+            if self._gone or self._has_answered:
+                self._has_answered = False
                 self._speculation = await adapter.speculation_counts(self._llm)
-            was_busy = is_busy
 
     def check_health(self) -> None:
         """Raise `EngineFailed` once vLLM has declared itself dead."""
@@ -190,6 +190,7 @@ class VllmEngine(Engine):
 
     def _left(self, stream: Stream) -> None:
         del self._gone[stream.id]
+        self._has_answered = True
         stream.finish(StreamEnd(is_aborted=True))
 
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
