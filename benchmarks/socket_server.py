@@ -122,10 +122,14 @@ class _Gateway:
         return Door(offer["host"], offer["port"], hashes)
 
     async def kill(self) -> Door:
-        """As the kernel would."""
-        process = self.process
-        os.kill(process.pid, signal.SIGKILL)
-        await asyncio.to_thread(process.wait, READY_S)
+        """As the kernel would, and wait for the next."""
+        killed = self._child.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        # Not with `psutil`: who waits for it there takes its end away from the event loop.
+        async with asyncio.timeout(READY_S):
+            while self._child.pid == killed:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
         return await self.door()
 
     def used(self) -> Used:
