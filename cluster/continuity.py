@@ -17,7 +17,8 @@ from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
-from headstart.configs.settings import DataPlaneSettings
+from headstart.configs.fields import MIB
+from headstart.configs.serving import MAX_MESSAGE_BYTES, DataPlaneSettings
 from headstart.monitoring.labels import Rescue
 from headstart.stages.errors import EngineLost, EngineUnavailable, NotContinued, NotFound
 from headstart.stages.failure import Failure
@@ -27,7 +28,7 @@ __all__ = ["Continuity", "Replicas"]
 
 _log = structlog.get_logger(__name__)
 
-_MOVABLE_BYTES = secure_socket.MAX_MESSAGE_BYTES - (1 << 20)
+_MOVABLE_BYTES = MAX_MESSAGE_BYTES - MIB
 """Longest request and log that fit one message of the data plane."""
 
 _FIND_S = 3.0

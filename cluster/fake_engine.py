@@ -30,7 +30,7 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.cluster.warm_lane import WarmLane
 from headstart.configs.model_settings import DelayedStage, ModelSettings
-from headstart.stages.errors import BadRequest, ClientError, HeadstartError
+from headstart.stages.errors import BadRequest, ClientError, HeadstartError, NotFound
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
@@ -127,20 +127,25 @@ class FakeEngine(Engine):
         stream = answer.stream
         failure = None
         try:
-            if request.path == "/v1/models":
-                write_body(stream, 200, models_body(self._info))
-            elif api := api_of(request.path):
-                await self._generate(read(request.path, request.body, self._info), api, answer)
-            else:
-                write_body(stream, 404, b'{"detail":"Not Found"}')
-        except ClientError as error:
-            write_body(stream, error.http_status, error_body(error))
+            await self._write(request, answer)
         except HeadstartError as error:
             failure = Failure.of(error)
         except Exception as error:  # the root of this task: whatever was raised becomes an end
             _log.error("answer_failed", stream_id=stream.id, exc_info=error)
             failure = Failure.of(error)
         answer.finish(failure=failure)
+
+    async def _write(self, request: EngineRequest, answer: "_Answer") -> None:
+        stream = answer.stream
+        try:
+            if request.path == "/v1/models":
+                write_body(stream, 200, models_body(self._info))
+            elif api := api_of(request.path):
+                await self._generate(read(request.path, request.body, self._info), api, answer)
+            else:
+                write_body(stream, 404, b'{"detail":"Not Found"}')
+        except (BadRequest, NotFound) as error:  # what vLLM's app would answer by itself
+            write_body(stream, error.http_status, error_body(error))
 
     async def _generate(self, asked: FakeRequest, api: str, answer: "_Answer") -> None:
         form = self._form(asked, api, answer.stream)

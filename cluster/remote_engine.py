@@ -15,9 +15,9 @@ from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import (
-    EngineFailed,
     EngineLost,
     HeadstartError,
+    PayloadTooLarge,
     ProtocolViolation,
 )
 from headstart.stages.failure import Failure
@@ -261,7 +261,7 @@ class RemoteEngine(Engine):
             self._last_heard = time.monotonic()
             try:
                 self._handle(messages.decode_to_gateway(data))
-            except (ProtocolViolation, EngineFailed) as error:
+            except ProtocolViolation as error:
                 _log.error("replica_broke_protocol", error=error.message)
                 self._lose("protocol violation")
                 return
@@ -316,7 +316,11 @@ class RemoteEngine(Engine):
         if part.data:
             if part.offset != stream.log.end:
                 raise ProtocolViolation(f"part at {part.offset}, log at {stream.log.end}")
-            stream.extend(part.data)
+            try:
+                stream.extend(part.data)
+            except PayloadTooLarge as error:  # a replica with other settings: one answer's fault
+                self._send(messages.Abort(stream.id))
+                part = Part(part.stream, part.offset, b"", (), StreamEnd(failure=Failure.of(error)))
         if part.end is not None:
             del self._numbers[part.stream]
             if not self._numbers:

@@ -15,11 +15,11 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 from zmq.utils import z85
 
+from headstart.configs.serving import MAX_MESSAGE_BYTES
+
 __all__ = ["connect", "is_listening", "listen", "post"]
 
 _log = structlog.get_logger(__name__)
-
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 def listen(

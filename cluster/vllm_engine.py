@@ -11,14 +11,21 @@ import structlog
 
 from headstart.cluster import adapter
 from headstart.cluster.answer import AnswerWriter, api_of
-from headstart.cluster.asgi import call
+from headstart.cluster.asgi import Message, call
 from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
 from headstart.cluster.warm_lane import WarmLane
 from headstart.configs.model_settings import ModelSettings
-from headstart.stages.errors import BadRequest, EngineFailed, EngineLost, NotContinued
+from headstart.stages.errors import (
+    BadRequest,
+    EngineFailed,
+    EngineLost,
+    HeadstartError,
+    NotContinued,
+    PayloadTooLarge,
+)
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.speculation_counts import SpeculationCounts
@@ -177,7 +184,7 @@ class VllmEngine(Engine):
         if (gone := self._gone.get(stream_id)) is not None:
             gone.set()
 
-    def _failure(self, tap: Tap) -> EngineLost | None:
+    def _failure(self, tap: Tap) -> HeadstartError | None:
         """Why what the app says of an answer is not for its reader."""
         assert self._llm is not None
         if self._llm.errored:
@@ -198,6 +205,14 @@ class VllmEngine(Engine):
         current_tap.set(tap)
         answer = AnswerWriter(stream, api_of(request.path), tap.take, self._is_over(gone, tap))
         end = StreamEnd(is_aborted=True)
+
+        def send(message: Message) -> None:
+            try:
+                answer.send(message)
+            except PayloadTooLarge as error:
+                tap.refusal = error
+                gone.set()  # so that the app stops the engine, as for a reader who has left
+
         try:
             await call(
                 self._app,
@@ -205,11 +220,12 @@ class VllmEngine(Engine):
                 path=request.path,
                 headers=request.headers,
                 body=request.body,
-                send=answer.send,
+                send=send,
                 gone=gone,
             )
-            end = tap.end(is_aborted=gone.is_set())
-            if not gone.is_set() and (failure := self._failure(tap)) is not None:
+            is_aborted = gone.is_set() and not isinstance(tap.refusal, PayloadTooLarge)
+            end = tap.end(is_aborted=is_aborted)
+            if not is_aborted and (failure := self._failure(tap)) is not None:
                 end = msgspec.structs.replace(end, failure=Failure.of(failure))
         except Exception as error:  # the root of this task: whatever was raised becomes an end
             end = tap.end(is_aborted=False)

@@ -18,7 +18,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
-from headstart.stages.errors import NotContinued
+from headstart.stages.errors import NotContinued, PayloadTooLarge
 from headstart.stages.mirror import Speculated, StreamEnd
 from headstart.stages.stage_clock import Mark
 
@@ -45,8 +45,8 @@ class Tap:
         self._replayed: dict[str, list[RequestOutput]] = {}
         self._latest: tuple[float, float] | None = None
         """When the engine sampled the latest token, and when its text was here."""
-        self.refusal: NotContinued | None = None
-        """Set where an answer that was begun elsewhere cannot be continued here."""
+        self.refusal: NotContinued | PayloadTooLarge | None = None
+        """Set where what the app says of the answer is not, or not any more, for its reader."""
 
     def begin(self, params: Any, request_id: str) -> int:
         """Note that the app asks the engine for the answer to one more prompt.

@@ -8,7 +8,16 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from headstart.configs.fields import MIB, File, Port, Secret
 from headstart.configs.section import Section, wrong
 
-__all__ = ["DataPlaneSettings", "GatewaySettings", "QuicSettings", "StreamSettings"]
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "DataPlaneSettings",
+    "GatewaySettings",
+    "QuicSettings",
+    "StreamSettings",
+]
+
+MAX_MESSAGE_BYTES = 64 * MIB
+"""Longest message of the data plane; a longer one would cost the link, and all answers on it."""
 
 _OTHER_FILES = 512
 """That a gateway has open besides its clients' connections: links to replicas, refused connections
@@ -128,7 +137,10 @@ class StreamSettings(Section):
         "go first.",
     )
     max_stream_bytes: int = Field(
-        default=16 * MIB, ge=64 * 1024, description="Most that one answer's log holds, bytes."
+        default=16 * MIB,
+        ge=64 * 1024,
+        description="Most that one answer's log holds, bytes; who asks for more gets 413. With "
+        "`data_plane.window_bytes` it has to fit one message of 64 MiB.",
     )
 
     max_request_bytes: int = Field(
@@ -237,6 +249,7 @@ class DataPlaneSettings(Section):
     window_bytes: int = Field(
         default=4 * MIB,
         ge=64 * 1024,
+        le=32 * MIB,
         description="Most that a replica sends ahead of the gateway's acknowledgement, bytes for "
         "each connection. The floor is above one engine step's message.",
     )

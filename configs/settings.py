@@ -14,11 +14,12 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from headstart.configs import layers
 from headstart.configs.access import AccessSettings, KeySettings, read_keys
-from headstart.configs.fields import Folder, Port, default_cache_dir
+from headstart.configs.fields import MIB, Folder, Port, default_cache_dir
 from headstart.configs.live import LiveSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings, parse_cores
 from headstart.configs.section import Section, SettingsError, explain, wrong
 from headstart.configs.serving import (
+    MAX_MESSAGE_BYTES,
     DataPlaneSettings,
     GatewaySettings,
     QuicSettings,
@@ -151,6 +152,7 @@ class Settings(_Handed):
                 if names[name] > 1:
                     raise wrong(f"models.{index}.adapters.{name}", f"{name!r} is there twice")
         self._check_access(names)
+        self._check_message()
         if self.ray.address is None:
             self._check_cores()
             if self.gateway.port and self.gateway.port == self.ray.metrics_export_port:
@@ -180,6 +182,17 @@ class Settings(_Handed):
                 "must be a loopback address (127.0.0.1, ::1, localhost): with no keys configured "
                 "(access.keys; try `headstart keys new`), any other would serve everyone on the "
                 "network",
+            )
+
+    def _check_message(self) -> None:
+        """A step's message may hold a window and, past it, a log that is one long body."""
+        window_bytes = self.data_plane.window_bytes
+        room = MAX_MESSAGE_BYTES - MIB - window_bytes
+        if self.streams.max_stream_bytes > room:
+            raise wrong(
+                "streams.max_stream_bytes",
+                f"must be at most {room}: with data_plane.window_bytes, {window_bytes}, it has to "
+                f"fit a message of the data plane, {MAX_MESSAGE_BYTES} (MAX_MESSAGE_BYTES)",
             )
 
     def _check_cores(self) -> None:

@@ -99,7 +99,7 @@ class RequestTimeout(ClientError):
 
 
 class PayloadTooLarge(ClientError):
-    """The body is over the configured limit."""
+    """The body, or the answer that it asks for, is over the configured limit."""
 
     kind = "PayloadTooLargeError"
     http_status = 413

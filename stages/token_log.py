@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from headstart.stages.errors import BadRequest, EngineFailed, ProtocolViolation
+from headstart.stages.errors import BadRequest, PayloadTooLarge, ProtocolViolation
 from headstart.stages.frames import (
     Frame,
     StreamHeader,
@@ -25,7 +25,7 @@ class TokenLog:
     """Encoded records of one stream, held in memory.
 
     Args:
-        max_bytes: Most the log may hold; an answer that outgrows it is an engine error.
+        max_bytes: Most the log may hold; who asks for an answer that outgrows it is at fault.
     """
 
     __slots__ = ("_bounds", "_buffer", "_header", "is_closed", "max_bytes")
@@ -58,7 +58,7 @@ class TokenLog:
 
         Raises:
             ProtocolViolation: The log is closed, or the header is missing or given twice.
-            EngineFailed: The log is full.
+            PayloadTooLarge: The log is full.
         """
         if isinstance(record, StreamHeader) != (self._header is None):
             raise ProtocolViolation("a token log is one header, then frames")
@@ -77,7 +77,7 @@ class TokenLog:
         Raises:
             ProtocolViolation: The log is closed, `data` is not whole records, or the first record
                 of the log is not a header.
-            EngineFailed: The log is full.
+            PayloadTooLarge: The log is full.
         """
         self._check_room(len(data))
         base = len(self._buffer)
@@ -92,7 +92,10 @@ class TokenLog:
         if self.is_closed:
             raise ProtocolViolation("append to a closed token log")
         if len(self._buffer) + size > self.max_bytes:
-            raise EngineFailed(f"the answer outgrew its log of {self.max_bytes} bytes")
+            raise PayloadTooLarge(
+                f"the answer outgrew its log of {self.max_bytes} bytes: ask for less, such as "
+                "fewer choices, logprobs, tokens or inputs"
+            )
 
     def close(self) -> None:
         """Promise that nothing more will be appended. Idempotent."""

@@ -196,7 +196,6 @@ NONSENSE: dict[str, messages.ToGateway | bytes] = {
     "half a record": messages.Step([Part(1, 0, HEADER[:-1])], NO_LOAD),
     "no header": messages.Step([Part(1, 0, b"\x01\xc0")], NO_LOAD),
     "twice the same": messages.Step([Part(1, 0, HEADER), Part(1, 0, HEADER)], NO_LOAD),
-    "more than a log holds": messages.Step([Part(1, 0, HEADER * (1 << 20))], NO_LOAD),
     "no such mark": messages.encode(messages.Step([Part(1, 0, b"", ((99, 1.0),))], NO_LOAD)),  # type: ignore[arg-type]
     "another version": opened(messages.PROTOCOL_VERSION + 1),
 }

@@ -229,8 +229,19 @@ async def test_answer_that_outgrows_its_log_fails_alone() -> None:
 
     failure = end(long).failure
     assert failure is not None
-    assert not failure.to_error().is_retryable
+    assert failure.error == "PayloadTooLarge"
     assert "outgrew" in failure.message
+
+
+async def test_refusal_that_outgrows_its_log_is_still_the_clients_fault() -> None:
+    streams = StreamTable(Retention(300, 1 << 20), 200, time.monotonic)
+    async with fake(streams) as engine:
+        stream = engine.serve(request("one", model="x" * 1000))
+        await soon(stream.finished())
+
+    failure = end(stream).failure
+    assert failure is not None
+    assert failure.error == "PayloadTooLarge"
 
 
 async def test_unknown_route() -> None:

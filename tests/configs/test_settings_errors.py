@@ -99,6 +99,12 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("models=[{name: x, engine: fake, adapters: {a: b}}]", "models.0.adapters", "engine: vllm"),
         ("streams.finished_ttl_s=-1", "streams.finished_ttl_s", "greater than or equal to 0"),
         ("streams.max_total_bytes=2097152", "streams.max_stream_bytes", "at most max_total_bytes"),
+        (
+            "streams.max_stream_bytes=67108864",
+            "streams.max_stream_bytes",
+            "at most 61865984: with data_plane.window_bytes, 4194304, it has to fit a message",
+        ),
+        ("data_plane.window_bytes=67108864", "data_plane.window_bytes", "equal to 33554432"),
         ("data_plane.window_bytes=100", "data_plane.window_bytes", "equal to 65536"),
         ("data_plane.bind_host=here", "data_plane.bind_host", "IPv4 or IPv6"),
         ("data_plane.secret=short", "data_plane.secret", "at least 16 letters"),

@@ -54,6 +54,22 @@ async def test_gateway_that_leaves(vllm: Subject, vllm_streams: StreamTable) -> 
         await remote.engine.close()
 
 
+async def test_answer_that_outgrows_its_log(vllm: Subject, vllm_streams: StreamTable) -> None:
+    async with holding_blocks(vllm, vllm) as stream_id:
+        stream = vllm_streams.get(stream_id)
+        stream.log.max_bytes = stream.log.end
+    assert stream.failure is not None
+    assert stream.failure.error == "PayloadTooLarge"
+
+
+async def test_body_that_outgrows_its_log(vllm: Subject) -> None:
+    stream = vllm.serve(max_tokens=3)
+    stream.log.max_bytes = 100
+    await soon(stream.finished())
+    assert stream.failure is not None
+    assert stream.failure.error == "PayloadTooLarge"
+
+
 async def test_many_at_once(vllm: Subject) -> None:
     streams = [vllm.serve(max_tokens=LONG, stream=True, ignore_eos=True) for _ in range(8)]
     await soon(asyncio.gather(*(stream.grown(0) for stream in streams)))

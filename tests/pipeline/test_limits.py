@@ -121,11 +121,35 @@ async def test_answer_that_outgrows_its_log_ends_with_an_error() -> None:
         body = await gateway.stream(json=saying(stream=True, max_tokens=ENDLESS))
 
         error, end = (event for event in body.decode().split("\n\n")[-3:-1])
-        assert "outgrew its log" in json.loads(error.removeprefix("data: "))["error"]["message"]
+        told = json.loads(error.removeprefix("data: "))["error"]
+        assert "outgrew its log" in told["message"]
+        assert (told["type"], told["code"]) == ("PayloadTooLargeError", 413)
         assert end == "data: [DONE]"
         await gateway.unused()
         assert gateway.replica.engine.load().running == 0
-        assert gateway.count(Outcome.ENGINE_ERROR) == 1
+        assert gateway.count(Outcome.CLIENT_ERROR) == 1
+        assert text(await gateway.stream())
+
+
+async def test_body_that_outgrows_its_log_is_the_clients_fault() -> None:
+    unthrottled = speeds(tokens_per_s=0.0, tokens_per_step=64)
+    async with serving(unthrottled, log_bytes=64 * KIB) as gateway:
+        answer = await gateway.client.post(CHAT, json=saying(max_tokens=ENDLESS))
+
+        assert answer.status_code == 413
+        assert "outgrew its log" in answer.json()["error"]["message"]
+        assert answer.headers["x-should-retry"] == "false"
+        assert text(await gateway.stream())
+
+
+async def test_mirror_that_is_smaller_than_its_log_costs_one_answer() -> None:
+    unthrottled = speeds(tokens_per_s=0.0, tokens_per_step=64)
+    async with serving(unthrottled, streams=table(max_stream_bytes=64 * KIB)) as gateway:
+        body = await gateway.stream(json=saying(stream=True, max_tokens=ENDLESS))
+
+        assert b"PayloadTooLargeError" in body
+        await gateway.replica.idle(5)
+        assert gateway.pool.up("fake")
         assert text(await gateway.stream())
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.errors import BadRequest, EngineFailed, ProtocolViolation
+from headstart.stages.errors import BadRequest, PayloadTooLarge, ProtocolViolation
 from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from headstart.stages.token_log import TokenLog
 from tests.stages import strategies
@@ -111,7 +111,7 @@ def test_a_log_that_would_outgrow_its_limit_stays_as_it_was(
     add(log)
     before = state(log)
 
-    with pytest.raises(EngineFailed, match=f"its log of {fits} bytes"):
+    with pytest.raises(PayloadTooLarge, match=f"its log of {fits} bytes"):
         add(log)
     assert state(log) == before
     assert log.end == fits
