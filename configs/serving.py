@@ -133,8 +133,8 @@ class StreamSettings(Section):
     max_total_bytes: int = Field(
         default=256 * MIB,
         ge=MIB,
-        description="Most that all logs of a process hold, bytes; the oldest finished ones "
-        "go first.",
+        description="Most that all logs of a process cost, bytes, with 2,560 for each finished "
+        "one; the oldest of these go first.",
     )
     max_stream_bytes: int = Field(
         default=16 * MIB,

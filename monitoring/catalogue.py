@@ -225,7 +225,7 @@ STREAMS = Metric(
 LOG_BYTES = Metric(
     "headstart_log_bytes",
     "gauge",
-    "Memory of the token logs the gateway holds: encoded bytes, without Python's own overhead.",
+    "Memory of the token logs the gateway holds: encoded bytes, and 2,560 for each finished one.",
     "sum(headstart_log_bytes) / (sum(headstart_streams) > 0)",
 )
 REPLICAS = Metric(

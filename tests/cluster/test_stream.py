@@ -1,10 +1,15 @@
-"""Whoever listens to a stream hears of everything, whatever other listeners do."""
+"""Whoever listens to a stream hears of everything; a table bounds what it keeps in memory."""
+
+import gc
+import tracemalloc
 
 import pytest
 
-from headstart.cluster.stream import Stream
-from headstart.stages.frames import StreamHeader
+from headstart.cluster.stream import Stream, StreamTable
+from headstart.pipeline.access import new_stream_id
+from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.retention import KEPT_BYTES, Retention
 from headstart.stages.stage_clock import Mark
 
 
@@ -46,3 +51,38 @@ def test_a_listener_that_leaves_takes_no_word_from_the_next(leaver: int, event: 
     for index, listener in enumerate(listeners):
         expected = everything if index != leaver else everything[: everything.index(event) + 1]
         assert listener.heard == expected
+
+
+REFUSED = [StreamHeader(400, "application/json"), Frame(0, Channel.EVENT, "", (), 1, b"{}")]
+TOLD = [
+    StreamHeader(200, "text/event-stream; charset=utf-8", "chat", "chatcmpl-1", "model", 1),
+    *(Frame(0, Channel.CONTENT, "word ", (number,), number) for number in range(20)),
+]
+
+
+@pytest.mark.parametrize("records", [[], REFUSED, TOLD], ids=["empty", "refused", "told"])
+def test_memory_of_kept_streams_is_counted(records: list[StreamHeader | Frame]) -> None:
+    streams = StreamTable(Retention(300.0, 1 << 30), 1 << 20, lambda: 0.0)
+    log = b"".join(map(encode, records))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            stream = streams.create(new_stream_id())
+            for mark in Mark:
+                stream.mark(mark, float(mark) / 3)
+            stream.extend(log)
+            stream.finish(StreamEnd(7, 0, 20, ("stop",)))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < streams.log_bytes < 2 * taken
+
+
+def test_streams_of_few_bytes_make_room_too() -> None:
+    streams = StreamTable(Retention(300.0, 10 * KEPT_BYTES), 1 << 20, lambda: 0.0)
+    for number in range(20):
+        streams.create(f"{number}").finish(StreamEnd())
+
+    assert len(streams) == 10
