@@ -68,6 +68,8 @@ class _Elsewhere:
     address: str
     log_end: int
     """Cursor that the replica's log had reached."""
+    until: float
+    """When it has expired there at the latest, unless it is live, on this process's clock."""
 
 
 class Continuity:
@@ -163,14 +165,27 @@ class Continuity:
             if known.address in addresses
         }
 
+    def expire(self) -> None:
+        """Forget what no replica can have any more."""
+        now, due = self._streams.now(), []
+        for stream_id, known in self._elsewhere.items():
+            if known.until > now:
+                break
+            if stream_id not in self._live:
+                due.append(stream_id)
+        for stream_id in due:
+            del self._elsewhere[stream_id]
+
     def opened(self, link: RemoteEngine, model: str) -> None:
         """Take stock of what a replica has that was asked for before this link."""
         if not link.is_up:
             return  # lost in the turn it opened: the next one takes stock
+        until = self._streams.now() + self._streams.ttl_s
         for kept in link.take_kept():
             live = self._live.get(kept.stream_id)
             if kept.stream_id not in self._streams:
-                self._elsewhere[kept.stream_id] = _Elsewhere(link.address, kept.log_end)
+                self._elsewhere.pop(kept.stream_id, None)  # those that expire first lead
+                self._elsewhere[kept.stream_id] = _Elsewhere(link.address, kept.log_end, until)
                 if kept.is_live:
                     self._take_over(link, model, kept)
             elif kept.is_live and (live is None or live.link not in (None, link)):

@@ -182,7 +182,7 @@ class StreamTable:
         self._request_bytes = 0
         self._retention = retention
         self._max_stream_bytes = max_stream_bytes
-        self._now = now
+        self.now = now
         self._streams: dict[str, Stream] = {}
         self._live: dict[str, Stream] = {}
         """Those of them that have not ended."""
@@ -257,8 +257,13 @@ class StreamTable:
 
     def expire(self) -> None:
         """Forget the finished streams whose time or bytes have run out."""
-        for stream_id in self._retention.expire(self._now(), self._live_bytes):
+        for stream_id in self._retention.expire(self.now(), self._live_bytes):
             del self._streams[stream_id]
+
+    @property
+    def ttl_s(self) -> float:
+        """Longest that a finished log is kept, in seconds."""
+        return self._retention.ttl_s
 
     @property
     def live(self) -> list[Stream]:
@@ -281,5 +286,5 @@ class StreamTable:
 
     def _ended(self, stream: Stream) -> None:
         del self._live[stream.id]
-        self._retention.finished(stream.id, stream.log.end, self._now())
+        self._retention.finished(stream.id, stream.log.end, self.now())
         self.expire()

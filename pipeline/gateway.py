@@ -249,6 +249,7 @@ async def _tick(
         metrics.loop_lagged(max(0.0, time.monotonic() - due))
         metrics.set_tasks(len(asyncio.all_tasks()))
         streams.expire()
+        pool.continuity.expire()
         sessions.expire()
         if endpoint is not None:
             endpoint.tick()

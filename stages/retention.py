@@ -28,7 +28,7 @@ class Retention:
     """
 
     def __init__(self, ttl_s: float, max_bytes: int) -> None:
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self.max_bytes = max_bytes
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._total_bytes = 0
@@ -43,7 +43,7 @@ class Retention:
         self.removed(stream_id)
         cost = size_bytes + KEPT_BYTES
         is_too_large = cost > self.max_bytes
-        self._kept[stream_id] = _Kept(cost, now if is_too_large else now + self._ttl_s)
+        self._kept[stream_id] = _Kept(cost, now if is_too_large else now + self.ttl_s)
         if is_too_large:
             self._kept.move_to_end(stream_id, last=False)
         self._total_bytes += cost

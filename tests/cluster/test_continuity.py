@@ -11,15 +11,18 @@ from headstart.cluster import continuity, messages
 from headstart.cluster.continuity import Continuity
 from headstart.cluster.engine import EngineLoad
 from headstart.cluster.remote_engine import RemoteEngine
+from headstart.cluster.stream import StreamTable
 from headstart.stages.errors import EngineUnavailable, NotFound
 from headstart.stages.frames import Channel, Frame, StreamHeader, encode
 from headstart.stages.mirror import Part, StreamEnd
+from headstart.stages.retention import Retention
 from tests.cluster.data_plane_peers import SETTINGS, raw_replica, replica, request
-from tests.support.streams import finished, stream_table
+from tests.support.streams import finished
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.anyio
 
+TTL_S = 300.0
 HEADER = encode(StreamHeader(200, "text/event-stream"))
 LOG = HEADER + encode(Frame(0, Channel.CONTENT, "whole", (1,), 0))
 
@@ -29,7 +32,8 @@ class Gateway:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.streams = stream_table()
+        self.clock_s = 0.0
+        self.streams = StreamTable(Retention(TTL_S, 1 << 28), 1 << 24, lambda: self.clock_s)
         self.continuity = Continuity(self, self.streams, SETTINGS)
         self._links: list[RemoteEngine] = []
         self.others = asyncio.Event()
@@ -216,3 +220,25 @@ async def test_answer_of_a_replica_that_cannot_be_reached_is_not_unknown(
 
             found = await soon(new.continuity.find("one", made.log.end))
             assert found.log.read(0) == made.log.read(0)
+
+
+async def test_finished_answers_elsewhere_are_forgotten_when_they_have_expired_there() -> None:
+    async with raw_replica() as behind, gateway(behind.address) as new, asyncio.TaskGroup() as run:
+        kept = [messages.Kept(name, len(LOG), is_live=name == "live") for name in ("live", "one")]
+        run.create_task(behind.open(*kept))
+        await new.open()
+        new.clock_s = TTL_S - 1
+        new.continuity.expire()
+        assert set(new.continuity._elsewhere) == {"live", "one"}
+
+        run.create_task(behind.open(messages.Kept("one", len(LOG), is_live=False)))
+        await new.open()
+        new.clock_s = TTL_S
+        new.continuity.expire()
+        assert set(new.continuity._elsewhere) == {"live", "one"}
+
+        new.clock_s = 2 * TTL_S
+        new.continuity.expire()
+        assert set(new.continuity._elsewhere) == {"live"}
+        with pytest.raises(NotFound):
+            await new.continuity.find("one")
