@@ -27,6 +27,8 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     headers: tuple[tuple[str, str], ...] = ()
     """The few headers an engine may act on, names in lower case."""
     body: bytes = b""
+    key_id: str = ""
+    """Whose of the configured keys asks; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

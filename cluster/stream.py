@@ -12,6 +12,7 @@ from headstart.stages.frames import Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.replay import Replay
 from headstart.stages.retention import Retention
+from headstart.stages.shared_room import SharedRoom
 from headstart.stages.stage_clock import Mark, StageClock
 from headstart.stages.token_log import TokenLog
 
@@ -168,7 +169,8 @@ class StreamTable:
         retention: Decides which finished logs to drop.
         max_stream_bytes: Most one log may hold.
         now: The local monotonic clock, in seconds.
-        max_request_bytes: Most that the bodies of kept requests may hold together.
+        max_request_bytes: Most that the bodies of kept requests may hold together; the keys share
+            it.
     """
 
     def __init__(
@@ -178,8 +180,7 @@ class StreamTable:
         now: Callable[[], float],
         max_request_bytes: int = 32 << 20,
     ) -> None:
-        self._max_request_bytes = max_request_bytes
-        self._request_bytes = 0
+        self._requests = SharedRoom(max_request_bytes)
         self._retention = retention
         self._max_stream_bytes = max_stream_bytes
         self.now = now
@@ -220,21 +221,18 @@ class StreamTable:
         stream.is_detached = True
         if stream.end is not None or request is None or stream.request is not None:
             return
-        size = len(request.body)
-        if self._request_bytes + size > self._max_request_bytes:
-            return
-        stream.request = request
-        self._request_bytes += size
-        stream.on_end(lambda: self._forget_request(stream, size))
+        if self._requests.take(request.key_id, len(request.body)):
+            stream.request = request
+            stream.on_end(lambda: self._forget_request(stream, request))
 
     @property
     def detached(self) -> list[Stream]:
         """Detached streams, live and finished."""
         return [stream for stream in self._streams.values() if stream.is_detached]
 
-    def _forget_request(self, stream: Stream, size: int) -> None:
+    def _forget_request(self, stream: Stream, request: "EngineRequest") -> None:
         stream.request = None
-        self._request_bytes -= size
+        self._requests.give_back(request.key_id, len(request.body))
 
     def get(self, stream_id: str) -> Stream:
         """Return a kept stream.

@@ -148,7 +148,8 @@ class StreamSettings(Section):
         ge=0,
         le=48 * MIB,
         description="Most that the requests of live detached answers hold, bytes; they are kept "
-        "for another replica to go on with. What does not fit cannot be moved.",
+        "for another replica to go on with. Keys share it: one alone gets half. What does not fit "
+        "cannot be moved.",
     )
 
     @model_validator(mode="after")

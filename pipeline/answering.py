@@ -118,6 +118,7 @@ class Answering:
                 path,
                 inbound.headers,
                 inbound.body,
+                caller.key.id if caller.key is not None else "",
             )
             pace.mark(Mark.ROUTED)
             stream = self._pool.continuity.serve(

@@ -1,6 +1,9 @@
 """Keys at the door, as OpenAI's own client meets them: who gets in, to what, and how often."""
 
+import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,16 +12,19 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from headstart.cluster.stream import StreamTable
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.monitoring.labels import Refusal
 from headstart.stages.access import hash_of
+from headstart.stages.retention import Retention
 from tests.support.events import text
 from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
 from tests.support.raw_http import connected
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
+KIB = 1024
 ALICE, BOB = "hs-alice", "hs-bob"
 MESSAGES: Any = [{"role": "user", "content": "Name three colours."}]
 
@@ -227,3 +233,28 @@ async def test_salt_that_is_none_is_refused(salt: Any) -> None:
         assert answer.status_code == httpx.codes.BAD_REQUEST
         assert answer.json()["error"]["param"] == "cache_salt"
         assert gateway.replica.requests == []
+
+
+async def test_one_key_cannot_take_the_room_for_moving_answers() -> None:
+    streams = StreamTable(Retention(300.0, 1 << 28), 1 << 26, time.monotonic, 8 * KIB)
+    body = saying("x" * KIB, stream=True, max_tokens=1000, headstart={"detach": True})
+    access = keys(key(ALICE), key(BOB))
+    async with (
+        serving(speeds(tokens_per_s=1.0), access=access, streams=streams) as two,
+        asyncio.TaskGroup() as asking,
+    ):
+
+        async def ask_eight_times(clear: str) -> None:
+            known = len(streams.live)
+            for _ in range(8):
+                asking.create_task(two.client.post(CHAT, headers=auth(clear), json=body))
+            await eventually(lambda: len(streams.live) == known + 8)
+
+        await ask_eight_times(ALICE)
+        await ask_eight_times(BOB)
+
+        movable = Counter(one.request.key_id for one in streams.live if one.request is not None)
+        assert 0 < movable["alice"] <= 4
+        assert 0 < movable["bob"] <= 2
+        for stream in streams.live:
+            await two.pool.continuity.abort(stream)
