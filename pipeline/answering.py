@@ -18,6 +18,7 @@ from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Access, Caller
+from headstart.pipeline.embedded import check_inputs
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import Inbound, read
 from headstart.pipeline.log_response import LogResponse
@@ -32,6 +33,8 @@ from headstart.stages.errors import (
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["Answering"]
+
+_EMBEDDINGS = "/v1/embeddings"
 
 
 class Answering:
@@ -80,6 +83,8 @@ class Answering:
             self._access.check(caller)
             inbound = await read(request, self._settings, self._access.salting(caller))
             path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
+            if path == _EMBEDDINGS:
+                check_inputs(inbound.body)
             stream = self.begin(caller, inbound, request.method, path, pace)
         return self.response(stream, inbound, pace)
 
