@@ -16,6 +16,10 @@ _APIS = {
     "/v1/responses": "responses",
 }
 
+_PASSED_ON = (b"metadata",)
+"""Response headers of the app that are part of its answer: this one says where in a body of bytes
+each embedding lies."""
+
 
 def api_of(path: str) -> str:
     """Name the API whose events can be rebuilt from frames, or return an empty string."""
@@ -67,7 +71,12 @@ class AnswerWriter:
             known = None if replay is None else replay.header
             self._events = parser_of(self._api, self._status, self._content_type, known)
         else:
-            self._stream.append(StreamHeader(self._status, self._content_type))
+            passed_on = tuple(
+                (name.decode(), headers[name].decode("latin-1"))
+                for name in _PASSED_ON
+                if name in headers
+            )
+            self._stream.append(StreamHeader(self._status, self._content_type, headers=passed_on))
 
     def _body(self, body: bytes) -> None:
         at_us = int((time.monotonic() - self._began) * 1e6)

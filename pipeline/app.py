@@ -39,6 +39,7 @@ __all__ = ["build"]
 _MODELS_TIMEOUT_S = 5.0
 _MAX_CURSOR_DIGITS = 20
 _EXPOSED_HEADERS = [
+    "metadata",
     "retry-after",
     "x-headstart-stream",
     *(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -134,7 +134,9 @@ async def send_body(
     is_json = header.content_type.partition(";")[0] == "application/json"
     if timing is not None and header.status == 200 and is_json:
         body = _body_with_timing(body, timing())
-    await start(send, header.status, header.content_type, stream.id, len(body))
+    await start(
+        send, header.status, header.content_type, stream.id, len(body), headers=header.headers
+    )
     await send({"type": "http.response.body", "body": body, "more_body": False})
     pace.wrote(0, time.monotonic())
 
@@ -204,15 +206,21 @@ def _body_with_timing(body: bytes, timing: dict[str, Any]) -> bytes:
 
 
 async def start(
-    send: Send, status: int, content_type: str, stream_id: str, length: int | None = None
+    send: Send,
+    status: int,
+    content_type: str,
+    stream_id: str,
+    length: int | None = None,
+    headers: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Write the head of an answer; without a length its body is a stream of events."""
-    headers = [
+    head = [
         (b"content-type", content_type.encode("latin-1")),
         (b"x-headstart-stream", stream_id.encode()),
+        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers),
     ]
     if length is None:
-        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        head += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     else:
-        headers.append((b"content-length", str(length).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        head.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": head})

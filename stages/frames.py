@@ -28,7 +28,7 @@ __all__ = [
     "record_bounds",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever a record's fields change; a reader refuses any other."""
 
 LENGTH_BYTES = 4
@@ -66,6 +66,8 @@ class StreamHeader(
     created: int = 0
     """Unix seconds, as the engine stamped it."""
     version: int = FORMAT_VERSION
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further response headers that a client has to have, names in lower case."""
 
     @property
     def is_event_stream(self) -> bool:

@@ -8,7 +8,7 @@ import { Reader } from "./bytes.js";
 import { ProtocolViolation, errorIn } from "./errors.js";
 
 const DONE = "[DONE]";
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 const CONTENT = 0;
 const REASONING = 1;
 const OBJECTS = { chat: "chat.completion.chunk", completion: "text_completion" };

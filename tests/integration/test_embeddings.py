@@ -1,8 +1,10 @@
 """A model that embeds: vLLM's own embeddings, and no chat."""
 
+import json
 import math
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -51,6 +53,20 @@ def test_prompts_are_counted(client: OpenAI) -> None:
     path = f"/streams/{answer.headers['x-headstart-stream']}/timing"
     timing = client.get(path, cast_to=object)
     assert timing["prompt_tokens"] == answer.parse().usage.prompt_tokens > 2  # type: ignore[index]
+
+
+def test_bytes_come_with_what_says_where_each_lies(client: OpenAI) -> None:
+    answer = client.post(
+        "/embeddings",
+        body={"model": "smol", "input": ["A cat.", "Taxes"], "encoding_format": "bytes"},
+        cast_to=httpx.Response,
+    )
+
+    assert answer.headers["content-type"] == "application/octet-stream"
+    metadata = json.loads(answer.headers["metadata"])
+    assert [item["shape"] for item in metadata["data"]] == [[576], [576]]
+    assert metadata["data"][-1]["end"] == len(answer.content) == 2 * 576 * 4
+    assert metadata["usage"]["prompt_tokens"] > 0
 
 
 def test_it_does_not_chat(client: OpenAI) -> None:

@@ -26,6 +26,7 @@ headers = st.builds(
     response_id=st.text(),
     model=st.text(),
     created=integers,
+    headers=st.lists(st.tuples(st.text(), st.text())).map(tuple),
 )
 
 HEADER = StreamHeader(200, "text/event-stream", "chat", "chatcmpl-1", "tiny", 1_700_000_000)
