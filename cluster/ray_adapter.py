@@ -16,7 +16,14 @@ from headstart.configs.settings import RaySettings
 from headstart.monitoring import logs
 from headstart.stages.errors import SetupError
 
-__all__ = ["ReplicaWatch", "kill_ray", "num_gpus_here", "start_ray", "start_serve"]
+__all__ = [
+    "ReplicaWatch",
+    "connection_error",
+    "kill_ray",
+    "num_gpus_here",
+    "start_ray",
+    "start_serve",
+]
 
 _CONNECT_S = 5.0
 """Longest wait for a cluster to accept a connection."""
@@ -113,7 +120,13 @@ def start_ray(settings: RaySettings) -> None:
             options["num_cpus"] = settings.num_cpus
     else:
         options["address"] = settings.address
-        _reach(settings.address)
+        # Ray would go on trying for minutes.
+        if (error := connection_error(settings.address)) is not None:
+            raise SetupError(
+                f"no Ray cluster answers at {settings.address}: {error}; start it, or set "
+                "ray.address to the host and port that `ray start --head` gave",
+                param="ray.address",
+            ) from error
         _use_token()
     try:
         ray.init(**options)
@@ -122,23 +135,20 @@ def start_ray(settings: RaySettings) -> None:
     logs.adopt("ray")
 
 
-def _reach(address: str) -> None:
-    """Refuse an address where nobody listens: Ray would go on trying for minutes.
+def connection_error(address: str) -> OSError | None:
+    """Return why nothing can be connected to at a cluster's address now; None where it can.
 
-    Raises:
-        SetupError: Nobody does, or the host has no such name.
+    Args:
+        address: `host:port`; `auto` is Ray's to find.
     """
     host, _, port = address.rpartition(":")
     if not port.isdigit():
-        return  # `auto`
+        return None
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise SetupError(
-            f"no Ray cluster answers at {address}: {error}; start it, or set ray.address to the "
-            "host and port that `ray start --head` gave",
-            param="ray.address",
-        ) from error
+    except OSError as error:
+        return error
+    return None
 
 
 def _use_token() -> None:

@@ -10,14 +10,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, SerializationInfo
 
-__all__ = ["MIB", "File", "Folder", "Port", "Secret", "default_cache_dir"]
+__all__ = ["MAX_PORT", "MIB", "File", "Folder", "Port", "Secret", "default_cache_dir"]
 
 MIB = 1 << 20
 
 SECRET = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 """Base64, hex and URL-safe tokens: nothing that YAML or a shell would read as something else."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+MAX_PORT = 65535
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 
 
 def _absolute(path: Path) -> Path:

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from headstart.configs import layers
 from headstart.configs.access import AccessSettings, KeySettings, read_keys
-from headstart.configs.fields import MIB, Folder, Port, default_cache_dir
+from headstart.configs.fields import MAX_PORT, MIB, Folder, Port, default_cache_dir
 from headstart.configs.live import LiveSettings
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings, parse_cores
 from headstart.configs.section import Section, SettingsError, explain, wrong
@@ -72,6 +72,14 @@ class RaySettings(Section):
     startup_timeout_s: float = Field(
         default=300.0, gt=0, description="Longest wait until every replica is healthy, seconds."
     )
+
+    @field_validator("address")
+    @classmethod
+    def _port_can_be(cls, address: str | None) -> str | None:
+        port = (address or "").rpartition(":")[2]
+        if port.isdecimal() and int(port) > MAX_PORT:
+            raise ValueError(f"must have a port of at most {MAX_PORT}")
+        return address
 
     @model_validator(mode="after")
     def _cpus_are_ours_to_offer(self) -> Self:

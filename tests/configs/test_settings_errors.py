@@ -109,6 +109,7 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("data_plane.bind_host=here", "data_plane.bind_host", "IPv4 or IPv6"),
         ("data_plane.secret=short", "data_plane.secret", "at least 16 letters"),
         ("ray.address=auto", "data_plane.secret", "is required with ray.address"),
+        ("ray.address=head:65536", "ray.address", "a port of at most 65535"),
         ("ray.address=ray://host:1", "ray.address", "must match pattern"),
         ("logging.level=loud", "logging.level", "'debug', 'info', 'warning' or 'error'"),
     ],
