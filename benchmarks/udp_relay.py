@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from headstart.benchmarks.link_flows import Direction
 
-__all__ = ["UdpRelay", "udp_relay"]
+__all__ = ["Address", "UdpRelay", "udp_relay"]
 
 Address = tuple[str, int]
 Arrivals = Callable[[Address, Direction, int, float], list[float]]
