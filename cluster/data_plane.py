@@ -265,7 +265,7 @@ class _Peer:
         self._attended.discard(stream.id)
 
     def _watch(self, number: int, stream: Stream, after: int) -> None:
-        self._sender.watch(number, stream.log, after)
+        self._sender.watch(number, stream.log, after, lambda: stream.tokens)
         for mark in Mark:
             if (at := stream.clock.get(mark)) is not None:
                 self._sender.marked(number, mark, at)

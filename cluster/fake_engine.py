@@ -227,6 +227,7 @@ class _Answer:
         """Take what is known once the request is understood."""
         self._form = form
         self.rows = rows
+        self.stream.tokens = sum(len(row.prompt) for row in rows), 0
 
     def mark(self, mark: Mark) -> None:
         """Note that a moment of the request is now."""
@@ -238,6 +239,8 @@ class _Answer:
 
     def sampled(self, row: Row, tokens: tuple[int, ...], text: str, at: float) -> None:
         self._latest = at
+        num_prompt, num_sampled = self.stream.tokens
+        self.stream.tokens = num_prompt, num_sampled + len(tokens)
         if self.stream.clock.get(Mark.FIRST_TOKEN) is None:
             self.stream.mark(Mark.FIRST_TOKEN, at)
         if row.is_complete:

@@ -313,6 +313,7 @@ class RemoteEngine(Engine):
         for mark, at in part.marks:
             stream.mark(mark, self.clock.to_local(at))
         stream.clock_uncertainty_s = self.clock.uncertainty_s
+        stream.tokens = max(stream.tokens, part.tokens)  # less where it is made again
         if part.data:
             if part.offset != stream.log.end:
                 raise ProtocolViolation(f"part at {part.offset}, log at {stream.log.end}")

@@ -44,6 +44,8 @@ class Stream:
         self.clock = StageClock()
         self.clock_uncertainty_s: float | None = None
         """Largest error of the marks that came from another process; None before the first."""
+        self.tokens = (0, 0)
+        """Of prompt and answer so far, as the engine counts them."""
         self.end: StreamEnd | None = None
         """Set when the log is closed."""
         self.replay: Replay | None = None
@@ -105,6 +107,12 @@ class Stream:
             shorter = NotContinued("the replica was lost, and another gave a shorter answer")
             if not end.is_aborted:
                 end = msgspec.structs.replace(end, failure=Failure.of(shorter))
+        if not end.is_whole and not end.prompt_tokens:
+            # Whoever made the answer was not there to count it.
+            prompt_tokens, output_tokens = self.tokens
+            end = msgspec.structs.replace(
+                end, prompt_tokens=prompt_tokens, output_tokens=output_tokens
+            )
         self.log.close()
         self.end = end
         for listener in tuple(self._listeners):

@@ -129,6 +129,7 @@ class Tap:
             if completion.finish_reason is not None:
                 self._finish_reasons[choice] = completion.finish_reason
                 self._note_speculation(completion.spec_decode_metrics)
+        self._stream.tokens = sum(self._prompt_tokens.values()), self._output_tokens
         self._note_times(output)
 
     def _note_speculation(self, metrics: Any) -> None:

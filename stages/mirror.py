@@ -5,7 +5,7 @@ the window allows, takes what lies past it. A slow gateway therefore loses nothi
 memory beyond the logs themselves, and stalls nobody else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -72,13 +72,16 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Moments passed since the last part, in seconds on the replica's monotonic clock."""
     end: StreamEnd | None = None
     """Set on the last part of the stream."""
+    tokens: tuple[int, int] = (0, 0)
+    """Of prompt and answer so far: for an end that the replica cannot give any more."""
 
 
 class _Watch:
-    __slots__ = ("cursor", "end", "log", "marks")
+    __slots__ = ("cursor", "end", "log", "marks", "tokens")
 
-    def __init__(self, log: TokenLog, cursor: int) -> None:
+    def __init__(self, log: TokenLog, cursor: int, tokens: Callable[[], tuple[int, int]]) -> None:
         self.log = log
+        self.tokens = tokens
         self.cursor = cursor
         self.marks: list[tuple[Mark, float]] = []
         self.end: StreamEnd | None = None
@@ -109,15 +112,24 @@ class MirrorSender:
         """Whether there is anything for `collect` to look at now."""
         return any(self._can_send(self._watches[stream]) for stream in self._dirty)
 
-    def watch(self, stream: int, log: TokenLog, cursor: int) -> None:
+    def watch(
+        self,
+        stream: int,
+        log: TokenLog,
+        cursor: int,
+        tokens: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
         """Begin to mirror a log from a valid cursor on.
+
+        Args:
+            tokens: Says how many of prompt and answer there are when a part is sent.
 
         Raises:
             ProtocolViolation: The number is in use.
         """
         if stream in self._watches:
             raise ProtocolViolation(f"stream number {stream} is in use on this link")
-        self._watches[stream] = _Watch(log, cursor)
+        self._watches[stream] = _Watch(log, cursor, tokens)
         if log.end > cursor:
             self._dirty[stream] = None
 
@@ -184,4 +196,4 @@ class MirrorSender:
             if end is not None:
                 del self._watches[stream]
             if data or marks or end is not None:
-                yield Part(stream, offset, data, marks, end)
+                yield Part(stream, offset, data, marks, end, watch.tokens())

@@ -9,7 +9,7 @@ import pytest
 
 from headstart.monitoring.labels import Outcome, Refusal
 from tests.pipeline.test_access import ALICE, BOB, MESSAGES, ask, auth, client, key, keys, refused
-from tests.support.gateway import CHAT, Gateway, saying, serving, speeds, table
+from tests.support.gateway import CHAT, DATA_PLANE, Gateway, saying, serving, speeds, table
 from tests.support.raw_http import connected
 from tests.support.waiting import eventually, soon
 
@@ -96,6 +96,34 @@ async def test_tokens_are_charged_when_the_answer_ends() -> None:
         assert int(over.headers["retry-after"]) == usage - 60 + 1
         clock.now += usage - 60 + 1
         assert (await post(gateway)).status_code == 200
+
+
+@pytest.mark.parametrize("is_detached", [False, True])
+async def test_what_there_was_is_charged_when_the_replica_is_lost(is_detached: bool) -> None:
+    model, access = speeds(tokens_per_s=200.0), keys(key(ALICE, tokens_per_minute=30))
+    lost = DATA_PLANE.model_copy(update={"max_failovers": 0})
+    async with serving(model, access=access, now=Clock(), data_plane=lost) as gateway:
+        async with connected(gateway.address) as connection:
+            body = saying(stream=True, max_tokens=ENDLESS, headstart={"detach": is_detached})
+            connection.post(CHAT, body, **auth(ALICE))
+            await eventually(lambda: bool(gateway.streams.live))
+            stream = gateway.live
+            await eventually(
+                lambda: sum(len(frame.tokens) for _, frame in stream.log.frames(0)) > 40
+            )
+            await gateway.replica.die()
+            await soon(stream.finished())
+
+        delivered = sum(len(frame.tokens) for _, frame in stream.log.frames(0))
+        over = await post(gateway)
+
+        assert stream.end is not None
+        assert stream.end.failure is not None
+        assert stream.end.output_tokens == delivered
+        assert stream.end.prompt_tokens > 0
+        assert (over.status_code, over.json()["error"]["type"]) == (429, "RateLimitError")
+        owed = delivered + stream.end.prompt_tokens - 30
+        assert int(over.headers["retry-after"]) == 2 * (owed + 1)
 
 
 @pytest.mark.parametrize("is_detached", [False, True])
