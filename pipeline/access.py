@@ -116,17 +116,14 @@ class Access:
             raise Unauthenticated("the API key is not one of this server's")
         return self._callers[index]
 
-    def admit(self, caller: Caller, model: str) -> Lease:
-        """Give a request to `model` a place, to be used in a `with`.
+    def admit(self, caller: Caller) -> Lease:
+        """Give a request a place, to be used in a `with`.
 
         Raises:
-            Forbidden: The key may not use the model.
             RateLimited: The key has had its share for now.
         """
         if caller.key is None:
             return Lease(lambda _num_tokens: None)
-        if not caller.may_use(model):
-            raise Forbidden(f"the API key may not use the model `{model}`", param="model")
         limit = self._limits[caller.key.id]
         _raise(limit.admit(self._now()))
         return self._lease(limit)

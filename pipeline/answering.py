@@ -114,7 +114,7 @@ class Answering:
         pace.asked_for(model)
         pace.mark(Mark.PARSED)
         self._check_room()
-        with self._access.admit(caller, name) as lease:
+        with self._access.admit(caller) as lease:
             pace.mark(Mark.ADMITTED)
             link = self._pool.stay(model, stick_to)
             engine_request = EngineRequest(
@@ -160,7 +160,7 @@ class Answering:
 
         Raises:
             NotFound: There is no such model.
-            Forbidden: None was named, and the caller may use none.
+            Forbidden: The caller may not use it, or named none and may use none.
         """
         served = self._pool.served
         if not model:
@@ -174,6 +174,8 @@ class Answering:
                 f"The model `{model}` does not exist. Valid aliases: {usable}.",
                 param="model",
             )
+        if not caller.may_use(model):
+            raise Forbidden(f"the API key may not use the model `{model}`", param="model")
         return model
 
     def _check_places(self) -> None:

@@ -258,6 +258,19 @@ async def test_only_keys_that_are_meant_to_may() -> None:
             await is_usable(client)
 
 
+async def test_nothing_is_computed_ahead_on_a_model_outside_the_keys_scope() -> None:
+    access = keys(key(ALICE, live=True, models=("small",)))
+    body = {"session": {"model": "fake"}, "text": "Name three colours."}
+    async with serving(speeds("fake"), speeds("small"), access=access) as gateway:
+        answer = await gateway.client.post("/v1/live", json=body, headers=auth(ALICE))
+
+        assert answer.status_code == 403
+        assert answer.json()["error"]["param"] == "model"
+        assert not len(gateway.sessions)
+        async with live(gateway, "?model=fake", additional_headers=auth(ALICE)) as client:
+            assert (await client.error())["type"] == "PermissionDeniedError"
+
+
 async def test_another_key_has_no_use_for_an_id() -> None:
     access = keys(key(ALICE, live=True), key(BOB, live=True))
     alice: Any = {"additional_headers": auth(ALICE)}
