@@ -193,7 +193,7 @@ def _error_events(stream: Stream, error: HeadstartError) -> bytes:
         **msgspec.json.decode(error_body(error), type=dict[str, msgspec.Raw]),
         "message": error.message,
         "param": error.param,
-        "sequence_number": sum(1 for _ in stream.log.frames(0)),
+        "sequence_number": stream.log.num_frames,
         "type": "error",
     }
     return b"event: error\ndata: %b\n\n" % msgspec.json.encode(event)

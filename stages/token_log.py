@@ -49,6 +49,11 @@ class TokenLog:
         return self._header
 
     @property
+    def num_frames(self) -> int:
+        """Records after the header."""
+        return max(0, len(self._bounds) - 1)
+
+    @property
     def header_end(self) -> int:
         """Cursor of the first frame; 0 while there is no header."""
         return self._bounds[0] if self._bounds else 0

@@ -29,6 +29,7 @@ def test_every_boundary_gives_the_frames_behind_it(
 
     assert log.header == header
     assert [frame for _, frame in log.frames(0)] == answer
+    assert log.num_frames == len(answer)
     for index, cursor in enumerate(cursors[1:]):
         assert [frame for _, frame in log.frames(cursor)] == answer[index:]
         assert [after for after, _ in log.frames(cursor)] == cursors[index + 2 :]
