@@ -23,6 +23,10 @@ _FORWARDED_HEADERS = ("content-type", "traceparent", "tracestate", "x-request-id
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 
+_LOOSE_BYTES = 1 << 20
+"""Longest body that is read by Python's parser where ours cannot: it takes up to 0.2 µs a byte,
+twenty times as long, and all answers wait meanwhile."""
+
 Salting = Callable[[str | None], str]
 """Turns the client's own cache salt, if it set one, into the one the engine gets."""
 
@@ -98,8 +102,8 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         salting: None leaves the salt to the client.
 
     Raises:
-        BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed, or
-            it wants beam search.
+        BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed,
+            it wants beam search, or it is long and not quite JSON.
     """
     head = _read_head(body)
     if head is None:
@@ -136,6 +140,11 @@ def _read_head(body: bytes) -> _Head | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Python's parser, which vLLM's app uses, takes what is not quite JSON: NaN, half a
         # surrogate pair, a byte order mark.
+        if len(body) > _LOOSE_BYTES:
+            raise BadRequest(
+                f"a body of more than {_LOOSE_BYTES} bytes must be JSON to the letter: UTF-8, no "
+                "NaN, no half of a surrogate pair"
+            ) from None
         return _read_loosely(body)
 
 
@@ -236,5 +245,9 @@ def _changed(body: bytes, changes: Mapping[str, Any]) -> bytes:
 
 
 def _merged(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in tree.items() if name not in changes}
-    return kept | {name: value for name, value in changes.items() if value is not None}
+    for name, value in changes.items():
+        if value is None:
+            tree.pop(name, None)
+        else:
+            tree[name] = value
+    return tree

@@ -1,8 +1,10 @@
 """What must hold of every body a client can send, whoever makes the bodies up."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
+from headstart.pipeline.embedded import check_inputs
 from headstart.pipeline.inbound import understand
 from headstart.stages.access import Secrets
 from headstart.stages.errors import BadRequest
@@ -32,6 +34,8 @@ def check(body: bytes, *, has_keys: bool) -> str:
         inbound = understand(body, {}, salted if has_keys else None)
     except BadRequest:
         return "refused"
+    with suppress(BadRequest):
+        check_inputs(inbound.body)
     sent, got = _read(body), _read(inbound.body)
     if not isinstance(got, dict):
         assert not isinstance(sent, dict), "an object was spoilt"
