@@ -1,6 +1,6 @@
 """What a live prompt's client says, as events: of the WebSocket, and in the bodies of HTTP."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -26,6 +26,8 @@ __all__ = [
     "refusal",
 ]
 
+MAX_EDITS = 1024
+"""Of one request: each may copy the whole text, and everybody else waits until all are made."""
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
@@ -91,7 +93,7 @@ class Edits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of `PATCH /v1/live/{id}`: a change of the session, then edits, in order."""
 
     session: SessionConfig | None = None
-    edits: list[Append | Replace | Clear] = []
+    edits: Annotated[list[Append | Replace | Clear], msgspec.Meta(max_length=MAX_EDITS)] = []
 
 
 class _Type(msgspec.Struct):

@@ -7,6 +7,7 @@ import pytest
 
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
+from headstart.pipeline.live_events import MAX_EDITS
 from tests.support.events import text as text_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.sessions import events_of, session_with, whole
@@ -56,6 +57,7 @@ async def test_what_is_refused(gateway: Gateway) -> None:
     refusals: list[tuple[Any, int, Any]] = [
         ({"edits": [append("!"), bad, append("?")]}, 400, "out_of_range"),
         ({"edits": [append("x" * 1_000_000)]}, 400, "text_too_long"),
+        ({"edits": [append("")] * (MAX_EDITS + 1)}, 400, "invalid_body"),
         ({"edits": [append("x") | {"version": 77}]}, 409, "version_conflict"),
         ({"edits": [{"type": "input_text.commit"}]}, 400, "invalid_body"),
         ({"session": {"model": "none"}}, 404, 404),
