@@ -83,6 +83,12 @@ class GatewaySettings(Section):
         le=32 * MIB,
         description="Longest request body, bytes; longer ones get 413.",
     )
+    max_bodies_bytes: int = Field(
+        default=256 * MIB,
+        ge=MIB,
+        description="Most that all requests hold while their bodies arrive, bytes; further ones "
+        "get 503. Keys share it: one alone gets half. At least twice `max_body_bytes`.",
+    )
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="Longest wait for a request's body, seconds."
     )
@@ -115,6 +121,15 @@ class GatewaySettings(Section):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host == "localhost" or _is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_bodies_bytes < 2 * self.max_body_bytes:
+            raise wrong(
+                "max_bodies_bytes",
+                f"must be at least twice max_body_bytes, {2 * self.max_body_bytes}",
+            )
+        return self
 
     @model_validator(mode="after")
     def _certificate_has_a_key(self) -> Self:

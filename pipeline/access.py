@@ -35,6 +35,11 @@ class Caller:
     key: KeySettings | None = None
     """None is anyone, where no key is configured."""
 
+    @property
+    def key_id(self) -> str:
+        """What the key is called; empty where there is none."""
+        return "" if self.key is None else self.key.id
+
     def may_use(self, model: str) -> bool:
         """Whether a model is within the key's scope."""
         return self.key is None or not self.key.models or model in self.key.models

@@ -123,7 +123,7 @@ class Answering:
                 path,
                 inbound.headers,
                 inbound.body,
-                caller.key.id if caller.key is not None else "",
+                caller.key_id,
             )
             pace.mark(Mark.ROUTED)
             stream = self._pool.continuity.serve(

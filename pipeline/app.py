@@ -33,6 +33,7 @@ from headstart.pipeline.log_response import CARRY, LogResponse
 from headstart.pipeline.sse import events_past
 from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable, NotFound
+from headstart.stages.shared_room import SharedRoom
 
 __all__ = ["build"]
 
@@ -285,5 +286,6 @@ def build(
         middleware=middleware if settings.cors_origins else middleware[1:],
     )
     app.state.refused = metrics.refused
+    app.state.bodies = SharedRoom(settings.max_bodies_bytes)
     app.state.live = sessions
     return app

@@ -8,14 +8,18 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from headstart.configs.settings import GatewaySettings
-from headstart.stages.errors import BadRequest, PayloadTooLarge, RequestTimeout
+from headstart.pipeline.guard import caller_of
+from headstart.stages.errors import BadRequest, Overloaded, PayloadTooLarge, RequestTimeout
 from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+
+if TYPE_CHECKING:
+    from headstart.stages.shared_room import SharedRoom
 
 __all__ = ["Inbound", "Options", "Salting", "read", "read_body", "understand"]
 
@@ -86,6 +90,7 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
     Raises:
         PayloadTooLarge: The body is over the limit.
         RequestTimeout: It did not arrive in time.
+        Overloaded: There is no room for it beside all others that arrive.
         BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed, or
             it wants beam search.
     """
@@ -175,8 +180,11 @@ async def read_body(request: Request, settings: GatewaySettings) -> bytes:
     Raises:
         PayloadTooLarge: It is over the limit.
         RequestTimeout: It did not arrive in time.
+        Overloaded: There is no room for it beside all others that arrive.
         BadRequest: The client left.
     """
+    room: SharedRoom = request.app.state.bodies
+    owner = caller_of(request).key_id
     limit = settings.max_body_bytes
     too_large = PayloadTooLarge(f"the body is over the limit of {limit} bytes")
     length = request.headers.get("content-length", "")
@@ -190,11 +198,15 @@ async def read_body(request: Request, settings: GatewaySettings) -> bytes:
                 size += len(part)
                 if size > limit:
                     raise too_large
+                if not room.take(owner, len(part)):
+                    raise Overloaded("requests that arrive fill the memory for them; try again")
                 parts.append(part)
     except TimeoutError:
         raise RequestTimeout(f"the body took longer than {settings.body_timeout_s} s") from None
     except ClientDisconnect:
         raise BadRequest("the client left before its request was complete") from None
+    finally:
+        room.give_back(owner, sum(map(len, parts)))
     return b"".join(parts)
 
 

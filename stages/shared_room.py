@@ -19,6 +19,11 @@ class SharedRoom:
         self._free_bytes = max_bytes
         self._held: Counter[str] = Counter()
 
+    @property
+    def free_bytes(self) -> int:
+        """What nobody has."""
+        return self._free_bytes
+
     def take(self, owner: str, size_bytes: int) -> bool:
         """Give `owner` so many bytes, or return False.
 

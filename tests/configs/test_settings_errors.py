@@ -97,6 +97,11 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("models.0.adapters={tiny: a}", "models.0.name", "'tiny' is there twice"),
         ("models.0.adapters={A B: a}", "models.0.adapters.A B.[key]", "must match pattern"),
         ("models=[{name: x, engine: fake, adapters: {a: b}}]", "models.0.adapters", "engine: vllm"),
+        (
+            "gateway.max_bodies_bytes=8388608",
+            "gateway.max_bodies_bytes",
+            "at least twice max_body_bytes, 16777216",
+        ),
         ("streams.finished_ttl_s=-1", "streams.finished_ttl_s", "greater than or equal to 0"),
         ("streams.max_total_bytes=2097152", "streams.max_stream_bytes", "at most max_total_bytes"),
         (

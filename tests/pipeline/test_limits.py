@@ -115,6 +115,31 @@ async def test_finished_answers_expire_by_time() -> None:
         assert (len(streams), streams.log_bytes) == (0, 0)
 
 
+async def test_bodies_that_arrive_are_bounded_together() -> None:
+    settings = GatewaySettings(max_body_bytes=512 * KIB, max_bodies_bytes=KIB * KIB)
+    piece = b'"' + b" " * 500 * KIB
+    async with (
+        serving(settings=settings) as gateway,
+        connected(gateway.address) as one,
+        connected(gateway.address) as two,
+        connected(gateway.address) as three,
+    ):
+        room = gateway.bodies
+        for slow in (one, two):
+            slow.head("POST", CHAT, content_length=f"{512 * KIB}")
+            slow.write(piece)
+        await eventually(lambda: room.free_bytes < 100 * KIB)
+        three.head("POST", CHAT, content_length=f"{512 * KIB}")
+        three.write(piece)
+
+        assert b" 503 " in await three.until(b"\r\n")
+        one.hang_up()
+        await eventually(lambda: room.free_bytes > 500 * KIB)
+        assert text(await gateway.stream())
+        two.hang_up()
+        await eventually(lambda: room.free_bytes == KIB * KIB)
+
+
 async def test_answer_that_outgrows_its_log_ends_with_an_error() -> None:
     unthrottled = speeds(tokens_per_s=0.0, tokens_per_step=64)
     async with serving(unthrottled, log_bytes=64 * KIB) as gateway:

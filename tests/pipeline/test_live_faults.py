@@ -266,7 +266,7 @@ async def test_nothing_is_computed_ahead_on_a_model_outside_the_keys_scope() -> 
 
         assert answer.status_code == 403
         assert answer.json()["error"]["param"] == "model"
-        assert not len(gateway.sessions)
+        assert not len(gateway.live_prompts)
         async with live(gateway, "?model=fake", additional_headers=auth(ALICE)) as client:
             assert (await client.error())["type"] == "PermissionDeniedError"
 

@@ -35,6 +35,7 @@ from headstart.pipeline.gateway import http_server
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.quic_endpoint import QuicEndpoint
 from headstart.stages.retention import Retention
+from headstart.stages.shared_room import SharedRoom
 from tests.monitoring.exposition import Exposition
 from tests.support.waiting import eventually, soon
 
@@ -125,6 +126,7 @@ class Gateway:
     streams: StreamTable
     metrics: Metrics
     live_prompts: LiveSessions
+    bodies: SharedRoom
     replicas: list[Replica] = field(default_factory=list)
     quic: QuicEndpoint | None = None
 
@@ -253,7 +255,8 @@ async def serving(
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, timeout=240, trust_env=False, verify=False)
         )
-        gateway = Gateway(url, client, links, streams, metrics, sessions, quic=endpoint)
+        bodies: SharedRoom = asgi.state.bodies
+        gateway = Gateway(url, client, links, streams, metrics, sessions, bodies, quic=endpoint)
         for model in models:
             gateway.replicas.append(await stack.enter_async_context(_replica(model, log_bytes)))
         stack.push_async_callback(links.close)
