@@ -27,6 +27,9 @@ __all__ = ["DataPlaneServer"]
 
 _log = structlog.get_logger(__name__)
 
+MOST_KEPT = 1 << 17
+"""Answers that a gateway is told of as it comes, at some 70 bytes each beside their requests."""
+
 
 class DataPlaneServer:
     """Listens for gateways.
@@ -135,10 +138,15 @@ class DataPlaneServer:
                 message.sent,
                 received,
                 time.monotonic(),
-                [_kept(stream) for stream in self._streams.detached],
+                self._stock(),
             )
         )
         peer.tasks.start(peer.send_steps(), name="data plane steps")
+
+    def _stock(self) -> list[messages.Kept]:
+        """List detached answers, as many as one message holds: the live ones before all."""
+        kept = sorted(map(_kept, self._streams.detached), key=lambda one: one.is_live)
+        return kept[-MOST_KEPT:]
 
     def _cannot_answer(self) -> str | None:
         """Why gateways must look elsewhere, before Serve has replaced this replica."""

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from headstart.cluster import messages
+from headstart.cluster import data_plane, messages
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import EngineLost
 from headstart.stages.stage_clock import Mark
@@ -11,6 +11,7 @@ from tests.cluster.data_plane_peers import (
     SETTINGS,
     WINDOW,
     gateway,
+    opening,
     raw_gateway,
     replica,
     request,
@@ -185,3 +186,24 @@ async def test_clock_offset_is_measured() -> None:
         await eventually(lambda: remote.clock.is_known)
 
         assert abs(remote.clock.offset_s) <= remote.clock.uncertainty_s
+
+
+async def test_gateway_that_comes_is_told_of_no_more_than_a_message_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(data_plane, "MOST_KEPT", 2)
+    async with (
+        replica(tokens_per_s=10) as behind,
+        gateway(behind.address) as first,
+        raw_gateway(behind.address) as second,
+    ):
+        live = first.serve(request("live", 1000), is_detached=True)
+        await soon(live.grown(0))
+        for name in ("old", "new"):
+            await finished(first.serve(request(name, 1), is_detached=True))
+
+        await second.send(opening())
+        told = await second.receive()
+
+        assert isinstance(told, messages.Opened)
+        assert [kept.stream_id for kept in told.kept] == ["new", "live"]
