@@ -29,6 +29,7 @@ __all__ = ["read_through", "reference"]
 DARK_S = 5.0
 CONNECT_TRIES = 4
 PATIENCE_S = 60.0
+LOOK_S = 0.1
 ALWAYS_DATAGRAMS = LadderLimits(race_s=1e6)
 """On loopback an event stream wins every race; here it is for when datagrams fail."""
 
@@ -92,7 +93,7 @@ class _Reading:
             self._http = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=self._url, timeout=PATIENCE_S, trust_env=False)
             )
-            self._port = (await self._http.get("/v1/transport")).json()["port"]
+            self._port = (await self._get("/v1/transport")).json()["port"]
             self._relay = await stack.enter_async_context(
                 udp_relay(self._port, self._path.arrivals)
             )
@@ -123,8 +124,17 @@ class _Reading:
             finally:
                 await asyncio.gather(*filter(None, (happening,)))
             second = None if other is None else await other
-            stored = await self._http.get(f"/v1/streams/{answer.id}")
+            stored = await self._get(f"/v1/streams/{answer.id}")
             return self._compare(stored.content, second)
+
+    async def _get(self, path: str) -> httpx.Response:
+        """From a gateway that another answer's fault may kill at this moment."""
+        while True:
+            with suppress(httpx.TransportError):
+                response = await self._http.get(path)
+                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return response
+            await asyncio.sleep(LOOK_S)
 
     async def _happen(self, answer_id: str) -> None:
         fault = self._case.fault

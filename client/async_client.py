@@ -136,7 +136,7 @@ class AsyncClient:
         """Send a request of a live prompt; all but an answer's beginning is read whole."""
         response = await self.send(method, path, body, {})
         if not path.endswith("/commit"):
-            await response.aread()
+            await _whole(response)
         return response
 
     async def send(
@@ -246,17 +246,20 @@ class Requests(Generic[Whole, Chunk]):
         headers = dict(extra_headers or {})
         if not stream:
             response = await self._client.send("POST", self._path, asked, headers)
-            try:
-                fields = await response.aread()
-            except httpx.HTTPError as error:
-                raise EngineUnavailable(f"the connection was lost: {unreachable(error)}") from error
-            return self._whole_type.model_validate_json(fields)
+            return self._whole_type.model_validate_json(await _whole(response))
         self._client.prepare()
         response = await self._client.send(
             "POST", self._path, asked | {"stream": True}, headers | _DETACHED
         )
         is_timed = bool((asked.get("headstart") or {}).get("timing"))
         return self._client.read(response, self._chunk_type, is_timed=is_timed)
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    try:
+        return await response.aread()
+    except httpx.HTTPError as error:
+        raise EngineUnavailable(f"the connection was lost: {unreachable(error)}") from error
 
 
 class _Chat:
