@@ -173,7 +173,7 @@ async def test_replica_outlives_clients_that_leave(is_streamed: bool, first_toke
         assert [model["id"] for model in models.json()["data"]] == ["fake"]
 
 
-@pytest.mark.parametrize("fields", [b'"x": NaN', b'"x": "\\ud800"', b'"x": "\xff"', b'"x": ['])
+@pytest.mark.parametrize("fields", [b'"x": NaN', b'"x": "\\ud800"', b'"x": ['])
 def test_long_body_that_only_a_slow_parser_reads_is_refused(fields: bytes) -> None:
     body = b'{"model": "fake", %b, "y": "%b"}'
     understand(body % (fields, b"y"), {}, None)
