@@ -7,6 +7,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from headstart.benchmarks import chromium
+
 # Two busy cores make any single example slow now and then; the test's own time limit stands.
 hypothesis.settings.register_profile("headstart", deadline=None)
 hypothesis.settings.load_profile("headstart")
@@ -20,6 +22,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for program in ("prometheus", "promtool"):
             if shutil.which(program) is None:
                 pytest.skip(f"{program} is not installed: apt-get install prometheus")
+    if item.get_closest_marker("chromium") is not None and chromium.program() is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chromium import chromium
+from headstart.benchmarks.chromium import chromium
 from tests.support.events import text
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.node_client import MODULES, node

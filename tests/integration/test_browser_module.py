@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from headstart.benchmarks.chromium import Browser, Page, PageError, chromium
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Fallback
 from headstart.stages.access import hash_of
-from tests.support.chromium import Browser, Page, PageError, chromium
 from tests.support.events import chunks
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.udp_relay import UdpRelay, udp_relay

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from headstart.benchmarks.chromium import Browser, Page, chromium
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.serving import QuicSettings
 from headstart.stages.access import hash_of
-from tests.support.chromium import Browser, Page, chromium
 from tests.support.events import text
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.waiting import PATIENCE_S, soon

@@ -4,24 +4,28 @@
         async with browser.open("http://127.0.0.1:8000/") as page:
             assert await page.run("document.title") == "Headstart"
 
-No port and no package: the protocol is JSON, and the browser ends when its pipe does.
+No port and no package: the protocol is JSON, and the browser ends when its pipe does. Tests drive
+it too.
 """
 
 import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-import pytest
+from headstart.stages.errors import SetupError
 
-from tests.support.waiting import PATIENCE_S, soon
+__all__ = ["Browser", "Page", "PageError", "chromium", "program"]
 
-__all__ = ["Browser", "Page", "chromium"]
+Result = TypeVar("Result")
 
+PATIENCE_S = 120.0
+"""Far more than anything takes that a browser is asked."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless=new",
@@ -51,14 +55,18 @@ class Browser:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._pages: dict[str, Page] = {}
 
     @asynccontextmanager
-    async def open(self, url: str, **device: Any) -> AsyncIterator["Page"]:
-        """Open a page with storage of its own, and wait until it is loaded.
+    async def open(
+        self, url: str, *, before: str | None = None, **device: Any
+    ) -> AsyncIterator["Page"]:
+        """Open a page with storage and connections of its own, and wait until it is loaded.
 
         Args:
+            before: A script that each of its documents runs before its own.
             device: Overrides its size, as `Emulation.setDeviceMetricsOverride` takes it.
         """
         context = (await self.call("Target.createBrowserContext"))["browserContextId"]
@@ -70,21 +78,28 @@ class Browser:
         if device:
             size = {"width": 800, "height": 900, "deviceScaleFactor": 1, "mobile": False}
             await page.call("Emulation.setDeviceMetricsOverride", **size | device)
+        if before is not None:
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         await page.goto(url)
         try:
             yield page
         finally:
+            del self._pages[attached["sessionId"]]
             await self.call("Target.disposeBrowserContext", browserContextId=context)
 
     async def call(self, method: str, session: str | None = None, **params: Any) -> Any:
-        """Ask for something and return the answer."""
-        number = len(self._asked) + 1
+        """Ask for something and return the answer.
+
+        Raises:
+            PageError: It was refused, or the browser has ended.
+        """
+        number = next(self._numbers)
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
         if session is not None:
             message["sessionId"] = session
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps(message).encode() + b"\0")
-        return await soon(answer)
+        return await _soon(answer)
 
     async def listen(self) -> None:
         """Take what the browser says, until it ends."""
@@ -94,11 +109,14 @@ class Browser:
                 page = self._pages.get(message.get("sessionId", ""))
                 if page is not None:
                     page.happened(message["method"], message["params"])
-            elif not (answer := self._asked[message["id"]]).done():
+            elif not (answer := self._asked.pop(message["id"])).done():
                 if "error" in message:
                     answer.set_exception(PageError(message["error"]["message"]))
                 else:
                     answer.set_result(message["result"])
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(PageError("the browser has ended"))
 
 
 class Page:
@@ -121,13 +139,13 @@ class Page:
         """Load an address."""
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        await soon(self._loaded.wait())
+        await _soon(self._loaded.wait())
 
     async def reload(self) -> None:
         """Load it again."""
         self._loaded.clear()
         await self.call("Page.reload")
-        await soon(self._loaded.wait())
+        await _soon(self._loaded.wait())
 
     async def run(self, expression: str) -> Any:
         """Evaluate an expression, await it if it is a promise, and return its value.
@@ -181,19 +199,28 @@ class Page:
             self.complaints.append(str([arg.get("value") for arg in params["args"]]))
 
 
+def program() -> str | None:
+    """Where the browser is; None where there is none."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
 @asynccontextmanager
 async def chromium(flags: Sequence[str] = ()) -> AsyncIterator[Browser]:
-    """Run a browser; skips the test where there is none."""
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
-    if program is None:
-        pytest.skip("chromium is not installed")
+    """Run a browser.
+
+    Raises:
+        SetupError: There is none.
+    """
+    executable = program()
+    if executable is None:
+        raise SetupError("chromium is not installed: apt-get install chromium")
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         to_browser, from_us = os.pipe()
         to_us, from_browser = os.pipe()
         # Its ends are file descriptors 3 and 4, by these numbers.
         script = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", script, "bash", program, *_FLAGS, *flags),
+            *("bash", "-c", script, "bash", executable, *_FLAGS, *flags),
             *(f"--user-data-dir={profile}", "about:blank"),
             pass_fds=(to_browser, from_browser),
             stdin=asyncio.subprocess.DEVNULL,
@@ -212,11 +239,16 @@ async def chromium(flags: Sequence[str] = ()) -> AsyncIterator[Browser]:
         finally:
             writer.close()
             with suppress(TimeoutError):
-                await soon(process.wait(), 10.0)
+                await _soon(process.wait(), 10.0)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
             await process.wait()
             await asyncio.gather(listening, return_exceptions=True)
+
+
+async def _soon(work: Awaitable[Result], within_s: float = PATIENCE_S) -> Result:
+    async with asyncio.timeout(within_s):
+        return await work
 
 
 async def _joined(reads: int, writes: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
