@@ -12,7 +12,7 @@ import msgspec
 
 from headstart.benchmarks.channel_models import Link
 
-__all__ = ["Direction", "Flow", "Flows", "Key", "Passed", "key_of"]
+__all__ = ["Direction", "Flow", "Flows", "Key", "Others", "Passed", "key_of"]
 
 Direction = Literal["up", "down"]
 """To the server and to the client."""
@@ -40,6 +40,17 @@ class Flow(msgspec.Struct, frozen=True):
     @property
     def key(self) -> Key:
         return self.protocol, self.port
+
+
+class Others(msgspec.Struct, frozen=True):
+    """The weather of flows whose ports nobody knows beforehand: a browser's connections.
+
+    Each meets its own, by seeds that count up as they appear, and each from the same moment on.
+    """
+
+    cell: str
+    seed: int
+    epoch: float
 
 
 class Passed(msgspec.Struct):
@@ -83,20 +94,28 @@ class Flows:
     def __init__(self, links: Links) -> None:
         self._links = links
         self._open: dict[Key, _Open] = {}
+        self._others: Others | None = None
         self.delay_s = 0.0
         """One way, of packets of no answer and of those before an answer's weather begins."""
 
-    def begin(self, flows: list[Flow], delay_s: float) -> None:
+    def begin(self, flows: list[Flow], delay_s: float, others: Others | None = None) -> None:
         """Forget the answers before, and expect these."""
         self.delay_s = delay_s
+        self._others = others
         self._open.clear()
         for flow in flows:
-            down, up = self._links(flow.cell, flow.seed)
-            self._open[flow.key] = _Open(flow.epoch, down, up, Passed(*flow.key))
+            self._expect(flow.key, flow.cell, flow.seed, flow.epoch)
+
+    def _expect(self, key: Key, cell: str, seed: int, epoch: float) -> _Open:
+        down, up = self._links(cell, seed)
+        self._open[key] = opened = _Open(epoch, down, up, Passed(*key))
+        return opened
 
     def arrivals(self, key: Key, direction: Direction, size_bytes: int, now: float) -> list[float]:
         """When a packet that was sent now arrives: not at all, once or twice."""
         flow = self._open.get(key)
+        if flow is None and (others := self._others) is not None and now >= others.epoch:
+            flow = self._expect(key, others.cell, others.seed + len(self._open), others.epoch)
         if flow is None or now < flow.epoch:
             return [now + self.delay_s]
         link = flow.down if direction == "down" else flow.up

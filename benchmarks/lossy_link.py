@@ -15,7 +15,7 @@ import numpy as np
 import uvloop
 
 from headstart.benchmarks.child import lines, say
-from headstart.benchmarks.link_flows import UDP, Direction, Flow, Flows, Passed, key_of
+from headstart.benchmarks.link_flows import UDP, Direction, Flow, Flows, Others, Passed, key_of
 from headstart.benchmarks.network_spaces import make
 from headstart.benchmarks.socket_cells import links
 from headstart.benchmarks.udp_relay import Address, UdpRelay
@@ -52,6 +52,8 @@ class Begin(msgspec.Struct, tag=True):
     flows: list[Flow]
     delay_s: float
     """One way, before their weather begins."""
+    others: Others | None = None
+    """The weather of everybody else."""
 
 
 class Tell(msgspec.Struct, tag=True):
@@ -88,7 +90,7 @@ class _Path:
         self.num_swallowed = 0
 
     def begin(self, order: Begin) -> None:
-        self.flows.begin(order.flows, order.delay_s)
+        self.flows.begin(order.flows, order.delay_s, order.others)
         self.late_s.clear()
         self.num_swallowed = 0
 

@@ -14,23 +14,16 @@ import uvloop
 from headstart.benchmarks.child import first_line, lines, say
 from headstart.benchmarks.fault_readers import chat
 from headstart.benchmarks.network_spaces import enter
-from headstart.benchmarks.socket_orders import Door
+from headstart.benchmarks.socket_orders import Door, Enter
 from headstart.benchmarks.socket_readers import Arm, Reader, Shown, connected
 
-__all__ = ["Ask", "Connect", "Crowd", "Crowded", "Enter", "serve"]
+__all__ = ["Ask", "Connect", "Crowd", "Crowded", "serve"]
 
 CROWD_PATIENCE_S = 90.0
 _SPREAD_S = 5.0
 """Within which a crowd begins."""
 _LINGER_S = 0.5
 """For what is still on its way: acknowledgements, and repeats that nobody needs."""
-
-
-class Enter(msgspec.Struct):
-    """First line; not answered."""
-
-    space: str | None = None
-    """Network namespace; None is the caller's own."""
 
 
 class Connect(msgspec.Struct, tag=True):

@@ -10,6 +10,7 @@ from headstart.configs.settings import Settings
 __all__ = [
     "SCHEMES",
     "Door",
+    "Enter",
     "Kill",
     "Made",
     "Memory",
@@ -43,6 +44,13 @@ class Door(msgspec.Struct):
     """SHA-256 of its certificates, hexadecimal."""
 
 
+class Enter(msgspec.Struct):
+    """A readers' first line; not answered."""
+
+    space: str | None = None
+    """Network namespace; None is the caller's own."""
+
+
 class When(msgspec.Struct, tag=True):
     """When were the tokens of these answers made? Answered by one `Made` for each."""
 
@@ -50,9 +58,10 @@ class When(msgspec.Struct, tag=True):
 
 
 class Made(msgspec.Struct):
-    """When each token was made."""
+    """When each token was made, and its text."""
 
     at: list[float]
+    texts: list[str] = []
 
 
 class Memory(msgspec.Struct, tag=True):
@@ -72,10 +81,17 @@ class Kill(msgspec.Struct, tag=True):
     gateway: int
 
 
-def model(name: str, tokens_per_s: float) -> ModelSettings:
-    """A fake model."""
+def model(name: str, tokens_per_s: float, answer_tokens: int = 64) -> ModelSettings:
+    """A fake model.
+
+    Args:
+        answer_tokens: Of an answer to a request without a limit.
+    """
     fake = FakeEngineSettings(
-        time_to_first_token_s=0.05, tokens_per_s=tokens_per_s, tokens_per_step=1
+        time_to_first_token_s=0.05,
+        tokens_per_s=tokens_per_s,
+        tokens_per_step=1,
+        answer_tokens=answer_tokens,
     )
     return ModelSettings(name=name, engine="fake", fake=fake)
 

@@ -3,20 +3,14 @@
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self, TypeVar
 
-import msgspec
-import psutil
-
-from headstart.benchmarks.child import Child, command
 from headstart.benchmarks.link_flows import Flow
-from headstart.benchmarks.lossy_link import Begin, Crossed, Forward, Standing, Tell
-from headstart.benchmarks.network_spaces import CLIENTS, SERVER
+from headstart.benchmarks.lossy_link import Begin, Crossed, Tell
+from headstart.benchmarks.network_spaces import CLIENTS
 from headstart.benchmarks.socket_cells import TOKENS_PER_S, SocketSample
-from headstart.benchmarks.socket_client import Ask, Connect, Enter
-from headstart.benchmarks.socket_gateways import LOOPBACK, Gateways
+from headstart.benchmarks.socket_client import Ask, Connect
+from headstart.benchmarks.socket_ends import Ends
 from headstart.benchmarks.socket_orders import SCHEMES, Door, model
 from headstart.benchmarks.socket_readers import Arm, Shown
 from headstart.benchmarks.socket_scores import Block, scored
@@ -26,16 +20,14 @@ from headstart.configs.settings import Settings
 
 __all__ = ["MODEL", "Rig"]
 
-Reply = TypeVar("Reply")
-
 MODEL = model("paced", TOKENS_PER_S)
 _START_S = 0.3
 """Between the last connection and the first request."""
 _CONTROLS = {Arm.CUBIC: "cubic", Arm.BBR: "bbr"}
 
 
-class Rig:
-    """Everything that runs. A context manager.
+class Rig(Ends):
+    """Everything that runs, with readers that are programs. A context manager.
 
     Args:
         settings: Of the gateways.
@@ -44,34 +36,7 @@ class Rig:
     """
 
     def __init__(self, settings: Settings, models: Sequence[ModelSettings], folder: Path) -> None:
-        self._settings, self._models, self._folder = settings, models, folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._link = self._started("link", "headstart.benchmarks.lossy_link", stack)
-            self.standing = self._link.hear(Standing)
-            is_tun = self.standing.kind == "tun"
-            self.gateways = Gateways(
-                self._settings,
-                self._models,
-                self._folder,
-                SERVER if is_tun else LOOPBACK,
-                self.standing.server_space,
-            )
-            stack.callback(self.gateways.stop)
-            ports = self._order(Forward([door.port for door in self.gateways.doors]), list[int])
-            self._doors = [
-                msgspec.structs.replace(door, port=port)
-                for door, port in zip(self.gateways.doors, ports, strict=True)
-            ]
-            self._client = self._started("readers", "headstart.benchmarks.socket_client", stack)
-            self._client.tell(msgspec.json.encode(Enter(self.standing.client_space)))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        super().__init__(settings, models, folder, "headstart.benchmarks.socket_client")
 
     @property
     def arms(self) -> list[Arm]:
@@ -83,7 +48,7 @@ class Rig:
 
     def door(self, arm: Arm) -> Door:
         """Where an arm's readers go."""
-        return self._doors[SCHEMES.index("published" if arm is Arm.PUBLISHED else "snapshots")]
+        return self.doors[SCHEMES.index("published" if arm is Arm.PUBLISHED else "snapshots")]
 
     def warm_up(self, setting: Setting, sample: SocketSample) -> None:
         """One short answer by every arm: loads what the first loads."""
@@ -93,11 +58,10 @@ class Rig:
     def block(self, setting: Setting, arm: Arm, sample: SocketSample, number: int) -> Block:
         """Read one answer for each seed, all at once."""
         seeds = sample.seeds(number)
-        began, others_s = time.monotonic(), self._others_cpu_s()
+        others_cores = self.others_cores()
         epoch, ports, shown = self._ask(setting, arm, sample, seeds, sample.num_tokens)
-        took_s = time.monotonic() - began
-        others = max(0.0, self._others_cpu_s() - others_s) / took_s
-        crossed = self._order(Tell(), Crossed)
+        others = others_cores()
+        crossed = self.order(Tell(), Crossed)
         passed = {each.port: each for each in crossed.flows}
         made = self.gateways.made([each.id for each in shown])
         answers = [
@@ -107,34 +71,16 @@ class Rig:
         load = os.getloadavg()[0]
         return Block(answers, crossed.late_p99_s, crossed.num_swallowed, load, others)
 
-    def _others_cpu_s(self) -> float:
-        machine = psutil.cpu_times()
-        used_s = sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice
-        own_s = time.process_time()
-        for process in self._link.arm.tree | self._client.arm.tree | self.gateways.tree:
-            with suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                own_s += times.user + times.system
-        return float(used_s - own_s)
-
     def connect_crowd(self, cell: str, count: int, seed: int) -> None:
         """Open connections of our datagrams' arm, each with a weather of its own from now on."""
-        self._order(Begin([], 0.0), bool)
+        self.order(Begin([], 0.0), bool)
         ports = self._connect(Arm.OURS, count)
         epoch = time.monotonic()
         flows = [
             Flow(Arm.OURS.protocol, port, cell, seed + number, epoch)
             for number, port in enumerate(ports)
         ]
-        self._order(Begin(flows, 0.0), bool)
-
-    def tell_readers(self, order: msgspec.Struct) -> None:
-        """Give the readers an order."""
-        self._client.tell(msgspec.json.encode(order))
-
-    def hear_readers(self, reply: type[Reply]) -> Reply:
-        """Wait for their answer to it."""
-        return self._client.hear(reply)
+        self.order(Begin(flows, 0.0), bool)
 
     def _connect(self, arm: Arm, count: int) -> list[int]:
         address = CLIENTS.get(_CONTROLS.get(arm, ""), "0.0.0.0")  # noqa: S104 - a client's
@@ -150,7 +96,7 @@ class Rig:
         num_tokens: int,
     ) -> tuple[float, list[int], list[Shown]]:
         one_way_s = setting.cell.rtt_s / 2
-        self._order(Begin([], one_way_s), bool)
+        self.order(Begin([], one_way_s), bool)
         ports = self._connect(arm, len(seeds))
         at = time.monotonic() + _START_S
         epoch = at + one_way_s
@@ -158,17 +104,8 @@ class Rig:
             Flow(arm.protocol, port, setting.name, seed, epoch)
             for port, seed in zip(ports, seeds, strict=True)
         ]
-        self._order(Begin(flows, one_way_s), bool)
+        self.order(Begin(flows, one_way_s), bool)
         patience_s = num_tokens / TOKENS_PER_S + sample.patience_s
         order = Ask(MODEL.name, num_tokens, at, patience_s, seeds[0] % 1000)
         self.tell_readers(order)
         return epoch, ports, self.hear_readers(list[Shown])
-
-    def _started(self, name: str, module: str, stack: ExitStack) -> Child:
-        child = Child(name, command(module, "serve"), self._folder / f"{name}.log")
-        stack.callback(child.arm.stop)
-        return child
-
-    def _order(self, order: msgspec.Struct, reply: type[Reply]) -> Reply:
-        self._link.tell(msgspec.json.encode(order))
-        return self._link.hear(reply)

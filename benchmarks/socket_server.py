@@ -68,8 +68,9 @@ class _Notes:
 
     def made(self) -> Made:
         """Of the frames that hold tokens, one each."""
-        cursors = {cursor for cursor, frame in self._log.frames(0) if frame.tokens}
-        return Made([at for cursor, at in self._grown if cursor in cursors])
+        texts = {cursor: frame.text for cursor, frame in self._log.frames(0) if frame.tokens}
+        found = [(at, texts[cursor]) for cursor, at in self._grown if cursor in texts]
+        return Made([at for at, _ in found], [text for _, text in found])
 
 
 class _Engine(FakeEngine):

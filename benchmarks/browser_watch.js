@@ -1,0 +1,67 @@
+/**
+ * Notes when text of the last answer is drawn. Runs before the page's own scripts, and outside of
+ * them: the page is the one that users get. `HAS_DATAGRAMS` and `IS_WATCHED` are filled in.
+ */
+(() => {
+  if (!HAS_DATAGRAMS) delete globalThis.WebTransport;
+  const watch = (globalThis.headstartWatch = {
+    id: null,
+    askedAt: null,
+    /** Milliseconds of the page's clock, and UTF-16 units that could be seen from then on. */
+    at: [],
+    lengths: [],
+    /** When nothing but datagrams carried it. */
+    climbedAt: null,
+    frames: [],
+    ended: null,
+  });
+  const find = (selector) => document.querySelector(selector);
+  const text = () => find("#messages li.assistant:last-child .text")?.textContent ?? "";
+  let end = () => {};
+
+  const fetchOfThePage = globalThis.fetch;
+  globalThis.fetch = async (...words) => {
+    const response = await fetchOfThePage(...words);
+    if (words[1]?.method === "POST") watch.id = response.headers.get("x-headstart-stream");
+    return response;
+  };
+
+  /** Type a prompt into an empty chat and send it off. */
+  watch.ask = (model, prompt) => {
+    find("#anew").click();
+    find("#model").value = model;
+    find("#prompt").value = prompt;
+    Object.assign(watch, { id: null, at: [], lengths: [], climbedAt: null, frames: [] });
+    watch.ended = new Promise((resolve) => (end = resolve));
+    watch.askedAt = performance.now();
+    find("#composer").requestSubmit();
+  };
+
+  watch.taken = () => {
+    const { id, askedAt, at, lengths, climbedAt, frames } = watch;
+    return { id, askedAt, at, lengths, climbedAt, frames, text: text(), rung: find("#rung").dataset.rung };
+  };
+
+  const look = () => {
+    const { length } = text();
+    if (length !== (watch.lengths.at(-1) ?? 0)) {
+      watch.at.push(performance.now());
+      watch.lengths.push(length);
+    }
+    if (find("#rung").dataset.rung === "datagrams") watch.climbedAt ??= performance.now();
+    if (find("#stop").hidden && !find("#anew").disabled) end(true);
+  };
+
+  addEventListener("DOMContentLoaded", () => {
+    watch.ended = new Promise((resolve) => (end = resolve));
+    const observed = { childList: true, subtree: true, attributes: true };
+    if (IS_WATCHED) new MutationObserver(look).observe(document.body, observed);
+    let last = null;
+    const frame = (now) => {
+      if (last !== null && !find("#stop").hidden) watch.frames.push(now - last);
+      last = now;
+      requestAnimationFrame(frame);
+    };
+    if (IS_WATCHED) requestAnimationFrame(frame);
+  });
+})();
