@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Arm", "Ask", "Drawn", "Open", "Shut"]
+__all__ = ["Arm", "Ask", "Cost", "Drawn", "Heap", "Launch", "Open", "Shut", "Stay", "Weigh"]
 
 
 class Arm(StrEnum):
@@ -14,14 +14,21 @@ class Arm(StrEnum):
     SSE = "SSE, TCP"
 
 
+class Launch(msgspec.Struct, tag=True):
+    """Start the browser; answered by its name and version."""
+
+    origin: str
+    """Whose pages may open WebTransport sessions without TLS."""
+
+
 class Open(msgspec.Struct, tag=True):
     """Open pages, each with connections of its own; answered by their number."""
 
     arm: Arm
     url: str
     count: int
-    is_warm: bool = True
-    """Whether each has read an answer already, and so has a session where it can have one."""
+    warm_model: str | None = None
+    """Whose answer each reads first, until it has a session where it can have one."""
 
 
 class Shut(msgspec.Struct, tag=True):
@@ -60,3 +67,47 @@ class Drawn(msgspec.Struct):
     """By what it came at last."""
     longest_frame_s: float = 0.0
     """Between two frames that the browser drew meanwhile."""
+
+
+class Weigh(msgspec.Struct, tag=True):
+    """Read answers one after another in a page that nothing watches; answered by their `Cost`s."""
+
+    arm: Arm
+    url: str
+    model: str
+    num_answers: int
+
+
+class Cost(msgspec.Struct):
+    """What the page's main thread spent on one answer, by the browser's own account."""
+
+    num_frames: int
+    """In which the page drew."""
+    task_s: float
+    """Script, style, layout and painting, and whatever else ran there."""
+    script_s: float
+    layout_s: float
+    """With style."""
+
+
+class Stay(msgspec.Struct, tag=True):
+    """Read many answers in one page, one after another; answered by its `Heap`s along the way."""
+
+    arm: Arm
+    url: str
+    model: str
+    num_answers: int
+    num_samples: int
+    idle_s: float
+    """For which nothing happens at the end, by the page's own clock, which is turned forward."""
+
+
+class Heap(msgspec.Struct):
+    """What a page held once its garbage was collected."""
+
+    num_answers: int
+    bytes: int
+    """Of JavaScript's heap."""
+    num_nodes: int
+    num_listeners: int
+    is_after_idling: bool = False

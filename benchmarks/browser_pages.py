@@ -1,18 +1,30 @@
 """The pages' end of a real link: a Chromium that reads many answers at once, a page for each.
 
-A process of its own, spoken to in lines of JSON. When text was drawn is noted in the pages, and said
-by the clock that all processes share.
+A process of its own, spoken to in lines of JSON. When text was drawn is noted in the pages, and
+said by the clock that all processes share.
 """
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headstart.benchmarks.browser_orders import Arm, Ask, Drawn, Open, Shut
+from headstart.benchmarks.browser_orders import (
+    Arm,
+    Ask,
+    Cost,
+    Drawn,
+    Heap,
+    Launch,
+    Open,
+    Shut,
+    Stay,
+    Weigh,
+)
 from headstart.benchmarks.child import first_line, lines, say
 from headstart.benchmarks.chromium import Browser, Page, chromium
 from headstart.benchmarks.network_spaces import enter
@@ -21,8 +33,15 @@ from headstart.benchmarks.socket_orders import Enter
 __all__ = ["serve"]
 
 _WATCH = Path(__file__).with_name("browser_watch.js").read_text(encoding="utf-8")
-_WARM_TOKENS_MODEL = "short"
 _NUM_CLOCK_TRIES = 5
+_MOST_WARMING = 10
+_RENEW_EACH = 20
+"""Answers after which a page that stays open is told that the network has changed."""
+_ALL_AWAKE = (
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+)
 
 
 def serve() -> None:
@@ -35,30 +54,27 @@ def serve() -> None:
 
 async def _serve() -> None:
     orders = lines()
-    opening = msgspec.json.decode(await anext(orders), type=Open)
     # Only there a page without TLS may open WebTransport sessions.
-    origin = opening.url.rstrip("/")
+    origin = msgspec.json.decode(await anext(orders), type=Launch).origin
     flags = [f"--unsafely-treat-insecure-origin-as-secure={origin}", *_ALL_AWAKE]
     async with chromium(flags) as browser:
         pages = _Pages(browser)
-        say(await pages.open(opening))
+        version = await browser.call("Browser.getVersion")
+        say(version["product"])
         async for line in orders:
-            order = msgspec.json.decode(line, type=Open | Shut | Ask)
+            order = msgspec.json.decode(line, type=Open | Shut | Ask | Weigh | Stay)
             if isinstance(order, Open):
                 say(await pages.open(order))
             elif isinstance(order, Shut):
                 say(await pages.shut(order.arm))
-            else:
+            elif isinstance(order, Ask):
                 say(await pages.ask(order))
+            elif isinstance(order, Weigh):
+                say(await _weigh(browser, order))
+            else:
+                say(await _stay(browser, order))
         for arm in Arm:
             await pages.shut(arm)
-
-
-_ALL_AWAKE = (
-    "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows",
-    "--disable-renderer-backgrounding",
-)
 
 
 class _Pages:
@@ -69,18 +85,12 @@ class _Pages:
     async def open(self, order: Open) -> int:
         await self.shut(order.arm)
         stack = AsyncExitStack()
-        script = _WATCH.replace("HAS_DATAGRAMS", str(order.arm is Arm.OURS).lower())
-        script = script.replace("IS_WATCHED", "true")
-        opening = (
-            stack.enter_async_context(self._browser.open(order.url, before=script, width=800))
-            for _ in range(order.count)
-        )
-        pages = [await page for page in opening]
+        opening = (_open(self._browser, order.arm, order.url) for _ in range(order.count))
+        pages = [await stack.enter_async_context(page) for page in opening]
         self._open[order.arm] = pages, stack
-        for page in pages:
-            await page.until("!document.querySelector('#model').disabled")
-        if order.is_warm:
-            await asyncio.gather(*(_warm(page, order.arm) for page in pages))
+        if order.warm_model is not None:
+            warming = (_warm(page, order.arm, order.warm_model) for page in pages)
+            await asyncio.gather(*warming)
         return len(pages)
 
     async def shut(self, arm: Arm) -> bool:
@@ -94,9 +104,21 @@ class _Pages:
         return list(await asyncio.gather(*asking))
 
 
-async def _warm(page: Page, arm: Arm) -> None:
-    for _ in range(10):
-        await page.run(f"headstartWatch.ask('{_WARM_TOKENS_MODEL}', 'Say anything.')")
+@asynccontextmanager
+async def _open(
+    browser: Browser, arm: Arm, url: str, *, has_frames: bool = True
+) -> AsyncIterator[Page]:
+    script = _WATCH.replace("HAS_DATAGRAMS", str(arm is Arm.OURS).lower())
+    script = script.replace("HAS_FRAMES", str(has_frames).lower())
+    async with browser.open(url, before=script, width=800) as page:
+        await page.until("!document.querySelector('#model').disabled")
+        yield page
+
+
+async def _warm(page: Page, arm: Arm, model: str) -> None:
+    """Until a session is there: a busy machine may lose the race of the first answers."""
+    for _ in range(_MOST_WARMING):
+        await page.run(f"headstartWatch.ask('{model}', 'Say anything.')")
         await page.run("headstartWatch.ended")
         if arm is Arm.SSE or (await page.run("headstartWatch.taken()"))["rung"] == "datagrams":
             return
@@ -147,3 +169,51 @@ async def _zero(page: Page) -> float:
         took_s = time.monotonic() - asked
         found.append((took_s, asked + took_s / 2 - page_s))
     return min(found)[1]
+
+
+async def _weigh(browser: Browser, order: Weigh) -> list[Cost]:
+    costs: list[Cost] = []
+    async with _open(browser, order.arm, order.url, has_frames=False) as page:
+        await page.call("Performance.enable", timeDomain="threadTicks")
+        await _warm(page, order.arm, order.model)
+        for number in range(order.num_answers):
+            before = await _metrics(page)
+            await page.run(f"headstartWatch.ask('{order.model}', 'Say number {number} again.')")
+            await page.run("headstartWatch.ended")
+            after = await _metrics(page)
+            spent = {name: after[name] - before[name] for name in after}
+            layout_s = spent["LayoutDuration"] + spent["RecalcStyleDuration"]
+            num_frames = int(await page.run("headstartWatch.numDrawn"))
+            costs.append(Cost(num_frames, spent["TaskDuration"], spent["ScriptDuration"], layout_s))
+    return costs
+
+
+async def _stay(browser: Browser, order: Stay) -> list[Heap]:
+    async with _open(browser, order.arm, order.url, has_frames=False) as page:
+        await page.call("Performance.enable")
+        found: list[Heap] = []
+        for number in range(1, order.num_answers + 1):
+            await page.run(f"headstartWatch.ask('{order.model}', 'Say number {number} again.')")
+            await page.run("headstartWatch.ended")
+            if number % _RENEW_EACH == 0:
+                await page.run("void dispatchEvent(new Event('online'))")
+            if number % (order.num_answers // order.num_samples) == 0:
+                found.append(await _heap(page, number))
+        await page.idle(order.idle_s)
+        found.append(await _heap(page, order.num_answers, is_after_idling=True))
+        return found
+
+
+async def _heap(page: Page, num_answers: int, *, is_after_idling: bool = False) -> Heap:
+    for _ in range(2):  # what is finalised the first time goes the second
+        await page.call("HeapProfiler.collectGarbage")
+    found = await _metrics(page)
+    size, nodes, listeners = (
+        int(found[name]) for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")
+    )
+    return Heap(num_answers, size, nodes, listeners, is_after_idling)
+
+
+async def _metrics(page: Page) -> dict[str, float]:
+    found = (await page.call("Performance.getMetrics"))["metrics"]
+    return {each["name"]: each["value"] for each in found}

@@ -1,6 +1,6 @@
 /**
  * Notes when text of the last answer is drawn. Runs before the page's own scripts, and outside of
- * them: the page is the one that users get. `HAS_DATAGRAMS` and `IS_WATCHED` are filled in.
+ * them: the page is the one that users get. `HAS_DATAGRAMS` and `HAS_FRAMES` are filled in.
  */
 (() => {
   if (!HAS_DATAGRAMS) delete globalThis.WebTransport;
@@ -13,6 +13,7 @@
     /** When nothing but datagrams carried it. */
     climbedAt: null,
     frames: [],
+    numDrawn: 0,
     ended: null,
   });
   const find = (selector) => document.querySelector(selector);
@@ -26,20 +27,35 @@
     return response;
   };
 
+  const requestFrame = globalThis.requestAnimationFrame;
+  globalThis.requestAnimationFrame = (draw) => {
+    watch.numDrawn++;
+    return requestFrame(draw);
+  };
+
   /** Type a prompt into an empty chat and send it off. */
   watch.ask = (model, prompt) => {
     find("#anew").click();
     find("#model").value = model;
     find("#prompt").value = prompt;
     Object.assign(watch, { id: null, at: [], lengths: [], climbedAt: null, frames: [] });
+    watch.numDrawn = 0;
     watch.ended = new Promise((resolve) => (end = resolve));
     watch.askedAt = performance.now();
     find("#composer").requestSubmit();
+    if (HAS_FRAMES) requestFrame(frame);
   };
 
   watch.taken = () => {
     const { id, askedAt, at, lengths, climbedAt, frames } = watch;
     return { id, askedAt, at, lengths, climbedAt, frames, text: text(), rung: find("#rung").dataset.rung };
+  };
+
+  let last = null;
+  const frame = (now) => {
+    if (last !== null) watch.frames.push(now - last);
+    last = find("#stop").hidden ? null : now;
+    if (last !== null) requestFrame(frame);
   };
 
   const look = () => {
@@ -48,20 +64,14 @@
       watch.at.push(performance.now());
       watch.lengths.push(length);
     }
-    if (find("#rung").dataset.rung === "datagrams") watch.climbedAt ??= performance.now();
+    if (length > 0 && find("#rung").dataset.rung === "datagrams") watch.climbedAt ??= performance.now();
     if (find("#stop").hidden && !find("#anew").disabled) end(true);
   };
 
   addEventListener("DOMContentLoaded", () => {
     watch.ended = new Promise((resolve) => (end = resolve));
-    const observed = { childList: true, subtree: true, attributes: true };
-    if (IS_WATCHED) new MutationObserver(look).observe(document.body, observed);
-    let last = null;
-    const frame = (now) => {
-      if (last !== null && !find("#stop").hidden) watch.frames.push(now - last);
-      last = now;
-      requestAnimationFrame(frame);
-    };
-    if (IS_WATCHED) requestAnimationFrame(frame);
+    // Without frames only the button tells: whoever weighs the page wants nothing read in it.
+    const seen = HAS_FRAMES ? document.body : find("#stop");
+    new MutationObserver(look).observe(seen, { childList: true, subtree: true, attributes: true });
   });
 })();

@@ -126,6 +126,7 @@ class Page:
         self._browser = browser
         self._session = session
         self._loaded = asyncio.Event()
+        self._idled = asyncio.Event()
         self.complaints: list[str] = []
         """Exceptions nobody caught, and what the console shows as an error."""
         self.requests: list[str] = []
@@ -170,6 +171,12 @@ class Page:
                 raise AssertionError(f"still not: {condition}; complaints: {self.complaints}")
             await asyncio.sleep(0.02)
 
+    async def idle(self, seconds: float) -> None:
+        """Let its clock run on by so much at once, timers included; it is not turned back."""
+        self._idled.clear()
+        await self.call("Emulation.setVirtualTimePolicy", policy="advance", budget=1e3 * seconds)
+        await _soon(self._idled.wait())
+
     async def press(self, key: str, text: str = "") -> None:
         """Press and release a key."""
         typed: dict[str, Any] = {"key": key, "code": key, "text": text}
@@ -186,6 +193,8 @@ class Page:
         """Take note of an event."""
         if method == "Page.loadEventFired":
             self._loaded.set()
+        elif method == "Emulation.virtualTimeBudgetExpired":
+            self._idled.set()
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
