@@ -23,6 +23,7 @@ __all__ = [
     "UP_SEED",
     "Cell",
     "Outcome",
+    "Scheme",
     "Score",
     "classic_retransmission",
     "copies_for",

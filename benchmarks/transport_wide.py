@@ -9,6 +9,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from headstart.benchmarks.checks import Bar, Check, Verdict, judge
 from headstart.benchmarks.estimates import Estimate, exactly
 from headstart.benchmarks.report import Table
+from headstart.benchmarks.transport_beside import real_cells, timeline
 from headstart.benchmarks.transport_cells import SSE_SEGMENT_BYTES, Outcome
 from headstart.benchmarks.transport_exactness import Network, is_exact
 from headstart.benchmarks.transport_grid import Group, Sample, Setting, wide_settings
@@ -29,10 +30,12 @@ def run_wide(sample: Sample) -> tuple[list[Table], list[Check]]:
     settings = wide_settings(sample)
     results = [_decided(setting, sample) for setting in tqdm(settings, unit="cell", desc="wide")]
     tables = [
-        _table(group, [result for result in results if result.setting.group is group])
+        _table(str(group), [result for result in results if result.setting.group is group])
         for group in Group
         if group is not Group.PAPER
     ]
+    tables.append(_table("as on the real link", real_cells(sample)))
+    tables.append(timeline(sample))
     return tables, _checks(results, is_quick=not sample.is_whole_grid)
 
 
@@ -128,7 +131,7 @@ def _cost(result: Result) -> Check:
     return judge(bar, exactly(cost))
 
 
-def _table(group: Group, results: Sequence[Result]) -> Table:
+def _table(group: str, results: Sequence[Result]) -> Table:
     rows: list[tuple[str | float | int | None, ...]] = []
     for result in results:
         tcp, twice, eloquent, mine = (

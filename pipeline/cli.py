@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BENCHMARKS = (
+    "browser",
     "decode",
     "messaging",
     "overhead",
