@@ -27,7 +27,6 @@ from headstart.stages.errors import SetupError
 
 __all__ = ["run"]
 
-MOST_TRIES = 3
 RELOADS_S = (1.2, 2.6)
 IDLE_S = 8 * 3600.0
 NUM_SAMPLES = 20
@@ -130,7 +129,7 @@ class _Rounds:
         self._rig.shut(Arm.OURS)
 
     def _undisturbed(self, part: Part, arm: Arm, number: int, model: ModelSettings) -> Round:
-        for left in reversed(range(MOST_TRIES)):
+        for left in reversed(range(self._sample.most_tries)):
             found = self._round(part, arm, number, model)
             if found.late_p99_s <= LATE_S or not left:
                 return found

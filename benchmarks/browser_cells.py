@@ -45,20 +45,22 @@ class BrowserSample:
     """Answers of either arm whose cost on the main thread is measured."""
     num_stayed: int
     """Answers that one page reads: one a minute for eight hours in a full run."""
+    most_tries: int
+    """Of a round in which the machine stalled."""
     patience_s: float
     """Beyond an answer's own time."""
 
     @classmethod
     def full(cls) -> "BrowserSample":
         """Everything, on seeds that nothing was tuned on."""
-        rounds = {Part.PAUSES: 20, Part.HARD: 12, Part.CLEAN: 24, Part.DARK: 3}
-        return cls(SCORING_SEEDS + _APART, 5, rounds, 3, 5, 10, 480, 12.0)
+        rounds = {Part.PAUSES: 20, Part.HARD: 10, Part.CLEAN: 20, Part.DARK: 3}
+        return cls(SCORING_SEEDS + _APART, 5, rounds, 3, 5, 8, 480, 3, 12.0)
 
     @classmethod
     def quick(cls) -> "BrowserSample":
         """A few rounds of each."""
         rounds = {Part.PAUSES: 4, Part.HARD: 3, Part.CLEAN: 8, Part.DARK: 1}
-        return cls(TUNING_SEEDS + _APART, 4, rounds, 1, 1, 3, 100, 12.0)
+        return cls(TUNING_SEEDS + _APART, 4, rounds, 1, 1, 3, 100, 1, 12.0)
 
     def seed(self, part: Part, number: int) -> int:
         """Of the first flow of a round."""

@@ -35,6 +35,8 @@ BENCHMARKS = (
     "transport-sockets",
 )
 
+RESULTS = ("transport",)
+
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -172,6 +174,12 @@ def _bench(args: argparse.Namespace) -> int:
     return status
 
 
+def _results(args: argparse.Namespace) -> int:
+    module = importlib.import_module(f"headstart.benchmarks.results_{args.name}")
+    status: int = module.run(args.source, args.to)
+    return status
+
+
 def _table(args: argparse.Namespace) -> int:
     settings = _settings(args)
     import httpx
@@ -286,6 +294,20 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="end within 8 minutes, deciding less")
     bench.add_argument("--data", type=Path, metavar="DIR", help="public data sets (bench.data_dir)")
     bench.set_defaults(run=_bench)
+
+    results = verbs.add_parser("results", help="make a page of results from benchmarks' JSON")
+    results.add_argument("name", choices=RESULTS, metavar="NAME", help=", ".join(RESULTS))
+    results.add_argument(
+        "--from", dest="source", type=Path, required=True, metavar="DIR", help="where the JSON is"
+    )
+    results.add_argument(
+        "--to",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="(default: %(default)s)",
+    )
+    results.set_defaults(run=_results, extras=("dev",))
 
     table = verbs.add_parser(
         "table", parents=[settings], help="make a language drafter from a running model's answers"

@@ -1,0 +1,107 @@
+"""Results of benchmarks as they lie on disk, small enough to be kept beside the page they make."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.stages.errors import SetupError
+
+__all__ = ["NAMES", "Result", "Row", "Value", "keep", "load"]
+
+NAMES = ("transport", "transport-sockets", "browser", "quic-cost")
+"""What the page is made of."""
+_DIGITS = 6
+"""That are kept of a number."""
+
+Value = str | float | int | None
+Row = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run of one benchmark."""
+
+    tree: dict[str, Any]
+    """As `Report.to_json` writes it."""
+
+    @property
+    def name(self) -> str:
+        return str(self.tree["name"])
+
+    @property
+    def command(self) -> str:
+        """What made it."""
+        quick = " --quick" if self.tree["mode"] == "quick" else ""
+        return f"headstart bench {self.name} --json {self.name}.json{quick}"
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.tree["checks"]
+        return found
+
+    @property
+    def titles(self) -> list[str]:
+        """Of its tables."""
+        return [str(table["title"]) for table in self.tree["tables"]]
+
+    def rows(self, title: str) -> list[Row]:
+        """A table's rows, by its title's beginning; none where there is no such table."""
+        return [
+            dict(zip(table["columns"], row, strict=True))
+            for table in self.tree["tables"]
+            if table["title"].startswith(title)
+            for row in table["rows"]
+        ]
+
+
+def load(folder: Path) -> dict[str, Result]:
+    """The newest result of each benchmark in a folder, by name.
+
+    Raises:
+        SetupError: There is none, or something there is no result.
+    """
+    found: dict[str, Result] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = Result(_rounded(json.loads(path.read_text(encoding="utf-8"))))
+            name, date = result.name, result.tree["date"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SetupError(f"{path} is no result of `headstart bench`: {error!r}") from error
+        if name in NAMES and (name not in found or date > found[name].tree["date"]):
+            found[name] = result
+    if not found:
+        wanted = ", ".join(NAMES)
+        raise SetupError(
+            f"no result in {folder}: `headstart bench NAME --json` writes one ({wanted})"
+        )
+    return found
+
+
+def keep(result: Result, folder: Path) -> None:
+    """Write a result again, a row a line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result.tree, indent=1, ensure_ascii=False)
+    lines: list[str] = []
+    for line in text.splitlines():
+        depth = len(line) - len(line.lstrip())
+        # Rows of tables lie deep, and nobody reads them a cell a line.
+        if depth > _ROW_DEPTH or (depth == _ROW_DEPTH and line.strip().startswith("]")):
+            lines[-1] += line.strip()
+        else:
+            lines.append(line)
+    (folder / f"{result.name}.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+_ROW_DEPTH = 4
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value

@@ -1,0 +1,314 @@
+"""docs/results/transport.md: what the datagrams buy and what they cost, from the benchmarks' JSON.
+
+Every figure on the page is put there by this code. What is missing is said to be missing.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from headstart.benchmarks.results_data import Result, Row, keep, load
+from headstart.benchmarks.results_losses import WORSE, losses
+from headstart.benchmarks.results_plots import bytes_against_stalls, stalls_by_loss, timelines
+from headstart.benchmarks.results_text import folded, grid, interval, number, percent, plain, table
+from headstart.benchmarks.transport_paper import PAPER_DUPLICATION_GAINS, PAPER_GAINS
+from headstart.benchmarks.transport_scores import NEGLIGIBLE
+
+__all__ = ["run"]
+
+Results = dict[str, Result]
+
+COMMON = (
+    "no loss, RTT 100 ms",
+    "random 10 %, RTT 100 ms",
+    "random 20 %, RTT 300 ms",
+    "dark for 5 s, RTT 100 ms",
+)
+"""Cells that simulator, real sockets and browser share."""
+LTE_GAINS = (("retransmission", -0.274), ("duplication", -0.18))
+"""What the paper also says, of a trace that nobody else has."""
+VERDICTS = {
+    "holds": "hold",
+    "fails": "fail",
+    "undecided": "are undecided",
+    "not_measured": "were not measured",
+}
+HEAD = """\
+# What the datagrams buy, and what they cost
+
+Made by `headstart results transport --from docs/results/data`, figures and plots alike: do not
+edit. *Excess stall* is the share of an answer's time in which text was due for more than 100 ms and
+not on the screen, minus that of a sender that knows which packets will be lost.
+[transport.md](../transport.md) says how the transport works, and
+[LOG.md](../../benchmarks/LOG.md) what each run found.
+"""
+QUICK = """\
+A run with `--quick` is a small sample, on seeds that the policy was tuned on and perhaps beside
+other work: it shows what this page looks like, and decides nothing.
+"""
+BESIDE = """\
+The same paths three ways, 50 tokens a second. Stall is a share of the answer's time: of simulator
+and sockets the excess, of the browser all of it. Sockets and browser: the kernel's TCP and our QUIC
+through one link of two TUN devices that loses packets, each way.
+"""
+BY_LOSS = """\
+Simulator, virtual time, the same losses for every scheme. Duplication sends each packet so often
+that it costs at least our bytes. The scale is linear below 1 %.
+"""
+COSTS = """\
+The paper's default cell: a token each 100 ms, 15 % of packets lost, in bursts. Bytes downwards,
+with all headers.
+"""
+PAPER = """\
+Change of the paper's stall ratio (time in gaps above 200 ms) by its scheme: as it says, and as this
+simulator finds.
+"""
+
+
+def run(source: Path, target: Path) -> int:
+    """Write the page, its plots and what they are made of.
+
+    Args:
+        source: Folder with results.
+        target: Folder of the page.
+
+    Raises:
+        SetupError: There is no result in `source`.
+    """
+    found = load(source)
+    target.mkdir(parents=True, exist_ok=True)
+    for result in found.values():
+        keep(result, target / "data")
+    lines = [line for part in PARTS for line in part(found, target)]
+    page = target / "transport.md"
+    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print(f"{page}: from {', '.join(found)}")
+    return 0
+
+
+def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
+    yield from (HEAD, "## In a minute", "")
+    yield from _of_the_browser(found)
+    yield from _of_the_simulator(found)
+    count = len(list(losses(found)))
+    yield f"- **Ours loses** {count} comparisons: [all of them](#where-ours-loses)."
+    verdicts = [check["verdict"] for result in found.values() for check in result.checks]
+    counts = ", ".join(f"{verdicts.count(each)} {words}" for each, words in VERDICTS.items())
+    yield f"- **Of {len(verdicts)} bars** {counts}: [each of them](#bars)."
+    yield ""
+
+
+def _of_the_browser(found: Results) -> Iterator[str]:
+    rows = {(row["cell"], row["arm"]): row for row in _rows(found, "browser", "In a browser")}
+    for cell in COMMON[1:3]:
+        ours, theirs = rows.get((cell, "datagrams")), rows.get((cell, "SSE, TCP"))
+        if ours is None or theirs is None:
+            continue
+        yield (
+            f"- **In Chromium, {cell}**, {ours['answers']} answers each: over SSE "
+            f"{theirs['gaps > 200 ms']} pauses above 200 ms, up to "
+            f"{plain(theirs['longest gap ms'])} ms; over datagrams {ours['gaps > 200 ms']}, up to "
+            f"{plain(ours['longest gap ms'])} ms. Wire bytes a token: {plain(ours['bytes/token'])} "
+            f"instead of {plain(theirs['bytes/token'])}."
+        )
+
+
+def _of_the_simulator(found: Results) -> Iterator[str]:
+    cells = _rows(found, "transport", "Cells: lossy")
+    if not cells:
+        return
+    stalling = [row for row in cells if number(row["TCP's excess"]) >= NEGLIGIBLE]
+    ratios = sorted(number(row["ours / TCP's"]) for row in stalling)
+    costs = sorted(number(row["of SSE's"]) for row in cells)
+    yield (
+        f"- **In the simulator**, TCP stalls on {len(stalling)} of {len(cells)} paths that lose "
+        f"5 % or more. Of its excess stall ours has {plain(ratios[len(ratios) // 2])} in the "
+        f"median and {plain(ratios[-1])} at worst; of SSE's wire bytes, "
+        f"{plain(costs[len(costs) // 2])} in the median and {plain(costs[-1])} at most."
+    )
+
+
+def _beside(found: Results, _target: Path) -> Iterator[str]:
+    yield from ("## Simulator, real sockets and browser", "", BESIDE)
+    rows = [(cell, *row) for cell in COMMON for row in _beside_in(found, cell)]
+    if not rows:
+        yield from _missing("transport", "browser")
+        return
+    columns = ("path", "where", "scheme", "answers", "stall", "gap p99 ms", "p95 delay ms")
+    yield from grid((*columns, "bytes/token"), rows)
+    yield ""
+    for name, title in (
+        ("browser", "In a browser"),
+        ("browser", "The main thread's time"),
+        ("browser", "A page that stays open"),
+        ("transport", "Real sockets"),
+        ("transport-sockets", "Real sockets"),
+    ):
+        if some := _rows(found, name, title):
+            yield from folded(f"{title}: all of it", table(some))
+
+
+def _beside_in(found: Results, cell: str) -> Iterator[tuple[str, ...]]:
+    for row in _rows(found, "transport", "Cells: as on the real link"):
+        if row["cell"] != cell:
+            continue
+        for scheme, stall, delay, cost in (
+            ("TCP", "TCP's excess", "TCP's p95 ms", None),
+            (f"duplication x{row['copies']}", "duplication's excess", None, None),
+            ("Eloquent as published", "Eloquent's excess", None, None),
+            ("ours", "our excess", "our p95 ms", "our bytes/token"),
+        ):
+            answers, stalled = plain(row["answers"]), percent(row[stall])
+            rest = (plain(row[each]) if each else "-" for each in (delay, cost))
+            yield ("simulator", scheme, answers, stalled, "-", *rest)
+    places = (
+        ("sockets", "transport", "Real sockets", "excess stall", "p95 delay ms"),
+        ("sockets", "transport-sockets", "Real sockets", "excess stall", "p95 delay ms"),
+        ("Chromium", "browser", "In a browser", "stall", None),
+    )
+    for where, name, title, stall, delay in places:
+        for row in _rows(found, name, title):
+            if row["cell"] == cell:
+                seen = (str(row["arm"]), plain(row["answers"]), percent(row[stall]))
+                late = plain(row[delay]) if delay else "-"
+                yield (where, *seen, plain(row["gap p99 ms"]), late, plain(row["bytes/token"]))
+
+
+def _by_loss(found: Results, target: Path) -> Iterator[str]:
+    yield from ("## Stalls by loss and round trip", "")
+    result = found.get("transport")
+    if result is None or not stalls_by_loss(result, target / "transport-stalls.svg"):
+        yield from _missing("transport")
+        return
+    yield from ("![Excess stall over loss, by round trip and pace](transport-stalls.svg)", "")
+    yield BY_LOSS
+    columns = ("cell", "TCP's excess", "duplication's excess", "Eloquent's excess", "our excess")
+    rows = [
+        (str(row["cell"]), *(percent(row[column]) for column in columns[1:]))
+        for group in ("light", "lossy")
+        for row in result.rows(f"Cells: {group}")
+        if re.search(r"RTT (50|100|300) ms, (20|100) tok/s", str(row["cell"]))
+    ]
+    yield from folded("The same as a table, with bursts of losses", grid(columns, rows))
+
+
+def _timeline(found: Results, target: Path) -> Iterator[str]:
+    yield from ("## One answer under each scheme", "")
+    titles = {"transport": "One answer in the simulator", "browser": "One answer in a browser"}
+    rows = {name: _rows(found, name, title) for name, title in titles.items()}
+    path = target / "transport-timeline.svg"
+    if not timelines(rows["transport"], rows["browser"], path):
+        yield from _missing(*titles)
+        return
+    yield from ("![Tokens on the screen over time](transport-timeline.svg)", "")
+    for name, title in titles.items():
+        if rows[name]:
+            (whole,) = (each for each in found[name].titles if each.startswith(title))
+            yield f"- {whole}."
+    yield from ("- In the browser, the answer of each arm whose stall is the median one.", "")
+
+
+def _costs(found: Results, target: Path) -> Iterator[str]:
+    yield from ("## Bytes against stalls", "")
+    result = found.get("transport")
+    if result is None or not bytes_against_stalls(result, target / "transport-bytes.svg"):
+        yield from _missing("transport")
+        return
+    yield from ("![Stalls over wire bytes a token](transport-bytes.svg)", "", COSTS)
+
+
+def _paper(found: Results, _target: Path) -> Iterator[str]:
+    yield from ("## The Eloquent paper's figures", "", PAPER)
+    checks = {check["name"]: check for result in found.values() for check in result.checks}
+    gains = [(rtt_s, "retransmission", gain) for rtt_s, _, gain in PAPER_GAINS]
+    gains += [(rtt_s, "duplication", gain) for rtt_s, gain in PAPER_DUPLICATION_GAINS]
+    rows: list[tuple[str, ...]] = []
+    for rtt_s, rival, gain in gains:
+        check = checks.get(f"paper_vs_{rival}_rtt_{1e3 * rtt_s:.0f}")
+        note, verdict = (check["note"], check["verdict"]) if check else ("not measured", "-")
+        cell = f"default channel, RTT {1e3 * rtt_s:.0f} ms"
+        rows.append((cell, rival, f"{gain:.1%}", note, verdict))
+    for rival, gain in LTE_GAINS:
+        rows.append(("LTE trace, RTT 400 ms", rival, f"{gain:.1%}", "not public", "-"))
+    yield from grid(("cell", "against", "paper", "here", "within 3 points"), rows)
+    yield ""
+    if schemes := _rows(found, "transport", "The paper's grid"):
+        yield from folded("Every scheme in the paper's cells", table(schemes))
+
+
+def _losing(found: Results, _target: Path) -> Iterator[str]:
+    yield from ("## Where ours loses", "")
+    yield (
+        "Simulator and sockets: cells in which a rival's excess stall is smaller by more than "
+        f"{NEGLIGIBLE:.1%} of the time. Browser: figures that are worse than SSE's by more than "
+        f"{WORSE - 1:.0%}. Of few answers, some of these are chance."
+    )
+    yield ""
+    rows = list(losses(found))
+    yield from grid(("where", "path", "rival", "its figure", "ours"), rows)
+    yield ""
+
+
+def _bars(found: Results, _target: Path) -> Iterator[str]:
+    yield from ("## Bars", "")
+    rows = [
+        (
+            result.name,
+            str(check["name"]),
+            plain(check["value"]),
+            "exact" if check["half_width"] == 0 else interval(check["low"], check["high"]),
+            f"{'≤' if check['better'] == 'lower' else '≥'} {plain(check['bar'])} {check['unit']}",
+            f"**{check['verdict']}**" if check["verdict"] == "fails" else str(check["verdict"]),
+            str(check["note"]),
+        )
+        for result in found.values()
+        for check in result.checks
+    ]
+    yield from grid(("result", "bar", "value", "95 %", "asked", "verdict", "note"), rows)
+    yield ""
+
+
+def _sources(found: Results, _target: Path) -> Iterator[str]:
+    yield from ("## Where the figures come from", "")
+    rows: list[tuple[str, ...]] = []
+    for result in found.values():
+        tree, machine = result.tree, result.tree["machine"]
+        state = "" if tree["is_tree_clean"] else ", with changes"
+        rows.append(
+            (
+                f"[{result.name}](data/{result.name}.json)",
+                f"`{result.command}`",
+                str(tree["date"])[:16].replace("T", " "),
+                f"{str(tree['commit'] or 'unknown')[:12]}{state}",
+                f"{machine['cpu']}, {machine['num_cores']} cores, {machine['memory_gib']} GiB",
+                plain(machine["load_average"]),
+                f"{tree['duration_s'] / 60:.0f} min",
+            )
+        )
+    columns = ("result", "command", "UTC", "commit", "machine", "load before", "took")
+    yield from grid(columns, rows)
+    yield ""
+    if any(result.tree["mode"] == "quick" for result in found.values()):
+        yield QUICK
+
+
+PARTS: tuple[Callable[[Results, Path], Iterator[str]], ...] = (
+    _in_a_minute,
+    _beside,
+    _by_loss,
+    _timeline,
+    _costs,
+    _paper,
+    _losing,
+    _bars,
+    _sources,
+)
+
+
+def _missing(*names: str) -> Iterator[str]:
+    commands = " or ".join(f"`headstart bench {name}`" for name in names)
+    yield from (f"Not in these results: {commands} measures it.", "")
+
+
+def _rows(found: Results, name: str, title: str) -> list[Row]:
+    return found[name].rows(title) if name in found else []
