@@ -141,6 +141,8 @@ class CarrierLadder:
         self._race_until: float | None = None
         self._has_session = self._is_climbing = False
         """Whether datagrams have answered; whether nobody hurries them, since text is coming."""
+        self._is_quiet = False
+        """Whether datagrams are open and have fallen silent."""
         self._num_datagram_failures = 0
         self._goal: int | None = None
         """Where datagrams have to get to: where the reader was when the first one came. Where it is
@@ -208,7 +210,7 @@ class CarrierLadder:
             if is_race and self._race_until is None:
                 self._race_until = now + self._limits.race_s
             return []
-        self._has_session = True
+        self._has_session, self._is_quiet = True, False
         if self._goal is None:
             self._goal = self.cursor
         if event.cursor < self._goal:
@@ -228,6 +230,8 @@ class CarrierLadder:
 
     def _quiet(self, rung: Rung, now: float) -> list[LadderAction]:
         if rung is Rung.DATAGRAMS:
+            # Should they come to life again, they climb anew.
+            self._goal, self._is_climbing, self._is_quiet = None, True, True
             return [] if self._open & {Rung.SSE, Rung.POLL} else [self._opened(self._reliable)]
         # An event stream says something every few seconds. The first time, the connection is taken
         # for dead, as after a change of address; then somebody in between holds the events back.
@@ -242,7 +246,8 @@ class CarrierLadder:
             self._is_climbing = False
             self._num_datagram_failures += 1
             self._has_datagrams &= self._num_datagram_failures < _DATAGRAM_TRIES
-        if self._open or self._retry_at is not None:
+        carrying = self._open - {Rung.DATAGRAMS} if self._is_quiet else self._open
+        if carrying or self._retry_at is not None:
             return []
         if self._lost_since is None:
             self._lost_since = now
@@ -260,7 +265,7 @@ class CarrierLadder:
     def _opened(self, rung: Rung) -> Open:
         self._open.add(rung)
         if rung is Rung.DATAGRAMS:
-            self._goal, self._has_session = None, False
+            self._goal, self._has_session, self._is_quiet = None, False, False
         return Open(rung, self.cursor)
 
     def _close(self, rungs: set[Rung]) -> list[LadderAction]:

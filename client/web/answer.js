@@ -5,7 +5,7 @@
  * iteration takes from it, so a slow reader holds back whoever sends.
  */
 
-import { CarrierLost, SilentCarrier } from "./carriers.js";
+import { CarrierLost, QUIET, SilentCarrier } from "./carriers.js";
 import { EngineLost, EngineUnavailable, HeadstartError, errorOf } from "./errors.js";
 import { DATAGRAMS, Ladder, SSE } from "./ladder.js";
 import { Signal, now } from "./waiting.js";
@@ -132,6 +132,10 @@ export class Answer {
     if (events === null) {
       this.#carrying.delete(rung);
       this.#lost(rung, error);
+      return;
+    }
+    if (events === QUIET) {
+      this.#act(this.#ladder.quiet(rung, now()));
       return;
     }
     this.#act(this.#ladder.opened(rung));

@@ -19,6 +19,9 @@ const MAY_PASS = [408, 425, 429, 500, 502, 503, 504];
 /** The connection ended before the answer did, which can be asked for again. */
 export class CarrierLost extends Error {}
 
+/** A batch that says: nothing has come for too long, and who sends is still listened to. */
+export const QUIET = Symbol("quiet");
+
 /** Nothing came for too long, though the connection stands. */
 export class SilentCarrier extends CarrierLost {}
 
@@ -62,7 +65,11 @@ export class Http {
     const splitter = new EventSplitter();
     const reader = response.body.getReader();
     const leave = () => reader.cancel().catch(() => {});
-    signal.addEventListener("abort", leave);
+    const leaveEarly = () => {
+      leave();
+      this.#connect();
+    };
+    signal.addEventListener("abort", leaveEarly);
     try {
       for (;;) {
         const { done, value } = await within(reader.read(), this.quietS);
@@ -72,9 +79,14 @@ export class Http {
     } catch (error) {
       throw lost(error);
     } finally {
-      signal.removeEventListener("abort", leave);
+      signal.removeEventListener("abort", leaveEarly);
       leave();
     }
+  }
+
+  /** Who leaves an HTTP/1.1 response early loses its connection: have one for the next question. */
+  #connect() {
+    fetch(this.baseUrl + "/healthz").then((response) => response.arrayBuffer()).catch(() => {});
   }
 }
 

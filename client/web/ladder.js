@@ -30,6 +30,8 @@ export class Ladder {
   #hasSession = false;
   /** Whether nobody hurries them, since text is coming. */
   #isClimbing = false;
+  /** Whether they are open and have fallen silent. */
+  #isQuiet = false;
   #numDatagramFailures = 0;
   #goal = null;
   #retryAt = null;
@@ -80,6 +82,7 @@ export class Ladder {
       return [];
     }
     this.#hasSession = true;
+    this.#isQuiet = false;
     // Where datagrams have to get to is where the reader was when the first one came. Where it is
     // now, they may never be: they are paced, and the event stream is a few tokens ahead.
     this.#goal ??= this.cursor;
@@ -102,6 +105,9 @@ export class Ladder {
   quiet(rung, now) {
     if (!this.#counts(rung)) return [];
     if (rung === DATAGRAMS) {
+      // Should they come to life again, they climb anew.
+      this.#goal = null;
+      this.#isClimbing = this.#isQuiet = true;
       return this.#open.size > 1 ? [] : [this.#opened(this.#reliable)];
     }
     // The first time, the connection is taken for dead; then somebody in between holds events back.
@@ -157,7 +163,8 @@ export class Ladder {
       this.#numDatagramFailures++;
       this.#hasDatagrams &&= this.#numDatagramFailures < DATAGRAM_TRIES;
     }
-    if (this.#open.size > 0 || this.#retryAt !== null) return [];
+    const isCarried = this.#open.size > (this.#open.has(DATAGRAMS) && this.#isQuiet ? 1 : 0);
+    if (isCarried || this.#retryAt !== null) return [];
     this.#lostSince ??= now;
     const numBefore = this.#numFailures++;
     const { minRetryS, maxRetryS } = this.#limits;
@@ -174,7 +181,7 @@ export class Ladder {
     this.#open.add(rung);
     if (rung === DATAGRAMS) {
       this.#goal = null;
-      this.#hasSession = false;
+      this.#hasSession = this.#isQuiet = false;
     }
     return { type: "open", rung, after: this.cursor };
   }

@@ -9,7 +9,7 @@ export class Reading {
   answer = null;
   /** Why the answer is not whole, in OpenAI's words, once it is over. */
   error = null;
-  /** Nothing has come for three seconds: try another way, from the same cursor. */
+  /** Nothing has come for three seconds: another way may be quicker, from the same cursor. */
   isQuiet = false;
   isOver = false;
   /** Whether what came last came over a reliable stream. */
@@ -52,6 +52,12 @@ export class Reading {
     return this.#ready.shift() ?? null;
   }
 
+  /** Wait until something comes again where it was quiet; false where it is over first. */
+  async heard() {
+    while (this.isQuiet && !this.isOver) await this.#changed.wait();
+    return !this.isQuiet;
+  }
+
   /** Whoever draws has been given everything up to this cursor. */
   rendered(cursor) {
     if (!this.isOver) this.#do((receiver) => receiver.rendered(cursor, now()));
@@ -74,14 +80,15 @@ export class Reading {
   snapshot(snapshot) {
     // Who goes on sending has not heard that everything is here: say it again.
     if (this.isOver && !this.isWhole) return;
-    this.isByStream = this.isQuiet = false;
+    this.isByStream = false;
+    this.#isHeard();
     this.#do((receiver) => receiver.snapshot(snapshot, now()));
   }
 
   caughtUp(start, data) {
     if (this.isOver) return;
     this.isByStream = true;
-    this.isQuiet = false;
+    this.#isHeard();
     this.#do((receiver) => receiver.catchUp({ start, data }, now()));
   }
 
@@ -106,6 +113,11 @@ export class Reading {
     this.error = error;
     this.#arm();
     this.#changed.set();
+  }
+
+  #isHeard() {
+    if (this.isQuiet) this.#changed.set();
+    this.isQuiet = false;
   }
 
   #do(work) {

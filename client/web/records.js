@@ -5,7 +5,7 @@
  * opened.
  */
 
-import { CarrierLost } from "./carriers.js";
+import { CarrierLost, QUIET } from "./carriers.js";
 import { ProtocolViolation, errorIn } from "./errors.js";
 import { RecordProjector } from "./events.js";
 import { Session, VERSION } from "./session.js";
@@ -82,7 +82,14 @@ export class Records {
     const projector = new RecordProjector();
     try {
       yield [];
-      for (let next; (next = await reading.next()) !== null; ) {
+      for (;;) {
+        const next = await reading.next();
+        if (next === null) {
+          if (!reading.isQuiet) break;
+          yield QUIET; // and listen on: after a blackout nobody is here sooner
+          if (!(await reading.heard())) throw new CarrierLost();
+          continue;
+        }
         const { records, cursor } = next;
         const events = projector.feed(records);
         const shown = () => reading.rendered(cursor);
@@ -90,7 +97,6 @@ export class Records {
         else events[events.length - 1].shown = shown;
         yield events.map((event) => ({ ...event, isByStream: reading.isByStream }));
       }
-      if (reading.isQuiet) throw new CarrierLost();
       if (reading.isWhole && reading.error !== null) {
         yield [{ cursor: null, error: errorIn({ error: reading.error }) }];
       }

@@ -149,7 +149,9 @@ def test_an_answer_that_is_slow_is_not_given_up() -> None:
     assert ladder.deadline() is None
 
 
-def test_a_quiet_datagram_path_is_raced_by_an_event_stream() -> None:
+def test_beside_a_quiet_datagram_path_an_event_stream_is_opened_and_whoever_is_first_counts() -> (
+    None
+):
     ladder = CarrierLadder(has_datagrams=True)
     ladder.start()
     ladder.feed(Advanced(DATAGRAMS, 50), 1.0)
@@ -157,7 +159,21 @@ def test_a_quiet_datagram_path_is_raced_by_an_event_stream() -> None:
     assert ladder.feed(Quiet(DATAGRAMS), 4.0) == [Open(SSE, 50)]
     assert ladder.feed(Quiet(DATAGRAMS), 7.0) == []
     ladder.feed(Advanced(SSE, 90), 7.5)
-    assert ladder.expire(7.9) == [Close(DATAGRAMS)]
+    assert ladder.deadline() is None
+    # They are listened to, however long it takes, and go on from where the reader is then.
+    assert ladder.feed(Advanced(DATAGRAMS, 95), 60.0) == [Close(SSE)]
+
+
+def test_an_event_stream_beside_a_quiet_datagram_path_is_tried_again() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(DATAGRAMS, 50), 1.0)
+    ladder.feed(Quiet(DATAGRAMS), 4.0)
+
+    assert ladder.feed(Failed(SSE), 4.1) == [Open(SSE, 50)]
+    assert ladder.feed(Failed(SSE), 4.2) == []
+    assert ladder.expire(4.3) == [Open(SSE, 50)]
+    assert ladder.expire(70.0) == [Close(DATAGRAMS), Close(SSE), GiveUp()]
 
 
 def test_a_failed_session_leaves_the_event_stream_at_once() -> None:
