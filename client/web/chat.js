@@ -98,7 +98,6 @@ class Painter {
   #isDue = false;
   #isFirst = true;
   #beganAt = now();
-  #numSteps = 0;
 
   constructor(item) {
     this.#item = item;
@@ -120,13 +119,14 @@ class Painter {
     this.#pending = { content: "", reasoning: "" };
     const scroller = find("scroller");
     const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+    // Everything is written before anything is read again: the page is laid out once a frame.
     this.#item.querySelector(".reasoning").append(reasoning);
     this.#item.querySelector(".text").append(content);
-    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
     if (document.hidden) strip.pause();
     else strip.step(now());
-    this.#numSteps++;
     this.#tell();
+    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
+    strip.draw();
   }
 
   #tell() {

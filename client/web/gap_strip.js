@@ -27,7 +27,7 @@ export class GapStrip {
     this.draw();
   }
 
-  /** Text has become visible, at so many seconds. */
+  /** Text has become visible, at so many seconds; `draw` shows it. */
   step(at) {
     if (this.#lastAt !== null) {
       const gap = at - this.#lastAt;
@@ -37,7 +37,6 @@ export class GapStrip {
       this.numPauses += gap > PAUSE_S;
     }
     this.#lastAt = at;
-    this.draw();
   }
 
   /** What comes next counts from its own time: nothing could be seen meanwhile. */
