@@ -1,8 +1,6 @@
 /**
  * One answer as its reader sees it: chunks, by whatever carrier, however often it fails.
- *
- * The ladder decides what is open; each open carrier fills one bounded queue; the reader's own
- * iteration takes from it, so a slow reader holds back whoever sends.
+ * A slow reader holds back whoever sends.
  */
 
 import { CarrierLost, QUIET, SilentCarrier } from "./carriers.js";

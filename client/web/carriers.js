@@ -2,9 +2,8 @@
  * The rungs over HTTP: an event stream, and one short request after another.
  *
  * `read(id, after, before, signal)` yields the events past a cursor, in order, in batches, and ends
- * where the other end has nothing more to say. The first batch may be empty: it says that somebody
- * has answered. `before` is the cursor of one event earlier: at the very end of a log only that event
- * can tell how the answer ended; what comes twice is dropped by its cursor.
+ * where the other end has nothing more to say. An empty batch says that somebody has answered.
+ * `before` is the cursor of one event earlier: at the end of a log only that event tells how it ended.
  */
 
 import { EngineLost, errorOf } from "./errors.js";
@@ -19,7 +18,7 @@ const MAY_PASS = [408, 425, 429, 500, 502, 503, 504];
 /** The connection ended before the answer did, which can be asked for again. */
 export class CarrierLost extends Error {}
 
-/** A batch that says: nothing has come for too long, and who sends is still listened to. */
+/** Says that nothing has come for too long, and that who sends is still listened to. */
 export const QUIET = Symbol("quiet");
 
 /** Nothing came for too long, though the connection stands. */

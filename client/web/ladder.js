@@ -1,12 +1,8 @@
 /**
  * Which way an answer is read, and what is done when that way fails:
- * `headstart.stages.carrier_ladder`, step for step.
- *
- * Every rung carries the same log by the same cursor, so two may be open at once and whoever is
- * behind is shut: datagrams are raced against the event stream that answered the request. Where
- * their session is late for the race, the answer climbs to them as soon as it is there. Calls return
- * `{type: "open", rung, after}`, `{type: "close", rung}`, `{type: "watch", rung}` (call `available`
- * once that rung could be opened, if ever) and `{type: "give up"}`.
+ * `headstart.stages.carrier_ladder`, step for step. Calls return `{type: "open", rung, after}`,
+ * `{type: "close", rung}`, `{type: "watch", rung}` (call `available` once that rung could be opened,
+ * if ever) and `{type: "give up"}`.
  */
 
 export const DATAGRAMS = "datagrams";
@@ -83,8 +79,6 @@ export class Ladder {
     }
     this.#hasSession = true;
     this.#isQuiet = false;
-    // Where datagrams have to get to is where the reader was when the first one came. Where it is
-    // now, they may never be: they are paced, and the event stream is a few tokens ahead.
     this.#goal ??= this.cursor;
     if (cursor < this.#goal) return [];
     this.#raceUntil = this.#retryAt = null;

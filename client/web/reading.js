@@ -33,9 +33,8 @@ export class Reading {
   }
 
   /**
-   * Wait for the head of the answer, or for records: only an answer that is carried has some. The
-   * head travels on a stream of its own, where one lost packet holds it up. False where the session
-   * ended first.
+   * Wait for the head of the answer, or for records that overtake it; false where the session ended
+   * first.
    */
   async begun() {
     while (!this.#hasBegun && !this.isOver) await this.#changed.wait();

@@ -1,8 +1,6 @@
 /**
  * The rung of datagrams: a session where the gateway offers one, and the records that come by it.
- *
- * All answers share the session. An answer that cannot wait for it does not stop it from being
- * opened.
+ * All answers share it.
  */
 
 import { CarrierLost, QUIET } from "./carriers.js";
@@ -130,9 +128,6 @@ export class Records {
 
 /**
  * Choose between the address that the gateway announces and the one that it was asked at.
- *
- * Its own is no use to others where it is one that every machine has, and a certificate that an
- * authority vouches for is for the name that clients know.
  */
 export function addressOf(offer, baseUrl) {
   const url = new URL(offer.url);

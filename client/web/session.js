@@ -204,7 +204,7 @@ export class Session {
   }
 }
 
-/** What a stream brings; not every browser can iterate over one. */
+/** Not every browser can iterate over a stream. */
 async function* parts(readable) {
   const reader = readable.getReader();
   for (;;) {
