@@ -8,7 +8,7 @@ import pytest
 
 from headstart.benchmarks.channel_models import Link, NoLoss, RandomLoss
 from headstart.benchmarks.child import command
-from headstart.benchmarks.link_flows import TCP, UDP, Flow, Flows, key_of
+from headstart.benchmarks.link_flows import TCP, UDP, Flow, Flows, Others, key_of
 from headstart.benchmarks.lossy_link import Crossed, Standing, Tell
 from headstart.benchmarks.socket_cells import SocketSample, links, settings
 from headstart.benchmarks.stall_metrics import oracle_renders
@@ -50,6 +50,25 @@ def test_nothing_is_lost_before_the_weather_begins_or_for_others() -> None:
     assert found.arrivals((UDP, 500), "down", 100, EPOCH + 1) == []
     (passed,) = found.passed()
     assert (passed.down_packets, passed.down_lost, passed.down_bytes) == (1, 1, 100)
+
+
+def test_flows_that_nobody_announced_each_meet_a_weather_of_their_own() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def links(cell: str, seed: int) -> tuple[Link, Link]:
+        asked.append((cell, seed))
+        return Link(RandomLoss(1.0, seed), 0.05), Link(NoLoss(), 0.05)
+
+    found = Flows(links)
+    found.begin([], 0.01, Others("cell", 7, EPOCH))
+
+    assert found.arrivals((TCP, 600), "down", 100, EPOCH - 1) == [EPOCH - 0.99]
+    for port in (600, 601, 600):
+        assert found.arrivals((TCP, port), "down", 100, EPOCH + 1) == []
+    assert asked == [("cell", 7), ("cell", 8)]
+    assert [each.down_lost for each in found.passed()] == [2, 1]
+    found.begin([], 0.01)
+    assert found.arrivals((TCP, 600), "down", 100, EPOCH + 2) == [EPOCH + 2.01]
 
 
 def test_each_direction_has_its_own_queue_and_count() -> None:
