@@ -42,6 +42,10 @@ def run(settings: Settings, options: BenchOptions) -> int:
         raise SetupError("chromium is not installed: apt-get install chromium")
     origin, began = here(), time.monotonic()
     sample = BrowserSample.quick() if options.is_quick else BrowserSample.full()
+    print(
+        f"browser: {sample.num_pages} pages at once, each in a context of its own with one answer; "
+        "one arm at a time, in turns"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="headstart-bench-") as name,
         BrowserRig(settings, Path(name)) as rig,
@@ -58,7 +62,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
             "browser": browser,
             "headless": True,
             "link": standing.kind,
-            "kernel_tcp": "cubic",
+            "kernel_tcp": "cubic" if "cubic" in standing.controls else "the kernel's own",
             "http": "1.1, without TLS, for both",
             "answers_at_once": sample.num_pages,
             "arms_at_once": 1,
