@@ -37,6 +37,8 @@ _NUM_CLOCK_TRIES = 5
 _MOST_WARMING = 10
 _RENEW_EACH = 20
 """Answers after which a page that stays open is told that the network has changed."""
+_NETWORK_CHANGES = "void setTimeout(() => dispatchEvent(new Event('online')), 100)"
+"""In the middle of the answer that was just asked for."""
 _ALL_AWAKE = (
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
@@ -194,9 +196,9 @@ async def _stay(browser: Browser, order: Stay) -> list[Heap]:
         found: list[Heap] = []
         for number in range(1, order.num_answers + 1):
             await page.run(f"headstartWatch.ask('{order.model}', 'Say number {number} again.')")
-            await page.run("headstartWatch.ended")
             if number % _RENEW_EACH == 0:
-                await page.run("void dispatchEvent(new Event('online'))")
+                await page.run(_NETWORK_CHANGES)
+            await page.run("headstartWatch.ended")
             if number % (order.num_answers // order.num_samples) == 0:
                 found.append(await _heap(page, number))
         await page.idle(order.idle_s)
