@@ -237,6 +237,7 @@ find("composer").addEventListener("submit", (event) => {
   find("prompt").value = "";
   send(prompt);
 });
+find("prompt").addEventListener("input", () => client.prepare());
 find("prompt").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();

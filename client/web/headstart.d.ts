@@ -113,6 +113,8 @@ export class Headstart {
   };
   readonly completions: Requests<CompletionRequest, Record<string, unknown>, CompletionChunk>;
   readonly models: { list(): Promise<{ data: { id: string; [field: string]: unknown }[] }> };
+  /** Open a session before it is needed, such as when somebody begins to type; cheap if there is one. */
+  prepare(): void;
   /** Read an answer on, after a reload or in another tab. */
   resume<C = ChatChunk>(position: Position): Answer<C>;
   /** Stop every answer that is still being read, and close the connections. */

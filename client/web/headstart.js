@@ -59,9 +59,14 @@ export class Headstart {
     this.models = { list: () => this.#whole("/v1/models", {}, null) };
   }
 
+  /** Open a session before it is needed: somebody begins to type. */
+  prepare() {
+    this.#records?.prepare();
+  }
+
   /** Read an answer on from its `position`, after a reload or in another tab. */
   resume(position) {
-    this.#records?.prepare();
+    this.prepare();
     return this.#read(position, null, this.#carriers);
   }
 
@@ -78,7 +83,7 @@ export class Headstart {
       body: JSON.stringify(stream ? { ...fields, stream } : fields),
     };
     if (!stream) return this.#whole(path, options, signal);
-    this.#records?.prepare();
+    this.prepare();
     options.headers["x-headstart-detach"] = "1";
     const response = await this.#ask(path, options, signal);
     const id = response.headers.get("x-headstart-stream") ?? "";

@@ -1,6 +1,5 @@
 /**
- * Reads one token log from datagrams and catch-up bytes, in any order and any number.
- *
+ * Reads one token log from datagrams and catch-up bytes:
  * `headstart.stages.datagram_receiver`, step for step.
  * Times are seconds and an argument. Every call returns what is to be done, in order:
  * `{type: "render", start, records}`, `{type: "ack", datagram}`, `{type: "complete"}`,

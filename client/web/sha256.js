@@ -1,7 +1,4 @@
-/**
- * SHA-256, as bytes come (FIPS 180-4). The browser's own is asynchronous and wants everything at
- * once: here an answer's digest is ready with its last byte.
- */
+/** SHA-256 as bytes come; the browser's own is asynchronous and wants everything at once. */
 
 const ROUNDS = 64;
 const [K, START] = constants();
