@@ -205,7 +205,7 @@ def _heaps(heaps: Sequence[Heap], *, is_quick: bool) -> list[Check]:
 def tables(found: Measured) -> list[Table]:
     """What was seen, and one answer of each arm as it appeared."""
     cells = {part.value: cell for part, cell in found.cells.items()}
-    cells[f"{Part.PAUSES.value}, a page's first answer"] = found.fresh
+    cells[f"{Part.PAUSES.value}, no session yet"] = found.fresh
     rows = [_row(name, arm, cell[arm]) for name, cell in cells.items() for arm in Arm]
     columns = (
         *("cell", "arm", "answers", "loss", "first text ms", "gap p50 ms", "gap p99 ms"),
