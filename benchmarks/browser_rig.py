@@ -162,7 +162,7 @@ def _seen(drawn: Drawn, made: Made, one_way_s: float, epoch: float, given_up: fl
     ends = list(accumulate(_units(text) for text in made.texts))
     at, lengths = list(drawn.at), list(drawn.lengths)
     if not drawn.is_done:
-        at.append(max(given_up, *at, *made.at))
+        at.append(max([given_up, *at, *made.at]))
         lengths.append(ends[-1] if ends else 1)
     last = len(at) - 1
     rendered = [at[min(bisect_left(lengths, end), last)] for end in ends]

@@ -72,10 +72,8 @@ def load(folder: Path) -> dict[str, Result]:
         if name in NAMES and (name not in found or date > found[name].tree["date"]):
             found[name] = result
     if not found:
-        wanted = ", ".join(NAMES)
-        raise SetupError(
-            f"no result in {folder}: `headstart bench NAME --json` writes one ({wanted})"
-        )
+        wanted = " or ".join(f"`headstart bench {name}`" for name in NAMES)
+        raise SetupError(f"no result in {folder}: {wanted} writes one")
     return found
 
 
