@@ -153,7 +153,9 @@ async def test_a_page_that_is_busy_misses_nothing(browser: Browser) -> None:
         await the_event_streams(gateway, page)
 
 
-async def test_a_path_that_goes_dark_is_left_for_the_event_stream(browser: Browser) -> None:
+async def test_beside_a_path_that_goes_dark_the_event_stream_is_read_until_it_is_light(
+    browser: Browser,
+) -> None:
     async with module_in(browser, ENDLESS) as (gateway, relay, page):
         await page.run("ask()")
         await by_datagrams(page)
@@ -161,6 +163,10 @@ async def test_a_path_that_goes_dark_is_left_for_the_event_stream(browser: Brows
         await page.until("answer.rungs.includes('sse')")
         count = await page.run("chunks.length")
         await page.until(f"chunks.length > {count + 20}")
+        relay.is_dark = False
+        await by_datagrams(page)
+        assert gateway.quic is not None
+        assert gateway.quic.num_sessions == 1
         await page.run("answer.cancel()")
         await gateway.replica.idle(PATIENCE_S)
 

@@ -72,7 +72,10 @@ async def test_answer_streams_by_datagrams(browser: Browser) -> None:
             gateway.url,
             f"{gateway.url}/",
             "data:,",
+            f"{gateway.url}/healthz",
         }
+        # The event stream was left and its connection with it: the next question has another.
+        assert f"{gateway.url}/healthz" in page.requests
 
 
 async def test_what_is_typed_is_shown_and_not_obeyed(browser: Browser) -> None:
