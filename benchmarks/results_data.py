@@ -8,10 +8,30 @@ from typing import Any
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["NAMES", "Result", "Row", "Value", "keep", "load"]
+__all__ = [
+    "COMMON",
+    "NAMES",
+    "SOCKETS",
+    "Result",
+    "Results",
+    "Row",
+    "Value",
+    "keep",
+    "load",
+    "rows_of",
+]
 
 NAMES = ("transport", "transport-sockets", "browser", "quic-cost")
 """What the page is made of."""
+COMMON = (
+    "no loss, RTT 100 ms",
+    "random 10 %, RTT 100 ms",
+    "random 20 %, RTT 300 ms",
+    "dark for 5 s, RTT 100 ms",
+)
+"""Cells that simulator, real sockets and browser share."""
+SOCKETS = ("transport", "transport-sockets")
+"""Results that have that part."""
 _DIGITS = 6
 """That are kept of a number."""
 
@@ -56,7 +76,16 @@ class Result:
         ]
 
 
-def load(folder: Path) -> dict[str, Result]:
+Results = dict[str, Result]
+"""By the benchmark's name."""
+
+
+def rows_of(found: Results, name: str, title: str) -> list[Row]:
+    """A table's rows; none where there is no such result."""
+    return found[name].rows(title) if name in found else []
+
+
+def load(folder: Path) -> Results:
     """The newest result of each benchmark in a folder, by name.
 
     Raises:
@@ -74,7 +103,7 @@ def load(folder: Path) -> dict[str, Result]:
     if not found:
         wanted = " or ".join(f"`headstart bench {name}`" for name in NAMES)
         raise SetupError(f"no result in {folder}: {wanted} writes one")
-    return found
+    return {name: found[name] for name in NAMES if name in found}
 
 
 def keep(result: Result, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from headstart.benchmarks.results_data import Result, Row
+from headstart.benchmarks.results_data import Results, Row
 from headstart.benchmarks.results_text import number, percent, plain
 from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
@@ -16,7 +16,7 @@ _OF_A_PAGE = (
 )
 
 
-def losses(found: dict[str, Result]) -> Iterator[tuple[str, ...]]:
+def losses(found: Results) -> Iterator[tuple[str, ...]]:
     """Yield where, path, rival, its figure and ours."""
     if "transport" in found:
         for group in (*GROUPS, "as on the real link"):

@@ -7,41 +7,18 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from headstart.benchmarks.results_data import Result, Row, keep, load
+from headstart.benchmarks.results_data import COMMON, Results, keep, load, rows_of
 from headstart.benchmarks.results_losses import WORSE, losses
+from headstart.benchmarks.results_minute import in_a_minute
 from headstart.benchmarks.results_plots import bytes_against_stalls, stalls_by_loss, timelines
-from headstart.benchmarks.results_text import folded, grid, interval, number, percent, plain, table
+from headstart.benchmarks.results_text import folded, grid, interval, percent, plain, table
 from headstart.benchmarks.transport_paper import PAPER_DUPLICATION_GAINS, PAPER_GAINS
 from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
 __all__ = ["run"]
 
-Results = dict[str, Result]
-
-COMMON = (
-    "no loss, RTT 100 ms",
-    "random 10 %, RTT 100 ms",
-    "random 20 %, RTT 300 ms",
-    "dark for 5 s, RTT 100 ms",
-)
-"""Cells that simulator, real sockets and browser share."""
 LTE_GAINS = (("retransmission", -0.274), ("duplication", -0.18))
 """What the paper also says, of a trace that nobody else has."""
-VERDICTS = {
-    "holds": "hold",
-    "fails": "fail",
-    "undecided": "are undecided",
-    "not_measured": "were not measured",
-}
-HEAD = """\
-# What the datagrams buy, and what they cost
-
-Made by `headstart results transport --from docs/results/data`, figures and plots alike: do not
-edit. *Excess stall* is the share of an answer's time in which text was due for more than 100 ms and
-not on the screen, minus that of a sender that knows which packets will be lost.
-[transport.md](../transport.md) says how the transport works, and
-[LOG.md](../../benchmarks/LOG.md) what each run found.
-"""
 QUICK = """\
 A run with `--quick` is a small sample, on seeds that the policy was tuned on and perhaps beside
 other work: it shows what this page looks like, and decides nothing.
@@ -86,48 +63,6 @@ def run(source: Path, target: Path) -> int:
     return 0
 
 
-def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
-    yield from (HEAD, "## In a minute", "")
-    yield from _of_the_browser(found)
-    yield from _of_the_simulator(found)
-    count = len(list(losses(found)))
-    yield f"- **Ours loses** {count} comparisons: [all of them](#where-ours-loses)."
-    verdicts = [check["verdict"] for result in found.values() for check in result.checks]
-    counts = ", ".join(f"{verdicts.count(each)} {words}" for each, words in VERDICTS.items())
-    yield f"- **Of {len(verdicts)} bars** {counts}: [each of them](#bars)."
-    yield ""
-
-
-def _of_the_browser(found: Results) -> Iterator[str]:
-    rows = {(row["cell"], row["arm"]): row for row in _rows(found, "browser", "In a browser")}
-    for cell in COMMON[1:3]:
-        ours, theirs = rows.get((cell, "datagrams")), rows.get((cell, "SSE, TCP"))
-        if ours is None or theirs is None:
-            continue
-        yield (
-            f"- **In Chromium, {cell}**, {ours['answers']} answers each: over SSE "
-            f"{theirs['gaps > 200 ms']} pauses above 200 ms, up to "
-            f"{plain(theirs['longest gap ms'])} ms; over datagrams {ours['gaps > 200 ms']}, up to "
-            f"{plain(ours['longest gap ms'])} ms. Wire bytes a token: {plain(ours['bytes/token'])} "
-            f"instead of {plain(theirs['bytes/token'])}."
-        )
-
-
-def _of_the_simulator(found: Results) -> Iterator[str]:
-    cells = _rows(found, "transport", "Cells: lossy")
-    if not cells:
-        return
-    stalling = [row for row in cells if number(row["TCP's excess"]) >= NEGLIGIBLE]
-    ratios = sorted(number(row["ours / TCP's"]) for row in stalling)
-    costs = sorted(number(row["of SSE's"]) for row in cells)
-    yield (
-        f"- **In the simulator**, TCP stalls on {len(stalling)} of {len(cells)} paths that lose "
-        f"5 % or more. Of its excess stall ours has {plain(ratios[len(ratios) // 2])} in the "
-        f"median and {plain(ratios[-1])} at worst; of SSE's wire bytes, "
-        f"{plain(costs[len(costs) // 2])} in the median and {plain(costs[-1])} at most."
-    )
-
-
 def _beside(found: Results, _target: Path) -> Iterator[str]:
     yield from ("## Simulator, real sockets and browser", "", BESIDE)
     rows = [(cell, *row) for cell in COMMON for row in _beside_in(found, cell)]
@@ -144,12 +79,12 @@ def _beside(found: Results, _target: Path) -> Iterator[str]:
         ("transport", "Real sockets"),
         ("transport-sockets", "Real sockets"),
     ):
-        if some := _rows(found, name, title):
+        if some := rows_of(found, name, title):
             yield from folded(f"{title}: all of it", table(some))
 
 
 def _beside_in(found: Results, cell: str) -> Iterator[tuple[str, ...]]:
-    for row in _rows(found, "transport", "Cells: as on the real link"):
+    for row in rows_of(found, "transport", "Cells: as on the real link"):
         if row["cell"] != cell:
             continue
         for scheme, stall, delay, cost in (
@@ -167,7 +102,7 @@ def _beside_in(found: Results, cell: str) -> Iterator[tuple[str, ...]]:
         ("Chromium", "browser", "In a browser", "stall", None),
     )
     for where, name, title, stall, delay in places:
-        for row in _rows(found, name, title):
+        for row in rows_of(found, name, title):
             if row["cell"] == cell:
                 seen = (str(row["arm"]), plain(row["answers"]), percent(row[stall]))
                 late = plain(row[delay]) if delay else "-"
@@ -195,7 +130,7 @@ def _by_loss(found: Results, target: Path) -> Iterator[str]:
 def _timeline(found: Results, target: Path) -> Iterator[str]:
     yield from ("## One answer under each scheme", "")
     titles = {"transport": "One answer in the simulator", "browser": "One answer in a browser"}
-    rows = {name: _rows(found, name, title) for name, title in titles.items()}
+    rows = {name: rows_of(found, name, title) for name, title in titles.items()}
     path = target / "transport-timeline.svg"
     if not timelines(rows["transport"], rows["browser"], path):
         yield from _missing(*titles)
@@ -232,7 +167,7 @@ def _paper(found: Results, _target: Path) -> Iterator[str]:
         rows.append(("LTE trace, RTT 400 ms", rival, f"{gain:.1%}", "not public", "-"))
     yield from grid(("cell", "against", "paper", "here", "within 3 points"), rows)
     yield ""
-    if schemes := _rows(found, "transport", "The paper's grid"):
+    if schemes := rows_of(found, "transport", "The paper's grid"):
         yield from folded("Every scheme in the paper's cells", table(schemes))
 
 
@@ -293,7 +228,7 @@ def _sources(found: Results, _target: Path) -> Iterator[str]:
 
 
 PARTS: tuple[Callable[[Results, Path], Iterator[str]], ...] = (
-    _in_a_minute,
+    in_a_minute,
     _beside,
     _by_loss,
     _timeline,
@@ -308,7 +243,3 @@ PARTS: tuple[Callable[[Results, Path], Iterator[str]], ...] = (
 def _missing(*names: str) -> Iterator[str]:
     commands = " or ".join(f"`headstart bench {name}`" for name in names)
     yield from (f"Not in these results: {commands} measures it.", "")
-
-
-def _rows(found: Results, name: str, title: str) -> list[Row]:
-    return found[name].rows(title) if name in found else []
