@@ -76,7 +76,9 @@ def stalls_by_loss(result: Result, path: Path) -> bool:
                         linewidth=1.2,
                     )
                 axes.set_yscale("symlog", linthresh=1)
-                axes.set_ylim(bottom=-0.1)
+                axes.set_ylim(-0.1, 130)
+                axes.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+                axes.minorticks_off()
                 axes.set_title(f"RTT {rtt} ms, {rate} tok/s", fontsize=9)
         figure.supxlabel("packets lost at random, each way, %", fontsize=9)
         figure.supylabel("excess stall, % of the answer's time", fontsize=9)
@@ -151,24 +153,34 @@ def bytes_against_stalls(result: Result, path: Path) -> bool:
         found = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
         for axes, cell in zip(found, cells, strict=True):
             for row in (each for each in rows if each["cell"] == cell):
-                name = str(row["scheme"])
-                cost, stall = _number(row["wire bytes/token"]), 100 * _number(row["stall share"])
-                axes.plot(
-                    cost, stall, _MARKS[_kind(name)], color=_COLOURS[_kind(name)], markersize=5
-                )
-                axes.annotate(
-                    *(name.replace("duplication ", ""), (cost, stall)),
-                    xytext=(4, 3),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+                _mark(axes, row)
             axes.set_title(cell, fontsize=9)
             axes.set_xlabel("wire bytes a token")
         found[0].set_ylabel("stalled, % of the answer's time")
-        found[0].set_ylim(bottom=0)
+        found[0].set_ylim(0, 1.1 * found[0].get_ylim()[1])
         figure.tight_layout()
         _save(figure, path)
     return True
+
+
+def _mark(axes: Axes, row: Row) -> None:
+    """One scheme's; hollow where lost tokens are repeated by a timer, and labelled below then."""
+    name = str(row["scheme"])
+    cost, stall = _number(row["wire bytes/token"]), 100 * _number(row["stall share"])
+    label = name.replace("duplication x", "x")
+    is_timed = "timer" in name
+    axes.plot(
+        *(cost, stall, _MARKS[_kind(name)]),
+        color=_COLOURS[_kind(name)],
+        markersize=5,
+        fillstyle="none" if is_timed else "full",
+    )
+    axes.annotate(
+        *(label.replace(", 200 ms timer", ""), (cost, stall)),
+        xytext=(-3, -10) if is_timed else (4, 3),
+        textcoords="offset points",
+        fontsize=7,
+    )
 
 
 _MARKS = {"tcp": "s", "twice": "^", "eloquent": "D", "ours": "o"}

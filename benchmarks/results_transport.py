@@ -34,7 +34,8 @@ that it costs at least our bytes. The scale is linear below 1 %.
 """
 COSTS = """\
 The paper's default cell: a token each 100 ms, 15 % of packets lost, in bursts. Bytes downwards,
-with all headers.
+with all headers. x2 to x5: every packet sent so often; hollow where a timer of 200 ms repeats what
+is lost all the same, and not TCP's rule.
 """
 PAPER = """\
 Change of the paper's stall ratio (time in gaps above 200 ms) by its scheme: as it says, and as this
