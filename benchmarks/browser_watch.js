@@ -69,6 +69,8 @@
   };
 
   addEventListener("DOMContentLoaded", () => {
+    // A page that was loaded again reads an answer on, whose request went out before.
+    watch.id = JSON.parse(sessionStorage.getItem("headstart.chat"))?.position?.id ?? null;
     watch.ended = new Promise((resolve) => (end = resolve));
     // Without frames only the button tells: whoever weighs the page wants nothing read in it.
     const seen = HAS_FRAMES ? document.body : find("#stop");
