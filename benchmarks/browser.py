@@ -120,7 +120,10 @@ class _Rounds:
         for number in range(count):
             for arm in _turns(number):
                 self._rig.open(arm, self._sample.num_pages, is_warm=False)
-                cells[arm].append(self._round(part, arm, 1_000 + number, PACED))
+                found = self._rig.round(
+                    part, arm, self._sample, 1_000 + number, PACED, is_typed=False
+                )
+                cells[arm].append(found)
                 self._progress.update()
                 self._rig.shut(arm)
 

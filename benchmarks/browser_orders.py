@@ -47,6 +47,8 @@ class Ask(msgspec.Struct, tag=True):
     patience_s: float
     first_prompt: int = 0
     """Each answer has a prompt of its own."""
+    is_typed: bool = True
+    """Typed now and sent off then, rather than pasted then."""
     reload_after_s: list[float] = []
     """When every page is loaded again; what was drawn before the last time is forgotten."""
 

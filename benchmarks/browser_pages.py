@@ -128,6 +128,8 @@ async def _warm(page: Page, arm: Arm, model: str) -> None:
 
 async def _ask(page: Page, order: Ask, number: int) -> Drawn:
     prompt = f"Say number {order.first_prompt + number} in other words."
+    if order.is_typed:
+        await page.run(f"headstartWatch.type('{prompt}')")
     await asyncio.sleep(max(0.0, order.at - time.monotonic()))
     await page.run(f"headstartWatch.ask('{order.model}', '{prompt}')")
     for after_s in order.reload_after_s:

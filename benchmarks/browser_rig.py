@@ -34,6 +34,8 @@ Reply = TypeVar("Reply")
 
 _START_S = 0.3
 """Between the last order and the question."""
+_TYPING_RTTS = 5
+"""For which a question is typed: a page whose session has ended since opens another meanwhile."""
 _NEAR_S = 0.005
 """One way, while pages are loaded: that is not what is measured."""
 
@@ -120,18 +122,20 @@ class BrowserRig(Ends):
         number: int,
         model: ModelSettings,
         reload_after_s: Sequence[float] = (),
+        *,
+        is_typed: bool = True,
     ) -> Round:
         """Read one answer in each open page of an arm."""
         assert model.fake is not None
         one_way_s = part_of(part).cell.rtt_s / 2
         self.calm(one_way_s)
-        at = time.monotonic() + _START_S
+        at = time.monotonic() + _START_S + is_typed * _TYPING_RTTS * 2 * one_way_s
         seed = sample.seed(part, number)
         self.order(Begin([], one_way_s, Others(part.value, seed, at)), bool)
         others_cores = self.others_cores()
         span_s = model.fake.answer_tokens / TOKENS_PER_S + sample.patience_s
         prompt = seed % 100_000
-        ask = Ask(arm, model.name, at, span_s, prompt, list(reload_after_s))
+        ask = Ask(arm, model.name, at, span_s, prompt, is_typed, list(reload_after_s))
         drawn = self.ask_readers(ask, list[Drawn])
         others = others_cores()
         crossed = self.order(Tell(), Crossed)

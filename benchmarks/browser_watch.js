@@ -33,7 +33,13 @@
     return requestFrame(draw);
   };
 
-  /** Type a prompt into an empty chat and send it off. */
+  /** Type a prompt; a page gets ready then. */
+  watch.type = (prompt) => {
+    find("#prompt").value = prompt;
+    find("#prompt").dispatchEvent(new Event("input", { bubbles: true }));
+  };
+
+  /** Send a prompt off in an empty chat. */
   watch.ask = (model, prompt) => {
     find("#anew").click();
     find("#model").value = model;
