@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from headstart.benchmarks import chromium
-from headstart.benchmarks.browser_cells import FAST, PACED, SHORT, BrowserSample, Part
+from headstart.benchmarks.browser_cells import FAST, HALF, PACED, SHORT, BrowserSample, Part
 from headstart.benchmarks.browser_orders import Arm, Cost, Heap, Stay, Weigh
 from headstart.benchmarks.browser_report import Cells, Measured, checks, tables
 from headstart.benchmarks.browser_rig import BrowserRig, Round
@@ -88,7 +88,7 @@ def _measure(rig: BrowserRig, sample: BrowserSample) -> Measured:
         rounds.fresh(Part.PAUSES, sample.num_fresh, found.fresh)
         rounds.reloads(Part.PAUSES, sample.num_reloads, found.reloads)
         for arm in Arm:
-            weigh = Weigh(arm, rig.url, PACED.name, sample.num_weighed)
+            weigh = Weigh(arm, rig.url, HALF.name, sample.num_weighed)
             found.costs[arm] = rig.ask_readers(weigh, list[Cost])
             progress.update()
         stay = Stay(Arm.OURS, rig.url, FAST.name, sample.num_stayed, NUM_SAMPLES, IDLE_S)

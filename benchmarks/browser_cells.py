@@ -7,14 +7,25 @@ from headstart.benchmarks.socket_cells import SocketSample, settings
 from headstart.benchmarks.socket_orders import model
 from headstart.benchmarks.transport_grid import SCORING_SEEDS, TUNING_SEEDS, Setting
 
-__all__ = ["FAST", "MODELS", "PACED", "SHORT", "TOKENS_PER_S", "BrowserSample", "Part", "part_of"]
+__all__ = [
+    "FAST",
+    "HALF",
+    "MODELS",
+    "PACED",
+    "SHORT",
+    "TOKENS_PER_S",
+    "BrowserSample",
+    "Part",
+    "part_of",
+]
 
 TOKENS_PER_S = 50.0
 PACED = model("paced", TOKENS_PER_S, 200)
 """Four seconds of text."""
 SHORT = model("short", TOKENS_PER_S, 10)
+HALF = model("half", TOKENS_PER_S, 100)
 FAST = model("fast", 1_000.0, 100)
-MODELS = (PACED, SHORT, FAST)
+MODELS = (PACED, SHORT, HALF, FAST)
 _APART = 600_000_000
 """From the other parts' seeds, which are below; a flow has one of its own."""
 
@@ -53,8 +64,8 @@ class BrowserSample:
     @classmethod
     def full(cls) -> "BrowserSample":
         """Everything, on seeds that nothing was tuned on."""
-        rounds = {Part.PAUSES: 20, Part.HARD: 10, Part.CLEAN: 20, Part.DARK: 3}
-        return cls(SCORING_SEEDS + _APART, 5, rounds, 3, 5, 8, 480, 3, 12.0)
+        rounds = {Part.PAUSES: 20, Part.HARD: 9, Part.CLEAN: 20, Part.DARK: 3}
+        return cls(SCORING_SEEDS + _APART, 5, rounds, 2, 5, 8, 480, 3, 12.0)
 
     @classmethod
     def quick(cls) -> "BrowserSample":
