@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headstart.benchmarks.results_data import COMMON, SOCKETS, Results, Row, rows_of
-from headstart.benchmarks.results_losses import losses
+from headstart.benchmarks.results_losses import costs, losses
 from headstart.benchmarks.results_text import number, percent, plain
 from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
@@ -34,7 +34,11 @@ def in_a_minute(found: Results, _target: Path) -> Iterator[str]:
     yield from _of_the_sockets(found)
     yield from _of_the_simulator(found)
     count = len(list(losses(found)))
-    yield f"- **Ours loses** {count} comparisons: [all of them](#where-ours-loses)."
+    dearer = len(list(costs(found)))
+    yield (
+        f"- **Ours loses** {count} comparisons of stalls and waits, and is the dearer one in "
+        f"{dearer} of bytes and pacing: [all of them](#where-ours-loses)."
+    )
     verdicts = [check["verdict"] for result in found.values() for check in result.checks]
     counts = ", ".join(f"{verdicts.count(each)} {words}" for each, words in VERDICTS.items())
     yield f"- **Of {len(verdicts)} bars** {counts}: [each of them](#bars)."

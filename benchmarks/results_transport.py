@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headstart.benchmarks.results_data import COMMON, Results, keep, load, rows_of
-from headstart.benchmarks.results_losses import WORSE, losses
+from headstart.benchmarks.results_losses import WORSE, costs, losses
 from headstart.benchmarks.results_minute import in_a_minute
 from headstart.benchmarks.results_plots import bytes_against_stalls, stalls_by_loss, timelines
 from headstart.benchmarks.results_text import folded, grid, interval, percent, plain, table
@@ -179,10 +179,9 @@ def _losing(found: Results, _target: Path) -> Iterator[str]:
         f"{NEGLIGIBLE:.1%} of the time. Browser: figures that are worse than SSE's by more than "
         f"{WORSE - 1:.0%}. Of few answers, some of these are chance."
     )
-    yield ""
-    rows = list(losses(found))
-    yield from grid(("where", "path", "rival", "its figure", "ours"), rows)
-    yield ""
+    columns = ("where", "path", "rival", "its figure", "ours")
+    yield from ("", *grid(columns, list(losses(found))), "")
+    yield from folded("What it costs: bytes and pacing", grid(columns, list(costs(found))))
 
 
 def _bars(found: Results, _target: Path) -> Iterator[str]:
