@@ -1,0 +1,326 @@
+"""LiveMind: decides what is thought about a prompt while it is being written.
+
+One machine a session (arXiv 2406.14319, with a gate, a budget and edits). The text is cut into
+segments; when new ones are complete, a thought about them is asked for, one at a time. A thought
+counts as long as the text it is about, from the first code point on, is what it was. The answer's
+prompt has the text and what is left of its thoughts.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from headstart.stages.mind_events import (
+    Answer,
+    AtCommit,
+    Dropped,
+    Ended,
+    Event,
+    Failed,
+    Loaded,
+    MindAction,
+    Outcome,
+    Reset,
+    Retyped,
+    SentOff,
+    Starved,
+    Stop,
+    Think,
+    Thoughtful,
+)
+from headstart.stages.mind_prompt import Noted
+from headstart.stages.segmenter import Segmenter, ends_a_word
+from headstart.stages.warm_budget import WarmBudget
+
+__all__ = ["LiveMind", "MindAccount", "MindLimits"]
+
+_RETRY_S = 1.0
+"""After a thought could not be had, or gave way to requests."""
+_LOOK_S = 0.25
+"""How often the load is looked at while a thought runs, or waits for the load to fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class MindLimits:
+    """The gate: when a thought is worth asking for, and what it may take."""
+
+    min_chars: int = 20
+    """Fewest new code points."""
+    interval_s: float = 0.5
+    """Between the beginnings of two."""
+    settle_s: float = 1.5
+    """Quiet after which the last segment counts as complete, if it ends a word."""
+    edit_settle_s: float = 0.5
+    """Quiet after a correction, which often is the first of several."""
+    max_tokens: int = 64
+    min_tokens: int = 16
+    """With less of its budget left, none is asked for."""
+    max_thoughts: int = 32
+    """In one text."""
+    max_running: int = 4
+    """Requests that the replica may be busy with."""
+    at_commit: AtCommit = AtCommit.CANCEL
+    wait_s: float = 5.0
+    """Longest that an answer waits for the thought that is being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class MindAccount:
+    """What was thought in one turn."""
+
+    num_used: int
+    """Thoughts that were in the answer's prompt."""
+    used_tokens: int
+    made_tokens: int
+    """Of all thoughts, stopped ones too as far as known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    number: int
+    end: int
+    reserved_tokens: int
+
+
+class LiveMind:
+    """The machine.
+
+    Args:
+        limits: The gate.
+        segment: Cuts the text.
+        budget: Thought tokens of the session's key, and of all.
+    """
+
+    def __init__(self, limits: MindLimits, segment: Segmenter, budget: WarmBudget) -> None:
+        self._limits = limits
+        self._segment = segment
+        self._budget = budget
+        self._text = ""
+        self._ends: list[int] = []
+        """Where the segments after the last thought end."""
+        self._noted: list[Noted] = []
+        self._job: _Job | None = None
+        self._stopped: dict[int, tuple[_Job, Outcome]] = {}
+        """Jobs that were stopped and are not settled yet."""
+        self._num_jobs = 0
+        self._num_begun = 0
+        """In this text."""
+        self._load = Loaded(0, 0)
+        self._settles_at = self._blocked_until = self._next_at = self._looks_at = -inf
+        self._is_starved = False
+        self._is_given_up = False
+        """Whether asking again is useless."""
+        self._sent_at: float | None = None
+        """When the text was sent off; it is not thought about any more."""
+        self._is_answered = False
+        self._made_tokens = 0
+
+    @property
+    def noted(self) -> tuple[Noted, ...]:
+        """Thoughts that hold for the text as it is, shortest heads of it first."""
+        return tuple(self._noted)
+
+    @property
+    def shown_to(self) -> int:
+        """Code points before the last turn of the text in a prompt."""
+        return max((one.end for one in self._noted if one.thought.text), default=0)
+
+    @property
+    def is_thinking(self) -> bool:
+        return self._job is not None
+
+    def account(self) -> MindAccount:
+        """Say what was thought since the last reset."""
+        used = [one for one in self._noted if one.thought.text] if self._is_answered else []
+        return MindAccount(len(used), sum(one.num_tokens for one in used), self._made_tokens)
+
+    def feed(self, event: Event, now: float) -> list[MindAction]:
+        """Take what has happened; return what to do about it."""
+        actions: list[MindAction] = []
+        match event:
+            case Retyped():
+                actions = self._retyped(event, now)
+            case Reset():
+                actions = self._reset(event, now)
+            case Loaded():
+                self._load = event
+            case Thoughtful():
+                actions = self._thought(event, now)
+            case Failed():
+                actions = self._failed(event, now)
+            case SentOff():
+                self._sent_at = now
+                if self._job is not None and self._limits.at_commit is AtCommit.CANCEL:
+                    actions = self._stop(Outcome.COMMITTED)
+        return actions + self.expire(now)
+
+    def deadline(self) -> float | None:
+        """When `expire` has something to do; None while only an event can change that."""
+        if self._sent_at is not None:
+            is_over = self._is_answered or self._job is None
+            return None if is_over else self._sent_at + self._limits.wait_s
+        if self._job is not None:
+            return self._looks_at
+        if self._is_given_up or self._num_begun >= self._limits.max_thoughts:
+            return None
+        due = self._due()
+        return None if due is None else max(due[0], self._next_at, self._blocked_until)
+
+    def expire(self, now: float) -> list[MindAction]:
+        """Return what to do now that it is `now`."""
+        if self._sent_at is not None:
+            return self._sent(now)
+        if self._job is not None:
+            return self._look(now)
+        at = self.deadline()
+        if at is None or now < at:
+            return []
+        if self._is_busy:
+            self._blocked_until = now + _LOOK_S
+            return []
+        return self._begin(now)
+
+    def _retyped(self, event: Retyped, now: float) -> list[MindAction]:
+        is_append = event.start == len(self._text)
+        self._text = event.text
+        actions = self._forget(event.start, Outcome.EDITED)
+        self._cut()
+        self._settles_at = now + self._limits.settle_s
+        if not is_append:
+            self._blocked_until = max(self._blocked_until, now + self._limits.edit_settle_s)
+        self._is_given_up = False
+        return actions
+
+    def _reset(self, event: Reset, now: float) -> list[MindAction]:
+        actions: list[MindAction] = []
+        if self._is_answered:
+            self._noted.clear()  # they were counted when they were used
+        actions += self._forget(-1, Outcome.EDITED)
+        self._text = event.text
+        self._sent_at, self._is_answered, self._is_given_up = None, False, False
+        self._num_begun = self._made_tokens = 0
+        self._settles_at = now + self._limits.settle_s
+        self._cut()
+        return actions
+
+    def _forget(self, start: int, outcome: Outcome) -> list[MindAction]:
+        """Drop every thought about text that is not what it was from `start` on."""
+        actions: list[MindAction] = []
+        if self._job is not None and self._job.end > start:
+            actions += self._stop(outcome)
+        kept = [one for one in self._noted if one.end <= start]
+        if len(kept) < len(self._noted):
+            actions.append(Dropped(len(kept)))
+            actions += [
+                Ended(Outcome.DROPPED, one.num_tokens)
+                for one in self._noted[len(kept) :]
+                if one.thought.text
+            ]
+        self._noted = kept
+        return actions
+
+    def _cut(self) -> None:
+        """Find the segments after the last thought."""
+        start = self._noted[-1].end if self._noted else 0
+        self._ends = [start + end for end in self._segment(self._text[start:])]
+
+    def _due(self) -> tuple[float, int] | None:
+        """When a thought may be asked for next, and what it would be about."""
+        if not self._ends:
+            return None
+        start = self._noted[-1].end if self._noted else 0
+        if len(self._ends) > 1 and self._ends[-2] - start >= self._limits.min_chars:
+            return -inf, self._ends[-2]
+        if self._ends[-1] - start >= self._limits.min_chars and ends_a_word(self._text):
+            return self._settles_at, self._ends[-1]
+        return None
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._load.waiting > 0 or self._load.running > self._limits.max_running
+
+    def _begin(self, now: float) -> list[MindAction]:
+        limits = self._limits
+        wanted = int(min(limits.max_tokens, self._budget.left(now)))
+        if wanted < limits.min_tokens:
+            wait_s = self._budget.wait_s(limits.min_tokens, now)
+            self._blocked_until = now + max(wait_s, _LOOK_S)
+            was_starved, self._is_starved = self._is_starved, True
+            return [] if was_starved else [Starved()]
+        self._is_starved = False
+        due = self._due()
+        assert due is not None
+        # What was quiet for long enough may be more than what was complete before.
+        end = self._ends[-1] if self._is_settled(now) else due[1]
+        self._budget.take(wanted, now)
+        self._num_jobs += 1
+        self._num_begun += 1
+        self._job = _Job(self._num_jobs, end, wanted)
+        self._next_at = now + limits.interval_s
+        self._looks_at = now + _LOOK_S
+        return [Think(self._job.number, self.noted, end, wanted)]
+
+    def _is_settled(self, now: float) -> bool:
+        return now >= self._settles_at and ends_a_word(self._text)
+
+    def _look(self, now: float) -> list[MindAction]:
+        """Have the thought that runs give way to requests that wait."""
+        if now < self._looks_at:
+            return []
+        self._looks_at = now + _LOOK_S
+        if not self._load.waiting:
+            return []
+        self._blocked_until = now + _RETRY_S
+        return self._stop(Outcome.YIELDED)
+
+    def _sent(self, now: float) -> list[MindAction]:
+        """Answer as soon as no thought is waited for."""
+        assert self._sent_at is not None
+        if self._is_answered:
+            return []
+        actions: list[MindAction] = []
+        if self._job is not None:
+            if now < self._sent_at + self._limits.wait_s:
+                return []
+            actions = self._stop(Outcome.COMMITTED)
+        self._is_answered = True
+        used = [Ended(Outcome.USED, one.num_tokens) for one in self._noted if one.thought.text]
+        return [*actions, *used, Answer(self.noted)]
+
+    def _stop(self, outcome: Outcome) -> list[MindAction]:
+        job, self._job = self._job, None
+        assert job is not None
+        self._stopped[job.number] = job, outcome
+        return [Stop(job.number)]
+
+    def _thought(self, event: Thoughtful, now: float) -> list[MindAction]:
+        job = self._job
+        if job is None or event.job != job.number:
+            return self._settle(event.job, event.num_tokens, now)
+        self._job = None
+        self._charge(job, event.num_tokens, now)
+        self._noted.append(Noted(job.end, event.thought, event.num_tokens))
+        self._cut()
+        return [] if event.thought.text else [Ended(Outcome.WAIT, event.num_tokens)]
+
+    def _failed(self, event: Failed, now: float) -> list[MindAction]:
+        job = self._job
+        if job is not None and event.job == job.number:
+            self._job = None
+            self._stopped[job.number] = job, Outcome.FAILED
+            self._blocked_until = now + _RETRY_S
+            self._is_given_up = event.is_final
+        return self._settle(event.job, event.num_tokens, now)
+
+    def _settle(self, number: int, num_tokens: int | None, now: float) -> list[MindAction]:
+        """Close the account of a thought that came to nothing."""
+        if number not in self._stopped:
+            return []
+        job, outcome = self._stopped.pop(number)
+        return [Ended(outcome, self._charge(job, num_tokens, now))]
+
+    def _charge(self, job: _Job, num_tokens: int | None, now: float) -> int:
+        """Give back what a thought was allowed and did not take."""
+        spent = job.reserved_tokens if num_tokens is None else num_tokens
+        self._budget.take(spent - job.reserved_tokens, now)
+        self._made_tokens += spent
+        return spent

@@ -1,0 +1,70 @@
+# ruff: noqa: RUF001 - the texts are in other scripts
+"""Texts of many languages are cut into sentences and clauses, and nothing of them is lost."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.stages.segmenter import Granularity, ends_a_word, segment_ends
+
+
+def pieces(text: str, granularity: Granularity, language: str = "en") -> list[str]:
+    ends = segment_ends(text, granularity, language)
+    return [text[start:end] for start, end in pairwise([0, *ends])]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "num_sentences"),
+    [
+        ("en", "Dr. Smith paid $3.14 to the U.S. Navy. He left! Why?", 3),
+        ("de", "Das ist z. B. ein Test. Am 3. Mai kam er an.", 2),
+        ("fr", "Il est 3,5 fois plus grand. Elle attend.", 2),
+        ("ru", "Это тест. А это второй!", 2),
+        ("el", "Τι κάνεις; Είμαι καλά.", 2),
+        ("ja", "今日は天気がいい。明日は雨でしょう？はい！", 3),
+        ("zh", "你好世界。今天很好！", 2),
+        ("hi", "यह एक वाक्य है। यह दूसरा है।", 2),
+        ("ar", "كيف حالك؟ أنا بخير.", 2),
+        ("my", "မင်္ဂလာပါ။ နေကောင်းလား။", 2),
+        ("am", "ሰላም ነው። ደህና ነኝ።", 2),
+        ("xx", "No such language. Cut all the same.", 2),
+    ],
+)
+def test_sentences(language: str, text: str, num_sentences: int) -> None:
+    assert len(pieces(text, Granularity.SENTENCE, language)) == num_sentences
+
+
+def test_clauses_end_at_marks_but_not_within_numbers() -> None:
+    text = "The train has 1,000 seats, and leaves at 12:30; how many are free? None."
+    assert pieces(text, Granularity.CLAUSE) == [
+        "The train has 1,000 seats, ",
+        "and leaves at 12:30; ",
+        "how many are free? ",
+        "None.",
+    ]
+
+
+def test_short_clauses_go_with_the_next() -> None:
+    text = "However, it is, as they say, too late."
+    assert pieces(text, Granularity.CLAUSE) == ["However, it is, ", "as they say, ", "too late."]
+
+
+def test_text_without_sentences_is_cut_where_there_is_space() -> None:
+    text = "word " * 200
+    assert all(len(one) <= 401 for one in pieces(text, Granularity.SENTENCE))
+    assert segment_ends("x" * 2000) == [2000]
+
+
+@given(st.text(st.characters(), max_size=300), st.sampled_from(Granularity))
+def test_segments_are_the_text(text: str, granularity: Granularity) -> None:
+    ends = segment_ends(text, granularity)
+    assert (ends[-1] if ends else 0) == len(text)
+    assert all(first < second for first, second in pairwise([0, *ends]))
+
+
+def test_words_end_at_marks_and_spaces() -> None:
+    assert [ends_a_word(text) for text in ("", "a", "a ", "a.", "い。", "3\n")] == [
+        *(False, False, True, True, True, True)
+    ]
