@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
-from headstart.cluster.engine import EngineLoad
+from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.model_folder import lora_rank
 from headstart.cluster.parallel_drafter import SPECULATION, plan_of
 from headstart.configs.model_settings import ModelSettings, parse_cores
@@ -38,6 +38,7 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 __all__ = [
     "LoadProbe",
+    "behind",
     "build_app",
     "build_llm",
     "cannot_replay",
@@ -110,6 +111,8 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
         # One rank runs in the engine core's own process, several beside it: one actor holds
         # all their GPUs. Left to choose, vLLM would ask Ray for more of them.
         "distributed_executor_backend": "uni" if model.num_ranks == 1 else "mp",
+        # Who is in the background is told by a header, which `inbound` takes from nobody else.
+        "scheduling_policy": "priority",
         # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
         "enable_scale_out": True,
         **engine_options(model),
@@ -255,6 +258,12 @@ async def build_app(llm: "AsyncLLM", args: Namespace) -> Any:
     # vLLM's error handlers ask this server to exit when the engine is dead.
     app.state.server = SimpleNamespace(should_exit=False)
     return app
+
+
+def behind(request: EngineRequest) -> EngineRequest:
+    """Return a request that vLLM schedules after all that have no such header."""
+    headers = (*request.headers, ("x-vllm-priority", "1"))
+    return msgspec.structs.replace(request, headers=headers)
 
 
 def lora_of(app: Any, name: str) -> Any:

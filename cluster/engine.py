@@ -29,6 +29,9 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     body: bytes = b""
     key_id: str = ""
     """Whose of the configured keys asks; empty where there are none."""
+    is_background: bool = False
+    """Whether all others come first: it is not begun while one of them waits for its first token,
+    and only so many such requests run at once (`ModelSettings.max_thoughts`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class FakeEngine(Engine):
             block_size=model.block_size,
         )
         self._batch = Batch(model.fake, PrefixCache(model.block_size))
-        self._lane = WarmLane()
+        self._lane = WarmLane(model.max_thoughts)
         self._tasks = Tasks()
         self._answers: dict[str, asyncio.Task[None]] = {}
 
@@ -103,8 +103,12 @@ class FakeEngine(Engine):
         stream = self._streams.create(request.stream_id, logged)
         answer = _Answer(stream)
         answer.mark(Mark.RECEIVED)
-        self._lane.give_way_to(stream)
-        task = self._tasks.start(self._serve(request, answer), name=f"answer {stream.id}")
+        if request.is_background:
+            work = self._serve_behind(request, answer)
+        else:
+            self._lane.give_way_to(stream)
+            work = self._serve(request, answer)
+        task = self._tasks.start(work, name=f"answer {stream.id}")
         self._answers[stream.id] = task
         # Not in the task: one that is cancelled before its first turn runs nothing at all.
         task.add_done_callback(lambda _: self._left(answer))
@@ -122,6 +126,10 @@ class FakeEngine(Engine):
     def _left(self, answer: "_Answer") -> None:
         del self._answers[answer.stream.id]
         answer.finish(is_aborted=True)
+
+    async def _serve_behind(self, request: EngineRequest, answer: "_Answer") -> None:
+        async with self._lane.row():
+            await self._serve(request, answer)
 
     async def _serve(self, request: EngineRequest, answer: "_Answer") -> None:
         stream = answer.stream

@@ -71,7 +71,9 @@ class VllmEngine(Engine):
         self._stat_loggers = stat_loggers
         self._load = adapter.LoadProbe()
         self._gone: dict[str, asyncio.Event] = {}
-        self._lane = WarmLane()
+        self._held: dict[str, asyncio.Task[None]] = {}
+        """Background answers that the app has not been given yet."""
+        self._lane = WarmLane(model.max_thoughts)
         self._tasks = Tasks()
         self._resources = AsyncExitStack()
         self._app: Any = None
@@ -168,9 +170,13 @@ class VllmEngine(Engine):
     def serve(self, request: EngineRequest, *, logged: bytes = b"") -> Stream:
         stream = self._streams.create(request.stream_id, logged)
         stream.mark(Mark.RECEIVED, time.monotonic())
-        self._lane.give_way_to(stream)
         gone = self._gone[request.stream_id] = asyncio.Event()
-        task = self._tasks.start(self._answer(request, stream, gone), name=f"answer {stream.id}")
+        if request.is_background:
+            work = self._answer_behind(request, stream, gone)
+        else:
+            self._lane.give_way_to(stream)
+            work = self._answer(request, stream, gone)
+        task = self._tasks.start(work, name=f"answer {stream.id}")
         # Not in the task: one that is cancelled before its first turn runs no `finally`.
         task.add_done_callback(lambda _: self._left(stream))
         return stream
@@ -181,7 +187,9 @@ class VllmEngine(Engine):
         return stream
 
     async def abort(self, stream_id: str) -> None:
-        if (gone := self._gone.get(stream_id)) is not None:
+        if (held := self._held.get(stream_id)) is not None:
+            held.cancel()
+        elif (gone := self._gone.get(stream_id)) is not None:
             gone.set()
 
     def _failure(self, tap: Tap) -> HeadstartError | None:
@@ -199,6 +207,20 @@ class VllmEngine(Engine):
         del self._gone[stream.id]
         self._has_answered = True
         stream.finish(StreamEnd(is_aborted=True))
+
+    async def _answer_behind(
+        self, request: EngineRequest, stream: Stream, gone: asyncio.Event
+    ) -> None:
+        """Answer once nobody waits."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._held[stream.id] = task
+        try:
+            async with self._lane.row():
+                del self._held[stream.id]
+                await self._answer(adapter.behind(request), stream, gone)
+        finally:
+            self._held.pop(stream.id, None)
 
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
         tap = Tap(stream)

@@ -1,7 +1,8 @@
-"""Lets background prefill through one call at a time, and never before an answer that waits.
+"""Lets background work through a little at a time, and never before an answer that waits.
 
 An engine serves what runs first, whatever its priority: background work has to stay out of its
-queue. A call that has been let through is not stopped by an answer that comes: it is short.
+queue. What has been let through is not stopped by an answer that comes: a prefill is short, and a
+thought is a row of a batch that many others share.
 """
 
 import asyncio
@@ -16,10 +17,15 @@ __all__ = ["WarmLane"]
 
 
 class WarmLane:
-    """One replica's lane."""
+    """One replica's lane.
 
-    def __init__(self) -> None:
+    Args:
+        max_rows: Most background answers at once.
+    """
+
+    def __init__(self, max_rows: int) -> None:
         self._turn = asyncio.Lock()
+        self._rows = asyncio.Semaphore(max_rows)
         self._waiting: set[Stream] = set()
         self._is_clear = asyncio.Event()
         self._is_clear.set()
@@ -32,8 +38,15 @@ class WarmLane:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, first come first served, and have it."""
+        """Wait for a turn to prefill, first come first served, and have it."""
         async with self._turn:
+            await self._is_clear.wait()
+            yield
+
+    @asynccontextmanager
+    async def row(self) -> AsyncIterator[None]:
+        """Wait for a place in the batch, and have it for one background answer."""
+        async with self._rows:
             await self._is_clear.wait()
             yield
 

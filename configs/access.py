@@ -38,6 +38,12 @@ class KeySettings(Section):
         description="Most prompt tokens that the key's live prompts compute ahead, a minute. "
         "Unset: no limit but `live.tokens_per_minute`.",
     )
+    thinking_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most tokens that thoughts about the key's live prompts take, a minute; 0: the "
+        "key may not ask for any. Unset: no limit but `live.thinking.tokens_per_minute`.",
+    )
     max_concurrent: int | None = Field(
         default=None,
         ge=1,

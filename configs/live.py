@@ -4,7 +4,54 @@ from pydantic import Field
 
 from headstart.configs.section import Section
 
-__all__ = ["LiveSettings"]
+__all__ = ["LiveSettings", "ThinkingSettings"]
+
+
+class ThinkingSettings(Section):
+    """LiveMind: what is thought about a prompt before it is sent off, where a session asks."""
+
+    enabled: bool = Field(
+        default=True, description="Let sessions ask for `mode: livemind`, which changes answers."
+    )
+    tokens_per_minute: int = Field(
+        default=20_000,
+        ge=1,
+        description="Most thought tokens that all sessions of a gateway take, a minute.",
+    )
+    max_tokens: int = Field(
+        default=64, ge=1, le=4096, description="Most tokens of one thought; sessions may ask less."
+    )
+    max_thoughts: int = Field(
+        default=32, ge=1, le=1024, description="Most thoughts about one text."
+    )
+    min_chars: int = Field(
+        default=20, ge=1, description="Fewest new code points that are worth a thought."
+    )
+    interval_s: float = Field(
+        default=0.5,
+        ge=0,
+        le=600,
+        description="Shortest time between the beginnings of two thoughts of a session, seconds.",
+    )
+    settle_s: float = Field(
+        default=1.5,
+        ge=0,
+        le=600,
+        description="Quiet after which the last sentence or clause counts as complete, seconds.",
+    )
+    max_running: int = Field(
+        default=4,
+        ge=0,
+        description="Requests that a replica may be busy with for a thought to begin there. None "
+        "begins, and none goes on, while requests wait.",
+    )
+    wait_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=60,
+        description="Longest that an answer waits for the thought in the making, where a session "
+        "asks for that, seconds.",
+    )
 
 
 class LiveSettings(Section):
@@ -60,3 +107,4 @@ class LiveSettings(Section):
         ge=1,
         description="Most prompt tokens that all sessions of a gateway compute ahead, a minute.",
     )
+    thinking: ThinkingSettings = Field(default_factory=ThinkingSettings)

@@ -151,6 +151,12 @@ class ModelSettings(Section):
         description="Further `vllm serve` arguments, with underscores; vLLM checks them at start. "
         "Printed as they are: no secrets.",
     )
+    max_thoughts: int = Field(
+        default=2,
+        ge=1,
+        description="Most thoughts about live prompts (docs/live.md) that a replica makes at once; "
+        "further ones wait.",
+    )
     speculation: SpeculationSettings | None = Field(
         default=None,
         description="Several exact tokens a step. Unset: vLLM as it comes. Needs `engine: vllm`.",

@@ -25,6 +25,7 @@ from headstart.monitoring.labels import (
 )
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
+from headstart.stages.mind_events import Outcome as Thought
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
@@ -53,6 +54,7 @@ _POSITION = Label("position", tuple(Position))
 _UNDRAFTED = Label("reason", tuple(Undrafted))
 _STEP_KIND = Label("kind", tuple(StepKind))
 _LIVE_STAGE = Label("stage", tuple(LiveStage))
+_THOUGHT = Label("outcome", tuple(Thought))
 _EDIT = Label("kind", tuple(EditKind))
 _WHY = Label("reason", tuple(Why))
 
@@ -449,8 +451,9 @@ LIVE_STAGE_DURATION = Metric(
     "histogram",
     "Time of one piece of work on a live prompt before it is sent off: taking an event (ingest), "
     "finding what can no longer change (segment), making token ids (render, hop included), "
-    "prefilling a slice (warm, engine time without the wait for a turn). The request that sends "
-    "it off is in headstart_stage_duration_seconds, and none of this is.",
+    "prefilling a slice (warm, engine time without the wait for a turn), making a thought (think, "
+    "with its waits). The request that sends it off is in headstart_stage_duration_seconds, and "
+    "none of this is.",
     "sum by (stage) (rate(headstart_live_stage_seconds_sum[5m]))"
     " / sum by (stage) (rate(headstart_live_stage_seconds_count[5m]))",
     (_LIVE_STAGE, _MODEL),
@@ -501,6 +504,31 @@ LIVE_ABORTED = Metric(
     "Slices that were stopped before their end, by why.",
     "sum by (reason) (rate(headstart_live_aborted_slices_total[5m]))",
     (_WHY,),
+)
+LIVE_THOUGHTS = Metric(
+    "headstart_live_thoughts_total",
+    "counter",
+    "Thoughts about live prompts (LiveMind), by what became of them: used (in an answer's prompt), "
+    "wait (the model had nothing to say yet), dropped (its text was edited or never sent off); or "
+    "stopped by an edit (edited), at commit (committed), for requests that waited (yielded); or "
+    "failed. The model is the one that answers.",
+    "sum by (outcome) (rate(headstart_live_thoughts_total[5m]))",
+    (_THOUGHT, _MODEL),
+)
+LIVE_THOUGHT_TOKENS = Metric(
+    "headstart_live_thought_tokens_total",
+    "counter",
+    "Tokens that thoughts have taken, by what became of the thought. Of one whose end nobody has "
+    "seen, as many as it was allowed.",
+    "sum by (outcome) (rate(headstart_live_thought_tokens_total[5m]))",
+    (_THOUGHT, _MODEL),
+)
+LIVE_THOUGHTS_STARVED = Metric(
+    "headstart_live_thoughts_starved_total",
+    "counter",
+    "Times that a thought had to wait because a budget was used up: the key's, or the gateway's.",
+    "sum(rate(headstart_live_thoughts_starved_total[5m]))",
+    (_MODEL,),
 )
 BUILD_INFO = Metric(
     "headstart_build_info",
@@ -563,6 +591,9 @@ METRICS = (
     LIVE_CACHED_SHARE,
     LIVE_HIDDEN,
     LIVE_ABORTED,
+    LIVE_THOUGHTS,
+    LIVE_THOUGHT_TOKENS,
+    LIVE_THOUGHTS_STARVED,
     BUILD_INFO,
 )
 

@@ -1,6 +1,7 @@
 """The calls that feed the metrics of live prompts."""
 
 from headstart.monitoring.series import LiveSeries
+from headstart.stages.mind_events import Outcome as Thought
 from headstart.stages.warm_events import LiveStage, Why
 from headstart.stages.warm_policy import Account
 
@@ -25,6 +26,15 @@ class LiveMeter:
     def aborted(self, why: Why) -> None:
         """A slice has been stopped."""
         self._series.aborted[why].inc()
+
+    def thought(self, outcome: Thought, num_tokens: int) -> None:
+        """It is known what became of a thought."""
+        self._series.thoughts[outcome].inc()
+        self._series.thought_tokens[outcome].inc(num_tokens)
+
+    def starved(self) -> None:
+        """A thought has to wait for its budget."""
+        self._series.starved.inc()
 
     def ended(self, account: Account) -> None:
         """A turn is over, sent off or not."""

@@ -481,6 +481,23 @@ _LIVE = Row(
             Kind.STACK,
         ),
         View(
+            "Thoughts",
+            "cps",
+            "Of LiveMind, by what became of them. Much yielded: requests have had to wait.",
+            (Query(rate(c.LIVE_THOUGHTS, "outcome"), "{{outcome}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Thought tokens",
+            "cps",
+            "All but used and wait were for nothing. starved: budgets that were used up, times a "
+            "second.",
+            (
+                Query(rate(c.LIVE_THOUGHT_TOKENS, "outcome"), "{{outcome}}"),
+                Query(rate(c.LIVE_THOUGHTS_STARVED), "starved"),
+            ),
+        ),
+        View(
             "Live prompts",
             "short",
             "Bounded by live.max_sessions.",

@@ -36,6 +36,7 @@ from headstart.monitoring.labels import (
 )
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
+from headstart.stages.mind_events import Outcome as Thought
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
@@ -142,6 +143,13 @@ class LiveSeries:
         self.cached_share = histograms[catalogue.LIVE_CACHED_SHARE].labels(model)
         self.hidden = counters[catalogue.LIVE_HIDDEN].labels(model)
         self.aborted = {why: counters[catalogue.LIVE_ABORTED].labels(why) for why in Why}
+        self.thoughts = {
+            one: counters[catalogue.LIVE_THOUGHTS].labels(one, model) for one in Thought
+        }
+        self.thought_tokens = {
+            one: counters[catalogue.LIVE_THOUGHT_TOKENS].labels(one, model) for one in Thought
+        }
+        self.starved = counters[catalogue.LIVE_THOUGHTS_STARVED].labels(model)
 
 
 class ModelSeries:

@@ -95,6 +95,11 @@ class Access:
             for key in settings.keys
             if key.live_tokens_per_minute is not None
         }
+        self._thinking = {
+            key.id: Bucket(key.thinking_tokens_per_minute)
+            for key in settings.keys
+            if key.thinking_tokens_per_minute
+        }
 
     def is_open(self, path: str) -> bool:
         """Whether a route needs no key."""
@@ -165,6 +170,22 @@ class Access:
     def warm_buckets(self, caller: Caller) -> list[Bucket]:
         """Return what limits the tokens that a caller's live prompts compute ahead."""
         bucket = self._warm.get(caller.key.id) if caller.key is not None else None
+        return [] if bucket is None else [bucket]
+
+    def check_thinking(self, caller: Caller, model: str) -> None:
+        """Let only keys that have a budget for it have a model think about what they type.
+
+        Raises:
+            Forbidden: The key has none, or may not use the model.
+        """
+        if caller.key is not None and caller.key.thinking_tokens_per_minute == 0:
+            raise Forbidden("the API key may not have live prompts thought about", param="mode")
+        if not caller.may_use(model):
+            raise Forbidden(f"the API key may not use the model `{model}`", param="model")
+
+    def thinking_buckets(self, caller: Caller) -> list[Bucket]:
+        """Return what limits the tokens of thoughts about a caller's live prompts."""
+        bucket = self._thinking.get(caller.key.id) if caller.key is not None else None
         return [] if bucket is None else [bucket]
 
     def quota_headers(self, caller: Caller) -> list[tuple[str, str]]:

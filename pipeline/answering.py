@@ -151,6 +151,10 @@ class Answering:
             abandon=None if inbound.options.detach else self._pool.continuity.abort,
         )
 
+    def stream_id(self, caller: Caller) -> str:
+        """Return the id of a new stream, which only `caller` can use."""
+        return self._access.stream_id(caller)
+
     def configured(self, name: str) -> str:
         """Return the configured model behind a served name."""
         return self._pool.served[name]

@@ -267,7 +267,7 @@ def build(
     answering = Answering(pool, streams, metrics, settings, access)
     routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
     live = live or LiveSettings()
-    sessions = LiveSessions(pool, answering, access, metrics, live, now)
+    sessions = LiveSessions(pool, answering, access, metrics, live, now, streams.drop)
     live_routes = LiveRoutes(sessions, answering, settings, metrics).routes()
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [

@@ -5,7 +5,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
+from headstart.stages.mind_events import AtCommit
+from headstart.stages.mind_prompt import Format
 from headstart.stages.prompt_document import EditError
+from headstart.stages.segmenter import Granularity
+from headstart.stages.thoughts import BASIC_ACTIONS, Kind
 
 __all__ = [
     "Append",
@@ -15,6 +19,7 @@ __all__ = [
     "Commit",
     "Edits",
     "InEvent",
+    "MindConfig",
     "Replace",
     "SessionConfig",
     "SessionUpdate",
@@ -32,6 +37,23 @@ UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
 
+class MindConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model thinks about the text while it is written; what is left out is as here."""
+
+    thinker: str | None = None
+    """The served name of the model that thinks; None is the one that answers."""
+    format: Format = Format.UA_SPI
+    actions: tuple[Kind, ...] = BASIC_ACTIONS
+    segments: Granularity = Granularity.SENTENCE
+    language: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2,3}$")] = "en"
+    """Of the text, for whoever cuts it: ISO 639."""
+    at_commit: AtCommit = AtCommit.CANCEL
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Of one thought; None is the most that the gateway allows."""
+    show_thoughts: bool = False
+    """Whether `input_text.reasoning` events tell what was thought."""
+
+
 class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What comes before the text, and how it is to be answered; what is left out stays."""
 
@@ -43,7 +65,9 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] | Unset = UNSET
     sampling: dict[str, Any] | Unset = UNSET
     """Further fields of a chat request: `temperature`, `max_tokens`, `tool_choice` and so on."""
-    mode: Literal["lossless"] | Unset = UNSET
+    mode: Literal["lossless", "livemind"] | Unset = UNSET
+    livemind: MindConfig | Unset = UNSET
+    """How to think, with `mode: livemind`."""
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):

@@ -25,7 +25,9 @@ def text_state(session: LiveSession) -> dict[str, Any]:
 
 def described(session: LiveSession) -> dict[str, Any]:
     """Say what a session is."""
-    return {"id": session.id, "model": session.model, "mode": "lossless", **text_state(session)}
+    fields = {"id": session.id, "model": session.model, "mode": session.mode}
+    thinking = {"livemind": session.mind} if session.mode == "livemind" else {}
+    return fields | thinking | text_state(session)
 
 
 def deltas(frames: list[Frame]) -> list[dict[str, Any]]:
@@ -52,7 +54,20 @@ def done(answer: LiveAnswer, account: Account) -> dict[str, Any]:
             "tokens": account.computed_tokens,
             "wasted_tokens": account.wasted_tokens,
             "hidden_s": round(account.hidden_s, 6),
+            **_thinking(answer),
         },
+    }
+
+
+def _thinking(answer: LiveAnswer) -> dict[str, Any]:
+    """Say what was thought for an answer, if anything was."""
+    account = answer.thought
+    if account is None:
+        return {}
+    return {
+        "thoughts": account.num_used,
+        "thought_tokens": account.used_tokens,
+        "wasted_thought_tokens": account.made_tokens - account.used_tokens,
     }
 
 

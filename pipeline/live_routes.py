@@ -95,7 +95,7 @@ class LiveRoutes:
     async def commit(self, request: Request) -> Response:
         """Send the text off; the response is the answer, as an event stream with cursors."""
         asked = read_body(await self._body(request), _Committed)
-        answer = self._session(request).commit(asked.version)
+        answer = await self._session(request).commit(asked.version)
         return self._answering.response(answer.stream, answer.inbound, answer.pace)
 
     async def end(self, request: Request) -> Response:
@@ -126,4 +126,6 @@ def _state(session: LiveSession, status: int = 200) -> Response:
         "is_answering": session.is_answering,
         "computed": session.progress,
     }
+    if session.reasoning is not None:
+        state["reasoning"] = session.reasoning
     return Response(msgspec.json.encode(state), status, media_type="application/json")

@@ -7,7 +7,7 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,36 +20,51 @@ from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Caller
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.inbound import Inbound, Salting, understand
+from headstart.pipeline.live_context import (
+    CHAT,
+    DETACHED,
+    LiveContext,
+    Message,
+    rendered,
+    salt_of,
+)
 from headstart.pipeline.live_events import (
     Append,
     Clear,
+    MindConfig,
     Replace,
     SessionConfig,
     in_progress,
     refusal,
 )
 from headstart.pipeline.live_history import said
+from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
 from headstart.pipeline.request_pace import RequestPace
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
+from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
+from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.prompt_document import EditError, PromptDocument
 from headstart.stages.warm_events import Answered, Committed, Edited, EditKind, Restarted
 
 if TYPE_CHECKING:
+    from headstart.stages.live_mind import MindAccount
     from headstart.stages.warm_policy import Account
 
-__all__ = ["LiveAnswer", "LiveSession"]
-
-_PATH = "/v1/chat/completions"
-_OURS = frozenset({"model", "messages", "tools", "stream", "headstart", "priority"})
-"""Fields of a request that `sampling` does not set."""
-_HEADERS = {"content-type": "application/json"}
-_DETACHED = _HEADERS | {"x-headstart-detach": "1"}
+__all__ = ["LiveAnswer", "LiveSession", "News", "Reasoning"]
 
 
-class _Salted(msgspec.Struct):
-    cache_salt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+class Reasoning(msgspec.Struct, frozen=True):
+    """What has been thought about the text, for a client that asked to see it."""
+
+    version: int
+    thoughts: list[dict[str, Any]]
+    """Each with the code points that it is about (`end`), its `action` and its `text`."""
+
+
+News = Progress | Reasoning | HeadstartError
+"""What happens by itself."""
 
 
 class LiveAnswer:
@@ -61,6 +76,8 @@ class LiveAnswer:
         self.inbound = replace(inbound, body=b"")  # it holds the text, which may be cleared
         self.settled: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
         """What was computed ahead for it; done once it is over and the session goes on."""
+        self.thought: MindAccount | None = None
+        """What was thought for it; None where nobody did."""
 
 
 class LiveSession:
@@ -75,6 +92,7 @@ class LiveSession:
         metrics: Told of everything.
         max_chars: Most that it holds.
         warmer: Makes its warmer, of what returns the prompt, its meter, and what is told of it.
+        thinker: Makes what thinks about its text; raises `HeadstartError` where that may not be.
     """
 
     def __init__(
@@ -94,13 +112,17 @@ class LiveSession:
             ],
             LiveWarmer,
         ],
+        thinker: Callable[["LiveSession", LiveWarmer, MindConfig], LiveThinker],
     ) -> None:
         self.id = session_id
         self.caller = caller
         self.model = answering.name_for(None, caller)
         self.answer: LiveAnswer | None = None
         """The latest, which may be in the making."""
-        self.tell: Callable[[Progress | HeadstartError], None] = lambda _: None
+        self.mode: Literal["lossless", "livemind"] = "lossless"
+        self.mind = MindConfig()
+        """How it thinks in `livemind` mode."""
+        self.tell: Callable[[News], None] = lambda _: None
         """Called with what happens by itself, for whoever watches."""
         self._answering = answering
         self._salting = salting
@@ -108,13 +130,14 @@ class LiveSession:
         self._metrics = metrics
         self._document = PromptDocument(max_chars)
         self._max_chars = max_chars
-        self._instructions: str | None = None
-        self._messages: list[dict[str, Any]] = []
-        self._tools: list[dict[str, Any]] = []
-        self._sampling: dict[str, Any] = {}
+        self._context = LiveContext()
+        self._is_committing = False
+        """Whether a thought is waited for before the text is sent off."""
         self._tasks = Tasks()
+        self._make_thinker = thinker
+        self._thinker: LiveThinker | None = None
         self._cache_salt = self._salt()
-        self._warmer = warmer(self._prompt, self._meter, self._told)
+        self._warmer = warmer(self._prompt, self.meter, self._told)
 
     @property
     def text(self) -> str:
@@ -149,29 +172,24 @@ class LiveSession:
         """
         self._check_quiet()
         unset = msgspec.UNSET
-        model = self.model
-        if config.model is not unset:
-            model = self._answering.name_for(config.model, self.caller)
-        if config.sampling is not unset and (reserved := _OURS & config.sampling.keys()):
-            name = min(reserved)
-            raise LiveRefused(f"`{name}` is no sampling field", param=name, code="invalid_event")
-        before = self._instructions, self._messages, self._tools, self._sampling
-        if config.instructions is not unset:
-            self._instructions = config.instructions
-        if config.messages is not unset:
-            self._messages = config.messages
-        if config.tools is not unset:
-            self._tools = config.tools
-        if config.sampling is not unset:
-            self._sampling = config.sampling
+        before = self.model, self.mode, self.mind
+        context_before = self._context
         try:
+            if config.model is not unset:
+                self.model = self._answering.name_for(config.model, self.caller)
+            self._context = self._context.changed(config)
+            if config.mode is not unset:
+                self.mode = config.mode
+            if config.livemind is not unset:
+                self.mind = config.livemind
             self._make_room()
             self._cache_salt = self._salt()
+            self._change_thinker(has_changed=(self.model, self.mode, self.mind) != before)
         except HeadstartError:
-            self._instructions, self._messages, self._tools, self._sampling = before
+            self.model, self.mode, self.mind = before
+            self._context = context_before
             self._make_room()
             raise
-        self.model = model
         self._warmer.feed(Restarted())
 
     def edit(self, event: Append | Replace | Clear) -> None:
@@ -192,10 +210,15 @@ class LiveSession:
         if isinstance(edit, EditError):
             raise refusal(edit)
         self._metrics.live_edited(kind)
-        self._warmer.feed(Edited(edit.start, len(document.text), edit.is_append))
+        if self._thinker is not None:
+            self._thinker.feed(Retyped(edit.start, document.text))
+        shown = self._shown_to
+        self._warmer.feed(Edited(edit.start - shown, len(document.text) - shown, edit.is_append))
 
-    def commit(self, version: int | None = None) -> LiveAnswer:
+    async def commit(self, version: int | None = None) -> LiveAnswer:
         """Send the text off, as the request that it would have been in one piece.
+
+        In `livemind` mode with the thoughts about it, which may be waited for.
 
         Raises:
             HeadstartError: It is refused; the text is still there.
@@ -205,15 +228,18 @@ class LiveSession:
         if not self.text:
             raise LiveRefused("there is no text to send off", code="nothing_to_commit")
         pace = self._answering.paced(Route.LIVE)
-        self._warmer.feed(Committed())
         try:
+            noted = await self._sent_off()
+            self._warmer.feed(Committed())
             with pace.counted():
-                inbound = understand(self._body(self.text, stream=True), _DETACHED, self._salting)
+                messages = self._messages(self.text, noted, is_complete=True)
+                body = self._context.body(self.model, messages, stream=True)
+                inbound = understand(body, DETACHED, self._salting)
                 stream = self._answering.begin(
-                    self.caller, inbound, "POST", _PATH, pace, self._warmer.link
+                    self.caller, inbound, "POST", CHAT, pace, self._warmer.link
                 )
         except HeadstartError:
-            self._warmer.feed(Answered(len(self.text)))
+            self._reopen()
             raise
         self.answer = LiveAnswer(stream, pace, inbound)
         self._tasks.start(self._follow(self.answer), name=f"live answer {stream.id}")
@@ -231,11 +257,43 @@ class LiveSession:
 
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
-        self._meter().ended(self._warmer.settle(0))
+        self.meter().ended(self._warmer.settle(0))
+        if self._thinker is not None:
+            await self._thinker.close()
         await self._warmer.close()
         await self._tasks.close()
         self._document.clear()
-        self._messages, self._instructions = [], None
+        self._context = LiveContext()
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """What has been thought about the text; None unless the session asked to see it."""
+        if self._thinker is None or not self.mind.show_thoughts:
+            return None
+        shown = [one for one in self._thinker.noted if one.thought.text]
+        thoughts = [
+            {"end": one.end, "action": one.thought.kind, "text": one.thought.text} for one in shown
+        ]
+        return Reasoning(self.version, thoughts)
+
+    def rethought(self) -> None:
+        """Compute what comes now that there are other thoughts, and tell of them."""
+        self._warmer.feed(Restarted())
+        if (news := self.reasoning) is not None:
+            self.tell(news)
+
+    def question(self, think: Think) -> Question:
+        """Return the request for a thought about the text."""
+        model = self.mind.thinker or self.model
+        messages = self._mind_prompt.thinking(
+            self._context.messages, think.noted, self.text[: think.end]
+        )
+        body = self._context.thought_body(model, messages, think.max_tokens)
+        request = rendered(body, self._salting)
+        request = msgspec.structs.replace(
+            request, stream_id=self._answering.stream_id(self.caller), is_background=True
+        )
+        return Question(model, request, self._cache_salt, model == self.model)
 
     async def _follow(self, answer: LiveAnswer) -> None:
         """Wait for the end of an answer; then the conversation goes on."""
@@ -243,7 +301,9 @@ class LiveSession:
         await stream.finished()
         end = stream.end or StreamEnd()
         account = self._warmer.settle(end.cached_tokens)
-        meter = self._meter()
+        if self._thinker is not None:
+            answer.thought = self._thinker.account()
+        meter = self.meter()
         meter.ended(account)
         meter.committed(end.prompt_tokens, end.cached_tokens)
         header = stream.log.header
@@ -252,20 +312,65 @@ class LiveSession:
                 self._go_on(said(stream))
         finally:  # whatever it was, the session can be used again
             answer.settled.set_result(account)
-            self._warmer.feed(Answered(len(self.text)))
+            self._reopen()
 
-    def _go_on(self, message: dict[str, Any]) -> None:
+    def _go_on(self, message: Message) -> None:
         """Make the text and its answer part of the conversation."""
-        user = {"role": "user", "content": self.text}
-        self._messages = [*self._messages, user, message]
+        self._context = self._context.followed_by({"role": "user", "content": self.text}, message)
         self._document.clear()
         self._document.max_chars = max(0, self._room)
+        if self._thinker is not None:
+            self._thinker.feed(Reset(""))
+
+    def _reopen(self) -> None:
+        """Let the text be changed again: the next one, or the one that could not be answered."""
+        self._is_committing = False
+        if self._thinker is not None:
+            self._thinker.feed(Resumed())
+        self._warmer.feed(Answered(len(self.text) - self._shown_to))
+
+    async def _sent_off(self) -> tuple[Noted, ...]:
+        if self._thinker is None:
+            return ()
+        self._is_committing = True
+        return await self._thinker.sent_off()
+
+    def _change_thinker(self, *, has_changed: bool) -> None:
+        """Think as it is asked for now, from the beginning of the text on.
+
+        Raises:
+            HeadstartError: It may not be.
+        """
+        before = self._thinker
+        if has_changed or before is None:
+            is_wanted = self.mode == "livemind"
+            self._thinker = self._make_thinker(self, self._warmer, self.mind) if is_wanted else None
+            if before is not None:
+                before.feed(Reset(""))
+                self._tasks.start(before.close(), name="close live thinker")
+        if self._thinker is not None:
+            self._thinker.feed(Reset(self.text))
+
+    @property
+    def _shown_to(self) -> int:
+        return 0 if self._thinker is None else self._thinker.shown_to
+
+    @property
+    def _mind_prompt(self) -> MindPrompt:
+        return MindPrompt(self.mind.format, self._context.instructions, self.mind.actions)
+
+    def _messages(self, text: str, noted: tuple[Noted, ...], *, is_complete: bool) -> list[Message]:
+        """Return the conversation that is to be answered."""
+        if self._thinker is None:
+            return self._context.plain(text)
+        before = self._context.messages
+        return self._mind_prompt.answering(before, noted, text, is_complete=is_complete)
 
     def _told(self, news: Progress | HeadstartError) -> None:
         self.tell(news)
 
     def _check_quiet(self) -> None:
-        if self.is_answering:
+        if self.is_answering or self._is_committing:
             raise in_progress()
 
     def _check_version(self, version: int | None) -> None:
@@ -282,14 +387,23 @@ class LiveSession:
 
     @property
     def _room(self) -> int:
-        rest = (self._instructions, self._messages, self._tools, self._sampling)
-        return self._max_chars - len(msgspec.json.encode(rest).decode())
+        return self._max_chars - self._context.num_chars
 
-    def _meter(self) -> LiveMeter:
+    def meter(self) -> LiveMeter:
+        """Return what counts the session's work."""
         return self._metrics.live(self.configured)
 
     def _prompt(self) -> Prompt:
-        return Prompt(self.model, self.text, self.version, self._request, self._cache_salt)
+        """Return what is computed ahead: of the text, what no thought is about yet comes last."""
+        noted = () if self._thinker is None else self._thinker.noted
+        shown = self.text[: self._shown_to]
+
+        def request(tail: str) -> EngineRequest:
+            messages = self._messages(shown + tail, noted, is_complete=False)
+            return rendered(self._context.body(self.model, messages), self._salting)
+
+        tail = self.text[len(shown) :]
+        return Prompt(self.model, tail, self.version, request, self._cache_salt)
 
     def _salt(self) -> str | None:
         """Return the cache salt that the engine will find in this session's requests.
@@ -297,22 +411,4 @@ class LiveSession:
         Raises:
             LiveRefused: The sampling fields hold something else in its place.
         """
-        try:
-            return msgspec.json.decode(self._request("").body, type=_Salted).cache_salt
-        except msgspec.ValidationError:
-            raise LiveRefused(
-                "cache_salt must be text that is not empty",
-                param="cache_salt",
-                code="invalid_event",
-            ) from None
-
-    def _request(self, text: str) -> EngineRequest:
-        inbound = understand(self._body(text), _HEADERS, self._salting)
-        return EngineRequest("", "POST", _PATH, inbound.headers, inbound.body)
-
-    def _body(self, text: str, **more: object) -> bytes:
-        system = [{"role": "system", "content": self._instructions}] if self._instructions else []
-        user = {"role": "user", "content": text}
-        fields = {"model": self.model, "messages": [*system, *self._messages, user]}
-        tools = {"tools": self._tools} if self._tools else {}
-        return msgspec.json.encode(self._sampling | fields | tools | more)
+        return salt_of(rendered(self._context.body(self.model, []), self._salting))

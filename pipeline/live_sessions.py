@@ -16,10 +16,22 @@ from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.answering import Answering
+from headstart.pipeline.live_events import MindConfig
 from headstart.pipeline.live_session import LiveSession
+from headstart.pipeline.live_thinker import LiveThinker
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
-from headstart.stages.errors import EngineUnavailable, HeadstartError, NotFound, Overloaded
+from headstart.stages.errors import (
+    EngineUnavailable,
+    Forbidden,
+    HeadstartError,
+    LiveRefused,
+    NotFound,
+    Overloaded,
+)
+from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.rate_limit import Bucket
+from headstart.stages.segmenter import segmenter
+from headstart.stages.thoughts import Kind
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_policy import WarmLimits
 
@@ -58,6 +70,7 @@ class LiveSessions:
         metrics: Told of everything.
         settings: Limits.
         now: A monotonic clock, in seconds, for expiry.
+        forget: Drops the log of a stream that has ended.
     """
 
     def __init__(
@@ -68,7 +81,9 @@ class LiveSessions:
         metrics: Metrics,
         settings: LiveSettings,
         now: Callable[[], float],
+        forget: Callable[[str], None],
     ) -> None:
+        self._forget = forget
         self._pool = pool
         self._answering = answering
         self._access = access
@@ -78,6 +93,7 @@ class LiveSessions:
         self._kept: dict[str, _Kept] = {}
         self._speeds: WeakKeyDictionary[RemoteEngine, PrefillSpeed] = WeakKeyDictionary()
         self._all = Bucket(settings.tokens_per_minute)
+        self._thoughts = Bucket(settings.thinking.tokens_per_minute)
         self._tasks = Tasks()
 
     def __len__(self) -> int:
@@ -106,6 +122,7 @@ class LiveSessions:
             self._metrics,
             self._settings.max_chars,
             lambda *parts: self._warmer(budget, *parts),
+            lambda *parts: self._thinker(budget, *parts),
         )
         self._kept[session.id] = _Kept(session, self._now() + self._settings.idle_timeout_s)
         self._metrics.set_live_sessions(len(self._kept))
@@ -182,6 +199,47 @@ class LiveSessions:
             slice_s = self._settings.slice_s
             self._speeds[link] = PrefillSpeed(link.info.block_size, slice_s)
         return self._speeds[link]
+
+    def _thinker(
+        self, warm: WarmBudget, session: LiveSession, warmer: LiveWarmer, mind: MindConfig
+    ) -> LiveThinker:
+        """Make what thinks about a session's text.
+
+        Raises:
+            HeadstartError: It may not be.
+        """
+        settings = self._settings.thinking
+        if not settings.enabled:
+            raise Forbidden("live prompts are not thought about here", param="mode")
+        if Kind.INFERENCE not in mind.actions:
+            raise LiveRefused(
+                "actions must have `inference`", param="actions", code="invalid_event"
+            )
+        model = self._answering.name_for(mind.thinker or session.model, session.caller)
+        self._access.check_thinking(session.caller, model)
+        limits = MindLimits(
+            min_chars=settings.min_chars,
+            interval_s=settings.interval_s,
+            settle_s=settings.settle_s,
+            max_tokens=min(settings.max_tokens, mind.max_tokens or settings.max_tokens),
+            max_thoughts=settings.max_thoughts,
+            max_running=settings.max_running,
+            at_commit=mind.at_commit,
+            wait_s=settings.wait_s,
+        )
+        budget = WarmBudget(self._thoughts, *self._access.thinking_buckets(session.caller))
+        machine = LiveMind(limits, segmenter(mind.segments, mind.language.lower()), budget)
+        return LiveThinker(
+            machine,
+            mind.actions,
+            self,
+            warmer,
+            warm,
+            session.question,
+            session.meter,
+            session.rethought,
+            self._forget,
+        )
 
     def _warmer(
         self,

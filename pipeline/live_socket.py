@@ -30,9 +30,8 @@ from headstart.pipeline.live_events import (
     event_id_of,
 )
 from headstart.pipeline.live_report import deltas, described, done, text_state
-from headstart.pipeline.live_session import LiveAnswer, LiveSession
+from headstart.pipeline.live_session import LiveAnswer, LiveSession, News, Reasoning
 from headstart.pipeline.live_sessions import LiveSessions
-from headstart.pipeline.live_warmer import Progress
 from headstart.stages.errors import BadRequest, HeadstartError
 from headstart.stages.warm_events import LiveStage
 
@@ -174,7 +173,7 @@ class LiveSocket:
                 session.edit(event)
                 self._put({"type": _DONE[type(event)], **text_state(session)})
             case Commit():
-                answer = session.commit(event.version)
+                answer = await session.commit(event.version)
                 self._put({"type": "input_text.committed", **text_state(session)})
                 self._carry(answer, 0, is_paced=True)
             case Cancel():
@@ -206,12 +205,13 @@ class LiveSocket:
         if not self._over.done():
             self._over.set_result(code)
 
-    def _tell(self, news: Progress | HeadstartError) -> None:
+    def _tell(self, news: News) -> None:
         """As the session's `tell`."""
         if isinstance(news, HeadstartError):
             self._put(error_event(news, None))
         elif not self._out.full():  # the next one says all that this one would
-            self._put({"type": "input_text.computed", **msgspec.to_builtins(news)})
+            kind = "reasoning" if isinstance(news, Reasoning) else "computed"
+            self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
 
     def _carry(self, answer: LiveAnswer, after: int, *, is_paced: bool) -> None:
         if self._carrying is not None:

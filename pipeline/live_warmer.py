@@ -118,6 +118,11 @@ class LiveWarmer:
         policy = self._policy
         return Progress(version, num_tokens, policy.planned_tokens, policy.warm_tokens)
 
+    @property
+    def warm_ids(self) -> list[int]:
+        """What is in the replica's cache, as far as is known."""
+        return self._policy.warm_ids
+
     def settle(self, num_cached: int) -> Account:
         """Close the account of a turn."""
         return self._policy.settle(num_cached)

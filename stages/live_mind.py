@@ -20,6 +20,7 @@ from headstart.stages.mind_events import (
     MindAction,
     Outcome,
     Reset,
+    Resumed,
     Retyped,
     SentOff,
     Starved,
@@ -147,6 +148,8 @@ class LiveMind:
                 actions = self._thought(event, now)
             case Failed():
                 actions = self._failed(event, now)
+            case Resumed():
+                self._sent_at, self._is_answered = None, False
             case SentOff():
                 self._sent_at = now
                 if self._job is not None and self._limits.at_commit is AtCommit.CANCEL:
@@ -193,7 +196,10 @@ class LiveMind:
     def _reset(self, event: Reset, now: float) -> list[MindAction]:
         actions: list[MindAction] = []
         if self._is_answered:
-            self._noted.clear()  # they were counted when they were used
+            actions += [
+                Ended(Outcome.USED, one.num_tokens) for one in self._noted if one.thought.text
+            ]
+            self._noted.clear()
         actions += self._forget(-1, Outcome.EDITED)
         self._text = event.text
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
@@ -283,8 +289,7 @@ class LiveMind:
                 return []
             actions = self._stop(Outcome.COMMITTED)
         self._is_answered = True
-        used = [Ended(Outcome.USED, one.num_tokens) for one in self._noted if one.thought.text]
-        return [*actions, *used, Answer(self.noted)]
+        return [*actions, Answer(self.noted)]
 
     def _stop(self, outcome: Outcome) -> list[MindAction]:
         job, self._job = self._job, None

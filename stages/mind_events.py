@@ -17,6 +17,7 @@ __all__ = [
     "MindAction",
     "Outcome",
     "Reset",
+    "Resumed",
     "Retyped",
     "SentOff",
     "Starved",
@@ -102,7 +103,12 @@ class SentOff:
     """The text is complete."""
 
 
-Event = Retyped | Reset | Loaded | Thoughtful | Failed | SentOff
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It could not be answered, and may be changed again."""
+
+
+Event = Retyped | Reset | Loaded | Thoughtful | Failed | SentOff | Resumed
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class LiveStage(StrEnum):
     """The replica makes token ids of it, hop included."""
     WARM = "warm"
     """The engine prefills a slice."""
+    THINK = "think"
+    """The engine makes a thought, waits for its turn included."""
 
 
 class EditKind(StrEnum):

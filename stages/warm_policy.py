@@ -122,6 +122,11 @@ class WarmPolicy:
         """How many of those are in the cache, as far as is known."""
         return self._missing_from
 
+    @property
+    def warm_ids(self) -> list[int]:
+        """Ids that are in the cache, of this prompt or the one it was before."""
+        return self._warm
+
     def feed(self, event: Event, now: float) -> list[Action]:
         """Take what has happened; return what to do about it."""
         actions: list[Action] = []

@@ -28,7 +28,7 @@ class Calls:
 
 
 async def test_one_at_a_time_in_order() -> None:
-    calls = Calls(WarmLane())
+    calls = Calls(WarmLane(1))
     tasks = [asyncio.ensure_future(calls.one(number)) for number in range(3)]
     await eventually(lambda: calls.order == [0])
 
@@ -40,7 +40,7 @@ async def test_one_at_a_time_in_order() -> None:
 
 
 async def test_none_while_an_answer_waits() -> None:
-    lane = WarmLane()
+    lane = WarmLane(1)
     calls = Calls(lane)
     calls.let_go.set()
     first, second = Stream("one", 1 << 20), Stream("two", 1 << 20)

@@ -21,6 +21,7 @@ from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
+from headstart.stages.mind_events import Outcome as Thought
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.speculation_counts import (
@@ -138,6 +139,9 @@ def meter_live(metrics: Metrics) -> None:
             live.passed(stage, 0.002)
         for why in Why:
             live.aborted(why)
+        for outcome in Thought:
+            live.thought(outcome, 12)
+        live.starved()
         live.warmed(64, 0.1)
         live.ended(Account(64, 32, 0.1))
         live.committed(100, 96)

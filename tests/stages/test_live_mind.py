@@ -18,6 +18,7 @@ from headstart.stages.mind_events import (
     MindAction,
     Outcome,
     Reset,
+    Resumed,
     Retyped,
     SentOff,
     Starved,
@@ -115,9 +116,10 @@ def test_one_thought_for_every_segment_that_is_complete() -> None:
     desk.feed(SentOff())
     (answer,) = desk.answers
     assert [one.end for one in answer.noted] == [len(FIRST), len(FIRST + SECOND)]
-    assert desk.outcomes == [(Outcome.USED, 10), (Outcome.USED, 10)]
     account = desk.mind.account()
     assert (account.num_used, account.used_tokens, account.made_tokens) == (2, 20, 20)
+    desk.feed(Reset(""))
+    assert desk.outcomes == [(Outcome.USED, 10), (Outcome.USED, 10)]
 
 
 def test_segments_that_come_while_it_thinks_are_taken_together() -> None:
@@ -333,6 +335,21 @@ def test_another_text_begins_with_nothing() -> None:
     assert not desk.mind.noted
     assert desk.outcomes == [(Outcome.USED, 10)]
     assert desk.mind.account().made_tokens == 0
+
+
+def test_what_could_not_be_answered_keeps_its_thoughts() -> None:
+    desk = Desk()
+    desk.type(FIRST + "It")
+    desk.say()
+    desk.feed(SentOff())
+    desk.feed(Resumed())
+    assert len(desk.mind.noted) == 1
+    desk.type(SECOND[2:] + "When")
+    assert len(desk.asked) == 2
+    desk.say()
+    desk.feed(SentOff())
+    assert len(desk.answers[-1].noted) == 2
+    assert not desk.outcomes
 
 
 def test_other_instructions_drop_everything() -> None:

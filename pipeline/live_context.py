@@ -1,0 +1,103 @@
+"""What comes before a live prompt's text, and how text becomes a request."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import msgspec
+
+from headstart.cluster.engine import EngineRequest
+from headstart.pipeline.inbound import Salting, understand
+from headstart.pipeline.live_events import SessionConfig
+from headstart.stages.errors import LiveRefused
+
+__all__ = ["CHAT", "DETACHED", "LiveContext", "Message", "rendered", "salt_of"]
+
+Message = dict[str, Any]
+
+CHAT = "/v1/chat/completions"
+_HEADERS = {"content-type": "application/json"}
+DETACHED = _HEADERS | {"x-headstart-detach": "1"}
+_OURS = frozenset({"model", "messages", "tools", "stream", "headstart", "priority"})
+"""Fields of a request that `sampling` does not set."""
+_RENDERED = ("add_special_tokens", "cache_salt", "chat_template", "chat_template_kwargs")
+"""Of them, those that change a prompt's ids or where they are cached: a thought needs them too."""
+
+
+class _Salted(msgspec.Struct):
+    cache_salt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveContext:
+    """One session's, at one time."""
+
+    instructions: str | None = None
+    messages: list[Message] = field(default_factory=list)
+    tools: list[Message] = field(default_factory=list)
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    def changed(self, config: SessionConfig) -> "LiveContext":
+        """Return what it is after a change.
+
+        Raises:
+            LiveRefused: `sampling` has fields that are none.
+        """
+        unset = msgspec.UNSET
+        if config.sampling is not unset and (reserved := _OURS & config.sampling.keys()):
+            name = min(reserved)
+            raise LiveRefused(f"`{name}` is no sampling field", param=name, code="invalid_event")
+        fields = ("instructions", "messages", "tools", "sampling")
+        given = {name: getattr(config, name) for name in fields}
+        return replace(self, **{name: value for name, value in given.items() if value is not unset})
+
+    def followed_by(self, *messages: Message) -> "LiveContext":
+        """Return it with a longer conversation."""
+        return replace(self, messages=[*self.messages, *messages])
+
+    @property
+    def num_chars(self) -> int:
+        """How much of a session's room it takes."""
+        rest = (self.instructions, self.messages, self.tools, self.sampling)
+        return len(msgspec.json.encode(rest).decode())
+
+    def plain(self, text: str) -> list[Message]:
+        """Return the conversation that ends with a text."""
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        return [*system, *self.messages, {"role": "user", "content": text}]
+
+    def body(self, model: str, messages: list[Message], **more: object) -> bytes:
+        """Return the body of the request that has a conversation answered."""
+        fields = {"model": model, "messages": messages}
+        return msgspec.json.encode(self.sampling | fields | self._tools | more)
+
+    def thought_body(self, model: str, messages: list[Message], max_tokens: int) -> bytes:
+        """Return the body of a request for a thought: the same prompt, and no call of a tool."""
+        kept = {name: self.sampling[name] for name in _RENDERED if name in self.sampling}
+        fields = {"model": model, "messages": messages, "stream": True, "temperature": 0}
+        none = {"tool_choice": "none"} if self.tools else {}
+        limit = {"max_tokens": max_tokens}
+        return msgspec.json.encode(kept | fields | self._tools | none | limit)
+
+    @property
+    def _tools(self) -> dict[str, Any]:
+        return {"tools": self.tools} if self.tools else {}
+
+
+def rendered(body: bytes, salting: Salting | None) -> EngineRequest:
+    """Return a request as an engine renders it."""
+    inbound = understand(body, _HEADERS, salting)
+    return EngineRequest("", "POST", CHAT, inbound.headers, inbound.body)
+
+
+def salt_of(request: EngineRequest) -> str | None:
+    """Return the cache salt that a request has for its engine.
+
+    Raises:
+        LiveRefused: It is none.
+    """
+    try:
+        return msgspec.json.decode(request.body, type=_Salted).cache_salt
+    except msgspec.ValidationError:
+        raise LiveRefused(
+            "cache_salt must be text that is not empty", param="cache_salt", code="invalid_event"
+        ) from None

@@ -1,0 +1,270 @@
+"""Does what the LiveMind machine of one session decides: has a model think about its text.
+
+A thought is an ordinary request in the background. Its prompt is prefilled in slices like any
+that is computed ahead, its answer is read from its log and forgotten at once.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.remote_engine import RemoteEngine
+from headstart.cluster.stream import Stream
+from headstart.cluster.tasks import Tasks
+from headstart.monitoring.live_meter import LiveMeter
+from headstart.pipeline.live_history import said
+from headstart.pipeline.live_warmer import LiveWarmer, Replicas
+from headstart.stages.errors import ClientError, HeadstartError
+from headstart.stages.live_mind import LiveMind, MindAccount
+from headstart.stages.mind_events import (
+    Answer,
+    Dropped,
+    Ended,
+    Event,
+    Failed,
+    Loaded,
+    MindAction,
+    Reset,
+    SentOff,
+    Starved,
+    Stop,
+    Think,
+    Thoughtful,
+)
+from headstart.stages.mind_prompt import Noted
+from headstart.stages.stable_prefix import common_length
+from headstart.stages.thoughts import Kind, parse
+from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_events import LiveStage
+
+__all__ = ["LiveThinker", "Question"]
+
+_ABORT_S = 5.0
+"""Longest that the account of a stopped thought is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A thought that is asked for."""
+
+    model: str
+    """The served name that thinks."""
+    request: EngineRequest
+    cache_salt: str | None
+    is_own: bool
+    """Whether the model that answers thinks."""
+
+
+class LiveThinker:
+    """The shell around one `LiveMind`.
+
+    Args:
+        mind: The machine.
+        actions: What the model may do.
+        replicas: Where to think.
+        warmer: Of the same session: what it has computed need not be computed again.
+        budget: Of prompt tokens that are computed ahead.
+        ask: Makes the request for a thought.
+        meter: Returns what counts the session's work.
+        changed: Called when there is a thought more, or some less.
+        forget: Drops the log of a stream that has ended.
+    """
+
+    def __init__(
+        self,
+        mind: LiveMind,
+        actions: tuple[Kind, ...],
+        replicas: Replicas,
+        warmer: LiveWarmer,
+        budget: WarmBudget,
+        ask: Callable[[Think], Question],
+        meter: Callable[[], LiveMeter],
+        changed: Callable[[], None],
+        forget: Callable[[str], None],
+    ) -> None:
+        self._mind = mind
+        self._actions = actions
+        self._replicas = replicas
+        self._warmer = warmer
+        self._budget = budget
+        self._ask = ask
+        self._meter = meter
+        self._changed = changed
+        self._forget = forget
+        self._link: RemoteEngine | None = None
+        self._known: list[int] = []
+        """Prompt of the latest thought, which its replica has in its cache."""
+        self._stops: dict[int, asyncio.Event] = {}
+        self._tasks = Tasks()
+        self._thinking: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._answer: asyncio.Future[tuple[Noted, ...]] | None = None
+
+    @property
+    def noted(self) -> tuple[Noted, ...]:
+        """Thoughts that hold for the text as it is."""
+        return self._mind.noted
+
+    @property
+    def shown_to(self) -> int:
+        """Code points before the last turn of the text in a prompt."""
+        return self._mind.shown_to
+
+    def account(self) -> MindAccount:
+        """Say what was thought about the latest text."""
+        return self._mind.account()
+
+    def feed(self, event: Event) -> None:
+        """Let the machine know of something, and do what follows from it."""
+        now = time.monotonic()
+        self._do([*self._mind.feed(self._loaded(), now), *self._mind.feed(event, now)])
+
+    async def sent_off(self) -> tuple[Noted, ...]:
+        """Return the thoughts that an answer's prompt shall have, when no more are waited for."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self.feed(SentOff())
+        return await self._answer
+
+    async def close(self) -> None:
+        """Stop everything, and forget what was thought."""
+        self.feed(Reset(""))
+        if self._answer is not None:
+            self._answer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._known = []
+        # What they took is still to be charged.
+        await asyncio.gather(*self._thinking, return_exceptions=True)
+        await self._tasks.close()
+
+    def _loaded(self) -> Loaded:
+        if self._link is None or not self._link.is_up:
+            return Loaded(0, 0)
+        load = self._link.load()
+        return Loaded(max(0, load.running - self._mind.is_thinking), load.waiting)
+
+    def _do(self, actions: list[MindAction]) -> None:
+        has_changed = False
+        for action in actions:
+            match action:
+                case Think():
+                    stop = self._stops[action.job] = asyncio.Event()
+                    task = self._tasks.start(self._think(action, stop), name="live thought")
+                    self._thinking.add(task)
+                    task.add_done_callback(self._thinking.discard)
+                case Stop():
+                    self._stops[action.job].set()
+                case Answer():
+                    if self._answer is not None and not self._answer.done():
+                        self._answer.set_result(action.noted)
+                case Dropped():
+                    has_changed = True
+                case Ended():
+                    self._meter().thought(action.outcome, action.num_tokens)
+                case Starved():
+                    self._meter().starved()
+        self._arm()
+        if has_changed:
+            self._changed()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (due := self._mind.deadline()) is not None:
+            delay_s = max(0.0, due - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self.feed(self._loaded())
+
+    async def _think(self, think: Think, stop: asyncio.Event) -> None:
+        began, num_before = time.monotonic(), len(self.noted)
+        outcome: Thoughtful | Failed = Failed(think.job, None)
+        try:
+            outcome = await self._made(think, stop)
+        finally:  # whatever it was, the machine can go on
+            self._meter().passed(LiveStage.THINK, time.monotonic() - began)
+            self.feed(outcome)
+            del self._stops[think.job]
+        if len(self.noted) > num_before:
+            self._changed()
+
+    async def _made(self, think: Think, stop: asyncio.Event) -> Thoughtful | Failed:
+        """Have a thought made, unless it is stopped."""
+        try:
+            question = self._ask(think)
+            link = self._replica(question)
+            if not await _unless(stop, self._prefill(link, question)):
+                return Failed(think.job, 0)
+            stream = link.serve(question.request)
+        except HeadstartError as error:
+            return Failed(think.job, 0, is_final=isinstance(error, ClientError))
+        stream.on_end(lambda: self._forget(stream.id))
+        try:
+            await _unless(stop, stream.finished())
+        finally:
+            if stream.end is None:
+                await link.abort(stream.id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ABORT_S):
+                await stream.finished()
+        return self._outcome(think, stream)
+
+    def _outcome(self, think: Think, stream: Stream) -> Thoughtful | Failed:
+        end, header = stream.end, stream.log.header
+        if end is None or end.failure is not None:
+            return Failed(think.job, None)
+        if end.is_aborted:
+            return Failed(think.job, end.output_tokens)
+        if header is None or not header.is_event_stream:
+            return Failed(think.job, 0, is_final=True)  # the engine refuses it
+        thought = parse(said(stream)["content"], self._actions)
+        return Thoughtful(think.job, thought, end.output_tokens)
+
+    def _replica(self, question: Question) -> RemoteEngine:
+        beside = self._warmer.link if question.is_own else self._link
+        link = self._replicas.stay(question.model, beside)
+        if link is not self._link:
+            self._link, self._known = link, []
+        return link
+
+    async def _prefill(self, link: RemoteEngine, question: Question) -> None:
+        """Compute all of a prompt but its last slice, slice by slice."""
+        tokens = await link.render(question.request)
+        speed = self._replicas.speed(link)
+        known = common_length(tokens, self._known)
+        if link is self._warmer.link:
+            known = max(known, common_length(tokens, self._warmer.warm_ids))
+        known = known // speed.block_size * speed.block_size
+        while len(tokens) - known > speed.slice_tokens:
+            end = known + speed.slice_tokens
+            head = tokens[: end + 1]
+            warmth = await link.warm(head, cache_salt=question.cache_salt, model=question.model)
+            computed = max(0, end - warmth.num_cached)
+            self._budget.take(computed, time.monotonic())
+            speed.observe(computed, warmth.seconds)
+            self._meter().warmed(computed, warmth.seconds)
+            known = end
+        self._known = tokens
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Await `work`, but cancel it when `stop` happens; return whether it was done."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        for one in (task, stopping):
+            one.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
