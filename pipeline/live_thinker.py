@@ -29,6 +29,7 @@ from headstart.stages.mind_events import (
     Loaded,
     MindAction,
     Reset,
+    Retyped,
     SentOff,
     Starved,
     Stop,
@@ -120,6 +121,8 @@ class LiveThinker:
 
     def feed(self, event: Event) -> None:
         """Let the machine know of something, and do what follows from it."""
+        if isinstance(event, Reset | Retyped) and not event.text:
+            self._known = []  # the ids are the text, and that shall be forgotten
         now = time.monotonic()
         self._do([*self._mind.feed(self._loaded(), now), *self._mind.feed(event, now)])
 

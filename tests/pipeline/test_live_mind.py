@@ -1,19 +1,31 @@
 """A prompt that is thought about while it is typed: LiveMind in a live session."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import pytest
 
 from headstart.cluster.engine import EngineRequest
+from headstart.configs.live import LiveSettings, ThinkingSettings
+from headstart.configs.model_settings import ModelSettings
+from headstart.pipeline.access import ANYONE
+from headstart.pipeline.live_events import Clear
+from headstart.stages.mind_events import Outcome
 from tests.pipeline.live_client import LiveClient, live
-from tests.support.gateway import Gateway, serving, speeds
-from tests.support.waiting import eventually
+from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
+from tests.support.gateway import Gateway, saying, serving, speeds
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
-FIRST, SECOND, THIRD = "The train leaves at noon. ", "It takes an hour. ", "When is it there?"
+FIRST, SECOND, THIRD = (
+    "The train leaves at noon. ",
+    "It takes an hour and a half. ",
+    "When is it there?",
+)
 MIND = {"mode": "livemind"}
 
 
@@ -36,6 +48,17 @@ async def think(client: LiveClient, **livemind: Any) -> None:
     await client.say("session.update", session={**MIND, "livemind": livemind})
     updated = await client.until("session.updated")
     assert updated["session"]["mode"] == "livemind"
+
+
+@asynccontextmanager
+async def soon_cancelled(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """Let a request be made for as long as the block lasts."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until_thought(client: LiveClient, num_thoughts: int) -> list[dict[str, Any]]:
@@ -63,3 +86,321 @@ async def test_a_thought_is_in_the_answers_prompt() -> None:
         assert done["computed_ahead"]["thought_tokens"] == 64  # as many as it may
         (asked,) = thoughts_of(gateway)
         assert json.loads(asked.body)["messages"] == body["messages"][:2]
+
+
+def slow() -> ModelSettings:
+    """A model whose thoughts take seconds."""
+    return speeds(tokens_per_s=20.0)
+
+
+def outcomes(gateway: Gateway) -> dict[str, float]:
+    """How many thoughts came to what; those that came to nothing are left out."""
+    found = gateway.exposition()
+    counted = {
+        one: found.value("headstart_live_thoughts_total", outcome=one, model="fake")
+        for one in Outcome
+    }
+    return {str(one): count for one, count in counted.items() if count}
+
+
+async def begun(gateway: Gateway, num_thoughts: int = 1) -> None:
+    """Wait until the engine makes a thought."""
+    await eventually(lambda: len(thoughts_of(gateway)) >= num_thoughts)
+    await eventually(lambda: gateway.replica.engine.load().running > 0)
+
+
+async def test_every_prompt_begins_with_what_was_computed_before() -> None:
+    long = " ".join(f"word{number}" for number in range(200)) + ". "
+    async with serving(speeds(prefill_tokens_per_s=4000.0)) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        await client.type(long + "It")
+        await until_thought(client, 1)
+        await client.type(SECOND[2:] + "When")
+        await until_thought(client, 2)
+        await client.until_warm(384)
+        await client.type(" is it there?")
+        _, done = await client.commit()
+        first, second = (json.loads(one.body)["messages"] for one in thoughts_of(gateway))
+        assert second[: len(first)] == first
+        timing = done["timing"]
+        assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 2 * 32
+
+
+async def test_what_was_edited_away_is_in_no_prompt() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        await client.type(FIRST + SECOND + "Wh")
+        (thought,) = await until_thought(client, 1)
+        await client.say("input_text.replace", start=4, end=9, text="bus")
+        event = await client.until("input_text.reasoning")
+        assert event["thoughts"] == []
+        _, done = await client.commit()
+        assert thought["text"] not in json.dumps(answer_of(gateway), ensure_ascii=False)
+        assert done["computed_ahead"]["wasted_thought_tokens"] >= 64
+        assert outcomes(gateway)["dropped"] == 1
+
+
+async def test_an_edit_stops_the_thought_in_the_engine() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client)
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        await client.say("input_text.replace", start=0, end=3, text="A")
+        await gateway.replica.idle(2.0)
+        await eventually(lambda: outcomes(gateway) == {"edited": 1})
+
+
+async def test_commit_stops_the_thought_or_waits_for_it() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="cancel", max_tokens=60)
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        _, done = await client.commit()
+        assert said_in(answer_of(gateway), "assistant") == []
+        assert done["computed_ahead"]["thoughts"] == 0
+        assert outcomes(gateway) == {"committed": 1}
+
+        await think(client, at_commit="wait", max_tokens=16)
+        await client.type(FIRST + "It")
+        await begun(gateway, 2)
+        _, done = await client.commit()
+        assert done["computed_ahead"]["thoughts"] == 1
+        assert outcomes(gateway) == {"committed": 1, "used": 1}
+
+
+async def test_nothing_can_be_changed_while_a_thought_is_waited_for() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="wait", max_tokens=20)
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        path = f"/v1/live/{client.seen[0]['session']['id']}"
+        await client.say("input_text.commit")
+        session = gateway.live_prompts.get(path.rpartition("/")[2], ANYONE)
+        await eventually(lambda: session._is_committing)
+        edits = {"edits": [{"type": "input_text.append", "text": "x"}]}
+        refused = await soon(gateway.client.patch(path, json=edits))
+        assert refused.status_code == 409
+        done = await client.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert said_in(answer_of(gateway), "user")[-1] == "It [end]"
+
+
+async def test_a_session_that_is_closed_waits_for_no_thought() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="wait")
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        path = f"/v1/live/{client.seen[0]['session']['id']}"
+        session = gateway.live_prompts.get(path.rpartition("/")[2], ANYONE)
+        await client.say("input_text.commit")
+        await eventually(lambda: session._is_committing)
+        assert (await soon(gateway.client.delete(path))).status_code == 204
+        assert await client.closed() == 4002
+        await gateway.replica.idle(2.0)
+        assert not [one for one in gateway.replica.requests if not one.is_background]
+
+
+async def test_thoughts_are_shown_to_nobody_who_did_not_ask() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client)
+        await client.type(FIRST + "It")
+        session_id = client.seen[0]["session"]["id"]
+        session = gateway.live_prompts.get(session_id, ANYONE)
+        await eventually(lambda: bool(session._thinker and session._thinker.noted))
+        state = (await soon(gateway.client.get(f"/v1/live/{session_id}"))).json()
+        (asked,) = thoughts_of(gateway)
+        stream = await soon(gateway.client.get(f"/v1/streams/{asked.stream_id}"))
+        await client.commit()
+        assert "reasoning" not in state
+        assert stream.status_code == 404
+        kinds = {one["type"] for one in client.seen}
+        assert not {kind for kind in kinds if "reasoning" in kind}
+
+
+async def test_what_is_cleared_or_expired_is_forgotten(capfd: pytest.CaptureFixture[str]) -> None:
+    now, thought = 1000.0, {}
+    async with serving(speeds(), now=lambda: now) as gateway:
+        session = gateway.live_prompts.create(ANYONE)
+        async with live(gateway, f"?session={session.id}") as client:
+            for _ in range(2):
+                await think(client, show_thoughts=True)
+                await client.type("Zanzibar is far away. It")
+                (thought,) = await until_thought(client, 1)
+                thinker = session._thinker
+                assert thinker is not None
+                await client.say("input_text.clear")
+                await client.until("input_text.cleared")
+                assert not thinker.noted
+                assert not thinker._known
+                assert not gateway.streams.live
+                assert len(gateway.streams) == 0
+        session.edit(Clear())
+        now += 10_000
+        gateway.live_prompts.expire()
+        await eventually(lambda: len(gateway.live_prompts) == 0)
+    written = "".join(capfd.readouterr())
+    assert "Zanzibar" not in written
+    assert thought["text"] not in written
+
+
+async def test_thoughts_of_one_model_and_an_answer_of_another() -> None:
+    async with serving(speeds("fake"), speeds("wise", seed=7)) as gateway, live(gateway) as client:
+        await think(client, thinker="wise", show_thoughts=True)
+        await client.type(FIRST + "It")
+        (thought,) = await until_thought(client, 1)
+        await client.commit()
+        small, wise = gateway.replicas
+        assert [one.is_background for one in wise.requests] == [True]
+        (asked,) = small.requests
+        assert json.loads(asked.body)["model"] == "fake"
+        assert thought["text"] in json.dumps(json.loads(asked.body), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("form", ["ua-pil", "two-prompts"])
+async def test_other_formats(form: str) -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True, format=form)
+        await client.type(FIRST + "It")
+        await until_thought(client, 1)
+        await client.type(SECOND[2:] + "When")
+        await until_thought(client, 2)
+        await client.commit()
+        body = answer_of(gateway)
+        assert len(said_in(body, "assistant")) == (1 if form == "ua-pil" else 2)
+        thinking = json.loads(thoughts_of(gateway)[-1].body)
+        assert (thinking["messages"][0] == body["messages"][0]) == (form == "ua-pil")
+
+
+async def test_the_conversation_goes_on_without_the_thoughts() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        await client.type(FIRST + "It")
+        await until_thought(client, 1)
+        answer, _ = await client.commit()
+        await client.type("And then?")
+        await client.commit()
+        messages = answer_of(gateway)["messages"][1:]
+        assert [one["content"] for one in messages] == [FIRST + "It", answer, "And then? [end]"]
+
+
+async def test_tools_are_in_a_thoughts_prompt_and_not_called() -> None:
+    tool = {"type": "function", "function": {"name": "clock", "parameters": {}}}
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        session = {"tools": [tool], "sampling": {"temperature": 1, "cache_salt": "mine"}}
+        await client.say("session.update", session=session)
+        await client.until("session.updated")
+        await think(client)
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        body = json.loads(thoughts_of(gateway)[0].body)
+        assert (body["tools"], body["tool_choice"]) == ([tool], "none")
+        assert (body["temperature"], body["cache_salt"]) == (0, "mine")
+
+
+async def test_no_thought_is_made_where_the_replica_is_busy() -> None:
+    settings = LiveSettings(thinking=ThinkingSettings(max_running=0))
+    async with serving(slow(), live=settings) as gateway, live(gateway) as client:
+        asked = gateway.client.post("/v1/chat/completions", json=saying(max_tokens=2000))
+        async with soon_cancelled(asked):
+            await eventually(lambda: gateway.pool.choose("fake").load().running > 0)
+            await think(client, show_thoughts=True)
+            await client.type(FIRST + "It")
+            await client.until("input_text.computed")
+            session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
+            assert session._thinker is not None
+            assert session._thinker._mind.deadline() is not None
+        await until_thought(client, 1)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"livemind": {"thinker": "nobody"}}, "model"),
+    ({"livemind": {"actions": ["wait"]}}, "invalid_event"),
+    ({"livemind": {"format": "u-pi"}}, "invalid_event"),
+    ({"livemind": {"max_tokens": 0}}, "invalid_event"),
+    ({"livemind": {"language": "../etc"}}, "invalid_event"),
+    ({"livemind": {"at_commit": "guess"}}, "invalid_event"),
+]
+
+
+async def test_what_is_refused_changes_nothing() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        for session, code in REFUSED:
+            await client.say("session.update", session=MIND | session)
+            assert (await client.error())["code"] == code, session
+        await client.type(FIRST)
+        answer, _ = await client.commit()
+        assert answer
+        assert [one["role"] for one in answer_of(gateway)["messages"]] == ["user"]
+
+
+async def test_switched_off() -> None:
+    settings = LiveSettings(thinking=ThinkingSettings(enabled=False))
+    async with serving(speeds(), live=settings) as gateway, live(gateway) as client:
+        await client.say("session.update", session=MIND)
+        assert (await client.error())["code"] == "mode"
+
+
+async def test_a_keys_budget() -> None:
+    entries = (
+        key(ALICE, live=True, thinking_tokens_per_minute=70),
+        key(BOB, live=True, thinking_tokens_per_minute=0),
+    )
+    async with serving(speeds(), access=keys(*entries)) as gateway:
+        async with live(gateway, additional_headers=auth(BOB)) as client:
+            await client.say("session.update", session=MIND)
+            assert (await client.error())["code"] == "mode"
+        async with live(gateway, additional_headers=auth(ALICE)) as client:
+            await think(client, show_thoughts=True)
+            await client.type(FIRST + "It")
+            await until_thought(client, 1)
+            await client.type(SECOND[2:] + "When")
+            await eventually(
+                lambda: (
+                    gateway.exposition().value(
+                        "headstart_live_thoughts_starved_total", model="fake"
+                    )
+                    == 1
+                )
+            )
+            assert len(thoughts_of(gateway)) == 1
+            _, done = await client.commit()
+            assert done["computed_ahead"]["thought_tokens"] == 64
+
+
+async def test_another_mode_forgets_the_thoughts() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        await client.type(FIRST + "It")
+        await until_thought(client, 1)
+        await client.say("session.update", session={"mode": "lossless"})
+        await client.until("session.updated")
+        await client.commit()
+        assert answer_of(gateway)["messages"] == [{"role": "user", "content": FIRST + "It"}]
+        await eventually(lambda: outcomes(gateway) == {"dropped": 1})
+
+
+async def test_over_http() -> None:
+    async with serving(speeds()) as gateway:
+        session = MIND | {"livemind": {"show_thoughts": True}}
+        body = {"session": session, "text": FIRST + "It"}
+        state = (await soon(gateway.client.post("/v1/live", json=body))).json()
+        path = f"/v1/live/{state['id']}"
+        await eventually(lambda: bool(thoughts_of(gateway)))
+        kept = gateway.live_prompts.get(state["id"], ANYONE)
+        await eventually(lambda: bool(kept.reasoning and kept.reasoning.thoughts))
+        state = (await soon(gateway.client.get(path))).json()
+        assert state["reasoning"]["thoughts"][0]["end"] == len(FIRST)
+        answer = await soon(gateway.client.post(f"{path}/commit"))
+        assert answer.status_code == 200
+        assert len(said_in(answer_of(gateway), "assistant")) == 1
+
+
+async def test_a_replica_that_dies_while_it_thinks() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client)
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        await gateway.replica.die()
+        await eventually(lambda: outcomes(gateway) == {"failed": 1})
+        await client.type(" goes on.")
+        assert client.seen[-1]["type"] == "input_text.appended"
