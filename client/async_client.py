@@ -108,6 +108,7 @@ class AsyncClient:
         instructions: str | None = None,
         messages: list[dict[str, Any]] | None = None,
         tools: list[dict[str, Any]] | None = None,
+        livemind: dict[str, Any] | None = None,
         **sampling: Any,
     ) -> AsyncLivePrompt:
         """Begin a prompt that is sent as it is typed.
@@ -116,6 +117,8 @@ class AsyncClient:
             instructions: The system message.
             messages: The conversation so far.
             tools: As for a chat request.
+            livemind: How a model thinks about the text while it is typed, `{}` as it does by
+                itself; None has it think nothing. Thinking changes answers.
             sampling: Its further fields, such as `temperature`.
 
         Raises:
@@ -126,6 +129,8 @@ class AsyncClient:
             "instructions": instructions,
             "messages": messages,
             "tools": tools,
+            "mode": None if livemind is None else "livemind",
+            "livemind": livemind,
             "sampling": sampling or None,
         }
         session = {name: value for name, value in fields.items() if value is not None}

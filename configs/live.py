@@ -37,7 +37,8 @@ class ThinkingSettings(Section):
         default=1.5,
         ge=0,
         le=600,
-        description="Quiet after which the last sentence or clause counts as complete, seconds.",
+        description="Quiet after which the last sentence or clause counts as complete if it ends "
+        "with a mark of punctuation, seconds.",
     )
     max_running: int = Field(
         default=4,

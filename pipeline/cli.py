@@ -26,6 +26,7 @@ __all__ = ["main"]
 BENCHMARKS = (
     "browser",
     "decode",
+    "livemind",
     "messaging",
     "overhead",
     "quic-cost",

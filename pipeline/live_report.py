@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from headstart.pipeline.errors import error_object
-from headstart.pipeline.live_session import LiveAnswer, LiveSession
+from headstart.pipeline.live_answer import LiveAnswer
+from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.timing import timing_of
 from headstart.stages.frames import Channel, Frame
 from headstart.stages.warm_policy import Account
@@ -65,6 +66,7 @@ def _thinking(answer: LiveAnswer) -> dict[str, Any]:
     if account is None:
         return {}
     return {
+        "waited_s": round(answer.waited_s, 6),
         "thoughts": account.num_used,
         "thought_tokens": account.used_tokens,
         "wasted_thought_tokens": account.made_tokens - account.used_tokens,

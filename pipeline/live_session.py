@@ -4,10 +4,9 @@ Belongs to a key, not to a connection: whoever has the key and the id edits it, 
 WebSocket. Its text is in memory only, and in no log, metric or trace.
 """
 
-import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -19,7 +18,8 @@ from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Caller
 from headstart.pipeline.answering import Answering
-from headstart.pipeline.inbound import Inbound, Salting, understand
+from headstart.pipeline.inbound import Salting, understand
+from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
 from headstart.pipeline.live_context import (
     CHAT,
     DETACHED,
@@ -40,7 +40,6 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_history import said
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
-from headstart.pipeline.request_pace import RequestPace
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
@@ -48,36 +47,7 @@ from headstart.stages.mirror import StreamEnd
 from headstart.stages.prompt_document import EditError, PromptDocument
 from headstart.stages.warm_events import Answered, Committed, Edited, EditKind, Restarted
 
-if TYPE_CHECKING:
-    from headstart.stages.live_mind import MindAccount
-    from headstart.stages.warm_policy import Account
-
-__all__ = ["LiveAnswer", "LiveSession", "News", "Reasoning"]
-
-
-class Reasoning(msgspec.Struct, frozen=True):
-    """What has been thought about the text, for a client that asked to see it."""
-
-    version: int
-    thoughts: list[dict[str, Any]]
-    """Each with the code points that it is about (`end`), its `action` and its `text`."""
-
-
-News = Progress | Reasoning | HeadstartError
-"""What happens by itself."""
-
-
-class LiveAnswer:
-    """The answer to a committed prompt."""
-
-    def __init__(self, stream: Stream, pace: RequestPace, inbound: Inbound) -> None:
-        self.stream = stream
-        self.pace = pace
-        self.inbound = replace(inbound, body=b"")  # it holds the text, which may be cleared
-        self.settled: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
-        """What was computed ahead for it; done once it is over and the session goes on."""
-        self.thought: MindAccount | None = None
-        """What was thought for it; None where nobody did."""
+__all__ = ["LiveSession"]
 
 
 class LiveSession:
@@ -131,6 +101,7 @@ class LiveSession:
         self._document = PromptDocument(max_chars)
         self._max_chars = max_chars
         self._context = LiveContext()
+        self._is_closed = False
         self._is_committing = False
         """Whether a thought is waited for before the text is sent off."""
         self._tasks = Tasks()
@@ -188,6 +159,7 @@ class LiveSession:
         except HeadstartError:
             self.model, self.mode, self.mind = before
             self._context = context_before
+            self._cache_salt = self._salt()
             self._make_room()
             raise
         self._warmer.feed(Restarted())
@@ -227,9 +199,11 @@ class LiveSession:
         self._check_version(version)
         if not self.text:
             raise LiveRefused("there is no text to send off", code="nothing_to_commit")
-        pace = self._answering.paced(Route.LIVE)
+        began = time.monotonic()
         try:
             noted = await self._sent_off()
+            waited_s = time.monotonic() - began
+            pace = self._answering.paced(Route.LIVE)
             self._warmer.feed(Committed())
             with pace.counted():
                 messages = self._messages(self.text, noted, is_complete=True)
@@ -238,10 +212,10 @@ class LiveSession:
                 stream = self._answering.begin(
                     self.caller, inbound, "POST", CHAT, pace, self._warmer.link
                 )
-        except HeadstartError:
+        except BaseException:  # also if whoever asked does not wait any longer
             self._reopen()
             raise
-        self.answer = LiveAnswer(stream, pace, inbound)
+        self.answer = LiveAnswer(stream, pace, inbound, waited_s)
         self._tasks.start(self._follow(self.answer), name=f"live answer {stream.id}")
         return self.answer
 
@@ -257,13 +231,14 @@ class LiveSession:
 
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
+        self._is_closed = True
         self.meter().ended(self._warmer.settle(0))
+        self._document.clear()
+        self._context = LiveContext()
         if self._thinker is not None:
             await self._thinker.close()
         await self._warmer.close()
         await self._tasks.close()
-        self._document.clear()
-        self._context = LiveContext()
 
     @property
     def reasoning(self) -> Reasoning | None:
@@ -325,6 +300,8 @@ class LiveSession:
     def _reopen(self) -> None:
         """Let the text be changed again: the next one, or the one that could not be answered."""
         self._is_committing = False
+        if self._is_closed:
+            return
         if self._thinker is not None:
             self._thinker.feed(Resumed())
         self._warmer.feed(Answered(len(self.text) - self._shown_to))

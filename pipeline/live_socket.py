@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.guard import caller_of
+from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
 from headstart.pipeline.live_events import (
     Append,
     Cancel,
@@ -30,7 +31,7 @@ from headstart.pipeline.live_events import (
     event_id_of,
 )
 from headstart.pipeline.live_report import deltas, described, done, text_state
-from headstart.pipeline.live_session import LiveAnswer, LiveSession, News, Reasoning
+from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.stages.errors import BadRequest, HeadstartError
 from headstart.stages.warm_events import LiveStage

@@ -18,7 +18,7 @@ from headstart.cluster.tasks import Tasks
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.live_history import said
 from headstart.pipeline.live_warmer import LiveWarmer, Replicas
-from headstart.stages.errors import ClientError, HeadstartError
+from headstart.stages.errors import ClientError, HeadstartError, NotFound
 from headstart.stages.live_mind import LiveMind, MindAccount
 from headstart.stages.mind_events import (
     Answer,
@@ -135,8 +135,8 @@ class LiveThinker:
     async def close(self) -> None:
         """Stop everything, and forget what was thought."""
         self.feed(Reset(""))
-        if self._answer is not None:
-            self._answer.cancel()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(NotFound("no such live prompt: unknown or expired"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

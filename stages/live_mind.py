@@ -29,7 +29,7 @@ from headstart.stages.mind_events import (
     Thoughtful,
 )
 from headstart.stages.mind_prompt import Noted
-from headstart.stages.segmenter import Segmenter, ends_a_word
+from headstart.stages.segmenter import Segmenter, ends_a_phrase
 from headstart.stages.warm_budget import WarmBudget
 
 __all__ = ["LiveMind", "MindAccount", "MindLimits"]
@@ -48,8 +48,10 @@ class MindLimits:
     """Fewest new code points."""
     interval_s: float = 0.5
     """Between the beginnings of two."""
+    debounce_s: float = 0.05
+    """After segments are complete: what is pasted and sent off at once is not thought about."""
     settle_s: float = 1.5
-    """Quiet after which the last segment counts as complete, if it ends a word."""
+    """Quiet after which the last segment counts as complete, if it ends with a mark."""
     edit_settle_s: float = 0.5
     """Quiet after a correction, which often is the first of several."""
     max_tokens: int = 64
@@ -107,6 +109,8 @@ class LiveMind:
         """In this text."""
         self._load = Loaded(0, 0)
         self._settles_at = self._blocked_until = self._next_at = self._looks_at = -inf
+        self._complete_at: float | None = None
+        """When there were new segments that are complete."""
         self._is_starved = False
         self._is_given_up = False
         """Whether asking again is useless."""
@@ -186,7 +190,7 @@ class LiveMind:
         is_append = event.start == len(self._text)
         self._text = event.text
         actions = self._forget(event.start, Outcome.EDITED)
-        self._cut()
+        self._cut(now)
         self._settles_at = now + self._limits.settle_s
         if not is_append:
             self._blocked_until = max(self._blocked_until, now + self._limits.edit_settle_s)
@@ -205,7 +209,7 @@ class LiveMind:
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
         self._num_begun = self._made_tokens = 0
         self._settles_at = now + self._limits.settle_s
-        self._cut()
+        self._cut(now)
         return actions
 
     def _forget(self, start: int, outcome: Outcome) -> list[MindAction]:
@@ -224,19 +228,29 @@ class LiveMind:
         self._noted = kept
         return actions
 
-    def _cut(self) -> None:
+    def _cut(self, now: float) -> None:
         """Find the segments after the last thought."""
         start = self._noted[-1].end if self._noted else 0
         self._ends = [start + end for end in self._segment(self._text[start:])]
+        if not self._has_complete:
+            self._complete_at = None
+        elif self._complete_at is None:
+            self._complete_at = now
+
+    @property
+    def _has_complete(self) -> bool:
+        """Whether new segments are complete, and worth a thought."""
+        start = self._noted[-1].end if self._noted else 0
+        return len(self._ends) > 1 and self._ends[-2] - start >= self._limits.min_chars
 
     def _due(self) -> tuple[float, int] | None:
         """When a thought may be asked for next, and what it would be about."""
         if not self._ends:
             return None
         start = self._noted[-1].end if self._noted else 0
-        if len(self._ends) > 1 and self._ends[-2] - start >= self._limits.min_chars:
-            return -inf, self._ends[-2]
-        if self._ends[-1] - start >= self._limits.min_chars and ends_a_word(self._text):
+        if self._complete_at is not None:
+            return self._complete_at + self._limits.debounce_s, self._ends[-2]
+        if self._ends[-1] - start >= self._limits.min_chars and ends_a_phrase(self._text):
             return self._settles_at, self._ends[-1]
         return None
 
@@ -247,8 +261,8 @@ class LiveMind:
     def _begin(self, now: float) -> list[MindAction]:
         limits = self._limits
         wanted = int(min(limits.max_tokens, self._budget.left(now)))
-        if wanted < limits.min_tokens:
-            wait_s = self._budget.wait_s(limits.min_tokens, now)
+        if wanted < (least := min(limits.min_tokens, limits.max_tokens)):
+            wait_s = self._budget.wait_s(least, now)
             self._blocked_until = now + max(wait_s, _LOOK_S)
             was_starved, self._is_starved = self._is_starved, True
             return [] if was_starved else [Starved()]
@@ -266,7 +280,7 @@ class LiveMind:
         return [Think(self._job.number, self.noted, end, wanted)]
 
     def _is_settled(self, now: float) -> bool:
-        return now >= self._settles_at and ends_a_word(self._text)
+        return now >= self._settles_at and ends_a_phrase(self._text)
 
     def _look(self, now: float) -> list[MindAction]:
         """Have the thought that runs give way to requests that wait."""
@@ -304,7 +318,8 @@ class LiveMind:
         self._job = None
         self._charge(job, event.num_tokens, now)
         self._noted.append(Noted(job.end, event.thought, event.num_tokens))
-        self._cut()
+        self._complete_at = None
+        self._cut(now)
         return [] if event.thought.text else [Ended(Outcome.WAIT, event.num_tokens)]
 
     def _failed(self, event: Failed, now: float) -> list[MindAction]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 
-__all__ = ["Granularity", "Segmenter", "ends_a_word", "segment_ends", "segmenter"]
+__all__ = ["Granularity", "Segmenter", "ends_a_phrase", "segment_ends", "segmenter"]
 
 Segmenter = Callable[[str], list[int]]
 """Returns where each segment of a text ends, in code points; the last is the text's end."""
@@ -54,26 +54,38 @@ def segment_ends(
     return ends
 
 
-def ends_a_word(text: str) -> bool:
-    """Whether nobody is in the middle of a word at the end of `text`."""
-    return bool(text) and unicodedata.category(text[-1])[0] in "PZC"
+def ends_a_phrase(text: str) -> bool:
+    """Whether `text` ends with a mark of punctuation, and white space at most."""
+    end = text.rstrip()[-1:]
+    return bool(end) and unicodedata.category(end)[0] == "P"
 
 
 def _sentence_ends(text: str, language: str) -> list[int]:
     import sentencex  # type: ignore[import-untyped]  # of the server's install, not of a client's
 
-    # Half a surrogate pair is no Unicode text, and is not for a library that takes such.
-    sound = text.encode("utf-8", "replace").decode() if _is_torn(text) else text
     ends: list[int] = []
-    for boundary in sentencex.get_sentence_boundaries(language, sound):
+    for boundary in sentencex.get_sentence_boundaries(language, _plain(text)):
         end = int(boundary["end_index"])
         if (ends[-1] if ends else 0) < end < len(text):
             ends.append(end)
     return [*ends, len(text)]
 
 
-def _is_torn(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
+def _plain(text: str) -> str:
+    """Return a text of as many code points that the library can take.
+
+    Half a surrogate pair is no Unicode text. White space of several bytes in front of a full stop
+    makes the library panic (1.0.32), and what it panics over it writes to standard error.
+    """
+    if text.isascii():
+        return text
+    return "".join(map(_plain_char, text))
+
+
+def _plain_char(char: str) -> str:
+    if "\ud800" <= char <= "\udfff":
+        return "?"
+    return " " if char.isspace() and char != "\n" else char
 
 
 def _clause_ends(text: str, start: int, end: int) -> list[int]:

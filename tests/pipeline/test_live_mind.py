@@ -165,6 +165,7 @@ async def test_commit_stops_the_thought_or_waits_for_it() -> None:
         await begun(gateway, 2)
         _, done = await client.commit()
         assert done["computed_ahead"]["thoughts"] == 1
+        assert 0 < done["computed_ahead"]["waited_s"] < 5
         assert outcomes(gateway) == {"committed": 1, "used": 1}
 
 
@@ -198,6 +199,35 @@ async def test_a_session_that_is_closed_waits_for_no_thought() -> None:
         assert await client.closed() == 4002
         await gateway.replica.idle(2.0)
         assert not [one for one in gateway.replica.requests if not one.is_background]
+
+
+async def test_whoever_leaves_while_a_thought_is_waited_for_may_come_back() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="wait")
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
+        leaving = asyncio.ensure_future(session.commit())
+        await eventually(lambda: session._is_committing)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await client.type(" goes on.")
+        _, done = await client.commit()
+        assert done["response"]["status"] == "completed"
+        assert said_in(answer_of(gateway), "user")[-1].endswith("It goes on. [end]")
+
+
+async def test_a_commit_over_http_of_a_session_that_is_closed() -> None:
+    async with serving(slow()) as gateway:
+        body = {"session": MIND | {"livemind": {"at_commit": "wait"}}, "text": FIRST + "It"}
+        state = (await soon(gateway.client.post("/v1/live", json=body))).json()
+        path = f"/v1/live/{state['id']}"
+        await begun(gateway)
+        session = gateway.live_prompts.get(state["id"], ANYONE)
+        asked = asyncio.ensure_future(gateway.client.post(f"{path}/commit"))
+        await eventually(lambda: session._is_committing)
+        assert (await soon(gateway.client.delete(path))).status_code == 204
+        assert (await soon(asked)).status_code == 404
 
 
 async def test_thoughts_are_shown_to_nobody_who_did_not_ask() -> None:

@@ -32,7 +32,7 @@ from headstart.stages.segmenter import segment_ends
 from headstart.stages.thoughts import Kind, Thought
 from headstart.stages.warm_budget import WarmBudget
 
-LIMITS = MindLimits(min_chars=5, interval_s=0.0)
+LIMITS = MindLimits(min_chars=5, interval_s=0.0, debounce_s=0.0)
 FIRST, SECOND, THIRD = "The train leaves. ", "It takes an hour. ", "When is it there?"
 
 
@@ -153,9 +153,10 @@ def test_the_end_counts_once_it_is_quiet() -> None:
     assert [one.end for one in desk.asked] == [len("The train leaves.")]
 
 
-def test_half_a_word_never_counts() -> None:
+@pytest.mark.parametrize("text", ["The train lea", "The train leaves the "])
+def test_half_a_sentence_never_counts(text: str) -> None:
     desk = Desk()
-    desk.type("The train lea")
+    desk.type(text)
     desk.wait(60)
     assert not desk.asked
 
@@ -326,6 +327,12 @@ def test_without_a_budget_it_waits_and_says_so_once() -> None:
     assert desk.done.count(Starved()) == 1
 
 
+def test_thoughts_may_be_asked_to_be_short() -> None:
+    desk = Desk(replace(LIMITS, max_tokens=5), WarmBudget(Bucket(60)))
+    desk.type(FIRST + "It")
+    assert [one.max_tokens for one in desk.asked] == [5]
+
+
 def test_another_text_begins_with_nothing() -> None:
     desk = Desk()
     desk.type(FIRST + "It")
@@ -350,6 +357,21 @@ def test_what_could_not_be_answered_keeps_its_thoughts() -> None:
     desk.feed(SentOff())
     assert len(desk.answers[-1].noted) == 2
     assert not desk.outcomes
+
+
+def test_what_is_sent_off_as_soon_as_it_is_complete_is_not_thought_about() -> None:
+    desk = Desk(replace(LIMITS, debounce_s=0.05, at_commit=AtCommit.WAIT))
+    desk.type(FIRST + SECOND + THIRD)
+    desk.feed(SentOff())
+    assert desk.answers == [Answer(())]
+    assert not desk.asked
+    desk.document.clear()
+    desk.feed(Reset(""))
+    desk.type(FIRST + "It")
+    desk.wait(0.03)
+    desk.type(" takes")  # whoever types on does not put it off
+    desk.wait(0.03)
+    assert len(desk.asked) == 1
 
 
 def test_other_instructions_drop_everything() -> None:

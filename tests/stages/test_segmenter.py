@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.segmenter import Granularity, ends_a_word, segment_ends
+from headstart.stages.segmenter import Granularity, ends_a_phrase, segment_ends
 
 
 def pieces(text: str, granularity: Granularity, language: str = "en") -> list[str]:
@@ -57,14 +57,27 @@ def test_text_without_sentences_is_cut_where_there_is_space() -> None:
     assert segment_ends("x" * 2000) == [2000]
 
 
-@given(st.text(st.characters(), max_size=300), st.sampled_from(Granularity))
+TEXTS = st.text(st.characters() | st.sampled_from("\xa0\u3000\u2028 .!?。\n\"')"), max_size=300)
+
+
+@given(TEXTS, st.sampled_from(Granularity))
 def test_segments_are_the_text(text: str, granularity: Granularity) -> None:
     ends = segment_ends(text, granularity)
     assert (ends[-1] if ends else 0) == len(text)
     assert all(first < second for first, second in pairwise([0, *ends]))
 
 
-def test_words_end_at_marks_and_spaces() -> None:
-    assert [ends_a_word(text) for text in ("", "a", "a ", "a.", "い。", "3\n")] == [
-        *(False, False, True, True, True, True)
+@pytest.mark.parametrize(
+    "text",
+    ["A\u1680\u2029.\n\n。]", "U.S\xa0.\n\n...", "\u3000.\u2028‚\n‚", "a\ud800 .\xa0. B"],
+)
+def test_what_the_library_cannot_take(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert segment_ends(text)[-1] == len(text)
+    assert not capfd.readouterr().err
+
+
+def test_phrases_end_with_marks() -> None:
+    texts = ("", " ", "a", "a ", "a. ", "い。", "3\n", "so,")
+    assert [ends_a_phrase(text) for text in texts] == [
+        *(False, False, False, False, True, True, False, True)
     ]

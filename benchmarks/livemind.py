@@ -1,0 +1,235 @@
+"""`headstart bench livemind`: what it saves and costs to think while a question is typed.
+
+Two parts. A replay in virtual time, which is a simulation: the real machine, gate and budgets, with
+the lengths of a large model's reasoning and a cost curve in its place. And the paper's protocol on
+the configured models: latency, accuracy and engine seconds.
+"""
+
+import heapq
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from headstart.benchmarks import livemind_model
+from headstart.benchmarks.checks import Bar, Check, judge, not_measured
+from headstart.benchmarks.estimates import Estimate, exactly, over_blocks
+from headstart.benchmarks.livemind_replay import (
+    LLAMA_70B,
+    Arm,
+    Session,
+    Timed,
+    haltingly,
+    plain,
+    steadily,
+    warm_only,
+)
+from headstart.benchmarks.livemind_tokens import SOURCE, Tokens
+from headstart.benchmarks.machine import here
+from headstart.benchmarks.mmlu_pro import FILE, ROWS, Question, questions
+from headstart.benchmarks.options import BenchOptions
+from headstart.benchmarks.report import Report, Table, write
+from headstart.configs.settings import Settings
+from headstart.stages.mind_events import AtCommit
+from headstart.stages.mind_prompt import Format
+from headstart.stages.rate_limit import Bucket
+from headstart.stages.segmenter import Granularity
+from headstart.stages.warm_budget import WarmBudget
+
+__all__ = ["run"]
+
+SHARE = 124.3 / 303.7
+"""Output tokens left after commit: LiveMind v1's, over all its 12,032 questions; not ours."""
+SEED = 42
+SESSIONS, KEYS, KEY_TOKENS = 1000, 20, 1500
+"""Sessions that share keys, and what each key may have thought a minute."""
+ARRIVAL_S = 2.0
+"""Between two sessions."""
+
+LATENCY = Bar("replay_latency_over_plain", 0.45, "lower", "ratio")
+FIRST = Bar("replay_cancel_first_token_over_warm", 1.1, "lower", "ratio")
+BUDGET = Bar("keys_over_their_thought_budget", 0.0, "lower", "keys")
+EDITED = Bar("answers_with_thoughts_edited_away", 0.0, "lower", "answers")
+BARS = (LATENCY, FIRST, BUDGET, EDITED)
+
+ARMS = (
+    Arm("ua-spi, sentences, wait"),
+    Arm("ua-spi, sentences, cancel", at_commit=AtCommit.CANCEL),
+    Arm("ua-spi, clauses, wait", granularity=Granularity.CLAUSE),
+    Arm("ua-spi, clauses, cancel", granularity=Granularity.CLAUSE, at_commit=AtCommit.CANCEL),
+    Arm("ua-pil, sentences, wait", Format.UA_PIL),
+    Arm("two-prompts, sentences, wait", Format.TWO_PROMPTS),
+)
+
+
+def run(settings: Settings, options: BenchOptions) -> int:
+    """Measure, write the result; return the exit status."""
+    began, origin = time.monotonic(), here()
+    asked = questions(options.data_dir, 300 if options.is_quick else 1960, SEED)
+    if not asked:
+        why = f"needs {FILE}: {ROWS}"
+        report = Report(
+            *("livemind", origin, options.is_quick, {}, ()),
+            [not_measured(bar, why) for bar in BARS],
+            time.monotonic() - began,
+        )
+        write(report, options.json_path)
+        return report.exit_status
+    tokens = Tokens(settings)
+    tables, checks = _replay(asked, tokens)
+    many = questions(options.data_dir, SESSIONS, SEED + 1)
+    table, more = _shared_keys(many, tokens)
+    model = livemind_model.measure(settings, options, asked)
+    config = {
+        "questions": len(asked),
+        "seed": SEED,
+        "share_left_after_commit": SHARE,
+        "cost_curve": asdict(LLAMA_70B),
+        "tokenizer": f"{SOURCE}, in place of the large model's",
+        "replay": "a simulation: no model was asked; the share left is LiveMind v1's, published",
+        "model": model.config,
+    }
+    report = Report(
+        "livemind",
+        origin,
+        options.is_quick,
+        config,
+        [*tables, table, *model.tables],
+        [*checks, *more],
+        time.monotonic() - began,
+    )
+    write(report, options.json_path)
+    return report.exit_status
+
+
+def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], list[Check]]:
+    """Type every question once for each arm, each session by itself."""
+    plains = [plain(one, tokens, LLAMA_70B) for one in asked]
+    warms = [warm_only(one, tokens, LLAMA_70B) for one in asked]
+    rows = [_row("plain", plains, plains, warms), _row("warm only", warms, plains, warms)]
+    found: dict[str, list[Timed]] = {}
+    for arm in ARMS:
+        for is_strict in (False, True):
+            timed = [_alone(one, arm, tokens, is_strict=is_strict) for one in asked]
+            found[f"{arm.name}{' *' if is_strict else ''}"] = timed
+    rows += [_row(name, timed, plains, warms) for name, timed in found.items()]
+    thinking = [index for index, one in enumerate(found[ARMS[0].name]) if one.num_thoughts]
+    rows += [
+        _row(f"{name}, of those thought about", *_only(thinking, timed, plains, warms))
+        for name, timed in found.items()
+        if name == ARMS[0].name
+    ]
+    table = Table(
+        "Replay (a simulation), seconds from the last character on. The share of the reasoning "
+        "left after commit is set, not measured; with * what nobody thought about is left too",
+        (
+            *("arm", "wait_s", "first_token_s", "whole_s", "whole_over_plain", "first_over_warm"),
+            *("engine_s", "thoughts", "thought_tokens", "share_left", "without_thoughts"),
+        ),
+        tuple(rows),
+    )
+    wait, cancel = found[ARMS[0].name], found[ARMS[1].name]
+    note = f"share left after commit set to {SHARE:.3f}; in-flight wait included"
+    checks = [
+        judge(LATENCY, _ratio(wait, plains, "whole_s"), note=note),
+        judge(FIRST, _ratio(cancel, warms, "first_token_s")),
+    ]
+    return [table], checks
+
+
+def _only(indices: Sequence[int], *arms: Sequence[Timed]) -> tuple[list[Timed], ...]:
+    return tuple([arm[index] for index in indices] for arm in arms)
+
+
+def _row(
+    name: str, timed: Sequence[Timed], plains: Sequence[Timed], warms: Sequence[Timed]
+) -> tuple[str | float | int | None, ...]:
+    return (
+        name,
+        _mean(timed, "wait_s"),
+        _mean(timed, "first_token_s"),
+        _mean(timed, "whole_s"),
+        _mean(timed, "whole_s") / _mean(plains, "whole_s"),
+        _mean(timed, "first_token_s") / _mean(warms, "first_token_s"),
+        _mean(timed, "engine_s"),
+        _mean(timed, "num_thoughts"),
+        _mean(timed, "thought_tokens"),
+        _mean(timed, "left_share"),
+        sum(not one.num_thoughts for one in timed) / len(timed),
+    )
+
+
+def _mean(timed: Sequence[Timed], name: str) -> float:
+    return float(np.mean([getattr(one, name) for one in timed]))
+
+
+def _ratio(ours: Sequence[Timed], theirs: Sequence[Timed], name: str) -> Estimate:
+    pairs = [
+        (getattr(one, name), getattr(other, name)) for one, other in zip(ours, theirs, strict=True)
+    ]
+    return over_blocks(pairs, _quotient)
+
+
+def _quotient(pairs: Sequence[tuple[float, float]]) -> float:
+    both = np.asarray(pairs)
+    return float(both[:, 0].sum() / both[:, 1].sum())
+
+
+def _alone(question: Question, arm: Arm, tokens: Tokens, *, is_strict: bool) -> Timed:
+    edits = tuple(steadily(question.text))
+    session = Session(
+        question, edits, arm, tokens, LLAMA_70B, SHARE, WarmBudget(), is_strict=is_strict
+    )
+    now = 0.0
+    while session.timed is None:
+        now = max(now, session.due)
+        session.step(now)
+    return session.timed
+
+
+def _shared_keys(asked: Sequence[Question], tokens: Tokens) -> tuple[Table, list[Check]]:
+    """Many sessions at once, typed with pauses and corrections, on keys with small budgets."""
+    chooser = random.Random(SEED)  # noqa: S311 - a simulation
+    buckets = [Bucket(KEY_TOKENS) for _ in range(KEYS)]
+    sessions: list[tuple[int, Session]] = []
+    for number in range(SESSIONS):
+        question = asked[number % len(asked)]
+        edits = tuple(haltingly(question.text, chooser, number * ARRIVAL_S))
+        key = number % KEYS
+        arm = ARMS[number % len(ARMS)]
+        budget = WarmBudget(buckets[key])
+        sessions.append((key, Session(question, edits, arm, tokens, LLAMA_70B, SHARE, budget)))
+    heap = [(session.due, number) for number, (_, session) in enumerate(sessions)]
+    heapq.heapify(heap)
+    now = 0.0
+    while heap:
+        due, number = heapq.heappop(heap)
+        session = sessions[number][1]
+        now = max(now, due)
+        session.step(now)
+        if session.timed is None:
+            heapq.heappush(heap, (session.due, number))
+    timed = [session.timed for _, session in sessions if session.timed is not None]
+    over = sum(_is_over(key, sessions, KEY_TOKENS) for key in range(KEYS))
+    wrong = sum(one.is_wrong for one in timed)
+    starved = sum(session.num_starved for _, session in sessions)
+    made = sum(num for _, session in sessions for _, num in session.made)
+    table = Table(
+        "Replay (a simulation): sessions that share keys, typed with pauses and corrections",
+        ("sessions", "keys", "tokens_a_minute", "thought_tokens", "times_starved", "thoughts_used"),
+        ((len(timed), KEYS, KEY_TOKENS, made, starved, sum(one.num_thoughts for one in timed)),),
+    )
+    return table, [judge(BUDGET, exactly(over)), judge(EDITED, exactly(wrong))]
+
+
+def _is_over(key: int, sessions: Sequence[tuple[int, Session]], per_minute: int) -> bool:
+    """Whether a key's thoughts took more in any stretch of time than its budget allows."""
+    made = sorted(one for owner, session in sessions if owner == key for one in session.made)
+    bucket = Bucket(per_minute)
+    for at, num_tokens in made:
+        if bucket.level(at) < num_tokens - 1e-6:
+            return True
+        bucket.take(num_tokens, at)
+    return False

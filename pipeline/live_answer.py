@@ -1,0 +1,48 @@
+"""What a live prompt gives to whoever watches it: its answer, its progress, its thoughts."""
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart.cluster.stream import Stream
+from headstart.pipeline.inbound import Inbound
+from headstart.pipeline.live_warmer import Progress
+from headstart.pipeline.request_pace import RequestPace
+from headstart.stages.errors import HeadstartError
+
+if TYPE_CHECKING:
+    from headstart.stages.live_mind import MindAccount
+    from headstart.stages.warm_policy import Account
+
+__all__ = ["LiveAnswer", "News", "Reasoning"]
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    """What has been thought about the text, for a client that asked to see it."""
+
+    version: int
+    thoughts: list[dict[str, Any]]
+    """Each with the code points that it is about (`end`), its `action` and its `text`."""
+
+
+News = Progress | Reasoning | HeadstartError
+"""What happens by itself."""
+
+
+class LiveAnswer:
+    """The answer to a committed prompt."""
+
+    def __init__(
+        self, stream: Stream, pace: RequestPace, inbound: Inbound, waited_s: float
+    ) -> None:
+        self.stream = stream
+        self.pace = pace
+        self.inbound = replace(inbound, body=b"")  # it holds the text, which may be cleared
+        self.settled: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
+        """What was computed ahead for it; done once it is over and the session goes on."""
+        self.waited_s = waited_s
+        """From the commit on, for a thought in the making: before the request began."""
+        self.thought: MindAccount | None = None
+        """What was thought for it; None where nobody did."""
