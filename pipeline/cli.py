@@ -283,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
         "requests-per-minute",
         "tokens-per-minute",
         "live-tokens-per-minute",
+        "thinking-tokens-per-minute",
     ):
         made.add_argument(f"--{limit}", type=int, metavar="N", help="(default: no limit)")
     made.set_defaults(run=_keys_new)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -434,3 +435,44 @@ async def test_a_replica_that_dies_while_it_thinks() -> None:
         await eventually(lambda: outcomes(gateway) == {"failed": 1})
         await client.type(" goes on.")
         assert client.seen[-1]["type"] == "input_text.appended"
+
+
+async def test_every_thought_in_an_answers_prompt_is_about_the_text_before_it() -> None:
+    """Whatever was edited: the engine was asked for it with exactly the head of that prompt."""
+    settings = LiveSettings(
+        thinking=ThinkingSettings(
+            interval_s=0.0, min_chars=1, settle_s=0.01, tokens_per_minute=10**9, max_tokens=4
+        )
+    )
+    chooser, num_thoughts = random.Random(5), 0
+    model = speeds(tokens_per_s=0, time_to_first_token_s=0.002)
+    async with serving(model, live=settings) as gateway, live(gateway) as client:
+        await think(client, segments="clause")
+        thinker = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)._thinker
+        assert thinker is not None
+        for _ in range(10):
+            length = 0
+            for _ in range(chooser.randrange(3, 12)):
+                if length and chooser.random() < 0.3:
+                    start = chooser.randrange(length)
+                    end = min(length, start + chooser.randrange(1, 9))
+                    edit = {"start": start, "end": end, "text": chooser.choice(["", "x", "No. "])}
+                    await client.say("input_text.replace", **edit)
+                    length = (await client.until("input_text.replaced"))["num_chars"]
+                else:
+                    text = chooser.choice(["It is late. ", "Why, then, go? ", "half a ", "z, "])
+                    length = (await client.type(text))["num_chars"]
+                if chooser.random() < 0.4:
+                    await eventually(lambda: thinker._mind.deadline() is None)
+            _, done = await client.commit() if length else ("", {})
+            if not done:
+                continue
+            assert done["response"]["status"] == "completed"
+            await client.say("session.update", session={"messages": []})
+            messages = answer_of(gateway)["messages"]
+            asked = [json.loads(one.body)["messages"] for one in thoughts_of(gateway)]
+            for place, message in enumerate(messages):
+                if message["role"] == "assistant":
+                    num_thoughts += 1
+                    assert messages[:place] in asked
+    assert num_thoughts > 10
