@@ -142,7 +142,7 @@ def _ask_all(
     asking.call("warm-up", asking.model, [{"role": "user", "content": "Hello"}], 8)
     found: list[dict[str, Outcome]] = []
     began = time.monotonic()
-    num = 8 if is_quick else 280
+    num = 40 if is_quick else 280
     for number, question in enumerate(asked[:num]):
         if is_quick and time.monotonic() - began > QUICK_S:
             break

@@ -80,7 +80,7 @@ def _read(number: int, row: dict[str, object]) -> Question:
     options = row["options"]
     assert isinstance(options, list)
     listed = "\n".join(f"({letter}) {one}" for letter, one in zip(_LETTERS, options, strict=False))
-    ask = 'Think step by step and finish with "the answer is (X)", X being the letter.'
+    ask = 'Think step by step and end with "the answer is" and its letter in brackets.'
     return Question(
         number,
         str(row["category"]),

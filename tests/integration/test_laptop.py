@@ -242,3 +242,41 @@ def test_typed_prompt_gets_the_plain_answer_and_sooner(daemon: Daemon) -> None:
     assert said == again
     assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 96
     assert first_s < cold_s / 3
+
+
+def test_what_was_thought_while_typing_is_in_the_answers_prompt_and_in_the_cache(
+    daemon: Daemon,
+) -> None:
+    """A real model thinks; no word of its answer depends on the plain request's here."""
+    address = daemon.url.replace("http://", "ws://") + "/v1/realtime"
+    with connect(address, proxy=None) as socket:
+        session = {
+            "mode": "livemind",
+            "livemind": {"show_thoughts": True, "max_tokens": 32},
+            "sampling": {"temperature": 0, "max_tokens": 24},
+        }
+        say(socket, "session.update", session=session)
+        for number in range(3000, 3004):
+            say(socket, "input_text.append", text=SENTENCE.format(number))
+        say(socket, "input_text.append", text="Where do")
+        thoughts: list[Any] = []
+        while not thoughts:
+            thoughts = until(socket, "input_text.reasoning")["thoughts"]
+        say(socket, "input_text.append", text=" the trains go?")
+        # The thought's own tokens count too: they are where the engine left them.
+        while (event := until(socket, "input_text.computed"))["warm_tokens"] < (
+            event["stable_tokens"] - 32
+        ) or event["version"] < 6:
+            pass
+        say(socket, "input_text.commit")
+        while (event := json.loads(socket.recv(PATIENCE_S)))["type"] != "response.done":
+            assert event["type"] != "error", event
+
+    timing = event["timing"]
+    print(  # noqa: T201 - pytest -s
+        f"{timing['prompt_tokens']} tokens, cached {timing['cached_prompt_tokens']}; "
+        f"{event['computed_ahead']}"
+    )
+    assert event["response"]["status"] == "completed"
+    assert event["computed_ahead"]["thoughts"] >= 1
+    assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 96
