@@ -172,16 +172,14 @@ class Access:
         bucket = self._warm.get(caller.key.id) if caller.key is not None else None
         return [] if bucket is None else [bucket]
 
-    def check_thinking(self, caller: Caller, model: str) -> None:
+    def check_thinking(self, caller: Caller) -> None:
         """Let only keys that have a budget for it have a model think about what they type.
 
         Raises:
-            Forbidden: The key has none, or may not use the model.
+            Forbidden: The key has none.
         """
         if caller.key is not None and caller.key.thinking_tokens_per_minute == 0:
             raise Forbidden("the API key may not have live prompts thought about", param="mode")
-        if not caller.may_use(model):
-            raise Forbidden(f"the API key may not use the model `{model}`", param="model")
 
     def thinking_buckets(self, caller: Caller) -> list[Bucket]:
         """Return what limits the tokens of thoughts about a caller's live prompts."""

@@ -215,8 +215,8 @@ class LiveSessions:
             raise LiveRefused(
                 "actions must have `inference`", param="actions", code="invalid_event"
             )
-        model = self._answering.name_for(mind.thinker or session.model, session.caller)
-        self._access.check_thinking(session.caller, model)
+        self._answering.name_for(mind.thinker, session.caller)  # which refuses what may not be
+        self._access.check_thinking(session.caller)
         limits = MindLimits(
             min_chars=settings.min_chars,
             interval_s=settings.interval_s,

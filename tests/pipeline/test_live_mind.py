@@ -398,6 +398,14 @@ async def test_a_keys_budget() -> None:
             assert done["computed_ahead"]["thought_tokens"] == 64
 
 
+async def test_a_key_has_only_its_own_models_think() -> None:
+    access = keys(key(ALICE, live=True, models=("fake",)))
+    two = serving(speeds("fake"), speeds("wise"), access=access)
+    async with two as gateway, live(gateway, additional_headers=auth(ALICE)) as client:
+        await client.say("session.update", session=MIND | {"livemind": {"thinker": "wise"}})
+        assert (await client.error())["code"] == "model"
+
+
 async def test_another_mode_forgets_the_thoughts() -> None:
     async with serving(speeds()) as gateway, live(gateway) as client:
         await think(client, show_thoughts=True)
