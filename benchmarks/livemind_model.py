@@ -85,6 +85,8 @@ class Outcome:
     whole_s: float
     engine_s: float
     """Of all calls; a replayed thinker's are not in it."""
+    stated: str | None
+    """The letter that the answer names, if any."""
     is_right: bool
     num_thoughts: int
     output_tokens: int
@@ -299,11 +301,13 @@ class _Typed:
     def _outcome(self, messages: list[Any], wait_s: float, noted: tuple[Noted, ...]) -> Outcome:
         asking = self._asking
         said = asking.call(self._salt, asking.model, messages, asking.max_tokens)
+        stated = answer_in(said.text)
         return Outcome(
             wait_s + said.first_s,
             wait_s + said.whole_s,
             self._engine_s + said.whole_s,
-            answer_in(said.text) == self._question.answer,
+            stated,
+            stated == self._question.answer,
             sum(bool(one.thought.text) for one in noted),
             said.num_tokens,
         )
@@ -324,6 +328,7 @@ def _table(found: Sequence[dict[str, Outcome]]) -> Table:
                 sum(one.is_right for one in outcomes) / max(1, len(outcomes)),
                 low,
                 high,
+                sum(one.stated is None for one in outcomes) / max(1, len(outcomes)),
                 float(np.mean([one.num_thoughts for one in outcomes])) if outcomes else None,
                 float(np.mean([one.output_tokens for one in outcomes])) if outcomes else None,
             )
@@ -334,7 +339,7 @@ def _table(found: Sequence[dict[str, Outcome]]) -> Table:
         (
             *("arm", "questions", "first_s", "first_low", "first_high", "whole_s", "whole_low"),
             *("whole_high", "engine_s", "engine_low", "engine_high", "accuracy", "acc_low"),
-            *("acc_high", "thoughts", "answer_tokens"),
+            *("acc_high", "without_letter", "thoughts", "answer_tokens"),
         ),
         tuple(rows),
     )
