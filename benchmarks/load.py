@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -25,6 +25,7 @@ __all__ = [
     "Exchange",
     "Timeline",
     "chat_request",
+    "events",
     "offer",
     "timeline",
 ]
@@ -78,11 +79,12 @@ class _Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-def chat_request(model: str, prompt: str, num_tokens: int) -> bytes:
+def chat_request(model: str, prompt: str, num_tokens: int, **fields: object) -> bytes:
     """Return a whole HTTP request that makes a server do a fixed amount of work.
 
     Args:
         num_tokens: Length of the answer; an end-of-text token does not cut it short.
+        fields: Further ones of the body.
     """
     body = msgspec.json.encode(
         {
@@ -92,6 +94,7 @@ def chat_request(model: str, prompt: str, num_tokens: int) -> bytes:
             "temperature": 0,
             "ignore_eos": True,
             "stream": True,
+            **fields,
         }
     )
     head = (
@@ -199,6 +202,20 @@ def timeline(exchange: Exchange, num_tokens: int) -> Timeline:
     )
 
 
+def events(exchange: Exchange) -> list[tuple[float, Any]]:
+    """Return the chunks of an answer, each with its arrival.
+
+    Raises:
+        AnswerRefused: It is an error.
+    """
+    reader = _Events()
+    for at, data in exchange.reads:
+        reader.feed(at, data)
+    if reader.status != 200:
+        raise AnswerRefused(f"the server answered {reader.status}: {reader.rest[:500]!r}")
+    return reader.found
+
+
 class _Reader:
     """Picks the events with tokens out of an answer; httptools calls its `on_` methods."""
 
@@ -228,3 +245,14 @@ class _Reader:
             if "role" not in choice.delta:  # that one opens the answer, without a token
                 self.token_at.append(self._now)
             self.finish_reason = choice.finish_reason or self.finish_reason
+
+
+class _Events(_Reader):
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[float, Any]] = []
+
+    def _take(self, event: bytes) -> None:
+        self.found.append((self._now, msgspec.json.decode(event)))

@@ -5,7 +5,7 @@ import json
 import random
 from pathlib import Path
 
-__all__ = ["FILE", "ROWS", "prompts", "source_of"]
+__all__ = ["FILE", "ROWS", "is_public", "prompts", "source_of"]
 
 FILE = "gsm8k_train.jsonl"
 ROWS = "one JSON object a line with `question` (GSM8K train, github.com/openai/grade-school-math)"

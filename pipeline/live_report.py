@@ -54,6 +54,7 @@ def done(answer: LiveAnswer, account: Account) -> dict[str, Any]:
         "computed_ahead": {
             "tokens": account.computed_tokens,
             "wasted_tokens": account.wasted_tokens,
+            "engine_s": round(account.seconds, 6),
             "hidden_s": round(account.hidden_s, 6),
             **_thinking(answer),
         },

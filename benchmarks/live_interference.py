@@ -1,0 +1,170 @@
+"""What eight people who type cost everybody else: ordinary requests with and without them."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.benchmarks.checkpoint import Checkpoint
+from headstart.benchmarks.live_replay import Target
+from headstart.benchmarks.live_typing import live_prompt
+from headstart.benchmarks.load import Exchange, chat_request, offer, timeline
+from headstart.benchmarks.typists import TYPIST, script
+
+__all__ = ["NUM_TYPISTS", "Crowd", "CrowdPlan", "Rounds", "interference"]
+
+NUM_TYPISTS = 8
+LOAD = 0.5
+"""Of what the engine can answer."""
+_SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdPlan:
+    """How much is measured."""
+
+    num_blocks: int
+    block_requests: int
+    answer_tokens: int
+    probe_requests: int
+    """By how many at once the engine's capacity is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """One block: the same arrivals of the same prompts, without typists and with them."""
+
+    alone_s: list[float]
+    """To the first token, in the order of arrival."""
+    beside_s: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """All blocks."""
+
+    capacity_per_s: float
+    """Requests that the engine answers, eight at once."""
+    crowds: list[Crowd]
+
+
+async def interference(
+    target: Target,
+    checkpoint: Checkpoint,
+    plan: CrowdPlan,
+    asked: Sequence[str],
+    typed: Sequence[str],
+    seed: int,
+) -> Rounds:
+    """Measure blocks, with and without typists in turn.
+
+    Args:
+        asked: Prompts of the ordinary requests; enough for every block.
+        typed: What the typists type, without end and without sending it off.
+    """
+    capacity = checkpoint.get("interference/capacity", float)
+    if capacity is None:
+        capacity = await _capacity(target, plan, asked)
+        checkpoint.put("interference/capacity", capacity)
+    crowds: list[Crowd] = []
+    for block in range(plan.num_blocks):
+        key = f"interference/{block}"
+        crowd = checkpoint.get(key, Crowd)
+        if crowd is None:
+            at = block * plan.block_requests
+            own = asked[at : at + plan.block_requests]
+            crowd = await _block(target, plan, own, typed, capacity, seed + block)
+            checkpoint.put(key, crowd)
+        crowds.append(crowd)
+        print(
+            f"interference {block + 1}/{plan.num_blocks}: median first token "
+            f"{np.median(crowd.beside_s):.3f} s beside {NUM_TYPISTS} typists, "
+            f"{np.median(crowd.alone_s):.3f} s without",
+            flush=True,
+        )
+    return Rounds(capacity, crowds)
+
+
+async def _capacity(target: Target, plan: CrowdPlan, asked: Sequence[str]) -> float:
+    texts = asked[: plan.probe_requests]
+    requests = [_request(target, plan, text, "probe") for text in texts]
+    await offer(target.url, requests[:1], 1)  # pays for what is made lazily
+    exchanges = await offer(target.url, requests, NUM_TYPISTS)
+    took_s = max(one.ended_at for one in exchanges) - min(one.sent_at for one in exchanges)
+    return len(texts) / took_s
+
+
+async def _block(
+    target: Target,
+    plan: CrowdPlan,
+    asked: Sequence[str],
+    typed: Sequence[str],
+    capacity: float,
+    seed: int,
+) -> Crowd:
+    draw = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+    gaps_s = [draw.expovariate(capacity * LOAD) for _ in asked]
+    found: dict[bool, list[float]] = {}
+    for has_typists in (False, True) if seed % 2 else (True, False):
+        salt = f"{seed} {has_typists}"
+        requests = [_request(target, plan, text, salt) for text in asked]
+        if has_typists:
+            async with _typists(target, typed, seed):
+                exchanges = await _open_loop(target, requests, gaps_s)
+        else:
+            exchanges = await _open_loop(target, requests, gaps_s)
+        found[has_typists] = [timeline(one, plan.answer_tokens).first_s for one in exchanges]
+    return Crowd(found[False], found[True])
+
+
+async def _open_loop(
+    target: Target, requests: Sequence[bytes], gaps_s: Sequence[float]
+) -> list[Exchange]:
+    """Send each request when it is due, however many are in flight."""
+
+    async def ask(request: bytes) -> Exchange:
+        (exchange,) = await offer(target.url, [request], 1)
+        return exchange
+
+    due = time.monotonic() + _SETTLE_S
+    async with asyncio.TaskGroup() as group:
+        asking = []
+        for request, gap_s in zip(requests, gaps_s, strict=True):
+            due += gap_s
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            asking.append(group.create_task(ask(request)))
+    return [task.result() for task in asking]
+
+
+@asynccontextmanager
+async def _typists(target: Target, typed: Sequence[str], seed: int) -> AsyncIterator[None]:
+    """Have prompts typed in real time, each by somebody who errs and pauses."""
+
+    async def type_on(number: int) -> None:
+        sampling = {"temperature": 0, "cache_salt": f"typist {seed} {number}"}
+        async with live_prompt(target.url, target.model, sampling) as prompt:
+            text = typed[(seed * NUM_TYPISTS + number) % len(typed)]
+            while True:
+                await prompt.type(script(TYPIST, text, seed * NUM_TYPISTS + number))
+                await prompt.clear()
+
+    typing = [asyncio.ensure_future(type_on(number)) for number in range(NUM_TYPISTS)]
+    try:
+        yield
+        for task in typing:
+            if task.done():
+                task.result()  # says why somebody stopped typing
+    finally:
+        for task in typing:
+            task.cancel()
+        for task in typing:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def _request(target: Target, plan: CrowdPlan, text: str, salt: str) -> bytes:
+    return chat_request(target.model, text, plan.answer_tokens, cache_salt=salt)

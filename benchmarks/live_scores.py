@@ -1,0 +1,195 @@
+"""The bars of live prompts, and the tables beside them."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from headstart.benchmarks.checks import Bar, Check, judge, not_measured
+from headstart.benchmarks.estimates import Estimate, exactly, over_blocks, quantile
+from headstart.benchmarks.live_exactness import Compared
+from headstart.benchmarks.live_interference import NUM_TYPISTS, Rounds
+from headstart.benchmarks.live_prompts import CLASSES, LONG, MIDDLE
+from headstart.benchmarks.live_replay import Measured
+from headstart.benchmarks.report import Table
+from headstart.benchmarks.typists import ARMS, EDITED, TYPED, TYPIST
+
+__all__ = [
+    "bars",
+    "exact_checks",
+    "exact_table",
+    "interference_check",
+    "interference_table",
+    "replay_checks",
+    "replay_table",
+    "waste",
+]
+
+_NO_WORSE = 1.03
+_REDUCTIONS = {LONG.name: ((0.5, 0.07), (0.95, 0.15)), MIDDLE.name: ((0.5, 0.25),)}
+"""By class: quantile of the first token's time, and what may be left of it."""
+_EDITED_LEFT = 0.2
+_TIES = 2 / 500
+
+
+def _replay_bars() -> Iterator[tuple[Bar, str, str, float]]:
+    """Yield the bars on a ratio of first-token times: arm, class and quantile."""
+    for arm in TYPED:
+        for length, limits in _REDUCTIONS.items():
+            for share, limit in limits:
+                name = f"first_token_p{share * 100:.0f}_{arm}_{length}"
+                yield Bar(name, limit, "lower", "ratio"), arm, length, share
+    for arm in ARMS:
+        for each in CLASSES:
+            name = f"first_token_no_worse_{arm}_{each.name}"
+            yield Bar(name, _NO_WORSE, "lower", "ratio"), arm, each.name, 0.5
+    name = f"first_token_p50_late_edit_{LONG.name}"
+    yield Bar(name, _EDITED_LEFT, "lower", "ratio"), EDITED, LONG.name, 0.5
+
+
+WASTE = Bar("waste_typist", 1.0, "lower", "tokens/token")
+INTERFERENCE = Bar("ordinary_first_token_p95_beside_8_typists", 1.1, "lower", "ratio")
+INEXACT = Bar("answers_that_differ_without_a_tie", 0, "lower", "answers")
+TIES = Bar("ties_per_500_answers", _TIES * 500, "lower", "answers")
+
+
+def bars() -> list[Bar]:
+    """Every bar, for a run that can measure none."""
+    return [*(bar for bar, *_ in _replay_bars()), WASTE, INTERFERENCE, INEXACT, TIES]
+
+
+def replay_checks(measured: Sequence[Measured], *, is_quick: bool) -> Iterator[Check]:
+    """Judge one part; its prompts are the blocks."""
+    for bar, arm, length, share in _replay_bars():
+        own = [one for one in measured if (one.arm, one.length) == (arm, length)]
+        if not own:
+            yield not_measured(bar, "takes longer than a quick run has")
+            continue
+        yield judge(bar, over_blocks(own, _ratio(share)), is_quick=is_quick)
+    typed = [one for one in measured if one.arm == TYPIST]
+    yield judge(WASTE, over_blocks(typed, waste), is_quick=is_quick)
+
+
+def interference_check(rounds: Rounds, *, is_quick: bool) -> Check:
+    """Judge what ordinary requests feel of the typists."""
+    crowds = rounds.crowds
+    num = sum(len(one.alone_s) for one in crowds)
+    ratio = over_blocks(
+        crowds,
+        lambda drawn: (
+            _pooled([one.beside_s for one in drawn], 0.95)
+            / _pooled([one.alone_s for one in drawn], 0.95)
+        ),
+    )
+    note = f"{num} requests in each arm, at half of {rounds.capacity_per_s:.2f} requests/s"
+    return judge(INTERFERENCE, ratio, is_quick=is_quick, note=note)
+
+
+def exact_checks(compared: Sequence[Compared], *, is_quick: bool) -> Iterator[Check]:
+    """Judge the answers: counts, which nothing makes uncertain."""
+    note = f"{len(compared)} prompts, {_share(compared):.0%} of their tokens computed ahead"
+    differ = sum(not one.is_exact for one in compared)
+    yield judge(INEXACT, exactly(differ), is_quick=is_quick, note=note)
+    ties = sum(one.is_exact and not one.is_same for one in compared)
+    estimate: Estimate = exactly(500 * ties / len(compared))
+    yield judge(TIES, estimate, is_quick=is_quick, note=f"{ties} of {len(compared)}")
+
+
+def waste(measured: Sequence[Measured]) -> float:
+    """Tokens computed ahead that the committed prompts did not have, for each that they have."""
+    committed = sum(one.live.prompt_tokens for one in measured)
+    return sum(one.live.wasted_tokens for one in measured) / committed
+
+
+def replay_table(measured: Sequence[Measured]) -> Table:
+    """Times and costs by part, arm and class."""
+    cells: dict[tuple[str, str, str], list[Measured]] = {}
+    for one in measured:
+        cells.setdefault((one.part, one.arm, one.length), []).append(one)
+    return Table(
+        "From the last key (live) or the request (plain) to the first token and to the last",
+        (
+            *("part", "arm", "sentences", "prompts", "prompt_tokens", "typed_s"),
+            *(
+                f"{side}_{span}_{share}_s"
+                for span in ("first", "whole")
+                for side in ("live", "plain")
+                for share in ("p50", "p95")
+            ),
+            *("cached_share", "waste", "live_engine_s", "plain_engine_s", "same_answers"),
+        ),
+        tuple((*cell, *_figures(own)) for cell, own in sorted(cells.items())),
+    )
+
+
+def interference_table(rounds: Rounds) -> Table:
+    """First-token times of the ordinary requests."""
+    sides = {
+        "alone": [one.alone_s for one in rounds.crowds],
+        f"beside {NUM_TYPISTS} typists": [one.beside_s for one in rounds.crowds],
+    }
+    return Table(
+        "Ordinary requests at half load, seconds to the first token",
+        ("arm", "requests", "p50_s", "p95_s"),
+        tuple(
+            (name, sum(map(len, parts)), _pooled(parts, 0.5), _pooled(parts, 0.95))
+            for name, parts in sides.items()
+        ),
+    )
+
+
+def exact_table(compared: Sequence[Compared]) -> Table:
+    """What was compared."""
+    return Table(
+        "Greedy float32 answers of prompts typed with corrections, beside the plain ones",
+        ("prompts", "same", "ties", "differ", "share_computed_ahead"),
+        (
+            (
+                len(compared),
+                sum(one.is_same for one in compared),
+                sum(one.is_exact and not one.is_same for one in compared),
+                sum(not one.is_exact for one in compared),
+                _share(compared),
+            ),
+        ),
+    )
+
+
+def _figures(own: Sequence[Measured]) -> tuple[float | int, ...]:
+    num = len(own)
+    times = [
+        quantile(np.array([_seconds(one, side, span) for one in own]), share)
+        for span in ("first_s", "whole_s")
+        for side in ("live", "plain")
+        for share in (0.5, 0.95)
+    ]
+    return (
+        num,
+        sum(one.live.prompt_tokens for one in own) / num,
+        sum(one.typed_s for one in own) / num,
+        *times,
+        sum(one.live.cached_tokens for one in own) / sum(one.live.prompt_tokens for one in own),
+        waste(own),
+        sum(one.live.ahead_s + one.live.engine_s for one in own) / num,
+        sum(one.plain.engine_s for one in own) / num,
+        sum(one.is_same for one in own),
+    )
+
+
+def _ratio(share: float) -> Callable[[Sequence[Measured]], float]:
+    return lambda own: (
+        quantile(np.array([one.live.first_s for one in own]), share)
+        / quantile(np.array([one.plain.first_s for one in own]), share)
+    )
+
+
+def _seconds(one: Measured, side: str, span: str) -> float:
+    found: float = getattr(getattr(one, side), span)
+    return found
+
+
+def _pooled(parts: Sequence[Sequence[float]], share: float) -> float:
+    return quantile(np.concatenate([np.array(part) for part in parts]), share)
+
+
+def _share(compared: Sequence[Compared]) -> float:
+    return sum(one.cached_tokens for one in compared) / sum(one.prompt_tokens for one in compared)
