@@ -19,6 +19,9 @@ from headstart.benchmarks.typists import Stroke
 __all__ = ["Answered", "Floor", "LivePrompt", "live_prompt", "plain"]
 
 _ENGINE_STAGES = ("prefill", "decode")
+_EDITED = ("input_text.appended", "input_text.replaced")
+_UNCONFIRMED = 64
+"""Most strokes that the server has not confirmed: it cuts off who does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class LivePrompt:
         self._length = 0
         self._last_key_at = 0.0
         self._reads: list[tuple[float, _Event]] = []
+        self._unconfirmed = 0
+        self._confirmed = asyncio.Event()
         self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.ensure_future(self._read())
 
@@ -100,12 +105,19 @@ class LivePrompt:
 
         Args:
             floor: Whoever has it is waited for; None for who has it.
+
+        Raises:
+            AnswerRefused: The server does not take it.
         """
         due = time.monotonic()
         for stroke in strokes:
             due += stroke.wait_s
-            if (left_s := due - time.monotonic()) > 0:
-                await asyncio.sleep(left_s)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            while self._unconfirmed >= _UNCONFIRMED and not self._answered.done():
+                self._confirmed.clear()
+                await self._confirmed.wait()
+            if self._answered.done():
+                self._answered.result()  # says why it is not there any more
             if floor is not None:
                 held_at = time.monotonic()
                 await floor.free()
@@ -153,6 +165,7 @@ class LivePrompt:
         await self._say("session.close")
 
     async def _stroke(self, stroke: Stroke) -> None:
+        self._unconfirmed += 1
         if stroke.start == self._length:
             await self._say("input_text.append", text=stroke.text)
         else:
@@ -173,11 +186,16 @@ class LivePrompt:
                     raise AnswerRefused(f"the live prompt was refused: {event.error}")
                 if event.type.startswith("response."):
                     self._reads.append((at, event))
+                elif event.type in _EDITED:
+                    self._unconfirmed -= 1
+                    self._confirmed.set()
                 if event.type == "response.done":
                     self._answered.set_result(None)
+            raise AnswerRefused(f"the server closed the connection: {self._socket.close_code}")
         except Exception as error:
             if not self._answered.done():
                 self._answered.set_exception(error)
+            self._confirmed.set()
 
 
 @asynccontextmanager

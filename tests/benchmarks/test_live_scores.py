@@ -1,0 +1,128 @@
+"""The bars of live prompts, both ways."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from headstart.benchmarks import live_scores as scores
+from headstart.benchmarks.checks import Check, Verdict
+from headstart.benchmarks.live_exactness import Compared, first_gap
+from headstart.benchmarks.live_interference import Crowd, Rounds
+from headstart.benchmarks.live_prompts import CLASSES, LONG, MIDDLE
+from headstart.benchmarks.live_replay import Measured
+from headstart.benchmarks.live_typing import Answered
+from headstart.benchmarks.typists import ARMS, EDITED, TYPIST
+
+LEFT = {LONG.name: 0.05, MIDDLE.name: 0.2}
+"""What a good run leaves of the first token's time."""
+
+
+def measured(arm: str, length: str, left: float | None = None, wasted: int = 20) -> Measured:
+    left = LEFT.get(length, 0.8) if left is None else left
+    live = Answered(left, left + 0.5, "yes", 100, 90, 0.1, 110, wasted, 0.9)
+    return Measured("compressed", arm, length, 60.0, 300, live, Answered(1, 1.5, "yes", 100, 0, 1))
+
+
+def everything(**worse: float) -> list[Measured]:
+    """A good run, worse where `arm/class` says so."""
+    cells = [(arm, each.name) for arm in ARMS for each in CLASSES] + [(EDITED, LONG.name)]
+    return [
+        measured(arm, length, worse.get(f"{arm}/{length}"))
+        for arm, length in cells
+        for _ in range(10)
+    ]
+
+
+def fallen(checks: Sequence[Check]) -> set[str]:
+    return {check.bar.name for check in checks if check.verdict is not Verdict.HOLDS}
+
+
+def test_a_good_run_holds_every_bar() -> None:
+    assert fallen(list(scores.replay_checks(everything(), is_quick=False))) == set()
+
+
+@pytest.mark.parametrize(
+    ("where", "left", "names"),
+    [
+        ("240/>20", 0.08, {"first_token_p50_240_>20"}),
+        ("typist/>20", 0.2, {"first_token_p50_typist_>20", "first_token_p95_typist_>20"}),
+        ("1200/5-20", 0.3, {"first_token_p50_1200_5-20"}),
+        ("pasted/>20", 1.0, set()),
+        ("pasted/>20", 1.1, {"first_token_no_worse_pasted_>20"}),
+        ("typist/1-4", 1.05, {"first_token_no_worse_typist_1-4"}),
+        (f"{EDITED}/>20", 0.25, {"first_token_p50_late_edit_>20"}),
+    ],
+)
+def test_a_worse_one_fails_its_bar_and_no_other(where: str, left: float, names: set[str]) -> None:
+    checks = list(scores.replay_checks(everything(**{where: left}), is_quick=False))
+    assert fallen(checks) == names
+
+
+def test_every_typed_arm_is_judged_on_its_own() -> None:
+    names = [bar.name for bar in scores.bars()]
+    assert len(set(names)) == len(names) == 3 * 3 + 4 * 3 + 1 + 4
+    checks = [*scores.replay_checks(everything(), is_quick=True)]
+    assert [check.bar.name for check in checks] == names[: len(checks)]
+
+
+def test_what_a_quick_run_leaves_out_is_not_measured() -> None:
+    checks = list(scores.replay_checks([measured(TYPIST, "1-4")], is_quick=True))
+    assert {check.verdict for check in checks} == {Verdict.NOT_MEASURED}
+
+
+def test_waste_is_for_each_committed_token() -> None:
+    own = [measured(TYPIST, "1-4", wasted=20), measured(TYPIST, "1-4", wasted=200)]
+    assert scores.waste(own) == pytest.approx(1.1)
+    (row,) = scores.replay_table(own).rows
+    named = dict(zip(scores.replay_table(own).columns, row, strict=True))
+    assert named["waste"] == pytest.approx(1.1)
+    assert named["cached_share"] == pytest.approx(0.9)
+    assert named["live_engine_s"] == pytest.approx(1.0)
+    assert (named["live_first_p50_s"], named["plain_first_p50_s"]) == (0.8, 1.0)
+    assert (named["prompts"], named["same_answers"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.05, Verdict.HOLDS), (1.2, Verdict.FAILS), (0.9, Verdict.HOLDS)]
+)
+def test_interference_is_the_ratio_of_the_slowest(factor: float, verdict: Verdict) -> None:
+    alone = [0.1 + 0.001 * number for number in range(40)]
+    rounds = Rounds(4.0, [Crowd(alone, [factor * one for one in alone])] * 10)
+    check = scores.interference_check(rounds, is_quick=False)
+    assert check.verdict is verdict
+    assert check.estimate is not None
+    assert check.estimate.value == pytest.approx(factor)
+    assert [row[1] for row in scores.interference_table(rounds).rows] == [400, 400]
+
+
+@pytest.mark.parametrize(
+    ("compared", "names"),
+    [
+        ([Compared(True, None, 100, 64)] * 300, set()),
+        ([*[Compared(True, None, 100, 64)] * 299, Compared(False, 0.0005, 100, 64)], set()),
+        (
+            [*[Compared(True, None, 100, 64)] * 299, Compared(False, 0.1, 100, 64)],
+            {"answers_that_differ_without_a_tie"},
+        ),
+        (
+            [*[Compared(True, None, 100, 64)] * 299, Compared(False, None, 100, 64)],
+            {"answers_that_differ_without_a_tie"},
+        ),
+        (
+            [*[Compared(True, None, 100, 64)] * 298, *[Compared(False, 0.0, 100, 64)] * 2],
+            {"ties_per_500_answers"},
+        ),
+    ],
+)
+def test_answers_differ_at_ties_alone_and_rarely(compared: list[Compared], names: set[str]) -> None:
+    assert fallen(list(scores.exact_checks(compared, is_quick=False))) == names
+
+
+def test_the_gap_is_where_the_answers_part() -> None:
+    def token(text: str, best: float, second: float) -> dict[str, object]:
+        return {"token": text, "top_logprobs": [{"logprob": best}, {"logprob": second}]}
+
+    tokens = [token("The", -0.1, -3.0), token(" cat", -0.5, -0.5005), token(" sat", -0.1, -9.0)]
+    assert first_gap(tokens, "The dog sat") == pytest.approx(0.0005)
+    assert first_gap(tokens, "The cat ran") == pytest.approx(8.9)
+    assert first_gap(tokens, "The cat sat down") is None
