@@ -31,10 +31,14 @@ def described(session: LiveSession) -> dict[str, Any]:
     return fields | thinking | text_state(session)
 
 
-def deltas(frames: list[Frame]) -> list[dict[str, Any]]:
-    """Join what came together; an event has the text of one choice and channel."""
+def deltas(frames: list[tuple[int, Frame]]) -> list[dict[str, Any]]:
+    """Join what came together; an event has the text of one choice and channel, and its cursor.
+
+    Args:
+        frames: Each with the cursor behind it.
+    """
     events: list[dict[str, Any]] = []
-    for frame in frames:
+    for cursor, frame in frames:
         kind = _DELTAS.get(frame.channel)
         if kind is None or not frame.text:
             continue
@@ -42,6 +46,7 @@ def deltas(frames: list[Frame]) -> list[dict[str, Any]]:
             events[-1]["delta"] += frame.text
         else:
             events.append({"type": kind, "output_index": frame.choice, "delta": frame.text})
+        events[-1]["cursor"] = cursor
     return events
 
 

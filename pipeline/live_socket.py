@@ -228,12 +228,12 @@ class LiveSocket:
                 await stream.grown(cursor)
                 cursor = cursor or stream.log.header_end
                 taken = list(stream.log.frames(cursor, _WRITE_BYTES))
-                frames = [frame for _, frame in taken]
                 cursor = taken[-1][0] if taken else cursor
-                for event in deltas(frames):
-                    await self._out.put(event | {"response_id": stream.id, "cursor": cursor})
-                if is_paced and frames:
-                    answer.pace.wrote(sum(len(one.tokens) for one in frames), time.monotonic())
+                for event in deltas(taken):
+                    await self._out.put(event | {"response_id": stream.id})
+                if is_paced and taken:
+                    num_tokens = sum(len(frame.tokens) for _, frame in taken)
+                    answer.pace.wrote(num_tokens, time.monotonic())
             account = await asyncio.shield(answer.settled)
         finally:
             if is_paced:

@@ -26,9 +26,9 @@ _TYPES = {
 }
 _PAGE = "index.html"
 _FILES = (
-    *("page.css", "chat.js", "gap_strip.js"),
+    *("page.css", "chat.js", "gap_strip.js", "live_typing.js"),
     *("headstart.js", "headstart.d.ts", "answer.js", "bytes.js", "carriers.js", "errors.js"),
-    *("events.js", "ladder.js", "reading.js", "receiver.js", "records.js", "session.js"),
+    *("events.js", "ladder.js", "live.js", "reading.js", "receiver.js", "records.js", "session.js"),
     *("sha256.js", "waiting.js", "wire.js"),
 )
 _SAFE_HOST = re.compile(r"[A-Za-z0-9.-]+")

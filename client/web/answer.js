@@ -125,7 +125,7 @@ export class Answer {
     this.#room.set();
     if (arrived === undefined) return;
     const { rung, carrying, events, error } = arrived;
-    // What was closed before this was looked at counts for nothing, and comes again.
+    // What was closed before this was looked at does not count, and comes again.
     if (this.#carrying.get(rung) !== carrying) return;
     if (events === null) {
       this.#carrying.delete(rung);

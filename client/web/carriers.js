@@ -1,9 +1,9 @@
 /**
  * The rungs over HTTP: an event stream, and one short request after another.
  *
- * `read(id, after, before, signal)` yields the events past a cursor, in order, in batches, and ends
- * where the other end has nothing more to say. An empty batch says that somebody has answered.
- * `before` is the cursor of one event earlier: at the end of a log only that event tells how it ended.
+ * `read(id, after, before, signal)` yields batches of the events past a cursor; an empty one says that
+ * somebody has answered. `before` is the cursor of one event earlier: at the end of a log that event
+ * alone tells how the answer ended. What comes twice is dropped.
  */
 
 import { EngineLost, errorOf } from "./errors.js";

@@ -2,9 +2,11 @@
 
 import { GapStrip } from "./gap_strip.js";
 import { Headstart, Unauthenticated } from "./headstart.js";
+import { LiveTyping } from "./live_typing.js";
 
 const KEPT = "headstart.chat";
 const KEY = "headstart.key";
+const LIVE = "headstart.live";
 /** Seconds between two writes of what a reload needs; whatever is written last fits together. */
 const KEEP_S = 0.25;
 
@@ -38,8 +40,24 @@ function keep(isUrgent = true) {
   }
 }
 
+/** The conversation so far, as a request has it. */
+const said = () => chat.messages.map(({ role, content }) => ({ role, content }));
+
+const typing = new LiveTyping(
+  find("live"),
+  find("computed"),
+  (onComputed) => client.live({ model: find("model").value, messages: said(), onComputed }),
+  explain,
+);
+
+/** What is in the composer, unless an answer is being made: the next prompt has to wait for that. */
+function typed() {
+  if (find("stop").hidden && find("model").value !== "") typing.typed(find("prompt").value);
+}
+
 /** A client for the key there is; another key is another client. */
 function connect() {
+  typing.forget();
   client?.close();
   client = new Headstart({
     baseUrl: new URL(".", location.href).href,
@@ -187,23 +205,24 @@ async function draw(item) {
   answer = chat.position = null;
   keep();
   setBusy(false);
+  if (message.end) typing.forget(); // of a broken answer the gateway may have more than is shown
+  typed();
 }
 
 async function send(prompt) {
   notify(null);
+  const request = { model: find("model").value, stream: true };
+  const messages = [...said(), { role: "user", content: prompt }];
+  const typedLive = typing.commit(prompt);
   chat.messages.push({ role: "user", content: prompt });
   addMessage({ role: "user", content: prompt });
   const item = addMessage({ role: "assistant", content: "" });
   item.scrollIntoView({ block: "end" });
-  const messages = chat.messages.map(({ role, content }) => ({ role, content }));
   chat.messages.push({ role: "assistant", content: "" });
   setBusy(true);
   try {
-    answer = await client.chat.completions.create({
-      model: find("model").value,
-      messages,
-      stream: true,
-    });
+    answer =
+      (await typedLive) ?? (await client.chat.completions.create({ ...request, messages }));
   } catch (error) {
     // Nothing was answered: the prompt goes back to where it can be mended.
     chat.messages.splice(-2);
@@ -243,6 +262,16 @@ find("prompt").addEventListener("keydown", (event) => {
   event.preventDefault();
   find("composer").requestSubmit();
 });
+find("prompt").addEventListener("input", typed);
+find("model").addEventListener("change", () => {
+  typing.forget();
+  typed();
+});
+find("live").addEventListener("change", () => {
+  sessionStorage.setItem(LIVE, find("live").checked ? "on" : "");
+  if (find("live").checked) typed();
+  else typing.forget();
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
 });
@@ -250,10 +279,12 @@ find("stop").addEventListener("click", stop);
 find("anew").addEventListener("click", () => {
   chat = { messages: [], position: null };
   keep();
+  typing.forget();
   find("messages").replaceChildren();
   find("empty").hidden = false;
   strip.clear();
   find("figures").textContent = "";
+  typed();
   find("prompt").focus();
 });
 find("key").addEventListener("change", async () => {
@@ -265,6 +296,7 @@ addEventListener("pagehide", () => keep());
 document.addEventListener("visibilitychange", () => strip.pause());
 new ResizeObserver(() => strip.draw()).observe(find("gaps"));
 
+find("live").checked = sessionStorage.getItem(LIVE) === "on";
 connect();
 if (sessionStorage.getItem(KEY) !== null) {
   find("key-field").hidden = false;

@@ -106,6 +106,55 @@ interface Requests<Body, Whole, C> {
   create(body: Body & { stream?: false }, options?: RequestOptions): Promise<Whole>;
 }
 
+export interface LiveOptions {
+  model?: string;
+  /** The system message. */
+  instructions?: string;
+  /** The conversation so far. */
+  messages?: ChatMessage[];
+  tools?: unknown[];
+  mode?: string;
+  /** Told whenever the gateway has computed more. */
+  onComputed?: (computed: Computed) => void;
+  /** Further fields of a chat request, such as `temperature`. */
+  [field: string]: unknown;
+}
+
+export interface Computed {
+  /** Of the text that was looked at last. */
+  version: number;
+  promptTokens: number;
+  /** How many of them further text cannot change. */
+  stableTokens: number;
+  /** How many of those need not be computed any more. */
+  warmTokens: number;
+}
+
+/** A prompt that is sent as it is typed. Positions count code points. */
+export interface LivePrompt {
+  readonly id: string;
+  /** What is typed; after a refusal, what the gateway has. */
+  readonly text: string;
+  /** Edits that the gateway has. */
+  readonly version: number;
+  /** Each resolves when the gateway has the edit; a refusal also ends those that follow it. */
+  append(text: string): Promise<void>;
+  replace(start: number, end: number, text: string): Promise<void>;
+  clear(): Promise<void>;
+  /** Make the text this one, by one edit of what differs. */
+  set(text: string): Promise<void>;
+  computed(): Promise<Computed>;
+  /** Send the text off. When the answer is over, the conversation goes on with an empty text. */
+  commit(): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+/** A live prompt's edit or commit that cannot be taken. */
+export interface LiveRefused extends ClientError {
+  readonly name: "LiveRefused";
+  readonly code: string;
+}
+
 export class Headstart {
   constructor(options?: Options);
   readonly chat: {
@@ -117,7 +166,9 @@ export class Headstart {
   prepare(): void;
   /** Read an answer on, after a reload or in another tab. */
   resume<C = ChatChunk>(position: Position): Answer<C>;
-  /** Stop every answer that is still being read, and close the connections. */
+  /** Begin a prompt that is sent as it is typed. */
+  live(options?: LiveOptions): Promise<LivePrompt>;
+  /** Stop what is read and typed, and close the connections. */
   close(): Promise<void>;
 }
 

@@ -16,7 +16,7 @@ export { Answer };
 
 /** The gateway says something every 15 s unless it is told otherwise. */
 const QUIET_S = 20;
-/** A page that was hidden for so long may have slept, and its connections died unnoticed. */
+/** A page hidden for so long may have slept, and its connections died unnoticed. */
 const ASLEEP_S = 5;
 
 export class Headstart {
@@ -27,6 +27,10 @@ export class Headstart {
   #records = null;
   #answers = new Set();
   #hiddenSince = null;
+  #left = (answer) => {
+    this.#answers.delete(answer);
+    if (this.#answers.size === 0) this.#listen("removeEventListener");
+  };
   #onOnline = () => this.#networkChanged();
   #onVisibility = () => this.#visibilityChanged();
 
@@ -70,7 +74,15 @@ export class Headstart {
     return this.#read(position, null, this.#carriers);
   }
 
-  /** Stop every answer that is still being read, and close the connections. */
+  /** Begin a prompt that is sent as it is typed. */
+  async live(options = {}) {
+    this.#records?.prepare();
+    const { begin } = await import("./live.js");
+    const read = (position, first) => this.#read(position, first, this.#carriers);
+    return this.#hold(await begin(this.#http, this.#ask.bind(this), read, options, this.#left));
+  }
+
+  /** Stop what is read and typed, and close the connections. */
   async close() {
     await Promise.all([...this.#answers].map((answer) => answer.close()));
     this.#records?.close();
@@ -87,7 +99,7 @@ export class Headstart {
     options.headers["x-headstart-detach"] = "1";
     const response = await this.#ask(path, options, signal);
     const id = response.headers.get("x-headstart-stream") ?? "";
-    // A chunk with timings, if one was asked for, comes by no other carrier.
+    // Timings come by no other carrier.
     const isTimed = fields.headstart?.timing === true;
     const carriers = new Map(this.#carriers);
     if (isTimed) carriers.delete(DATAGRAMS);
@@ -108,7 +120,7 @@ export class Headstart {
     }
   }
 
-  /** Send a request; the body of its response is still to be read. */
+  /** Send a request; its response's body is still to be read. */
   async #ask(path, options, signal) {
     const leaving = new AbortController();
     const leave = () => leaving.abort(signal.reason);
@@ -135,17 +147,16 @@ export class Headstart {
   }
 
   #read(position, first, carriers) {
-    const left = (answer) => {
-      this.#answers.delete(answer);
-      if (this.#answers.size === 0) this.#listen("removeEventListener");
-    };
-    const answer = new Answer(this.#http, carriers, position, first, this.#limits, left);
+    return this.#hold(new Answer(this.#http, carriers, position, first, this.#limits, this.#left));
+  }
+
+  #hold(answer) {
     if (this.#answers.size === 0) this.#listen("addEventListener");
     this.#answers.add(answer);
     return answer;
   }
 
-  /** While answers are read, notice what kills connections without a word. */
+  /** Meanwhile, notice what kills connections without a word. */
   #listen(change) {
     globalThis[change]?.("online", this.#onOnline);
     globalThis.document?.[change]("visibilitychange", this.#onVisibility);
@@ -165,7 +176,7 @@ export class Headstart {
     this.#hiddenSince = null;
     this.#records?.attach();
     if (!wasAsleep) return;
-    // A session says by itself when its path has fallen silent; an event stream takes longer.
+    // A session notices a silent path itself; an event stream takes longer.
     for (const answer of this.#answers) answer.reconnect([SSE, POLL]);
   }
 }

@@ -1,5 +1,6 @@
 """The chat page at `/` in a real Chromium, used as a person would."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from headstart.configs.serving import QuicSettings
 from headstart.stages.access import hash_of
 from tests.support.events import text
 from tests.support.gateway import Gateway, serving, speeds
-from tests.support.waiting import PATIENCE_S, soon
+from tests.support.waiting import PATIENCE_S, eventually, soon
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chromium]
 
@@ -164,3 +165,62 @@ async def test_page_fits_a_narrow_screen(browser: Browser) -> None:
         await page.until(f"{TEXT}.length > 20")
         assert await page.run("document.documentElement.scrollWidth") <= 320
         assert await page.run("document.querySelector('#scroller').scrollWidth") <= 320
+
+
+async def test_what_is_typed_live_is_computed_by_the_time_it_is_sent(browser: Browser) -> None:
+    fake = {"prefill_tokens_per_s": 1000.0, "tokens_per_s": 200.0, "answer_tokens": 20}
+    words = [f"word{number} " for number in range(120)]
+    async with opened(browser, fake) as (gateway, page):
+        await page.run("document.querySelector('#prompt').focus()")
+        await page.type("typed before ")
+        assert len(gateway.live_prompts) == 0  # nothing leaves the page unasked
+        await page.run("document.querySelector('#live').click()")
+        await page.run("document.querySelector('#prompt').focus()")
+        for word in words:
+            await page.type(word)
+        await page.until("/^(9[6-9]|1..) of/.test(document.querySelector('#computed').textContent)")
+        assert len(gateway.live_prompts) == 1
+        await page.type("and a wrong")
+        await page.run(
+            "{ const box = document.querySelector('#prompt'), { length } = box.value;"
+            "box.setRangeText('', length - 5, length, 'end');"
+            "box.dispatchEvent(new Event('input')) }"
+        )
+        await ask(page, "right end")
+        await page.until(f"{TEXT}.length > 0 && {IS_DONE}")
+
+        prompt = "typed before " + "".join(words) + "and a right end"
+        (request,) = (one for one in gateway.replica.requests if one.method == "POST")
+        assert json.loads(request.body)["messages"] == [{"role": "user", "content": prompt}]
+        answer = await the_answers_text(gateway)
+        assert await page.run(TEXT) == answer
+
+        await ask(page, "And then?")
+        await page.until(f"document.querySelectorAll('#messages li').length == 4 && {IS_DONE}")
+        messages = json.loads(gateway.replica.requests[-1].body)["messages"]
+        assert [one["content"] for one in messages] == [prompt, answer, "And then?"]
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+        # Without it the conversation goes on in plain requests, and the gateway forgets.
+        await page.run("document.querySelector('#live').click()")
+        await eventually(lambda: len(gateway.live_prompts) == 0)
+        await ask(page, "Go on.")
+        await page.until(f"document.querySelectorAll('#messages li').length == 6 && {IS_DONE}")
+        messages = json.loads(gateway.replica.requests[-1].body)["messages"]
+        assert [one["content"] for one in messages[-1:]] == ["Go on."]
+        assert len(messages) == 5
+
+
+async def test_a_key_that_may_not_type_live_is_told_and_asks_as_ever(browser: Browser) -> None:
+    access = AccessSettings(keys=(KeySettings(id="alice", hash=hash_of("hs-alice")),))
+    async with opened(browser, SLOW, access=access) as (_gateway, page):
+        await page.until("!document.querySelector('#key-field').hidden")
+        await page.run("document.querySelector('#key').focus()")
+        await page.type("hs-alice")
+        await page.run("document.querySelector('#key').blur()")
+        await page.until("!document.querySelector('#model').disabled")
+        await page.run("document.querySelector('#live').click()")
+        await ask(page, "Name three colours.")
+        await page.until(f"{TEXT}.length > 20")
+        assert not await page.run("document.querySelector('#live').checked")
+        assert "live" in await page.run("document.querySelector('#notice').textContent")
+        page.complaints = [one for one in page.complaints if "401" not in one and "403" not in one]

@@ -8,6 +8,7 @@ import pytest
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.live_history import said
+from headstart.pipeline.live_report import deltas
 from headstart.stages.frames import Channel, Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from tests.pipeline.live_client import live
@@ -141,6 +142,18 @@ async def test_tool_calls_are_part_of_the_conversation(gateway: Gateway) -> None
 
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     assert message == {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
+
+
+def test_each_delta_has_the_cursor_behind_its_own_text() -> None:
+    spoken = [(Channel.REASONING, "Let "), (Channel.REASONING, "me."), (Channel.CONTENT, "Yes")]
+    frames = [
+        (10 * number, Frame(0, channel, text, (1,), 0))
+        for number, (channel, text) in enumerate([*spoken, (Channel.TOOL, "")], 1)
+    ]
+    assert [(one["delta"], one["cursor"]) for one in deltas(frames)] == [
+        ("Let me.", 20),
+        ("Yes", 30),
+    ]
 
 
 async def test_cancelling_stops_the_answer_and_the_conversation_goes_on() -> None:

@@ -1,0 +1,347 @@
+/** Prompts that are sent as they are typed (docs/live.md); loaded when the first one is begun. */
+
+import { CarrierLost, SilentCarrier } from "./carriers.js";
+import { Cancelled, ClientError, EngineLost, EngineUnavailable, errorIn, errorOf } from "./errors.js";
+import { Signal, TookTooLong, now, within } from "./waiting.js";
+
+/** Edits that may be unconfirmed: a gateway hangs up on who does not read. */
+const UNCONFIRMED = 64;
+/** Codes of connections that are closed for good. */
+const FINAL = [4001, 4002, 4003];
+const RESUME_S = 55;
+const RETRY_S = [0.1, 2];
+const EDITED = /^input_text\.(appended|replaced|cleared)$/;
+/** Fields of requests whose answers are more than text: they are read from the stream alone. */
+const MORE_THAN_TEXT = ["logprobs", "return_token_ids", "stream_options"];
+const STATUS = {
+  AuthenticationError: 401, PermissionDeniedError: 403, NotFoundError: 404, RateLimitError: 429,
+  InternalServerError: 500, ServiceUnavailableError: 503,
+};
+
+/** An edit or a commit that cannot be taken; `code` says why. */
+export class LiveRefused extends ClientError {
+  static type = "LiveRefusedError";
+
+  constructor({ message, param, code }) {
+    super(message, param);
+    this.code = code;
+  }
+}
+
+/** `ask` sends a request; `read` reads an answer that `first` begins; `left` is told of the end. */
+export async function begin(http, ask, read, options, left) {
+  const { model, mode, instructions, messages, tools, onComputed, ...sampling } = options;
+  const response = await ask("/v1/live", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ session: { model, mode, instructions, messages, tools, sampling } }),
+  }, null);
+  const isText = !tools?.length && !MORE_THAN_TEXT.some((name) => sampling[name]);
+  const prompt = new LivePrompt(http, read, (await response.json()).id, isText, onComputed, left);
+  await prompt.open();
+  return prompt;
+}
+
+export class LivePrompt {
+  /** What is typed; after a refusal, what the gateway has. */
+  text = "";
+  #http;
+  #read;
+  #isText;
+  #onComputed;
+  #left;
+  #socket = null;
+  #isOpen = false;
+  #opening = new Signal();
+  #failure = null;
+  /** What the gateway has. */
+  #version = 0;
+  #confirmed = "";
+  #computed = { version: 0, promptTokens: 0, stableTokens: 0, warmTokens: 0 };
+  /** Edits and commits in order; the first so many are sent. */
+  #waiting = [];
+  #numSent = 0;
+  #numSaid = 0;
+  /** The latest answer's id, and its events that nobody has taken. */
+  #answer = "";
+  #feed = null;
+
+  constructor(http, read, id, isText, onComputed, left) {
+    this.id = id;
+    this.#http = http;
+    this.#read = read;
+    this.#isText = isText;
+    this.#onComputed = onComputed;
+    this.#left = left;
+  }
+
+  /** Edits that the gateway has. */
+  get version() {
+    return this.#version;
+  }
+
+  append(text) {
+    return this.replace(Infinity, Infinity, text);
+  }
+
+  /** Put text in the place of the code points from `start` up to `end`. */
+  replace(start, end, text) {
+    const whole = text.toWellFormed?.() ?? text;
+    if (start === Infinity) return this.#edit("append", { text: whole }, this.text + whole);
+    const had = [...this.text];
+    const after = had.slice(0, start).join("") + whole + had.slice(end).join("");
+    return this.#edit("replace", { start, end, text: whole }, after);
+  }
+
+  clear() {
+    return this.#edit("clear", {}, "");
+  }
+
+  /** Make the text this one, by one edit of what differs. */
+  set(text) {
+    const had = [...this.text];
+    const has = [...text];
+    const least = Math.min(had.length, has.length);
+    let start = 0;
+    while (start < least && had[start] === has[start]) start++;
+    let kept = 0;
+    while (kept < least - start && had.at(-1 - kept) === has.at(-1 - kept)) kept++;
+    if (had.length === has.length && start === least) return Promise.resolve();
+    const put = has.slice(start, has.length - kept).join("");
+    return start === had.length ? this.append(put) : this.replace(start, had.length - kept, put);
+  }
+
+  /** How much the gateway has said that it has computed. */
+  async computed() {
+    if (this.#failure !== null) throw this.#failure;
+    return this.#computed;
+  }
+
+  /** Send the text off; resolves to an `Answer`. */
+  commit() {
+    return this.#put({ type: "input_text.commit" }, this.text);
+  }
+
+  /** End the session, which the gateway then forgets. */
+  async close() {
+    if (this.#failure !== null) return;
+    if (this.#isOpen) this.#send({ type: "session.close" });
+    this.#fail(new Cancelled("the live prompt was closed"));
+  }
+
+  /** Connect anew: the network is another one. */
+  reconnect() {
+    this.#socket?.close();
+  }
+
+  /** Connect; later losses are mended without a word. */
+  async open() {
+    this.#stayConnected();
+    await this.#opening.wait(this.#http.quietS);
+    if (this.#isOpen) return;
+    this.#fail(this.#failure ?? new EngineUnavailable("no WebSocket to the gateway can be opened"));
+    throw this.#failure;
+  }
+
+  #edit(kind, fields, after) {
+    this.text = after;
+    return this.#put({ type: `input_text.${kind}`, ...fields }, after);
+  }
+
+  #put(event, after) {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ event, after, resolve, reject });
+      this.#flush();
+    });
+  }
+
+  /** Send what waits: each says which version it is about, so that none outlives a refusal. */
+  #flush() {
+    while (this.#isOpen && this.#numSent < Math.min(this.#waiting.length, UNCONFIRMED)) {
+      const { event } = this.#waiting[this.#numSent];
+      event.event_id = String(++this.#numSaid);
+      this.#send({ ...event, version: this.#version + this.#numSent++ });
+    }
+  }
+
+  #send(event) {
+    this.#socket.send(JSON.stringify(event));
+  }
+
+  async #stayConnected() {
+    let waitS = RETRY_S[0];
+    for (let lostAt = -Infinity; ; ) {
+      const code = await this.#connection();
+      if (this.#isOpen) [lostAt, waitS] = [now(), RETRY_S[0]];
+      this.#isOpen = false;
+      this.#opening.set();
+      this.#feed?.end(new CarrierLost());
+      if (FINAL.includes(code)) this.#fail(new EngineLost("the gateway has ended this live prompt"));
+      if (now() - lostAt > RESUME_S) this.#fail(new EngineLost("nobody answers at the gateway"));
+      if (this.#failure !== null) return;
+      await new Signal().wait(waitS);
+      waitS = Math.min(2 * waitS, RETRY_S[1]);
+    }
+  }
+
+  /** Have one connection; resolves to the code with which it was closed. */
+  #connection() {
+    // An answer may have begun, and ended, without our knowing.
+    const isCommitting = this.#waiting.slice(0, this.#numSent).some(isCommit);
+    const query = new URLSearchParams({ session: this.id, ...(isCommitting && { after: 0 }) });
+    const key = this.#http.headers.authorization?.slice("Bearer ".length);
+    const socket = new WebSocket(
+      `${this.#http.baseUrl.replace(/^http/, "ws")}/v1/realtime?${query}`,
+      key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"],
+    );
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    return new Promise((resolve) => (socket.onclose = ({ code }) => resolve(code)));
+  }
+
+  #take(event) {
+    const { type } = event;
+    if (type === "session.resumed") this.#resume(event.session);
+    else if (EDITED.test(type)) this.#confirm(event.version);
+    else if (type === "input_text.computed") this.#tell(event);
+    else if (type === "error") this.#refuse(event.error);
+    else if (type === "response.created") this.#begin(event.response.id);
+    else if (type.startsWith("response.")) this.#feed?.take(event);
+    if (type === "response.done" || type === "session.resumed") this.#settle(event);
+  }
+
+  /** Go on with another connection: what the gateway has is confirmed, the rest is sent again. */
+  #resume({ version }) {
+    while (this.#version < version && this.#numSent > 0 && !isCommit(this.#waiting[0])) {
+      this.#confirm(this.#version + 1);
+    }
+    this.#version = version;
+    this.#numSent = 0;
+    this.#isOpen = true;
+    this.#opening.set();
+    this.#flush();
+  }
+
+  #confirm(version) {
+    this.#version = version;
+    this.#numSent--;
+    const { after, resolve } = this.#waiting.shift();
+    this.#confirmed = after;
+    resolve();
+    this.#flush();
+  }
+
+  /** What waits behind a refusal was about a text that there is not, and goes with it. */
+  #refuse(told) {
+    const at = this.#waiting.findIndex(({ event }) => event.event_id === told.event_id);
+    if (at < 0 || told.event_id === null) return;
+    const error =
+      told.type === "LiveRefusedError"
+        ? new LiveRefused(told)
+        : errorOf(STATUS[told.type] ?? 400, JSON.stringify({ error: told }));
+    for (const { reject } of this.#waiting.splice(at)) reject(error);
+    this.#numSent = Math.min(this.#numSent, at);
+    this.text = this.#waiting.at(-1)?.after ?? this.#confirmed;
+  }
+
+  #tell({ version, prompt_tokens, stable_tokens, warm_tokens }) {
+    this.#computed = {
+      version, promptTokens: prompt_tokens, stableTokens: stable_tokens, warmTokens: warm_tokens,
+    };
+    this.#onComputed?.(this.#computed);
+  }
+
+  /** An answer has begun: ours, if it is not the one that we know. */
+  #begin(id) {
+    if (id === this.#answer || !this.#waiting.slice(0, 1).some(isCommit)) return;
+    this.#answer = id;
+    this.#numSent--;
+    const { resolve } = this.#waiting.shift();
+    const feed = (this.#feed = new Feed(id, this.#http.quietS));
+    const first = this.#isText ? (signal) => feed.events(signal) : null;
+    resolve(this.#read({ id, cursor: 0, before: 0 }, first));
+    this.#flush();
+  }
+
+  /** Once the answer is over, the conversation goes on with an empty text. */
+  #settle({ version, num_chars, session }) {
+    if ((session?.num_chars ?? num_chars) > 0) return;
+    this.#version = session?.version ?? version;
+    this.#confirmed = "";
+    if (this.#waiting.length === 0) this.text = "";
+  }
+
+  #fail(error) {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#left(this);
+    this.#socket?.close();
+    this.#feed?.end(new CarrierLost());
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+}
+
+const isCommit = ({ event }) => event.type === "input_text.commit";
+
+/** An answer's events of the WebSocket, as a carrier's. */
+class Feed {
+  #id;
+  #quietS;
+  #came = new Signal();
+  #events = [];
+  #error = null;
+
+  constructor(id, quietS) {
+    this.#id = id;
+    this.#quietS = quietS;
+  }
+
+  take({ type, delta, output_index: index, cursor, response }) {
+    if (this.#error !== null) return;
+    if (type.endsWith("_text.delta")) {
+      const channel = type === "response.output_text.delta" ? "content" : "reasoning";
+      this.#events.push({ cursor, chunk: this.#chunk(index, { [channel]: delta }, null) });
+    } else if (type === "response.done") {
+      const { status, error, finish_reasons: reasons = [] } = response;
+      if (status === "completed") {
+        for (const [number, reason] of reasons.entries()) {
+          this.#events.push({ cursor: null, chunk: this.#chunk(number, {}, reason) });
+        }
+        this.#events.push({ cursor: null, isDone: true });
+      } else {
+        const failure = errorIn({ error }) ?? new Cancelled("somebody stopped the answer");
+        this.#events.push({ cursor: null, error: failure });
+      }
+    }
+    this.#came.set();
+  }
+
+  end(error) {
+    this.#error ??= error;
+    this.#came.set();
+  }
+
+  async *events(signal) {
+    signal.addEventListener("abort", () => this.#came.set(), { once: true });
+    yield [];
+    while (!signal.aborted) {
+      if (this.#events.length > 0) yield this.#events.splice(0);
+      else if (this.#error !== null) throw this.#error;
+      else await this.#more();
+    }
+  }
+
+  async #more() {
+    try {
+      await within(this.#came.wait(), this.#quietS);
+    } catch (error) {
+      throw error instanceof TookTooLong ? new SilentCarrier() : error;
+    }
+  }
+
+  #chunk(index, delta, finish_reason) {
+    const choices = [{ index, delta, logprobs: null, finish_reason }];
+    return { id: this.#id, object: "chat.completion.chunk", created: 0, model: "", choices };
+  }
+}

@@ -1,0 +1,121 @@
+"""The browser module's live prompts, in Node: typed, corrected, refused, cut off, sent off."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from headstart.configs.access import AccessSettings, KeySettings
+from headstart.configs.model_settings import ModelSettings
+from headstart.stages.access import hash_of
+from tests.support.events import text as text_of
+from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
+from tests.support.node_client import node
+from tests.support.waiting import PATIENCE_S, soon
+
+pytestmark = pytest.mark.anyio
+
+LONG = " ".join(f"word{number}" for number in range(200)) + " "
+
+
+async def typed(gateway: Gateway, scenario: str, **options: Any) -> Any:
+    """Let the module do what `type_live.mjs` says."""
+    words = (
+        "--experimental-websocket",
+        "tests/client/type_live.mjs",
+        gateway.url,
+        scenario,
+        json.dumps(options),
+    )
+    return json.loads(await soon(asyncio.to_thread(node, *words)))
+
+
+async def plain(gateway: Gateway, text: str, **fields: Any) -> str:
+    answer = await soon(gateway.client.post(CHAT, json=saying(text, stream=True, **fields)))
+    return text_of(answer.content)
+
+
+def model() -> ModelSettings:
+    return speeds(prefill_tokens_per_s=4000.0, time_to_first_token_s=0.001)
+
+
+async def test_typed_corrected_and_committed() -> None:
+    async with serving(model()) as gateway:
+        found = await typed(gateway, "types")
+        expected = "fïrst😀"[:6] + "!" + LONG[5:] + "and then 日本"
+        assert found["text"] == expected
+        assert found["answer"]["text"] == await plain(gateway, expected, max_tokens=8)
+        assert found["answer"]["ends"] == ["length"]
+        assert found["answer"]["rungs"] == ["sse"]
+        assert found["computed"]["warmTokens"] >= 192
+        assert found["left"] == ""
+        messages = json.loads(gateway.replica.requests[1].body)["messages"]
+        assert [one["content"] for one in messages] == [
+            expected,
+            found["answer"]["text"],
+            "And then?",
+        ]
+        assert found["again"]["text"] != ""
+        assert found["late"]["name"] == "Cancelled"
+        assert found["version"] == 4 + 1 + 2 + 1
+        stream = await soon(gateway.client.get(f"/v1/streams/{found['answer']['id']}"))
+        assert text_of(stream.content) == found["answer"]["text"]
+        assert len(gateway.live_prompts) == 0
+
+
+async def test_a_whole_text_is_one_edit_of_what_differs() -> None:
+    async with serving() as gateway:
+        found = await typed(gateway, "sets")
+    assert found == [
+        *(["", 0], ["a", 1], ["abc", 2], ["ac", 3], ["abc😀d", 4], ["abc😀😀d", 5]),
+        *(["xd", 6], ["x", 7], ["", 8], ["whole other", 9], ["\ufffd", 10]),
+    ]
+
+
+async def test_what_is_refused() -> None:
+    async with serving(speeds(tokens_per_s=50)) as gateway:
+        found = await typed(gateway, "refused")
+        assert found["bad"]["name"] == "NotFound"
+        assert (found["empty"]["name"], found["empty"]["code"]) == (
+            "LiveRefused",
+            "nothing_to_commit",
+        )
+        first, *others = found["outcomes"]
+        assert (first["name"], first["code"]) == ("LiveRefused", "out_of_range")
+        assert [one["name"] for one in others] == ["LiveRefused"] * 2
+        assert found["text"] == "one"
+        assert found["early"]["code"] == "response_in_progress"
+        assert found["said"] == await plain(gateway, "one two")
+
+
+async def test_connections_that_are_lost_lose_no_edit_and_no_character() -> None:
+    async with serving(speeds(tokens_per_s=100, answer_tokens=40)) as gateway:
+        found = await typed(gateway, "loses")
+        expected = "zero" + "".join(f"{number} " for number in range(300))[1:]
+        assert found["text"] == expected
+        assert found["numSockets"] > 5
+        (request,) = (one for one in gateway.replica.requests if one.method == "POST")
+        assert json.loads(request.body)["messages"][0]["content"] == expected
+        assert found["answer"]["text"] == await plain(gateway, expected)
+
+
+async def test_a_session_that_is_ended_says_so() -> None:
+    async with serving() as gateway:
+        found = await typed(gateway, "ends")
+    assert found["found"]["name"] == found["later"]["name"] == "EngineLost"
+
+
+async def test_leaving_the_answer_stops_it_and_the_conversation_goes_on() -> None:
+    async with serving(speeds(tokens_per_s=50, answer_tokens=100_000)) as gateway:
+        assert await typed(gateway, "cancels") == {"text": "On."}
+        await gateway.replica.idle(PATIENCE_S)
+
+
+async def test_keys() -> None:
+    key = KeySettings(id="alice", hash=hash_of("hs-alice"), live=True)
+    other = KeySettings(id="bob", hash=hash_of("hs-bob"))
+    async with serving(access=AccessSettings(keys=(key, other))) as gateway:
+        assert (await typed(gateway, "begins"))["name"] == "Unauthenticated"
+        assert (await typed(gateway, "begins", apiKey="hs-bob"))["name"] == "Forbidden"
+        assert (await typed(gateway, "sets", apiKey="hs-alice"))[2] == ["abc", 2]

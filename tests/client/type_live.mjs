@@ -1,0 +1,146 @@
+// Types prompts through the module: node type_live.mjs BASE_URL SCENARIO [OPTIONS]. Prints, as JSON,
+// what came of it.
+
+import { Headstart } from "../../client/web/headstart.js";
+
+const [baseUrl, scenario, options = "{}"] = process.argv.slice(2);
+const RealSocket = globalThis.WebSocket;
+const sockets = [];
+globalThis.WebSocket = class extends RealSocket {
+  constructor(...given) {
+    super(...given);
+    sockets.push(this);
+  }
+};
+
+/** What became of a promise. */
+async function told(promise) {
+  try {
+    return { value: (await promise) ?? null };
+  } catch (error) {
+    return { name: error.name, type: error.type, status: error.status, code: error.code };
+  }
+}
+
+async function read(answer) {
+  const found = { id: answer.id, text: "", ends: [], rungs: new Set() };
+  for await (const chunk of answer) {
+    const [{ delta, finish_reason: end }] = chunk.choices;
+    found.text += delta.content ?? "";
+    if (end !== null) found.ends.push(end);
+    for (const rung of answer.rungs) found.rungs.add(rung);
+  }
+  return { ...found, rungs: [...found.rungs], position: answer.position };
+}
+
+/** Wait until the gateway has computed so much. */
+function untilWarm(seen, numTokens) {
+  return new Promise((resolve) => {
+    seen.notify = () => seen.some(({ warmTokens }) => warmTokens >= numTokens) && resolve();
+    seen.notify();
+  });
+}
+
+/** Close the connection while it is in use. */
+async function cut() {
+  do await new Promise((resolve) => setTimeout(resolve, 1));
+  while (sockets.at(-1).readyState !== WebSocket.OPEN);
+  sockets.at(-1).close();
+}
+
+const seen = [];
+const onComputed = (computed) => {
+  seen.push(computed);
+  seen.notify?.();
+};
+const client = new Headstart({ baseUrl, ...JSON.parse(options) });
+const LONG = Array.from({ length: 200 }, (_, number) => `word${number}`).join(" ") + " ";
+
+const scenarios = {
+  async types() {
+    const prompt = await client.live({ model: "fake", onComputed, max_tokens: 8 });
+    await prompt.append(LONG);
+    await prompt.replace(0, 5, "fïrst😀");
+    await untilWarm(seen, 192);
+    await prompt.append("and then 日本");
+    await prompt.replace(6, 6, "!");
+    const text = prompt.text;
+    const computed = await prompt.computed();
+    const answer = await read(await prompt.commit());
+    const left = prompt.text;
+    prompt.append("And ");
+    prompt.append("then?");
+    const again = await read(await prompt.commit());
+    const { version } = prompt;
+    await prompt.close();
+    const late = await told(prompt.append("more"));
+    return { text, computed, answer, left, again, version, late };
+  },
+
+  async sets() {
+    const prompt = await client.live({ model: "fake" });
+    const texts = ["", "a", "abc", "ac", "abc😀d", "abc😀😀d", "xd", "x", "", "whole other", "\ud83d"];
+    const found = [];
+    for (const text of texts) {
+      await prompt.set(text);
+      found.push([prompt.text, prompt.version]);
+    }
+    return found;
+  },
+
+  async refused() {
+    const bad = await told(client.live({ model: "none" }));
+    const prompt = await client.live({ model: "fake" });
+    const empty = await told(prompt.commit());
+    await prompt.append("one");
+    const outcomes = await Promise.all(
+      [prompt.replace(2, 99, "x"), prompt.append("lost"), prompt.commit()].map(told),
+    );
+    const { text } = prompt;
+    await prompt.append(" two");
+    const answer = await prompt.commit();
+    const early = await told(prompt.append("while it is answered"));
+    const { text: said } = await read(answer);
+    return { bad, empty, outcomes, text, early, said };
+  },
+
+  async loses() {
+    const prompt = await client.live({ model: "fake" });
+    for (let number = 0; number < 300; number++) {
+      prompt.append(`${number} `).catch(() => {});
+      if (number % 60 === 7) await cut();
+    }
+    prompt.replace(0, 1, "zero");
+    const text = prompt.text;
+    const committing = prompt.commit();
+    await cut();
+    const answer = await committing;
+    await cut();
+    return { text, numSockets: sockets.length, answer: await read(answer) };
+  },
+
+  async ends() {
+    const prompt = await client.live({ model: "fake" });
+    await prompt.append("some text");
+    await fetch(`${baseUrl}/v1/live/${prompt.id}`, { method: "DELETE" });
+    const found = await told(prompt.commit());
+    return { found, later: await told(prompt.append("more")) };
+  },
+
+  async cancels() {
+    const prompt = await client.live({ model: "fake" });
+    await prompt.append("Count.");
+    const answer = await prompt.commit();
+    for await (const _ of answer) break;
+    for (;;) {
+      const { name } = await told(prompt.append("On."));
+      if (name === undefined) return { text: prompt.text };
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  },
+
+  begins: async () => told(client.live({ model: "fake" })),
+};
+
+console.log(JSON.stringify(await scenarios[scenario]()));
+process.exit(0);
