@@ -81,7 +81,7 @@ FULL = Plan(
     Part("compressed", 20.0, at_once=8, alone_s=1.0, arms=_arms(20)),
     late_edits=20,
     answer_tokens=16,
-    crowd=CrowdPlan(20, 20, answer_tokens=8, probe_requests=32),
+    crowd=CrowdPlan(20, 20, answer_tokens=8, probe_requests=32, begin_s=10.0),
     exact={SHORT.name: 220, MIDDLE.name: 70, LONG.name: 10},
 )
 QUICK = Plan(
@@ -90,7 +90,7 @@ QUICK = Plan(
     Part("compressed", 20.0, at_once=8, alone_s=1.0, arms=_arms(1)),
     late_edits=1,
     answer_tokens=8,
-    crowd=CrowdPlan(2, 12, answer_tokens=8, probe_requests=16),
+    crowd=CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=5.0),
     exact={SHORT.name: 10, MIDDLE.name: 2},
 )
 
@@ -133,6 +133,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
         config=_config(plan, model, checkpoint.num_resumed),
         tables=[
             scores.replay_table(measured),
+            scores.stages_table(measured),
             scores.interference_table(rounds),
             scores.exact_table(compared),
             arms_table(bench.daemons),
@@ -291,6 +292,8 @@ def _config(plan: Plan, model: ModelSettings, num_resumed: int) -> dict[str, Any
         "waste": "tokens computed ahead that the committed prompt did not find in the cache, for "
         "each that it has; aborted slices count in full, but their engine seconds are not known",
         "prefix_cache": "on; each side of each arm has a cache salt of its own",
+        "typists": "beside the ordinary requests they are somewhere in long prompts, and send none "
+        "off: an answer would be one more ordinary request",
         "daemons": "one at a time",
         "num_resumed": num_resumed,
     }

@@ -4,16 +4,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.live_replay import Target
-from headstart.benchmarks.live_typing import live_prompt
+from headstart.benchmarks.live_typing import Floor, live_prompt
 from headstart.benchmarks.load import Exchange, chat_request, offer, timeline
-from headstart.benchmarks.typists import TYPIST, script
+from headstart.benchmarks.typists import TYPIST, Stroke, later, script
 
 __all__ = ["NUM_TYPISTS", "Crowd", "CrowdPlan", "Rounds", "interference"]
 
@@ -31,7 +31,9 @@ class CrowdPlan:
     block_requests: int
     answer_tokens: int
     probe_requests: int
-    """By how many at once the engine's capacity is found."""
+    """By how many the engine's capacity is found."""
+    begin_s: float
+    """What the typists have typed before is computed by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,29 @@ async def interference(
     if capacity is None:
         capacity = await _capacity(target, plan, asked)
         checkpoint.put("interference/capacity", capacity)
-    crowds: list[Crowd] = []
-    for block in range(plan.num_blocks):
-        key = f"interference/{block}"
-        crowd = checkpoint.get(key, Crowd)
-        if crowd is None:
-            at = block * plan.block_requests
-            own = asked[at : at + plan.block_requests]
-            crowd = await _block(target, plan, own, typed, capacity, seed + block)
-            checkpoint.put(key, crowd)
-        crowds.append(crowd)
-        print(
-            f"interference {block + 1}/{plan.num_blocks}: median first token "
-            f"{np.median(crowd.beside_s):.3f} s beside {NUM_TYPISTS} typists, "
-            f"{np.median(crowd.alone_s):.3f} s without",
-            flush=True,
-        )
+    keys = [f"interference/{block}" for block in range(plan.num_blocks)]
+    crowds = [checkpoint.get(key, Crowd) for key in keys]
+    floor = Floor()
+    if None in crowds:
+        async with _typists(target, typed, floor, seed):
+            await asyncio.sleep(plan.begin_s)
+            for block, key in enumerate(keys):
+                if crowds[block] is None:
+                    at = block * plan.block_requests
+                    own = asked[at : at + plan.block_requests]
+                    crowds[block] = await _block(target, plan, own, floor, capacity, seed + block)
+                    checkpoint.put(key, crowds[block])
+                    _say(block, plan, crowds[block])
     return Rounds(capacity, crowds)
+
+
+def _say(block: int, plan: CrowdPlan, crowd: Crowd) -> None:
+    print(
+        f"interference {block + 1}/{plan.num_blocks}: median first token "
+        f"{np.median(crowd.beside_s):.3f} s beside {NUM_TYPISTS} typists, "
+        f"{np.median(crowd.alone_s):.3f} s without",
+        flush=True,
+    )
 
 
 async def _capacity(target: Target, plan: CrowdPlan, asked: Sequence[str]) -> float:
@@ -102,7 +110,7 @@ async def _block(
     target: Target,
     plan: CrowdPlan,
     asked: Sequence[str],
-    typed: Sequence[str],
+    floor: Floor,
     capacity: float,
     seed: int,
 ) -> Crowd:
@@ -113,10 +121,10 @@ async def _block(
         salt = f"{seed} {has_typists}"
         requests = [_request(target, plan, text, salt) for text in asked]
         if has_typists:
-            async with _typists(target, typed, seed):
-                exchanges = await _open_loop(target, requests, gaps_s)
-        else:
             exchanges = await _open_loop(target, requests, gaps_s)
+        else:
+            async with floor.held():  # their hands are still
+                exchanges = await _open_loop(target, requests, gaps_s)
         found[has_typists] = [timeline(one, plan.answer_tokens).first_s for one in exchanges]
     return Crowd(found[False], found[True])
 
@@ -141,15 +149,20 @@ async def _open_loop(
 
 
 @asynccontextmanager
-async def _typists(target: Target, typed: Sequence[str], seed: int) -> AsyncIterator[None]:
-    """Have prompts typed in real time, each by somebody who errs and pauses."""
+async def _typists(
+    target: Target, typed: Sequence[str], floor: Floor, seed: int
+) -> AsyncIterator[None]:
+    """Have prompts typed in real time, each by somebody who errs, pauses and is somewhere in it."""
 
     async def type_on(number: int) -> None:
-        sampling = {"temperature": 0, "cache_salt": f"typist {seed} {number}"}
+        draw = random.Random(f"typist {seed} {number}")  # noqa: S311 - a place in a text
+        text = typed[number % len(typed)]
+        begun = draw.randrange(len(text) // 2)
+        sampling = {"temperature": 0, "cache_salt": f"typist {number}"}
         async with live_prompt(target.url, target.model, sampling) as prompt:
-            text = typed[(seed * NUM_TYPISTS + number) % len(typed)]
             while True:
-                await prompt.type(script(TYPIST, text, seed * NUM_TYPISTS + number))
+                await prompt.type([Stroke(0.0, 0, 0, text[:begun])], floor)
+                await prompt.type(later(script(TYPIST, text[begun:], number), begun), floor)
                 await prompt.clear()
 
     typing = [asyncio.ensure_future(type_on(number)) for number in range(NUM_TYPISTS)]
@@ -161,9 +174,7 @@ async def _typists(target: Target, typed: Sequence[str], seed: int) -> AsyncIter
     finally:
         for task in typing:
             task.cancel()
-        for task in typing:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*typing, return_exceptions=True)
 
 
 def _request(target: Target, plan: CrowdPlan, text: str, salt: str) -> bytes:

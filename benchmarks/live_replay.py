@@ -15,6 +15,10 @@ from headstart.benchmarks.typists import EDITED, compressed, script, seconds, ta
 
 __all__ = ["Measured", "Part", "Replay", "Target"]
 
+_REST_S = 0.3
+"""Before a plain request: an engine has one more step under way when an answer has ended, and the
+other typists' last slices."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -137,12 +141,16 @@ class Replay:
             async with self._floor.held():
                 whole: Answered | None = None
                 if job.index % 2:
-                    whole = await plain(*self._about(job.text), cache_salt=f"{salt} plain")
+                    whole = await self._plain(job.text, f"{salt} plain")
                 await prompt.type(strokes[alone:])
                 live = await prompt.commit()
                 if whole is None:
-                    whole = await plain(*self._about(job.text), cache_salt=f"{salt} plain")
+                    whole = await self._plain(job.text, f"{salt} plain")
         return Measured(part.name, job.arm, job.length, typed_s, len(strokes), live, whole)
+
+    async def _plain(self, text: str, salt: str) -> Answered:
+        await asyncio.sleep(_REST_S)
+        return await plain(*self._about(text), cache_salt=salt)
 
     def _about(self, text: str) -> tuple[str, str, str, int]:
         return self._target.url, self._target.model, text, self._answer_tokens

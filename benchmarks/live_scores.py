@@ -21,6 +21,7 @@ __all__ = [
     "interference_table",
     "replay_checks",
     "replay_table",
+    "stages_table",
     "waste",
 ]
 
@@ -28,6 +29,7 @@ _NO_WORSE = 1.03
 _REDUCTIONS = {LONG.name: ((0.5, 0.07), (0.95, 0.15)), MIDDLE.name: ((0.5, 0.25),)}
 """By class: quantile of the first token's time, and what may be left of it."""
 _EDITED_LEFT = 0.2
+_FIRST_STAGES = ("parse", "auth", "route", "hop", "tokenise", "queue", "prefill")
 _TIES = 2 / 500
 
 
@@ -121,6 +123,26 @@ def replay_table(measured: Sequence[Measured]) -> Table:
     )
 
 
+def stages_table(measured: Sequence[Measured]) -> Table:
+    """Where the time to the first token goes, by the gateway's clock."""
+    cells: dict[tuple[str, str, str, str], list[dict[str, float]]] = {}
+    for one in measured:
+        where = (one.part, one.arm, one.length)
+        for side, stages_s in (("live", one.live.stages_s), ("plain", one.plain.stages_s)):
+            cells.setdefault((*where, side), []).append(stages_s)
+    return Table(
+        "Stages up to the first token, median seconds",
+        ("part", "arm", "sentences", "side", *_FIRST_STAGES),
+        tuple(
+            (
+                *cell,
+                *(float(np.median([one.get(name, 0.0) for one in own])) for name in _FIRST_STAGES),
+            )
+            for cell, own in sorted(cells.items())
+        ),
+    )
+
+
 def interference_table(rounds: Rounds) -> Table:
     """First-token times of the ordinary requests."""
     sides = {
@@ -169,7 +191,7 @@ def _figures(own: Sequence[Measured]) -> tuple[float | int, ...]:
         *times,
         sum(one.live.cached_tokens for one in own) / sum(one.live.prompt_tokens for one in own),
         waste(own),
-        sum(one.live.ahead_s + one.live.engine_s for one in own) / num,
+        sum(one.live.engine_s for one in own) / num,
         sum(one.plain.engine_s for one in own) / num,
         sum(one.is_same for one in own),
     )

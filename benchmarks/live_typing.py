@@ -35,12 +35,17 @@ class Answered:
     text: str
     prompt_tokens: int
     cached_tokens: int
-    engine_s: float
-    """Prefill and decoding of the answer itself."""
+    stages_s: dict[str, float]
+    """Of the answer itself, as the gateway says."""
     ahead_tokens: int = 0
     wasted_tokens: int = 0
     ahead_s: float = 0.0
     """Engine time before the commit."""
+
+    @property
+    def engine_s(self) -> float:
+        """Engine time, before the commit and after it."""
+        return self.ahead_s + sum(self.stages_s.get(stage, 0.0) for stage in _ENGINE_STAGES)
 
 
 class _Event(msgspec.Struct):
@@ -239,7 +244,5 @@ async def plain(url: str, model: str, text: str, num_tokens: int, **fields: Any)
     )
 
 
-def _cost(timing: dict[str, Any]) -> tuple[int, int, float]:
-    stages = timing["stages_s"]
-    engine_s = sum(stages.get(stage) or 0.0 for stage in _ENGINE_STAGES)
-    return timing["prompt_tokens"], timing["cached_prompt_tokens"] or 0, engine_s
+def _cost(timing: dict[str, Any]) -> tuple[int, int, dict[str, float]]:
+    return timing["prompt_tokens"], timing["cached_prompt_tokens"] or 0, timing["stages_s"]

@@ -18,6 +18,7 @@ __all__ = [
     "TYPIST",
     "Stroke",
     "compressed",
+    "later",
     "script",
     "seconds",
     "tail",
@@ -67,6 +68,14 @@ def script(arm: str, text: str, seed: int) -> list[Stroke]:
 def compressed(strokes: Sequence[Stroke], scale: float) -> list[Stroke]:
     """Return the same strokes with all times between them divided by `scale`."""
     return [replace(stroke, wait_s=stroke.wait_s / scale) for stroke in strokes]
+
+
+def later(strokes: Sequence[Stroke], num_chars: int) -> list[Stroke]:
+    """Return the same strokes behind so many characters that are there already."""
+    return [
+        replace(stroke, start=stroke.start + num_chars, end=stroke.end + num_chars)
+        for stroke in strokes
+    ]
 
 
 def seconds(strokes: Sequence[Stroke]) -> float:

@@ -144,7 +144,7 @@ export interface LivePrompt {
   /** Make the text this one, by one edit of what differs. */
   set(text: string): Promise<void>;
   computed(): Promise<Computed>;
-  /** Send the text off. When the answer is over, the conversation goes on with an empty text. */
+  /** Send the text off, and begin an empty one, whose edits are sent when the answer is over. */
   commit(): Promise<Answer>;
   close(): Promise<void>;
 }

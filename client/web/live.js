@@ -17,6 +17,7 @@ const STATUS = {
   AuthenticationError: 401, PermissionDeniedError: 403, NotFoundError: 404, RateLimitError: 429,
   InternalServerError: 500, ServiceUnavailableError: 503,
 };
+const STILL_THERE = { message: "the answer failed, and its prompt is still there", code: "response_failed" };
 
 /** An edit or a commit that cannot be taken; `code` says why. */
 export class LiveRefused extends ClientError {
@@ -62,8 +63,9 @@ export class LivePrompt {
   #waiting = [];
   #numSent = 0;
   #numSaid = 0;
-  /** The latest answer's id, and its events that nobody has taken. */
+  /** The latest answer's id, whether it is being made, and its events that nobody has taken. */
   #answer = "";
+  #isAnswering = false;
   #feed = null;
 
   constructor(http, read, id, isText, onComputed, left) {
@@ -117,9 +119,9 @@ export class LivePrompt {
     return this.#computed;
   }
 
-  /** Send the text off; resolves to an `Answer`. */
+  /** Send the text off; resolves to an `Answer`. What is typed now is sent when that is over. */
   commit() {
-    return this.#put({ type: "input_text.commit" }, this.text);
+    return this.#put({ type: "input_text.commit" }, "");
   }
 
   /** End the session, which the gateway then forgets. */
@@ -144,12 +146,12 @@ export class LivePrompt {
   }
 
   #edit(kind, fields, after) {
-    this.text = after;
     return this.#put({ type: `input_text.${kind}`, ...fields }, after);
   }
 
   #put(event, after) {
     if (this.#failure !== null) return Promise.reject(this.#failure);
+    this.text = after;
     return new Promise((resolve, reject) => {
       this.#waiting.push({ event, after, resolve, reject });
       this.#flush();
@@ -158,11 +160,16 @@ export class LivePrompt {
 
   /** Send what waits: each says which version it is about, so that none outlives a refusal. */
   #flush() {
-    while (this.#isOpen && this.#numSent < Math.min(this.#waiting.length, UNCONFIRMED)) {
+    if (!this.#isOpen || this.#isAnswering) return;
+    while (this.#numSent < Math.min(this.#waiting.length, UNCONFIRMED) && !this.#isCommitting) {
       const { event } = this.#waiting[this.#numSent];
       event.event_id = String(++this.#numSaid);
       this.#send({ ...event, version: this.#version + this.#numSent++ });
     }
+  }
+
+  get #isCommitting() {
+    return this.#numSent > 0 && isCommit(this.#waiting[this.#numSent - 1]);
   }
 
   #send(event) {
@@ -187,9 +194,9 @@ export class LivePrompt {
 
   /** Have one connection; resolves to the code with which it was closed. */
   #connection() {
-    // An answer may have begun, and ended, without our knowing.
-    const isCommitting = this.#waiting.slice(0, this.#numSent).some(isCommit);
-    const query = new URLSearchParams({ session: this.id, ...(isCommitting && { after: 0 }) });
+    // An answer may have begun, or ended, without our knowing.
+    const mayHave = this.#isAnswering || this.#isCommitting;
+    const query = new URLSearchParams({ session: this.id, ...(mayHave && { after: 0 }) });
     const key = this.#http.headers.authorization?.slice("Bearer ".length);
     const socket = new WebSocket(
       `${this.#http.baseUrl.replace(/^http/, "ws")}/v1/realtime?${query}`,
@@ -208,7 +215,7 @@ export class LivePrompt {
     else if (type === "error") this.#refuse(event.error);
     else if (type === "response.created") this.#begin(event.response.id);
     else if (type.startsWith("response.")) this.#feed?.take(event);
-    if (type === "response.done" || type === "session.resumed") this.#settle(event);
+    if (type === "response.done") this.#settle(event);
   }
 
   /** Go on with another connection: what the gateway has is confirmed, the rest is sent again. */
@@ -236,10 +243,12 @@ export class LivePrompt {
   #refuse(told) {
     const at = this.#waiting.findIndex(({ event }) => event.event_id === told.event_id);
     if (at < 0 || told.event_id === null) return;
-    const error =
-      told.type === "LiveRefusedError"
-        ? new LiveRefused(told)
-        : errorOf(STATUS[told.type] ?? 400, JSON.stringify({ error: told }));
+    const isOurs = told.type === "LiveRefusedError";
+    const body = JSON.stringify({ error: told });
+    this.#drop(at, isOurs ? new LiveRefused(told) : errorOf(STATUS[told.type] ?? 400, body));
+  }
+
+  #drop(at, error) {
     for (const { reject } of this.#waiting.splice(at)) reject(error);
     this.#numSent = Math.min(this.#numSent, at);
     this.text = this.#waiting.at(-1)?.after ?? this.#confirmed;
@@ -256,20 +265,22 @@ export class LivePrompt {
   #begin(id) {
     if (id === this.#answer || !this.#waiting.slice(0, 1).some(isCommit)) return;
     this.#answer = id;
+    this.#isAnswering = true;
     this.#numSent--;
     const { resolve } = this.#waiting.shift();
     const feed = (this.#feed = new Feed(id, this.#http.quietS));
     const first = this.#isText ? (signal) => feed.events(signal) : null;
     resolve(this.#read({ id, cursor: 0, before: 0 }, first));
-    this.#flush();
   }
 
-  /** Once the answer is over, the conversation goes on with an empty text. */
-  #settle({ version, num_chars, session }) {
-    if ((session?.num_chars ?? num_chars) > 0) return;
-    this.#version = session?.version ?? version;
-    this.#confirmed = "";
-    if (this.#waiting.length === 0) this.text = "";
+  /** The answer is over: the conversation goes on, or the text is still there. */
+  #settle({ version, num_chars }) {
+    if (!this.#isAnswering) return;
+    this.#isAnswering = false;
+    this.#version = version;
+    if (num_chars === 0) this.#confirmed = "";
+    else this.#drop(0, new LiveRefused(STILL_THERE));
+    this.#flush();
   }
 
   #fail(error) {
@@ -278,7 +289,7 @@ export class LivePrompt {
     this.#left(this);
     this.#socket?.close();
     this.#feed?.end(new CarrierLost());
-    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    this.#drop(0, error);
   }
 }
 

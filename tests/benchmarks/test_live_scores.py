@@ -19,8 +19,10 @@ LEFT = {LONG.name: 0.05, MIDDLE.name: 0.2}
 
 def measured(arm: str, length: str, left: float | None = None, wasted: int = 20) -> Measured:
     left = LEFT.get(length, 0.8) if left is None else left
-    live = Answered(left, left + 0.5, "yes", 100, 90, 0.1, 110, wasted, 0.9)
-    return Measured("compressed", arm, length, 60.0, 300, live, Answered(1, 1.5, "yes", 100, 0, 1))
+    stages_s = {"queue": 0.01, "prefill": 0.04, "decode": 0.06}
+    live = Answered(left, left + 0.5, "yes", 100, 90, stages_s, 110, wasted, 0.9)
+    plain = Answered(1, 1.5, "yes", 100, 0, {"prefill": 0.9, "decode": 0.1})
+    return Measured("compressed", arm, length, 60.0, 300, live, plain)
 
 
 def everything(**worse: float) -> list[Measured]:
@@ -79,7 +81,15 @@ def test_waste_is_for_each_committed_token() -> None:
     assert named["cached_share"] == pytest.approx(0.9)
     assert named["live_engine_s"] == pytest.approx(1.0)
     assert (named["live_first_p50_s"], named["plain_first_p50_s"]) == (0.8, 1.0)
+    assert named["plain_engine_s"] == pytest.approx(1.0)
     assert (named["prompts"], named["same_answers"]) == (2, 2)
+
+
+def test_stages_are_told_for_both_sides() -> None:
+    live, plain = scores.stages_table([measured(TYPIST, "1-4")] * 3).rows
+    columns = scores.stages_table([]).columns
+    assert dict(zip(columns, live, strict=True))["prefill"] == 0.04
+    assert dict(zip(columns, plain, strict=True))["prefill"] == 0.9
 
 
 @pytest.mark.parametrize(

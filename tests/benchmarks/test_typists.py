@@ -11,6 +11,7 @@ from headstart.benchmarks.typists import (
     TYPIST,
     Stroke,
     compressed,
+    later,
     script,
     seconds,
     tail,
@@ -90,6 +91,11 @@ def test_compressing_divides_the_waits_and_nothing_else() -> None:
     quick = compressed(strokes, 20)
     assert seconds(quick) == pytest.approx(seconds(strokes) / 20)
     assert typed(quick) == TEXT
+
+
+def test_a_text_may_be_begun_already() -> None:
+    begun = Stroke(0.0, 0, 0, TEXT[:20])
+    assert typed([begun, *later(script(TYPIST, TEXT[20:], 1), 20)]) == TEXT
 
 
 def test_the_tail_is_what_is_typed_within_so_long_before_the_last_key() -> None:

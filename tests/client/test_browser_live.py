@@ -85,8 +85,18 @@ async def test_what_is_refused() -> None:
         assert (first["name"], first["code"]) == ("LiveRefused", "out_of_range")
         assert [one["name"] for one in others] == ["LiveRefused"] * 2
         assert found["text"] == "one"
-        assert found["early"]["code"] == "response_in_progress"
         assert found["said"] == await plain(gateway, "one two")
+        assert found["early"] == {"value": None}  # it was sent when the answer was over
+        assert found["left"] == "while it is answered"
+
+
+async def test_a_prompt_whose_answer_fails_is_still_there() -> None:
+    small = speeds().model_copy(update={"max_model_len": 64})
+    async with serving(small) as gateway:
+        found = await typed(gateway, "fails")
+    assert found["failure"] == "BadRequest"
+    assert found["meanwhile"]["code"] == "response_failed"
+    assert found["text"] == LONG
 
 
 async def test_connections_that_are_lost_lose_no_edit_and_no_character() -> None:
@@ -110,6 +120,17 @@ async def test_leaving_the_answer_stops_it_and_the_conversation_goes_on() -> Non
     async with serving(speeds(tokens_per_s=50, answer_tokens=100_000)) as gateway:
         assert await typed(gateway, "cancels") == {"text": "On."}
         await gateway.replica.idle(PATIENCE_S)
+
+
+async def test_answers_that_are_more_than_text_are_read_from_their_stream() -> None:
+    async with serving() as gateway:
+        assert await typed(gateway, "streams") == {"models": ["fake"], "sockets": 1}
+
+
+async def test_without_a_gateway_it_is_an_error() -> None:
+    async with serving() as gateway:
+        pass
+    assert (await typed(gateway, "begins"))["name"] == "EngineUnavailable"
 
 
 async def test_keys() -> None:

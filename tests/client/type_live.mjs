@@ -101,7 +101,7 @@ const scenarios = {
     const answer = await prompt.commit();
     const early = await told(prompt.append("while it is answered"));
     const { text: said } = await read(answer);
-    return { bad, empty, outcomes, text, early, said };
+    return { bad, empty, outcomes, text, early, said, left: prompt.text };
   },
 
   async loses() {
@@ -137,6 +137,23 @@ const scenarios = {
       if (name === undefined) return { text: prompt.text };
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
+  },
+
+  async fails() {
+    const prompt = await client.live({ model: "fake" });
+    await prompt.append(LONG);
+    const committing = prompt.commit();
+    const waiting = told(prompt.append("meanwhile"));
+    const { name: failure } = await told(read(await committing));
+    return { failure, meanwhile: await waiting, text: prompt.text };
+  },
+
+  async streams() {
+    const prompt = await client.live({ model: "fake", logprobs: true, max_tokens: 4 });
+    await prompt.append("Name three colours.");
+    const models = new Set();
+    for await (const { model } of await prompt.commit()) models.add(model);
+    return { models: [...models], sockets: sockets.length };
   },
 
   begins: async () => told(client.live({ model: "fake" })),
