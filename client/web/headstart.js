@@ -76,7 +76,7 @@ export class Headstart {
 
   /** Begin a prompt that is sent as it is typed. */
   async live(options = {}) {
-    this.#records?.prepare();
+    this.prepare();
     const { begin } = await import("./live.js");
     const read = (position, first) => this.#read(position, first, this.#carriers);
     return this.#hold(await begin(this.#http, this.#ask.bind(this), read, options, this.#left));

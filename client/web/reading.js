@@ -32,7 +32,7 @@ export class Reading {
     return this.#receiver.isComplete;
   }
 
-  /** Wait for the head, or for records that overtake it; false where the session ended first. */
+  /** Wait for the head, or records that overtake it; false where the session ended first. */
   async begun() {
     while (!this.#hasBegun && !this.isOver) await this.#changed.wait();
     return this.#hasBegun;
