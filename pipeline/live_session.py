@@ -268,7 +268,7 @@ class LiveSession:
         request = msgspec.structs.replace(
             request, stream_id=self._answering.stream_id(self.caller), is_background=True
         )
-        return Question(model, request, self._cache_salt, model == self.model)
+        return Question(request, self._cache_salt)
 
     async def _follow(self, answer: LiveAnswer) -> None:
         """Wait for the end of an answer; then the conversation goes on."""

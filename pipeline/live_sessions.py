@@ -215,7 +215,9 @@ class LiveSessions:
             raise LiveRefused(
                 "actions must have `inference`", param="actions", code="invalid_event"
             )
-        self._answering.name_for(mind.thinker, session.caller)  # which refuses what may not be
+        model = session.model
+        if mind.thinker is not None:
+            model = self._answering.name_for(mind.thinker, session.caller)
         self._access.check_thinking(session.caller)
         limits = MindLimits(
             min_chars=settings.min_chars,
@@ -231,6 +233,8 @@ class LiveSessions:
         machine = LiveMind(limits, segmenter(mind.segments, mind.language.lower()), budget)
         return LiveThinker(
             machine,
+            model,
+            model == session.model,
             mind.actions,
             self,
             warmer,

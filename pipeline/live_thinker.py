@@ -5,6 +5,7 @@ that is computed ahead, its answer is read from its log and forgotten at once.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -18,7 +19,7 @@ from headstart.cluster.tasks import Tasks
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.live_history import said
 from headstart.pipeline.live_warmer import LiveWarmer, Replicas
-from headstart.stages.errors import ClientError, HeadstartError, NotFound
+from headstart.stages.errors import ClientError, EngineUnavailable, HeadstartError, NotFound
 from headstart.stages.live_mind import LiveMind, MindAccount
 from headstart.stages.mind_events import (
     Answer,
@@ -52,12 +53,8 @@ _ABORT_S = 5.0
 class Question:
     """A thought that is asked for."""
 
-    model: str
-    """The served name that thinks."""
     request: EngineRequest
     cache_salt: str | None
-    is_own: bool
-    """Whether the model that answers thinks."""
 
 
 class LiveThinker:
@@ -65,6 +62,8 @@ class LiveThinker:
 
     Args:
         mind: The machine.
+        model: The served name that thinks.
+        is_own: Whether it answers, too.
         actions: What the model may do.
         replicas: Where to think.
         warmer: Of the same session: what it has computed need not be computed again.
@@ -78,6 +77,8 @@ class LiveThinker:
     def __init__(
         self,
         mind: LiveMind,
+        model: str,
+        is_own: bool,
         actions: tuple[Kind, ...],
         replicas: Replicas,
         warmer: LiveWarmer,
@@ -88,6 +89,8 @@ class LiveThinker:
         forget: Callable[[str], None],
     ) -> None:
         self._mind = mind
+        self._model = model
+        self._is_own = is_own
         self._actions = actions
         self._replicas = replicas
         self._warmer = warmer
@@ -146,9 +149,10 @@ class LiveThinker:
         await self._tasks.close()
 
     def _loaded(self) -> Loaded:
-        if self._link is None or not self._link.is_up:
-            return Loaded(0, 0)
-        load = self._link.load()
+        try:
+            load = self._replica().load()
+        except EngineUnavailable:
+            return Loaded(sys.maxsize, 0)  # nothing can begin, and nobody waits
         return Loaded(max(0, load.running - self._mind.is_thinking), load.waiting)
 
     def _do(self, actions: list[MindAction]) -> None:
@@ -202,7 +206,7 @@ class LiveThinker:
         """Have a thought made, unless it is stopped."""
         try:
             question = self._ask(think)
-            link = self._replica(question)
+            link = self._replica()
             if not await _unless(stop, self._prefill(link, question)):
                 return Failed(think.job, 0)
             stream = link.serve(question.request)
@@ -230,9 +234,9 @@ class LiveThinker:
         thought = parse(said(stream)["content"], self._actions)
         return Thoughtful(think.job, thought, end.output_tokens)
 
-    def _replica(self, question: Question) -> RemoteEngine:
-        beside = self._warmer.link if question.is_own else self._link
-        link = self._replicas.stay(question.model, beside)
+    def _replica(self) -> RemoteEngine:
+        beside = self._warmer.link if self._is_own else self._link
+        link = self._replicas.stay(self._model, beside)
         if link is not self._link:
             self._link, self._known = link, []
         return link
@@ -248,7 +252,7 @@ class LiveThinker:
         while len(tokens) - known > speed.slice_tokens:
             end = known + speed.slice_tokens
             head = tokens[: end + 1]
-            warmth = await link.warm(head, cache_salt=question.cache_salt, model=question.model)
+            warmth = await link.warm(head, cache_salt=question.cache_salt, model=self._model)
             computed = max(0, end - warmth.num_cached)
             self._budget.take(computed, time.monotonic())
             speed.observe(computed, warmth.seconds)
