@@ -156,6 +156,14 @@ class Connection(HttpToolsProtocol):
         """Whether no request is being answered."""
         return not self._pending()
 
+    def _give_up_body(self) -> None:
+        """Let go of a request of which the rest cannot be read, unless its answer has begun."""
+        pending = self._pending()
+        if self._has_begun and len(pending) == 1 and not pending[0].response_started:
+            pending[0].disconnected = True
+            pending[0].message_event.set()
+            self._unanswered = []
+
     def _pending(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._unanswered if not cycle.response_complete]
 
@@ -191,6 +199,7 @@ class Connection(HttpToolsProtocol):
         self._metrics.refused(reason)
         # It no longer counts, or clients that were refused would keep others out.
         self.connections.discard(self)
+        self._give_up_body()
         if self._is_idle:
             self.transport.write(_answer(error))
         if not self._is_idle or len(self._lingering) >= _MOST_LINGERING:

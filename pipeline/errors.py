@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headstart.monitoring.labels import Refusal
-from headstart.stages.errors import HeadstartError, Unauthenticated
+from headstart.stages.errors import HeadstartError, RequestTimeout, Unauthenticated
 
 __all__ = ["HANDLERS", "error_body", "error_headers", "error_object", "error_response"]
 
@@ -38,7 +38,9 @@ def error_headers(error: HeadstartError) -> dict[str, str]:
         return {"retry-after": str(math.ceil(error.retry_after_s))}
     # OpenAI's clients ask again after a 409 or a 500 unless told not to.
     asks_for_key = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
-    return _NO_RETRY | asks_for_key
+    # The rest of such a request may still come, and would keep the connection waiting.
+    closing = {"connection": "close"} if isinstance(error, RequestTimeout) else {}
+    return _NO_RETRY | asks_for_key | closing
 
 
 def _encoded(error: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from headstart.configs.settings import GatewaySettings
+from headstart.pipeline.answer_form import check_form, check_loose_form
 from headstart.pipeline.guard import caller_of
 from headstart.stages.errors import BadRequest, Overloaded, PayloadTooLarge, RequestTimeout
 from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
@@ -110,6 +111,7 @@ def understand(body: bytes, headers: Mapping[str, str], salting: Salting | None)
         BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed,
             it wants beam search, or it is long and not quite JSON.
     """
+    check_form(body)
     head = _read_head(body)
     if head is None:
         head, for_engine = _Head(), body
@@ -162,6 +164,7 @@ def _read_loosely(body: bytes) -> _Head | None:
         return None
     if not isinstance(tree, dict):
         return None
+    check_loose_form(tree)
     # The others may have names that msgspec cannot take, and are none of our business.
     tree = {name: tree[name] for name in _Head.__struct_fields__ if name in tree}
     try:

@@ -103,6 +103,17 @@ async def test_body_after_its_refusal_keeps_nobody_waiting(impatient: Gateway) -
         assert b"HTTP/1.1 408 " in await connection.rest()
 
 
+@pytest.mark.parametrize("first", [b"", b"2\r\n{}\r\n"])
+async def test_body_in_bad_pieces_is_refused_with_an_answer(gateway: Gateway, first: bytes) -> None:
+    async with connected(gateway.address) as connection:
+        connection.head("POST", CHAT, transfer_encoding="chunked")
+        connection.write(first + b"ZZ\r\n")
+
+        assert await error_on(connection, 400)
+    assert gateway.replica.requests == []
+    await gateway.unused()
+
+
 async def test_answer_may_take_longer_than_a_head() -> None:
     async with serving(speeds(time_to_first_token_s=0.5), settings=IMPATIENT) as gateway:
         assert await gateway.stream()
@@ -133,7 +144,7 @@ async def test_trailers_have_the_limit_of_headers(patient: Gateway) -> None:
         connection.write(b"2\r\n{}\r\n0\r\n")
         connection.write(b"x-trailer: 1\r\n" * 40_000)  # more than one read
 
-        assert await connection.rest() == b""
+        assert "limit of 1024 bytes" in await error_on(connection, 431)
     assert refused(patient, Refusal.TOO_LARGE) == 1
     assert patient.replica.requests == []
 

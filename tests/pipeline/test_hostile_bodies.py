@@ -180,3 +180,25 @@ def test_long_body_that_only_a_slow_parser_reads_is_refused(fields: bytes) -> No
 
     with pytest.raises(BadRequest, match="JSON to the letter"):
         understand(body % (fields, b"y" * (1 << 20)), {}, None)
+
+
+@pytest.mark.parametrize("name", ["structured_outputs", "response_format", "text"])
+@pytest.mark.parametrize("end", ["", "\ud800"])
+def test_form_that_takes_minutes_to_compile_is_refused(name: str, end: str) -> None:
+    form = {"choice": [f"choice {number}{end}" for number in range(10_000)]}
+
+    def asking(form: object) -> bytes:
+        return json.dumps({"prompt": "a" * 100_000, name: form}).encode()
+
+    with pytest.raises(BadRequest, match="at most 65536") as refused:
+        understand(asking(form), {}, None)
+    assert refused.value.param == name
+    understand(asking({"choice": [f"choice{end}"]}), {}, None)
+
+
+@pytest.mark.parametrize("name", ["stop", "bad_words"])
+def test_half_a_surrogate_pair_is_nothing_to_stop_at(name: str) -> None:
+    """vLLM's app answers 500."""
+    with pytest.raises(BadRequest, match="Unicode") as refused:
+        understand(json.dumps({"prompt": "a", name: ["\ud800"]}).encode(), {}, None)
+    assert refused.value.param == name
