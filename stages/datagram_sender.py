@@ -329,7 +329,8 @@ class DatagramSender:
             self._newest_acked = ack.newest
             self.policy.acked(ack.newest, ack.num_received, now)
             yield from self._take_times(ack, advanced, now)
-        if ack.has_gap and self._last_base > ack.have:
+        # What is before the window comes over a stream: no datagram could repair it.
+        if ack.has_gap and self._last_base > max(ack.have, self._window.start):
             self._repair_at = now
         if self._acked == self._sent_until and not self._is_end_sent:
             self.policy.nothing_unacked()

@@ -159,6 +159,22 @@ def test_a_gap_is_repaired_from_the_readers_cursor(bench: Bench) -> None:
     assert snapshot.pieces[0].start == confirmed
 
 
+def test_a_gap_that_a_stream_is_closing_is_not_repaired(bench: Bench) -> None:
+    confirmed = bench.log.end
+    bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(10_000)))
+    bench.feed(LogGrew())
+    bench.now += RTT_S
+    assert any(isinstance(action, CatchUp) for action in bench.ack(confirmed))
+    causes = []
+    for _ in range(5):
+        bench.now += RTT_S
+        causes.append(only(bench.say())[0])
+        actions = bench.ack(confirmed, has_gap=True)
+        causes += [action.cause for action in actions if isinstance(action, Transmit)]
+
+    assert causes == [Cause.NEW] * 5
+
+
 def test_the_end_is_sent_with_its_digest_until_it_is_confirmed(bench: Bench) -> None:
     _, snapshot = only(bench.close())
     assert snapshot.digest is not None
