@@ -2,8 +2,8 @@
 
 Every rung carries the same log by the same cursor, so two may be open at once and whoever is
 behind is shut: datagrams are raced against the event stream that answered the request, never
-waited for. Where their session is late for the race, the answer climbs to them as soon as it is
-there. The machine knows neither addresses nor bytes.
+waited for. Where they are late for the race, the answer climbs to them as soon as they are there.
+The machine knows neither addresses nor bytes.
 """
 
 from dataclasses import dataclass
@@ -193,10 +193,11 @@ class CarrierLadder:
             return [*self._close(self._open), GiveUp()]
         actions: list[LadderAction] = []
         if self._race_until is not None and now >= self._race_until:
-            self._race_until, self._has_datagrams = None, False
-            actions += self._close({Rung.DATAGRAMS})
-            if not self._has_session:
-                actions.append(Watch(Rung.DATAGRAMS))
+            self._race_until = None
+            if self._has_session:
+                self._is_climbing = True  # who has answered was close: there is text to read by
+            else:
+                actions += [*self._close({Rung.DATAGRAMS}), *self._fail(Rung.DATAGRAMS, now)]
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             actions += [self._opened(self._reliable), *self._start_datagrams()]
@@ -221,7 +222,6 @@ class CarrierLadder:
 
     def _climb(self) -> list[LadderAction]:
         """Open datagrams beside the event stream: what they bring first is behind it anyway."""
-        self._has_datagrams = self._num_datagram_failures < _DATAGRAM_TRIES
         if self._is_over or not self._open:
             return []  # whoever opens the reliable rung again opens datagrams too
         actions = self._start_datagrams()
@@ -247,6 +247,8 @@ class CarrierLadder:
             self._num_datagram_failures += 1
             self._has_datagrams &= self._num_datagram_failures < _DATAGRAM_TRIES
         carrying = self._open - {Rung.DATAGRAMS} if self._is_quiet else self._open
+        if carrying and rung is Rung.DATAGRAMS and self._has_datagrams:
+            return [Watch(Rung.DATAGRAMS)]
         if carrying or self._retry_at is not None:
             return []
         if self._lost_since is None:

@@ -1,8 +1,8 @@
 /**
  * Which way an answer is read, and what is done when that way fails:
  * `headstart.stages.carrier_ladder`, step for step. Calls return `{type: "open", rung, after}`,
- * `{type: "close", rung}`, `{type: "watch", rung}` (call `available` once that rung could be opened,
- * if ever) and `{type: "give up"}`.
+ * `{type: "close", rung}`, `{type: "watch", rung}` (call `available` once it could be opened) and
+ * `{type: "give up"}`.
  */
 
 export const DATAGRAMS = "datagrams";
@@ -22,11 +22,8 @@ export class Ladder {
   #open = new Set([SSE]);
   #reliable = SSE;
   #raceUntil = null;
-  /** Whether datagrams have answered. */
   #hasSession = false;
-  /** Whether nobody hurries them, since text is coming. */
   #isClimbing = false;
-  /** Whether they are open and have fallen silent. */
   #isQuiet = false;
   #numDatagramFailures = 0;
   #goal = null;
@@ -88,7 +85,6 @@ export class Ladder {
 
   /** A rung that "watch" has asked about could be opened: beside the event stream, unhurried. */
   available() {
-    this.#hasDatagrams = this.#numDatagramFailures < DATAGRAM_TRIES;
     if (this.#isOver || this.#open.size === 0) return [];
     const actions = this.#startDatagrams();
     this.#isClimbing ||= actions.length > 0;
@@ -134,9 +130,8 @@ export class Ladder {
     const actions = [];
     if (this.#raceUntil !== null && now >= this.#raceUntil) {
       this.#raceUntil = null;
-      this.#hasDatagrams = false;
-      actions.push(...this.#close([DATAGRAMS]));
-      if (!this.#hasSession) actions.push({ type: "watch", rung: DATAGRAMS });
+      if (this.#hasSession) this.#isClimbing = true; // who has answered was close
+      else actions.push(...this.#close([DATAGRAMS]), ...this.#fail(DATAGRAMS, now));
     }
     if (this.#retryAt !== null && now >= this.#retryAt) {
       this.#retryAt = null;
@@ -158,6 +153,7 @@ export class Ladder {
       this.#hasDatagrams &&= this.#numDatagramFailures < DATAGRAM_TRIES;
     }
     const isCarried = this.#open.size > (this.#open.has(DATAGRAMS) && this.#isQuiet ? 1 : 0);
+    if (isCarried && rung === DATAGRAMS && this.#hasDatagrams) return [{ type: "watch", rung }];
     if (isCarried || this.#retryAt !== null) return [];
     this.#lostSince ??= now;
     const numBefore = this.#numFailures++;

@@ -47,12 +47,49 @@ def test_datagrams_that_bring_nothing_in_300_ms_have_lost() -> None:
     ladder.start()
     assert ladder.deadline() is None  # a slow engine is nobody's fault
 
-    ladder.feed(Opened(DATAGRAMS), 0.5)
     ladder.feed(Advanced(SSE, 50), 1.0)
     assert ladder.deadline() == pytest.approx(1.3)
 
-    assert ladder.expire(1.3) == [Close(DATAGRAMS)]
-    assert ladder.feed(Failed(SSE), 2.0) == [Open(SSE, 50)]
+    assert ladder.expire(1.3) == [Close(DATAGRAMS), Watch(DATAGRAMS)]
+    assert ladder.feed(Failed(SSE), 2.0) == [Open(SSE, 50), Open(DATAGRAMS, 50)]
+
+
+def test_datagrams_that_lose_the_race_by_a_hair_go_on_unhurried() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(SSE, 50), 0.05)
+    ladder.feed(Opened(DATAGRAMS), 0.31)
+
+    assert ladder.expire(0.351) == []
+    ladder.feed(Advanced(SSE, 90), 0.4)
+    assert ladder.deadline() is None
+    assert ladder.feed(Advanced(DATAGRAMS, 95), 0.5) == [Close(SSE)]
+
+
+def test_a_session_that_is_late_again_and_again_is_left_alone() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    actions, now = ladder.start(), 0.0
+    for cursor in range(1, 10):
+        ladder.feed(Advanced(SSE, cursor), now)
+        actions += ladder.expire(now + 0.5)
+        actions += ladder.feed(Failed(SSE), now + 1.0)
+        now += 5.0
+
+    assert actions.count(Open(DATAGRAMS, 1)) == actions.count(Open(DATAGRAMS, 2)) == 1
+    assert actions.count(Watch(DATAGRAMS)) == 2
+    assert Open(DATAGRAMS, 3) not in actions
+
+
+def test_datagrams_that_fail_beside_an_event_stream_come_back() -> None:
+    ladder = CarrierLadder(has_datagrams=True)
+    ladder.start()
+    ladder.feed(Advanced(DATAGRAMS, 50), 1.0)
+    ladder.feed(Quiet(DATAGRAMS), 4.0)
+    ladder.feed(Advanced(SSE, 60), 4.1)
+
+    assert ladder.feed(Failed(DATAGRAMS), 5.0) == [Watch(DATAGRAMS)]
+    assert ladder.feed(Available(DATAGRAMS), 6.0) == [Open(DATAGRAMS, 60)]
+    assert ladder.feed(Advanced(DATAGRAMS, 70), 7.0) == [Close(SSE)]
 
 
 def test_an_answer_climbs_to_datagrams_whose_session_was_late_for_the_race() -> None:
@@ -79,9 +116,11 @@ def test_a_climb_that_fails_leaves_the_event_stream_as_it_is() -> None:
     ladder.expire(1.3)
     ladder.feed(Available(DATAGRAMS), 2.5)
 
-    assert ladder.feed(Failed(DATAGRAMS), 3.0) == []
+    assert ladder.feed(Failed(DATAGRAMS), 3.0) == [Watch(DATAGRAMS)]
     assert ladder.rungs == {SSE}
     assert ladder.deadline() is None
+    assert ladder.feed(Available(DATAGRAMS), 3.1) == [Open(DATAGRAMS, 50)]
+    assert ladder.feed(Failed(DATAGRAMS), 4.0) == []
 
 
 def test_nobody_climbs_after_the_end_or_twice() -> None:
