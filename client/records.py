@@ -134,8 +134,12 @@ class Records:
             session.close()
 
     async def is_usable(self) -> bool:
-        """Wait until the session that is being opened is, or cannot be."""
-        return self._opening is not None and await asyncio.shield(self._opening) is not None
+        """Wait until there is a session, opening one if need be, or there cannot be one."""
+        self.prepare()
+        if self._opening is None:
+            return False
+        session = await asyncio.shield(self._opening)
+        return session is not None and session.closed_for is None
 
     async def read(
         self, stream: str, after: int, before_last: int
@@ -150,6 +154,10 @@ class Records:
             headers = (*self._headers, _CLIMB) if after else self._headers
             async with asyncio.timeout(_ANSWER_S):
                 reading = await session.resume(stream, headers)
+        except TimeoutError as error:
+            # Its server is gone; QUIC itself would take ten times as long to see that.
+            session.close()
+            raise CarrierLost from error
         except OSError as error:
             raise CarrierLost from error
         projector = RecordProjector()

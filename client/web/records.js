@@ -10,7 +10,7 @@ import { Session, VERSION } from "./session.js";
 import { now, within } from "./waiting.js";
 
 const ASK_S = 5;
-const OPEN_S = 5;
+const ANSWER_S = 3;
 /** After an attempt that failed: networks that block UDP go on doing so. */
 const RETRY_S = 30;
 /** Of a request for an answer that its reader has read a part of by an event stream. */
@@ -33,8 +33,7 @@ export class Records {
 
   /** Begin to open a session, if there is none and none was refused a moment ago. */
   prepare() {
-    const isOpen = this.#session !== null && this.#session.closedFor === null;
-    if (isOpen || this.#opening !== null || now() < this.#notBefore) return;
+    if (this.#isOpen || this.#opening !== null || now() < this.#notBefore) return;
     this.#session = null;
     const isWanted = () => this.#opening === opening;
     const opening = this.#open(isWanted).finally(() => {
@@ -43,10 +42,15 @@ export class Records {
     this.#opening = opening;
   }
 
-  /** Wait until the session that is being opened is, or cannot be. */
+  /** Wait until there is a session, opening one if need be, or there cannot be one. */
   async isUsable() {
+    this.prepare();
     await this.#opening;
-    return this.#session !== null && this.#session.closedFor === null;
+    return this.#isOpen;
+  }
+
+  get #isOpen() {
+    return this.#session?.closedFor === null;
   }
 
   /** Leave the session for another: the network has changed. */
@@ -65,15 +69,15 @@ export class Records {
     this.#session = this.#opening = null;
   }
 
-  /** Read from the answer's beginning, as every session does; what is not new comes and is dropped. */
+  /** Read from the answer's beginning; what is not new is dropped. */
   async *read(id, after, _before, signal) {
-    this.prepare();
-    await this.#opening;
+    if (!(await this.isUsable()) || signal.aborted) throw new CarrierLost();
     const session = this.#session;
-    if (session === null || signal.aborted) throw new CarrierLost();
     const climb = after > 0 ? CLIMB : {};
-    const reading = await session.resume(id, { ...this.#http.headers, ...climb });
-    if (reading === null) throw new CarrierLost();
+    const asking = session.resume(id, { ...this.#http.headers, ...climb });
+    // One that was restarted answers nothing, which QUIC sees late.
+    const reading = await within(asking, ANSWER_S).catch(() => session.close());
+    if (!reading) throw new CarrierLost();
     const stop = () => session.drop(reading);
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
@@ -116,7 +120,7 @@ export class Records {
       const session = await Session.open(
         addressOf(offer, this.#http.baseUrl),
         offer.certificate_hashes.map(({ algorithm, value }) => ({ algorithm, value: fromBase64(value) })),
-        OPEN_S,
+        ASK_S,
       );
       if (isWanted()) this.#session = session;
       else session.close(); // left before it was open
@@ -126,9 +130,7 @@ export class Records {
   }
 }
 
-/**
- * Choose between the address that the gateway announces and the one that it was asked at.
- */
+/** The address that the gateway announces, or the one that it was asked at. */
 export function addressOf(offer, baseUrl) {
   const url = new URL(offer.url);
   if (offer.is_public) return url.href;

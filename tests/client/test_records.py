@@ -1,0 +1,67 @@
+"""Sessions that end or fall silent are replaced for the answers that are still being read."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headstart.client import records as records_module
+from headstart.client.carriers import CarrierLost
+from headstart.client.records import Headers, Records
+from tests.support.node_client import node
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.anyio
+
+
+class Silent:
+    """A session whose server was restarted: nothing that is asked is answered."""
+
+    def __init__(self) -> None:
+        self.closed_for: str | None = None
+
+    async def resume(self, stream_id: str, headers: Headers) -> Any:
+        await asyncio.Event().wait()
+
+    def drop(self, reading: Any) -> None:
+        raise AssertionError("nothing was read")
+
+    def close(self) -> None:
+        self.closed_for = "closed"
+
+
+class Opened:
+    """Opens sessions and keeps them."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Silent] = []
+
+    async def __call__(self) -> Silent:
+        self.sessions.append(Silent())
+        return self.sessions[-1]
+
+
+async def test_a_session_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "_ANSWER_S", 0.01)
+    opened = Opened()
+    records = Records(opened)
+    with pytest.raises(CarrierLost):
+        await soon(anext(records.read("a", 0, 0)))
+
+    assert [session.closed_for for session in opened.sessions] == ["closed"]
+    assert await soon(records.is_usable())
+    assert [session.closed_for for session in opened.sessions] == ["closed", None]
+
+
+async def test_a_session_that_has_ended_is_of_no_use_until_another_is_open() -> None:
+    opened = Opened()
+    records = Records(opened)
+    assert await soon(records.is_usable())
+    opened.sessions[0].close()
+    records._not_before = float("inf")
+    assert not await soon(records.is_usable())
+
+
+def test_in_the_browser_too() -> None:
+    """A server that greets and then says nothing more, and a clock that does not wait."""
+    assert node("tests/web/silent_session.mjs") == "lost 1 closed, 2 opened\n"
