@@ -15,6 +15,7 @@ from aioquic.quic.connection import QuicConnection
 from headstart.client.carrier import CarrierEvents
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_framing import WEBTRANSPORT_ALPN, Framing
+from headstart.stages.origins import may_open
 
 __all__ = ["PATH", "WebTransportClient", "WebTransportServer", "server_framing"]
 
@@ -108,7 +109,15 @@ class _WebTransport:
 
 
 class WebTransportServer(_WebTransport):
-    """The server's end: takes the first session at `PATH` and no other."""
+    """The server's end: takes the first session at `PATH` and no other.
+
+    Args:
+        origins: Whose pages may open it, beside the server's own.
+    """
+
+    def __init__(self, carrier: QuicCarrier, origins: tuple[str, ...] = ()) -> None:
+        super().__init__(carrier)
+        self._origins = origins
 
     def headers(self, found: h3_events.HeadersReceived) -> None:
         asked = dict(found.headers)
@@ -118,8 +127,11 @@ class WebTransportServer(_WebTransport):
         path = asked.get(b":path", b"").decode("latin-1").partition("?")[0]
         status = b"404"
         if is_session and path == PATH:
-            status = b"429"
-            if self.session_id is None:
+            if not self._may_open(asked):
+                status = b"403"
+            elif self.session_id is not None:
+                status = b"429"
+            else:
                 self.session_id = found.stream_id
                 status = b"200" if self.carrier.open(self, path) else b"503"
         is_open = status == b"200"
@@ -127,6 +139,12 @@ class WebTransportServer(_WebTransport):
         if is_open:
             answer.append((b"sec-webtransport-http3-draft", b"draft02"))
         self.h3.send_headers(found.stream_id, answer, end_stream=not is_open)
+
+    def _may_open(self, asked: dict[bytes, bytes]) -> bool:
+        origin = asked.get(b"origin")
+        host = asked.get(b":authority", b"").decode("latin-1")
+        page = None if origin is None else origin.decode("latin-1")
+        return may_open(page, host, self._origins, is_http=False)
 
 
 class WebTransportClient(_WebTransport):
@@ -137,6 +155,7 @@ class WebTransportClient(_WebTransport):
         authority: The server's `host:port`.
         answered: Called with the server's status; 200 is yes.
         path: What to ask for.
+        origin: The page's that asks, if one does.
     """
 
     def __init__(
@@ -145,6 +164,7 @@ class WebTransportClient(_WebTransport):
         authority: str,
         answered: Callable[[int], None],
         path: str = PATH,
+        origin: str | None = None,
     ) -> None:
         super().__init__(carrier)
         self._answered = answered
@@ -159,6 +179,7 @@ class WebTransportClient(_WebTransport):
                 (b":path", path.encode()),
                 (b":protocol", b"webtransport"),
                 (b"sec-webtransport-http3-draft02", b"1"),
+                *([] if origin is None else [(b"origin", origin.encode())]),
             ],
         )
         carrier.pend(self)
@@ -172,6 +193,8 @@ class WebTransportClient(_WebTransport):
         self._answered(status)
 
 
-def server_framing(carrier: QuicCarrier, alpn: str) -> Framing | None:
+def server_framing(
+    carrier: QuicCarrier, alpn: str, origins: tuple[str, ...] = ()
+) -> Framing | None:
     """Choose a framing by protocol name; None is plain QUIC."""
-    return WebTransportServer(carrier) if alpn == WEBTRANSPORT_ALPN else None
+    return WebTransportServer(carrier, origins) if alpn == WEBTRANSPORT_ALPN else None

@@ -16,8 +16,9 @@ from headstart.pipeline.inbound import read_body as read_bytes
 from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
-from headstart.pipeline.live_socket import LiveSocket, check_origin
+from headstart.pipeline.live_socket import LiveSocket
 from headstart.stages.errors import HeadstartError
+from headstart.stages.origins import may_open
 
 __all__ = ["LiveRoutes"]
 
@@ -105,7 +106,8 @@ class LiveRoutes:
 
     async def realtime(self, socket: WebSocket) -> None:
         """Have a session over a WebSocket."""
-        if check_origin(socket, self._settings.cors_origins):
+        origin, host = socket.headers.get("origin"), socket.headers.get("host", "")
+        if may_open(origin, host, self._settings.cors_origins):
             await LiveSocket(socket, self._sessions, self._metrics).run()
         else:
             await socket.close(1008)

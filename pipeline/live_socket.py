@@ -36,7 +36,7 @@ from headstart.pipeline.live_sessions import LiveSessions
 from headstart.stages.errors import BadRequest, HeadstartError
 from headstart.stages.warm_events import LiveStage
 
-__all__ = ["PROTOCOL", "LiveSocket", "check_origin"]
+__all__ = ["PROTOCOL", "LiveSocket"]
 
 PROTOCOL = "realtime"
 """WebSocket subprotocol that is chosen where a client offers it."""
@@ -47,14 +47,6 @@ _WRITE_BYTES = 16 * 1024
 _MAX_CURSOR_DIGITS = 20
 _TOO_SLOW, _TAKEN_OVER, _EXPIRED, _REFUSED = 4008, 4001, 4002, 4003
 """Codes that the connection is closed with: 4000 to 4999 are an application's own."""
-
-
-def check_origin(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
-    """Whether the page that opens a connection may: browsers ask nobody else before they do."""
-    origin = socket.headers.get("origin")
-    if origin is None or "*" in allowed or origin in allowed:
-        return True
-    return origin.partition("://")[2] == socket.headers.get("host")
 
 
 class LiveSocket:

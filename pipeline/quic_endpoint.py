@@ -70,7 +70,12 @@ class QuicEndpoint:
         self._app = app
         port = tcp_port if self._settings.port is None else self._settings.port
         self._listener = await listen(
-            self._host, port, self._configuration, self._accept, self._settings
+            self._host,
+            port,
+            self._configuration,
+            self._accept,
+            self._settings,
+            self._gateway.cors_origins,
         )
         _log.info("quic_listening", host=self._host, port=self._listener.port)
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Collection
+from functools import partial
 
 from aioquic._buffer import Buffer
 from aioquic.asyncio.server import QuicServer
@@ -43,7 +44,11 @@ class Listener(QuicServer):
     """
 
     def __init__(
-        self, configuration: QuicConfiguration, opening: Opening, settings: QuicSettings
+        self,
+        configuration: QuicConfiguration,
+        opening: Opening,
+        settings: QuicSettings,
+        origins: tuple[str, ...] = (),
     ) -> None:
         tickets = _Tickets()
         super().__init__(
@@ -53,6 +58,7 @@ class Listener(QuicServer):
             session_ticket_fetcher=tickets.pop,
         )
         self._opening = opening
+        self._origins = origins
         self._settings = settings
         self._tokens = QuicRetryTokenHandler()
         self._carriers: dict[QuicCarrier, float] = {}
@@ -117,7 +123,7 @@ class Listener(QuicServer):
         return True
 
     def _carrier(self, quic: QuicConnection, stream_handler: object = None) -> QuicCarrier:
-        carrier = QuicCarrier(quic, self._opening, server_framing)
+        carrier = QuicCarrier(quic, self._opening, partial(server_framing, origins=self._origins))
         self._carriers[carrier] = asyncio.get_running_loop().time()
         return carrier
 
@@ -158,15 +164,19 @@ async def listen(
     configuration: QuicConfiguration,
     opening: Opening,
     settings: QuicSettings,
+    origins: tuple[str, ...] = (),
 ) -> Listener:
     """Open the socket.
+
+    Args:
+        origins: Whose pages may open a session, beside the gateway's own.
 
     Raises:
         OSError: The address is in use or not this machine's.
     """
     loop = asyncio.get_running_loop()
     transport, listener = await loop.create_datagram_endpoint(
-        lambda: Listener(configuration, opening, settings), local_addr=(host, port)
+        lambda: Listener(configuration, opening, settings, origins), local_addr=(host, port)
     )
     udp: socket.socket = transport.get_extra_info("socket")
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)

@@ -323,6 +323,23 @@ async def test_browsers_sessions_are_where_they_are(
             pass
 
 
+async def test_pages_of_other_origins_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the rule for WebSockets; the gateway's own pages may come from another port."""
+    named = "https://chat.example.org"
+    settings = GatewaySettings(cors_origins=(named,), shutdown_grace_s=0)
+    async with serving(speeds(), quic=QuicSettings(), settings=settings) as gateway:
+        for origin, may in ((named, True), (gateway.url, True), ("https://evil.example", False)):
+            page = partial(WebTransportClient, origin=origin)
+            monkeypatch.setattr("headstart.client.quic_connect.WebTransportClient", page)
+            if may:
+                async with session_with(gateway, is_webtransport=True) as session:
+                    await whole(await asking(session))
+                continue
+            with pytest.raises(ConnectionError, match="403"):
+                async with session_with(gateway, is_webtransport=True):
+                    pass
+
+
 async def test_datagrams_say_what_they_are(gateway: Gateway) -> None:
     async with session_with(gateway) as session:
         seen: list[bytes] = []
