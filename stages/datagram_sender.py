@@ -42,6 +42,8 @@ _HEARTBEAT_S = 1.0
 """An empty snapshot, so that a reader can tell a slow engine from a dead path."""
 _MAX_HELD_S = 0.2
 """No reader of ours sits on an acknowledgement for longer; who claims so is not believed."""
+_CLOCK_STEP_S = 1e-3
+"""Browsers' clocks are no finer everywhere."""
 _REMEMBERED = 1024
 """Datagrams whose sending time is kept: twenty seconds of them."""
 _CATCH_UP_PAYLOADS = 2
@@ -344,16 +346,21 @@ class DatagramSender:
         sent_at = self._sent_at.get(ack.newest)
         if sent_at is None:
             return
-        held_s = min(ack.held_us * _SECONDS, _MAX_HELD_S, now - sent_at)
+        claimed_s = ack.held_us * _SECONDS
+        held_s = min(claimed_s, _MAX_HELD_S, now - sent_at)
+        was_clamped = claimed_s > held_s
         self.round_trip.add(now - sent_at - held_s, now)
         received = ack.received_us * _SECONDS
-        self._clock_offset.add(sent_at, received, received + ack.held_us * _SECONDS, now)
+        if not was_clamped:  # or the round trip would seem the shortest of all, for a long while
+            self._clock_offset.add(sent_at, received, received + held_s, now)
         if not advanced:
             return
         claimed = self._clock_offset.to_local(received)
         delivered_at = min(max(claimed, sent_at), now)
+        if self._clock_offset.is_known:
+            moved_s = abs(delivered_at - claimed)
+            was_clamped |= moved_s > self._clock_offset.uncertainty_s + _CLOCK_STEP_S
         rendered_at = None
-        was_clamped = ack.held_us * _SECONDS > held_s
         if ack.rendered_us is not None:
             rendered = delivered_at + ack.rendered_us * _SECONDS
             rendered_at = min(rendered, now)

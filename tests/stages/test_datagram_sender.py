@@ -239,6 +239,35 @@ def test_impossible_times_are_clamped(bench: Bench) -> None:
     assert advanced.was_clamped
 
 
+def test_an_impossible_hold_is_not_taken_for_the_shortest_round_trip(bench: Bench) -> None:
+    before_s = bench.sender._clock_offset.uncertainty_s
+    bench.say()
+    bench.now += 5 * RTT_S
+    bench.ack(received_us=10_700_000, held_us=1 << 40)
+
+    assert bench.sender._clock_offset.uncertainty_s == before_s > 0
+
+
+@pytest.mark.parametrize("moved_s", [-60, -0.09, 0.09, 60])
+def test_a_time_of_delivery_that_was_moved_beyond_doubt_is_clamped(
+    bench: Bench, moved_s: float
+) -> None:
+    # Both clocks say the same, as far as half a round trip of a tenth of that can tell.
+    for _ in range(70):
+        bench.say()
+        bench.now += RTT_S / 10
+        bench.ack(received_us=round((bench.now - RTT_S / 20) * 1e6))
+        bench.now += RTT_S
+    bench.say()
+    sent_at, bench.now = bench.now, bench.now + RTT_S
+
+    (advanced,) = bench.ack(received_us=round((sent_at + RTT_S / 2 + moved_s) * 1e6))
+
+    assert isinstance(advanced, ReaderAdvanced)
+    assert sent_at <= advanced.delivered_at <= bench.now
+    assert advanced.was_clamped
+
+
 def test_what_outgrows_two_datagrams_is_caught_up_over_a_stream(bench: Bench) -> None:
     confirmed = bench.log.end
     bench.log.append(Frame(0, Channel.EVENT, "", (), 0, bytes(10_000)))
