@@ -333,10 +333,12 @@ class Session:
         self._readers.pop(number, None)
 
     def _say(self, end: End) -> None:
-        if self._control is None:
-            self._unsaid.append(end)
-        else:
+        if self._control is not None:
             self._carrier.write(self._control, encode_message(end))
+        elif len(self._unsaid) < self._settings.max_streams:
+            self._unsaid.append(end)
+        elif not self._is_over:
+            self._close(CLOSE_PROTOCOL, "answers end, and nobody has said hello")
 
     async def _write(self, stream_id: int, data: bytes, is_end: bool) -> None:
         while data and not self._is_over and self._carrier.backlog(stream_id) > _AHEAD_BYTES:

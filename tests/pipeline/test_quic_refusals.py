@@ -193,6 +193,24 @@ async def test_a_connection_reads_so_many_answers_and_each_under_its_own_number(
         assert (await soon(session.stop(first.stream_id or ""))).status == 204
 
 
+async def test_a_client_that_never_says_hello_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        QuicSession, "began", lambda session, carrier: setattr(session, "_carrier", carrier)
+    )
+    quick = speeds(tokens_per_s=200.0, answer_tokens=4)
+    settings = QuicSettings(max_streams=2)
+    async with serving(quick, quic=settings) as gateway, session_with(gateway) as session:
+        assert gateway.quic is not None
+        await asking(session)
+        (server,) = gateway.quic._sessions
+        await eventually(lambda: not server._readers)
+        await asking(session)
+        await eventually(lambda: not server._readers)
+        assert len(server._unsaid) == 2
+        await asking(session)
+        assert "nobody has said hello" in await closed(session)
+
+
 async def test_a_stop_that_is_refused_says_so(gateway: Gateway) -> None:
     async with session_with(gateway) as session:
         with pytest.raises(NotFound):
