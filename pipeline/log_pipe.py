@@ -28,8 +28,8 @@ class LogPipe:
         self._stop = stop
         self.is_written = False
         """Whether all of it has been handed to the carrier."""
-        self._stream_id = carrier.open_stream(is_bidirectional=False)
-        carrier.write(self._stream_id, encode_catch_up(number, start))
+        self.stream_id = carrier.open_stream(is_bidirectional=False)
+        carrier.write(self.stream_id, encode_catch_up(number, start))
 
     @property
     def cursor(self) -> int:
@@ -37,9 +37,14 @@ class LogPipe:
         return self._cursor
 
     @property
+    def confirmed(self) -> int:
+        """Up to where its reader has it, or a little less."""
+        return self._cursor - self._carrier.backlog(self.stream_id)
+
+    @property
     def is_done(self) -> bool:
         """Whether its reader has all of it."""
-        return self.is_written and self._carrier.backlog(self._stream_id) == 0
+        return self.is_written and self._carrier.backlog(self.stream_id) == 0
 
     def pump(self) -> int:
         """Write what is there and has room; return how many bytes that was."""
@@ -47,7 +52,7 @@ class LogPipe:
         while not self.is_written:
             stop = self._log.end if self._stop is None else self._stop
             is_last = self._stop is not None or self._log.is_closed
-            room = _AHEAD_BYTES - self._carrier.backlog(self._stream_id)
+            room = _AHEAD_BYTES - self._carrier.backlog(self.stream_id)
             if self._cursor < stop and room <= 0:
                 break
             data = b""
@@ -56,7 +61,7 @@ class LogPipe:
                 self._cursor += len(data)
             self.is_written = is_last and self._cursor == stop
             if data or self.is_written:
-                self._carrier.write(self._stream_id, data, is_end=self.is_written)
+                self._carrier.write(self.stream_id, data, is_end=self.is_written)
             if self._cursor == stop:
                 break
         return self._cursor - before
@@ -64,5 +69,5 @@ class LogPipe:
     def close(self) -> None:
         """Stop, whatever is missing."""
         if not self.is_done:
-            self._carrier.reset_stream(self._stream_id)
+            self._carrier.reset_stream(self.stream_id)
         self.is_written = True

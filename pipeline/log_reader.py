@@ -36,6 +36,7 @@ from headstart.stages.datagram_events import (
 )
 from headstart.stages.datagram_sender import MIN_PAYLOAD, DatagramSender, SenderLimits
 from headstart.stages.errors import (
+    BadRequest,
     EngineFailed,
     HeadstartError,
     ProtocolViolation,
@@ -99,7 +100,9 @@ class LogReader:
         """Ends of what the log gained, and when."""
         self._gaps = RenderGaps()
         self._ack_rate = ByteRate(settings.max_acks_per_s, _ACK_BURST)
-        self._heard_at = time.monotonic()
+        self._heard_at = self._progressed_at = time.monotonic()
+        self._taken = 0
+        """What its reader had taken when that was last looked at."""
         self._watch = PathWatch()
         self._pipes: list[LogPipe] = []
         self._whole: LogPipe | None = None
@@ -168,6 +171,26 @@ class LogReader:
     def pump(self) -> None:
         """Write to reliable streams what they have room for."""
         self._try(self._pump)
+
+    def stopped(self, stream_id: int) -> None:
+        """The client wants no more of a stream: nothing else brings what was to come by it."""
+        if any(pipe.stream_id == stream_id and not pipe.is_done for pipe in self._pipes):
+            self._try(lambda: self._give_up(BadRequest("a stream of it was stopped")))
+
+    def expire(self, now: float, limit_s: float) -> None:
+        """Give up where something waits for the reader, who has taken nothing for so long."""
+        self._try(lambda: self._check_progress(now, limit_s))
+
+    def _check_progress(self, now: float, limit_s: float) -> None:
+        log = self._stream.log
+        by_streams = sum(pipe.confirmed for pipe in self._pipes)
+        confirmed = by_streams if self._machine is None else self._machine.confirmed
+        has_all = confirmed == log.end and not log.is_closed
+        taken = confirmed + by_streams
+        if taken != self._taken or has_all:
+            self._taken, self._progressed_at = taken, now
+        elif now > self._progressed_at + limit_s:
+            self._give_up(RequestTimeout(f"nothing of the answer was taken for {limit_s:g} s"))
 
     def _take_ack(self, ack: Ack) -> AckOutcome:
         now = time.monotonic()

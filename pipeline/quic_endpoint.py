@@ -1,6 +1,7 @@
 """QUIC in the gateway: the socket, its certificate, and the sessions on it."""
 
 import asyncio
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
@@ -88,7 +89,10 @@ class QuicEndpoint:
         await self._tasks.close()
 
     def tick(self) -> None:
-        """Renew the certificate if it is time, and close connections that serve nobody."""
+        """Renew the certificate if it is time; leave readers that do not read, and connections
+        that serve nobody."""
+        for session in list(self._sessions):
+            session.expire(time.monotonic(), self._gateway.send_timeout_s)
         self.close_unused(asyncio.get_running_loop().time())
         if self._certificates is not None and self._certificates.expire(self._now()):
             _log.info("quic_certificate_renewed")

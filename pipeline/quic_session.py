@@ -115,6 +115,11 @@ class Session:
         """Whether the client asks for something or reads an answer."""
         return bool(self._exchanges or self._running or self._readers)
 
+    def expire(self, now: float, limit_s: float) -> None:
+        """Give up on readers that have taken nothing of what waits for them for so long."""
+        for reader in list(self._readers.values()):
+            reader.expire(now, limit_s)
+
     # As `CarrierEvents`.
 
     def datagram(self, data: bytes) -> None:
@@ -153,6 +158,8 @@ class Session:
         self._answered.discard(stream_id)
         if (exchange := self._exchanges.pop(stream_id, None)) is not None:
             exchange.gone()
+        for reader in list(self._readers.values()):
+            reader.stopped(stream_id)
         self._room.set()
 
     def ready(self) -> None:

@@ -1,6 +1,7 @@
 """A fault in one reader of a session stays there, through whichever entrance it comes."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from headstart.client.session_wire import Request, encode_message
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings
-from headstart.monitoring.labels import CarrierKind
+from headstart.monitoring.labels import CarrierKind, Fallback
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.log_reader import LogReader
 from headstart.pipeline.quic_session import Session
@@ -71,6 +72,74 @@ async def test_the_other_readers_go_on(entrance: str, monkeypatch: pytest.Monkey
         getattr(session, entrance)()
 
     assert list(session._readers.values()) == [second]
+    session.closed("over")
+
+
+async def test_a_reader_by_datagrams_has_to_get_on() -> None:
+    session, _ = new_session()
+    answer = stream()
+    carry(session, answer, 0)
+    now = time.monotonic()
+    # A sign of life that confirms nothing does not count.
+    session.datagram(encode_ack(Ack(0, 0, 1, 1, 0, 0, None, False, False)))
+    session.expire(now + 59, 60)
+    assert list(session._readers) == [0]
+    session.expire(now + 62, 60)
+
+    assert session._readers == {}
+    (end,) = session._unsaid
+    assert not end.is_whole
+    assert end.error is not None
+    assert end.error["type"] == "RequestTimeoutError"
+    session.closed("over")
+
+
+async def test_a_reader_for_whom_nothing_waits_may_take_its_time() -> None:
+    session, _ = new_session()
+    answer = stream()
+    carry(session, answer, 0)
+    now = time.monotonic()
+    session.datagram(encode_ack(Ack(0, answer.log.end, 1, 1, 0, 0, None, False, False)))
+    session.expire(now + 500, 60)
+    session.expire(now + 1000, 60)
+    answer.append(Frame(0, Channel.CONTENT, "word", (1,), 1))
+    session.expire(now + 1059, 60)
+    assert list(session._readers) == [0]
+    session.expire(now + 1062, 60)
+    assert session._readers == {}
+    session.closed("over")
+
+
+async def test_a_reader_by_a_stream_has_to_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = new_session()
+    carry(session, stream(), 0)
+    session.broken("silence")
+    now = time.monotonic()
+    for waiting, moment, is_left in (
+        (50, 0, True),
+        (40, 55, True),
+        (40, 110, True),
+        (40, 116, False),
+    ):
+        monkeypatch.setattr(session.carrier, "backlog", lambda _, waiting=waiting: waiting)
+        session.expire(now + moment, 60)
+        assert bool(session._readers) is is_left
+    session.closed("over")
+
+
+async def test_a_client_that_stops_a_stream_of_a_log_reads_it_no_longer() -> None:
+    session, told = new_session()
+    answer = stream()
+    for number in range(2):
+        carry(session, answer, number)
+    session._readers[1].broken(Fallback.SILENCE)
+    await asyncio.sleep(0)
+    (stream_id,) = told.streams
+    session.stream_reset(stream_id)
+
+    assert list(session._readers) == [0]
+    (end,) = session._unsaid
+    assert (end.number, end.is_whole) == (1, False)
     session.closed("over")
 
 

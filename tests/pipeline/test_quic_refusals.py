@@ -163,6 +163,32 @@ async def test_a_client_that_confirms_nothing_is_given_up(
         await gateway.unused()
 
 
+async def test_a_client_that_confirms_the_same_again_and_again_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    impatient = GatewaySettings(send_timeout_s=0.3, shutdown_grace_s=0)
+    async with (
+        serving(SLOW, quic=QuicSettings(), settings=impatient) as gateway,
+        session_with(gateway) as session,
+    ):
+
+        def repeat(number: int, _: bytes) -> None:
+            session.carrier.send_latest(number, encode_ack(Ack(number, have=0)))
+
+        def is_over_at_a_tick() -> bool:
+            assert gateway.quic is not None
+            gateway.quic.tick()
+            return reading.is_over
+
+        monkeypatch.setattr(session, "_send", repeat)
+        reading = await asking(session)
+        await eventually(is_over_at_a_tick)
+
+        assert reading.error is not None
+        assert "nothing of the answer was taken" in reading.error["message"]
+        await soon(session.stop(reading.stream_id or ""))
+
+
 async def test_a_connection_reads_so_many_answers_and_each_under_its_own_number() -> None:
     settings = QuicSettings(max_streams=2)
     async with serving(SLOW, quic=settings) as gateway, session_with(gateway) as session:
