@@ -99,6 +99,8 @@ class Outcome:
     """Of each step, beyond the link's own, ascending."""
     is_complete: bool
     """Whether everything was shown; what was not after ten minutes counts as shown then."""
+    up_bytes_per_step: float = 0.0
+    """Acknowledgements, on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class Score:
     max_s: float
     num_incomplete: int = 0
     """Answers that were given up."""
+    up_bytes_per_token: float = 0.0
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], tokens_per_step: float = 1.0) -> "Score":
@@ -133,6 +136,7 @@ class Score:
             delays[int(0.95 * (len(delays) - 1))],
             delays[-1],
             sum(not outcome.is_complete for outcome in outcomes),
+            fmean(outcome.up_bytes_per_step for outcome in outcomes) / tokens_per_step,
         )
 
 
@@ -187,6 +191,7 @@ class Cell:
             span_s,
             run.delays(one_way_s),
             is_complete,
+            run.up_bytes / len(self.tokens),
         )
 
     def _known_stall_s(self, run: Run, seed: int) -> float:

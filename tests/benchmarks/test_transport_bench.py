@@ -31,6 +31,7 @@ from headstart.benchmarks.transport_grid import (
 )
 from headstart.benchmarks.transport_paper import run_paper
 from headstart.benchmarks.transport_scores import Result, measure, ratio_check, worst
+from headstart.benchmarks.transport_wide import cost_check
 
 DARK = Blackouts([(0.5, 2_000.0)], NoLoss())
 BURSTS = "bursts of 8, RTT 50 ms, 20 tok/s"
@@ -134,6 +135,25 @@ def test_a_bar_is_a_ratio_unless_the_rival_hardly_stalls(
     check = ratio_check(found, found.tcp, 0.29, is_quick=False)
 
     assert (check.verdict, check.bar.unit) == (verdict, unit)
+
+
+def test_steps_of_many_tokens_are_judged_beside_one_chunk_of_sse() -> None:
+    found = result(0.0, 0.0)
+    dear = [replace(each, bytes_per_step=400.0) for each in found.ours]
+    steps = replace(found.setting.cell, sizes=[5] * 10)
+    many = replace(found, setting=replace(found.setting, cell=steps), ours=dear)
+
+    # 80 bytes a token, where SSE has 65: a chunk of 304 bytes has room for one token.
+    assert many.score(many.ours).bytes_per_token == 80
+    check = cost_check(many)
+    assert (check.verdict, check.bar.unit) == (Verdict.FAILS, "ratio")
+    assert cost_check(found).verdict is Verdict.HOLDS
+
+
+def test_what_goes_up_is_counted_for_ours_and_for_tcp() -> None:
+    cell = Cell(lossless, 0.1, steady(10, 2), [0])
+
+    assert all(cell.score(scheme).up_bytes_per_token > 40 for scheme in (ours, retransmission))
 
 
 def test_the_worst_cell_decides() -> None:
