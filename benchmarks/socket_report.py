@@ -108,15 +108,16 @@ def checks(cells: Sequence[Found], arms: Sequence[Arm], *, is_quick: bool) -> li
     checks: list[Check] = []
     for arm, name in ((Arm.CUBIC, "cubic"), (Arm.BBR, "bbr")):
         bars = (
-            ("sockets_excess_stall_vs_tcp_" + name, TCP_BAR, lossy),
-            ("sockets_stall_without_loss_vs_tcp_" + name, NO_WORSE, clean),
+            ("sockets_excess_stall_vs_tcp_" + name, TCP_BAR, lossy, _stall_check),
+            ("sockets_stall_without_loss_vs_tcp_" + name, NO_WORSE, clean, _stall_check),
+            ("sockets_p95_delay_without_loss_vs_tcp_" + name, NO_WORSE, clean, _delay_check),
         )
-        for title, limit, some in bars:
+        for title, limit, some, check in bars:
             if arm not in arms:
                 why = f"no TCP {name} on a lossy path here"
                 checks.append(not_measured(Bar(title, limit, "lower", "ratio"), why))
                 continue
-            each = [_ratio(found, arm, limit, is_quick=is_quick) for found in some]
+            each = [check(found, arm, limit, is_quick) for found in some]
             checks.append(worst(title, limit, "ratio", each))
     duplication = Bar("sockets_excess_stall_vs_duplication", DUPLICATION_BAR, "lower", "ratio")
     checks.append(not_measured(duplication, "nobody's kernel duplicates: in the simulator only"))
@@ -131,10 +132,21 @@ def checks(cells: Sequence[Found], arms: Sequence[Arm], *, is_quick: bool) -> li
     return [*checks, worst("sockets_wire_bytes_per_token", SSE_SEGMENT_BYTES, unit, costs)]
 
 
-def _ratio(found: Found, arm: Arm, limit: float, *, is_quick: bool) -> Check:
-    """Ours beside a rival's; nothing is decided on a machine that others had busy."""
+def _stall_check(found: Found, arm: Arm, limit: float, is_quick: bool) -> Check:
     compared = found.beside(arm)
-    check = ratio_check(compared, compared.tcp, limit, is_quick)
+    return _undisturbed(found, ratio_check(compared, compared.tcp, limit, is_quick), is_quick)
+
+
+def _delay_check(found: Found, arm: Arm, limit: float, is_quick: bool) -> Check:
+    """Of delays too short to be stalls, too: the 95th percentile beyond the link's own."""
+    compared = found.beside(arm)
+    bar = Bar(found.setting.name, limit, "lower", "ratio")
+    check = judge(bar, compared.p95_ratio(compared.tcp), is_quick=is_quick)
+    return _undisturbed(found, check, is_quick)
+
+
+def _undisturbed(found: Found, check: Check, is_quick: bool) -> Check:
+    """Nothing is decided on a machine that others had busy."""
     if found.is_disturbed and check.verdict is not Verdict.NOT_MEASURED:
         verdict = Verdict.NOT_MEASURED if is_quick else Verdict.UNDECIDED
         check = replace(check, verdict=verdict)

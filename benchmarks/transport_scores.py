@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+import numpy as np
+
 from headstart.benchmarks.checks import Bar, Check, Verdict, judge
 from headstart.benchmarks.estimates import Estimate, over_blocks
 from headstart.benchmarks.transport_cells import (
@@ -60,6 +62,16 @@ class Result:
         """Our excess stall over a rival's, over the answers."""
         return self._ratio(rival, lambda outcome: outcome.excess)
 
+    def p95_ratio(self, rival: Sequence[Outcome]) -> Estimate:
+        """Our delay beyond the link's own that 95 % of steps keep, over a rival's."""
+        pairs = list(zip(self.ours, rival, strict=True))
+
+        def statistic(drawn: Sequence[tuple[Outcome, Outcome]]) -> float:
+            mine, theirs = (_p95_s(outcomes) for outcomes in zip(*drawn, strict=True))
+            return mine / theirs if theirs > 0 else float(mine > 0)
+
+        return over_blocks(pairs, statistic)
+
     def mean(self, of: Callable[[Outcome], float], outcomes: Sequence[Outcome]) -> Estimate:
         """A mean over answers with its interval."""
         return over_blocks(outcomes, lambda drawn: fmean(map(of, drawn)))
@@ -93,6 +105,10 @@ def measure(setting: Setting) -> Result:
     )
 
 
+def _p95_s(outcomes: Sequence[Outcome]) -> float:
+    return float(np.quantile(np.concatenate([each.delays_s for each in outcomes]), 0.95))
+
+
 def ratio_check(result: Result, rival: Sequence[Outcome], limit: float, is_quick: bool) -> Check:
     """Whether our excess stall is at most so many times a rival's, or negligible as the rival's."""
     name = result.setting.name
@@ -108,7 +124,8 @@ def ratio_check(result: Result, rival: Sequence[Outcome], limit: float, is_quick
 def worst(name: str, limit: float, unit: str, checks: Iterable[Check]) -> Check:
     """One check for a bar that must hold in each of many cells: the worst of theirs.
 
-    Cells whose own bar has another unit count for the verdict, not for the value.
+    Cells whose own bar has another unit count for the verdict, not for the value; where all have
+    another, theirs is what was judged and is shown.
     """
     found = list(checks)
     assert found
@@ -117,9 +134,14 @@ def worst(name: str, limit: float, unit: str, checks: Iterable[Check]) -> Check:
     shown = max(valued, key=lambda check: (_ORDER.index(check.verdict), _value(check)))
     bad = [check for check in found if check.verdict is not Verdict.HOLDS]
     note = f"worst of {len(found)} cells: {shown.bar.name}"
+    for bar in {check.bar.unit: check.bar for check in found if check.bar.unit != unit}.values():
+        count = sum(check.bar.unit == bar.unit for check in found)
+        note += f"; {count} of them judged by {bar.unit} ≤ {bar.limit:g}, where the rival has less"
     if bad:
         names = "; ".join(f"{check.bar.name}: {check.verdict}" for check in bad[:8])
         note += f"; {len(bad)} do not hold: {names}" + ("; ..." if len(bad) > 8 else "")
+    if shown.bar.unit != unit:
+        limit, unit = shown.bar.limit, shown.bar.unit
     return Check(Bar(name, limit, "lower", unit), shown.estimate, verdict, note)
 
 

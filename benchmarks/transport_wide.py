@@ -91,6 +91,7 @@ def _checks(results: Sequence[Result], *, is_quick: bool) -> list[Check]:
             "share of time",
             [_no_worse(result) for result in clean],
         ),
+        worst("p95_delay_beyond_sse_without_loss", 0.0, "s", [_no_later(each) for each in clean]),
         worst(
             "render_delay_p95_rtt_300_100_tokens_per_s",
             COLLAPSE_BAR_S,
@@ -111,6 +112,12 @@ def _no_worse(result: Result) -> Check:
         outcome.stall for outcome in result.tcp
     )
     return judge(Bar(result.setting.name, 0.0, "lower", "share of time"), exactly(beyond))
+
+
+def _no_later(result: Result) -> Check:
+    """Of delays too short to be stalls, too."""
+    beyond = result.score(result.ours).p95_s - result.score(result.tcp).p95_s
+    return judge(Bar(result.setting.name, 0.0, "lower", "s"), exactly(round(beyond, 6)))
 
 
 def _p95(result: Result, *, is_quick: bool) -> Check:

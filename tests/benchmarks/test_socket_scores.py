@@ -59,7 +59,7 @@ def test_what_never_came_counts_as_late_as_the_readers_patience() -> None:
 
 def found(mine: float, tcp: float, late_s: float = 0.0) -> Found:
     def block(excess: float) -> Block:
-        outcome = Outcome(excess, excess, excess, 100.0, 10, 0, 10.0, (0.0,), True)
+        outcome = Outcome(excess, excess, excess, 100.0, 10, 0, 10.0, (excess,), True)
         return Block([Answer(outcome, (0.02,), 10, 10)] * 10, late_s, 0, 0.0, 0.0)
 
     return Found(LOSSY, {arm: [block(mine if arm is Arm.OURS else tcp)] for arm in Arm})
@@ -82,6 +82,31 @@ def test_a_busy_machine_decides_nothing(mine: float, late_s: float, verdict: Ver
     assert verdicts["sockets_excess_stall_vs_tcp_cubic"] is verdict
     assert verdicts["sockets_excess_stall_vs_tcp_bbr"] is verdict
     assert verdicts["sockets_stall_without_loss_vs_tcp_cubic"] is Verdict.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("mine_s", "late_s", "verdict"),
+    [
+        (0.0005, 0.0, Verdict.HOLDS),
+        (0.0015, 0.0, Verdict.FAILS),
+        (0.0015, 2 * LATE_S, Verdict.UNDECIDED),
+    ],
+)
+def test_without_loss_delays_are_judged_as_well_as_stalls(
+    mine_s: float, late_s: float, verdict: Verdict
+) -> None:
+    clean = Found(CLEAN, found(mine_s, 0.001, late_s).blocks)
+    judged = {
+        check.bar.name: check
+        for check in checks([found(0.0, 0.1), clean], list(Arm), is_quick=False)
+    }
+
+    stall = judged["sockets_stall_without_loss_vs_tcp_cubic"]
+    # Nobody stalls: what was judged is a share of time, not a ratio of nothing to nothing.
+    assert (stall.bar.unit, stall.bar.limit) == ("share of time", 0.002)
+    assert "1 of them judged by share of time" in stall.note
+    delay = judged["sockets_p95_delay_without_loss_vs_tcp_cubic"]
+    assert (delay.verdict, delay.bar.unit) == (verdict, "ratio")
 
 
 def test_a_rival_that_cannot_run_is_named() -> None:

@@ -161,9 +161,13 @@ def test_the_worst_cell_decides() -> None:
         return judge(Bar(name, 0.3, "lower", unit), exactly(value))
 
     good = worst("bar", 0.3, "ratio", [cell("a", 0.1), cell("b", 0.2), cell("c", 0.25, "share")])
+    other = worst("bar", 1.03, "ratio", [cell("c", 0.25, "share")])
     bad = worst("bar", 0.3, "ratio", [cell("a", 0.1), cell("b", 0.4)])
 
     assert (good.verdict, good.estimate) == (Verdict.HOLDS, exactly(0.2))
+    assert (good.bar.unit, good.bar.limit) == ("ratio", 0.3)
+    assert "1 of them judged by share ≤ 0.3" in good.note
+    assert (other.bar.unit, other.bar.limit) == ("share", 0.3)
     assert bad.verdict is Verdict.FAILS
     assert "b: fails" in bad.note
 
