@@ -39,14 +39,15 @@ class Case:
     fault: Fault
     num_tokens: int
     after: int
-    """Tokens before it happens."""
+    """Tokens before it happens, and the answer is read by datagrams alone by then."""
 
     @classmethod
     def drawn(cls, seed: int, fault: Fault) -> "Case":
         """Draw one."""
         random = Random(seed)  # noqa: S311 weather, not a secret
-        num_tokens = random.randint(40, 110)
-        return cls(seed, fault, num_tokens, random.randint(3, num_tokens // 2))
+        # Long enough that datagrams carry it before its end on the worst of the paths.
+        num_tokens = random.randint(150, 250)
+        return cls(seed, fault, num_tokens, random.randint(3, num_tokens // 3))
 
     @property
     def prompt(self) -> str:
@@ -87,8 +88,10 @@ class Result:
     problem: str | None
     """None where every byte is right."""
     seconds: float
-    rungs: frozenset[Rung]
-    """Ways by which it came."""
+    is_struck: bool
+    """Whether its fault came upon it while datagrams carried it."""
+    last_rungs: frozenset[Rung]
+    """Ways by which its last chunk came."""
     num_lost: int
 
 

@@ -17,10 +17,21 @@ from headstart.benchmarks.transport_grid import Group, Setting
 from headstart.benchmarks.transport_scores import Result as Compared
 from headstart.benchmarks.transport_scores import ratio_check, worst
 from headstart.benchmarks.transport_wide import DUPLICATION_BAR, TCP_BAR
+from headstart.stages.carrier_ladder import Rung
 
-__all__ = ["LATE_S", "Found", "cells_table", "checks", "exactness_check", "faults_table"]
+__all__ = [
+    "LATE_S",
+    "Found",
+    "cells_table",
+    "checks",
+    "exactness_check",
+    "faults_table",
+    "struck_check",
+]
 
 NO_WORSE = 1.03
+STRUCK_BAR = 0.9
+"""On the worst paths an answer may end before datagrams carry it alone."""
 LATE_S = 0.01
 """A block in which a hundredth of the link's own deliveries is later is run again: then the machine
 has stalled, whoever was measured."""
@@ -165,13 +176,29 @@ def faults_table(results: Sequence[Result]) -> Table:
                 fault.value,
                 len(some),
                 sum(result.problem is None for result in some),
+                sum(result.is_struck for result in some),
+                sum(result.last_rungs == {Rung.DATAGRAMS} for result in some),
                 sum(result.num_lost for result in some),
                 times[len(times) // 2],
                 times[-1],
             )
         )
-    columns = ("what happens", "answers", "exact", "packets lost", "median s", "longest s")
+    columns = (
+        *("what happens", "answers", "exact", "by datagrams then", "by datagrams at its end"),
+        *("packets lost", "median s", "longest s"),
+    )
     return Table("Answers through faults", columns, tuple(rows))
+
+
+def struck_check(results: Sequence[Result]) -> Check:
+    """Whether faults came upon datagrams: an event stream would prove nothing of them."""
+    missed = [result for result in results if not result.is_struck]
+    bar = Bar("sockets_faults_amid_datagrams", STRUCK_BAR, "higher", "share")
+    note = f"{len(results)} answers" + "".join(
+        f"; {result.case.seed}, {result.case.fault}: read by an event stream alone"
+        for result in missed[:6]
+    )
+    return judge(bar, exactly(1 - len(missed) / len(results)), note=note)
 
 
 def exactness_check(results: Sequence[Result]) -> Check:

@@ -35,6 +35,7 @@ from headstart.benchmarks.socket_report import (
     checks,
     exactness_check,
     faults_table,
+    struck_check,
 )
 from headstart.benchmarks.socket_rig import MODEL, Rig
 from headstart.benchmarks.socket_scores import Block
@@ -120,6 +121,7 @@ def run_sockets(settings_: Settings, *, is_quick: bool) -> Part:
         [
             *checks(cells, arms, is_quick=is_quick),
             exactness_check(results),
+            struck_check(results),
             *socket_soak.checks(crowd),
         ],
     )

@@ -9,15 +9,16 @@ from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.link_flows import UDP, Passed
 from headstart.benchmarks.socket_cells import SocketSample, settings
 from headstart.benchmarks.socket_client import Crowded
-from headstart.benchmarks.socket_faults import Restart
+from headstart.benchmarks.socket_faults import Case, Fault, Restart, Result
 from headstart.benchmarks.socket_orders import Made
 from headstart.benchmarks.socket_readers import Arm, Shown
-from headstart.benchmarks.socket_report import LATE_S, Found, checks
+from headstart.benchmarks.socket_report import LATE_S, Found, checks, faults_table, struck_check
 from headstart.benchmarks.socket_scores import Answer, Block, scored
 from headstart.benchmarks.socket_soak import FULL_S, WINDOW, Soak
 from headstart.benchmarks.socket_soak import checks as soak_checks
 from headstart.benchmarks.transport_cells import Outcome
 from headstart.benchmarks.transport_grid import Group
+from headstart.stages.carrier_ladder import Rung
 
 SAMPLE = SocketSample.full()
 EPOCH = 500.0
@@ -141,6 +142,21 @@ def test_memory_that_grows_is_seen(mib_per_min: float, seconds: float, verdict: 
     assert memory.verdict is verdict
     assert wrong.verdict is Verdict.HOLDS
     assert len(found.windows) <= seconds / WINDOW
+
+
+def test_a_fault_that_no_datagram_met_fails_its_bar() -> None:
+    datagrams, sse = frozenset({Rung.DATAGRAMS}), frozenset({Rung.SSE})
+    case = Case.drawn(7, Fault.BLOCKED)
+    struck = Result(case, None, 1.0, True, sse, 0)
+    missed = Result(case, None, 1.0, False, datagrams, 0)
+
+    assert struck_check([struck]).verdict is Verdict.HOLDS
+    check = struck_check([struck, missed])
+    assert check.verdict is Verdict.FAILS
+    assert "7, UDP blocked for good" in check.note
+    table = faults_table([struck, missed])
+    (row,) = (dict(zip(table.columns, each, strict=True)) for each in table.rows)
+    assert (row["by datagrams then"], row["by datagrams at its end"]) == (1, 1)
 
 
 def test_a_restart_waits_for_all_and_for_nobody_twice() -> None:
