@@ -101,15 +101,19 @@ class Reading:
         await self._until(lambda: False)
 
     async def records(self) -> AsyncIterator[bytes]:
-        """Yield whole records as they come, each once, until the answer is over."""
+        """Yield whole records as they come, each once, until the answer is over.
+
+        What is handed on so counts as shown: acknowledgements tell the server when.
+        """
         cursor = 0
         while True:
             await self._until(partial(self._is_past, cursor))
             records = self._receiver.read(cursor)
             if not records:
                 return
-            yield records
             cursor += len(records)
+            self.feed(Rendered(cursor))
+            yield records
 
     def _is_past(self, cursor: int) -> bool:
         return self._receiver.shown > cursor
@@ -130,12 +134,13 @@ class Reading:
 
     def feed(self, event: ReceiverEvent) -> None:
         """Take what came for this answer."""
-        # A server that goes on sending has not heard that everything is here: say it again.
-        is_repeat = self._receiver.is_complete and isinstance(event, SnapshotReceived)
-        if self.is_over and not is_repeat:
+        # A server that goes on sending has not heard that everything is here: say it again. When
+        # the last records are handed on, the last acknowledgement is still to leave.
+        is_late = self._receiver.is_complete and isinstance(event, SnapshotReceived | Rendered)
+        if self.is_over and not is_late:
             return
         now = asyncio.get_running_loop().time()
-        self.is_quiet = False
+        self.is_quiet &= isinstance(event, Rendered)
         try:
             self._act(self._receiver.feed(event, now), now)
         except ProtocolViolation as error:
@@ -175,7 +180,6 @@ class Reading:
                 self._send(self.number, action.datagram)
             elif isinstance(action, Render):
                 self._changed.set()
-                self._act(self._receiver.feed(Rendered(self._receiver.shown), now), now)
             elif isinstance(action, Complete):
                 self._check_over()
             elif isinstance(action, PathQuiet):

@@ -7,6 +7,7 @@ import pytest
 
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import rebind
+from headstart.client.reading import Reading
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
 from headstart.pipeline.request_pace import RequestPace
@@ -15,6 +16,7 @@ from headstart.stages.congestion import TripReason
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.frames import decode_frame, record_bounds
 from headstart.stages.published_eloquent import PublishedReceiver
+from headstart.stages.wire import Ack, decode_datagram
 from tests.support.events import events
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.sessions import asking, events_of, session_with, whole
@@ -280,7 +282,7 @@ async def test_what_is_no_answer_comes_as_a_body(gateway: Gateway) -> None:
 async def test_a_reader_that_acknowledges_closes_the_last_stages(gateway: Gateway) -> None:
     async with session_with(gateway) as session:
         reading = await asking(session)
-        await whole(reading)
+        assert await soon(handed_on(reading)) == await whole(reading)
         await gateway.unused()
 
         exposition = gateway.exposition()
@@ -292,6 +294,33 @@ async def test_a_reader_that_acknowledges_closes_the_last_stages(gateway: Gatewa
         assert exposition.value("headstart_render_gap_seconds_count") > 3
         assert exposition.value("headstart_ttft_seconds_count", model="fake") == 1
         assert exposition.value("headstart_output_tokens_total", model="fake") == 40
+
+
+async def test_text_is_shown_when_its_reader_takes_it() -> None:
+    acks: list[Ack] = []
+    slow = speeds(tokens_per_s=40.0, answer_tokens=40)
+    async with serving(slow, quic=QuicSettings()) as gateway, session_with(gateway) as session:
+        reading = await asking(session)
+        send = reading._send
+
+        def seen(number: int, data: bytes) -> None:
+            ack = decode_datagram(data)
+            assert isinstance(ack, Ack)
+            acks.append(ack)
+            send(number, data)
+
+        reading._send = seen
+        await eventually(lambda: len(acks) > 3)
+        # Nobody has taken anything: it is here, and not shown.
+        assert {ack.rendered_us for ack in acks} == {None}
+        assert acks[-1].have > 0
+
+        assert await soon(handed_on(reading)) == await whole(reading)
+        assert any(ack.rendered_us is not None for ack in acks)
+
+
+async def handed_on(reading: Reading) -> bytes:
+    return b"".join([records async for records in reading.records()])
 
 
 async def test_an_answer_outlives_the_session_that_asked(gateway: Gateway) -> None:
