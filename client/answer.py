@@ -1,7 +1,8 @@
 """One answer as its reader sees it: chunks, by whatever carrier, however often it fails.
 
 `CarrierLadder` decides what is open; each open carrier is a task that fills one bounded queue; the
-reader's own `anext` takes from it, so a slow reader holds back whoever sends.
+reader's own `anext` takes from it, so a slow reader holds back an event stream. Datagrams it does not:
+the session acknowledges them as they come and keeps them, no more than the answer has.
 """
 
 import asyncio

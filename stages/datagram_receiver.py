@@ -87,6 +87,7 @@ class DatagramReceiver:
         """Text so far of the record that is still arriving, from its beginning.
 
         Costs as much as there is of that record, so whoever shows it decides how often.
+        None of our clients shows it.
         """
         return text_so_far(bytes(self._log[self._shown :]))
 
