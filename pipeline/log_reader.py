@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from hashlib import sha256
 
 import structlog
 
@@ -47,7 +46,7 @@ from headstart.stages.path_watch import PathWatch
 from headstart.stages.published_eloquent import PublishedSender
 from headstart.stages.render_gaps import RenderGaps
 from headstart.stages.stage_clock import Mark
-from headstart.stages.wire import DIGEST_BYTES, Ack
+from headstart.stages.wire import Ack, log_digest
 
 __all__ = ["LogReader"]
 
@@ -368,7 +367,7 @@ class LogReader:
         end, log = self._stream.end, self._stream.log
         assert end is not None
         error = end.to_error()
-        digest = "" if self._machine else sha256(log.read(0)).digest()[:DIGEST_BYTES].hex()
+        digest = "" if self._machine else log_digest(log.read(0)).hex()
         return End(
             self._number, log.end, digest, error=None if error is None else error_object(error)
         )

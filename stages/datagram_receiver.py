@@ -4,8 +4,6 @@ The machine holds the log's bytes as far as they are complete and hands each on 
 shows a byte that it is not sure of: overlaps are compared, and the end is checked by its digest.
 """
 
-from hashlib import sha256
-
 from headstart.stages.datagram_events import (
     Attach,
     Complete,
@@ -21,7 +19,7 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import LENGTH_BYTES
 from headstart.stages.record_cut import text_so_far
 from headstart.stages.varint import pull_varint
-from headstart.stages.wire import DIGEST_BYTES, Ack, Piece, Snapshot, encode_ack
+from headstart.stages.wire import Ack, Piece, Snapshot, encode_ack, log_digest
 
 __all__ = ["DatagramReceiver"]
 
@@ -213,7 +211,7 @@ class DatagramReceiver:
     def _complete(self) -> list[ReceiverAction]:
         if self._end is None or self.is_complete or self.have < self._end[0]:
             return []
-        if sha256(self._log).digest()[:DIGEST_BYTES] != self._end[1]:
+        if log_digest(self._log) != self._end[1]:
             raise ProtocolViolation("the answer's digest is wrong")
         if self._shown != self.have:
             raise ProtocolViolation("the answer ends inside a record")

@@ -10,7 +10,6 @@ What the log means is not known here, nor how bytes reach the network.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 
 from headstart.stages.congestion import ByteRate
 from headstart.stages.datagram_events import (
@@ -31,7 +30,7 @@ from headstart.stages.repeat_policy import ACK_DELAY_S, RepeatPolicy
 from headstart.stages.snapshot_window import SnapshotWindow
 from headstart.stages.stage_clock import ClockOffset
 from headstart.stages.token_log import TokenLog
-from headstart.stages.wire import DIGEST_BYTES, Ack, encode_snapshot, max_snapshot_overhead
+from headstart.stages.wire import Ack, encode_snapshot, log_digest, max_snapshot_overhead
 
 __all__ = ["MIN_PAYLOAD", "DatagramSender", "SenderLimits"]
 
@@ -305,7 +304,7 @@ class DatagramSender:
 
     def _whole_digest(self) -> bytes:
         if self._digest is None:
-            self._digest = sha256(self._log.read(0)).digest()[:DIGEST_BYTES]
+            self._digest = log_digest(self._log.read(0))
         return self._digest
 
     def _take_ack(self, ack: Ack, now: float) -> Iterator[SenderAction]:

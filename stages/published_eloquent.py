@@ -7,7 +7,6 @@ Tokens are the records of the log, and travel verbatim: the paper gives no forma
 """
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 from headstart.stages.datagram_events import (
     AckReceived,
@@ -27,13 +26,15 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import record_bounds
 from headstart.stages.record_cut import last_cut
 from headstart.stages.token_log import TokenLog
-from headstart.stages.wire import DIGEST_BYTES, Ack, encode_ack, encode_slice, encode_snapshot
+from headstart.stages.wire import Ack, encode_ack, encode_slice, encode_snapshot, log_digest
 
 __all__ = ["PublishedReceiver", "PublishedSender"]
 
 _TIMER_S = 0.2
 _MAX_TOKENS = 10
 """Section 4.1: tokens in one packet."""
+_MAX_CARRIED = 1024
+"""Datagrams whose acknowledgement is still understood."""
 _RUN_BYTES = 32
 """More than the fields around one run of a snapshot take."""
 
@@ -72,6 +73,8 @@ class PublishedSender:
         self._unacked: dict[int, _Token] = {}
         """By cursor, oldest first; the end of the answer under -1."""
         self._carried: dict[int, tuple[int, ...]] = {}
+        """Keys in `_unacked`, by the number of the datagram; of the newest ones only."""
+        self._digest: bytes | None = None
         self._number = 0
         self._is_end_taken = False
         self._woke_at = float("-inf")
@@ -137,15 +140,22 @@ class PublishedSender:
         self._number += 1
         self._woke_at = now
         self._carried[self._number] = tuple(chosen)
+        # What was lost would lie here for good; an older one's tokens were sent again long since.
+        self._carried.pop(self._number - _MAX_CARRIED, None)
         # The end, of which the cursor is the highest and the data empty, must come last.
         tokens = sorted(chosen.values(), key=lambda token: (token.start, not token.data))
         runs = [(token.start, 0, encode_slice(token.data)) for token in tokens]
-        digest = sha256(self._log.read(0)).digest()[:DIGEST_BYTES] if -1 in chosen else None
+        digest = self._whole_digest() if -1 in chosen else None
         return Transmit(
             encode_snapshot(self.stream, self._number, runs, digest),
             Cause.REPEAT if new is None else Cause.NEW,
             0 if new is None else len(new.data),
         )
+
+    def _whole_digest(self) -> bytes:
+        if self._digest is None:
+            self._digest = log_digest(self._log.read(0))
+        return self._digest
 
     def _take_ack(self, ack: Ack) -> list[SenderAction]:
         if ack.newest > self._number or ack.have > self._taken:

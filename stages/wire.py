@@ -8,6 +8,7 @@ Sizes, pacing and what to send are not decided here.
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import msgspec
 
@@ -26,6 +27,7 @@ __all__ = [
     "encode_item",
     "encode_slice",
     "encode_snapshot",
+    "log_digest",
     "max_snapshot_overhead",
     "slice_overhead",
 ]
@@ -48,6 +50,11 @@ _LONG_TEXT = 7
 """Texts of up to six bytes have their length in the item's first byte."""
 
 _HAS_GAP, _IS_COMPLETE, _HAS_RENDERED = 1, 2, 4
+
+
+def log_digest(log: bytes | bytearray) -> bytes:
+    """What is sent with the end of a log, for its reader to check."""
+    return sha256(log).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

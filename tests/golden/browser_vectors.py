@@ -48,7 +48,6 @@ from headstart.stages.frames import Channel, Frame, StreamHeader, encode, record
 from headstart.stages.sse import parser_of, project, split_events
 from headstart.stages.varint import put_varint
 from headstart.stages.wire import (
-    DIGEST_BYTES,
     Ack,
     Piece,
     Snapshot,
@@ -57,6 +56,7 @@ from headstart.stages.wire import (
     encode_item,
     encode_slice,
     encode_snapshot,
+    log_digest,
 )
 
 __all__ = ["FILE", "vectors"]
@@ -259,9 +259,7 @@ def _receiver_trace(random: Random) -> Json:
     records = _records(random, 30)
     whole = b"".join(records)
     is_right = random.random() < 0.8
-    answer = _Answer(
-        random, records, sha256(whole).digest()[:DIGEST_BYTES] if is_right else bytes(8)
-    )
+    answer = _Answer(random, records, log_digest(whole) if is_right else bytes(8))
     receiver, now, steps = DatagramReceiver(9), 100.0, []
     for _ in range(70):
         now += random.choice((0.0, 0.001, 0.004, 0.02, 0.02, 0.3, 1.5, 3.5))

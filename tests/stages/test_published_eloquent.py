@@ -2,6 +2,7 @@
 
 import pytest
 
+from headstart.stages import published_eloquent
 from headstart.stages.datagram_events import (
     AckReceived,
     Finished,
@@ -16,7 +17,7 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame
 from headstart.stages.published_eloquent import PublishedReceiver, PublishedSender
 from headstart.stages.token_log import TokenLog
-from headstart.stages.wire import Ack, Snapshot, decode_datagram
+from headstart.stages.wire import Ack, Snapshot, decode_datagram, log_digest
 from tests.stages.strategies import HEADER
 
 
@@ -95,6 +96,28 @@ def test_it_ends_when_the_end_is_acknowledged(log: TokenLog, sender: PublishedSe
     assert isinstance(ack, Ack)
     assert sender.feed(AckReceived(ack), 0.3) == [Finished()]
     assert sender.deadline() is None
+
+
+def test_datagrams_that_are_lost_for_ever_are_forgotten_and_the_rest_still_ends_it(
+    log: TokenLog, sender: PublishedSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+
+    def digest(data: bytes) -> bytes:
+        hashed.append(len(data))
+        return log_digest(data)
+
+    monkeypatch.setattr(published_eloquent, "log_digest", digest)
+    say(log, sender, 0.0)
+    log.close()
+    snapshot = only(sender.feed(LogGrew(), 0.1))
+    for index in range(5_000):
+        snapshot = only(sender.expire(1.0 + index))
+
+    assert len(sender._carried) <= 1024
+    assert hashed == [log.end]
+    ack = Ack(3, log.end, snapshot.number, is_complete=True)
+    assert sender.feed(AckReceived(ack), 9_000.0) == [Finished()]
 
 
 def test_an_acknowledgement_of_what_was_never_sent_is_refused(
