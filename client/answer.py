@@ -1,8 +1,8 @@
 """One answer as its reader sees it: chunks, by whatever carrier, however often it fails.
 
 `CarrierLadder` decides what is open; each open carrier is a task that fills one bounded queue; the
-reader's own `anext` takes from it, so a slow reader holds back an event stream. Datagrams it does not:
-the session acknowledges them as they come and keeps them, no more than the answer has.
+reader's own `anext` takes from it, so a slow reader holds back an event stream. Not so datagrams:
+their session acknowledges them as they come and keeps them, no more than the answer has.
 """
 
 import asyncio
@@ -195,7 +195,7 @@ class AsyncAnswer(Generic[Chunk]):
             return
         rung, now = arrived.rung, loop.time()
         if isinstance(arrived, _Usable):
-            self._act(self._ladder.feed(Available(rung), now))
+            self._act(self._ladder.feed(Available(rung), now), is_climb=True)
             return
         if arrived.task is not self._tasks.get(rung):
             return  # closed before this was looked at: it counts for nothing, and comes again
@@ -243,7 +243,7 @@ class AsyncAnswer(Generic[Chunk]):
     def _end(self, error: HeadstartError | None) -> None:
         self._is_over, self._error = True, error
 
-    def _act(self, actions: Sequence[LadderAction]) -> None:
+    def _act(self, actions: Sequence[LadderAction], *, is_climb: bool = False) -> None:
         for action in actions:
             if isinstance(action, GiveUp):
                 self._end(EngineLost("the connection was lost, and nobody answers at the gateway"))
@@ -257,7 +257,9 @@ class AsyncAnswer(Generic[Chunk]):
             else:
                 assert isinstance(action, Open)
                 carrier = self._carriers[action.rung]
-                self._start(action.rung, carrier.read(self.id, action.after, self._before_last))
+                before_last = self._before_last
+                batches = carrier.read(self.id, action.after, before_last, is_climb=is_climb)
+                self._start(action.rung, batches)
 
     def _start(self, rung: Rung, batches: AsyncGenerator[Sequence[Event]]) -> None:
         loop = asyncio.get_running_loop()

@@ -42,7 +42,9 @@ class EventCarrier(Protocol):
         """Wait for what reading needs, if that is on its way, and say whether it is there."""
         ...
 
-    def read(self, stream: str, after: int, before_last: int) -> AsyncGenerator[Sequence[Event]]:
+    def read(
+        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
+    ) -> AsyncGenerator[Sequence[Event]]:
         """Yield the events past a cursor, in order, in batches. The first may be empty: it says
         that the other end has answered.
 
@@ -51,6 +53,7 @@ class EventCarrier(Protocol):
             after: Cursor to go on from.
             before_last: Cursor of one event earlier, for carriers that cannot tell the answer's
                 end from there; what comes twice is dropped.
+            is_climb: Whether another rung carries the answer, and goes on meanwhile.
 
         Raises:
             CarrierLost: It may be tried again.
@@ -94,7 +97,7 @@ class EventStream:
         return True
 
     async def read(
-        self, stream: str, after: int, before_last: int
+        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `EventCarrier`'s rules."""
         response = await _ask(self._http, stream, {"after": after}, self._quiet_s)
@@ -120,7 +123,7 @@ class Polling:
         return True
 
     async def read(
-        self, stream: str, after: int, before_last: int
+        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `EventCarrier`'s rules."""
         while True:

@@ -13,7 +13,7 @@ import msgspec
 
 from headstart.client.carriers import CarrierLost
 from headstart.client.events import Event
-from headstart.client.session_wire import CLIMB_HEADER
+from headstart.client.session_wire import WHY_HEADER, Why
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
@@ -21,7 +21,6 @@ from headstart.stages.sse import project, split_events
 __all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
 
 Headers = Sequence[tuple[str, str]]
-_CLIMB = (CLIMB_HEADER, "1")
 _RETRY_S = 30.0
 """After an attempt that failed: networks that block UDP go on doing so."""
 _ANSWER_S = 3.0
@@ -142,7 +141,7 @@ class Records:
         return session is not None and session.closed_for is None
 
     async def read(
-        self, stream: str, after: int, before_last: int
+        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
         self.prepare()
@@ -151,7 +150,8 @@ class Records:
         if session is None:
             raise CarrierLost
         try:
-            headers = (*self._headers, _CLIMB) if after else self._headers
+            why = Why.JOIN if not after else Why.CLIMB if is_climb else Why.RESUME
+            headers = (*self._headers, (WHY_HEADER, why.value))
             async with asyncio.timeout(_ANSWER_S):
                 reading = await session.resume(stream, headers)
         except TimeoutError as error:

@@ -4,6 +4,7 @@ Datagrams are `headstart.stages.wire`'s. A message is a varint length, as in a t
 many bytes of JSON with a `type`.
 """
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -12,9 +13,9 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.varint import pull_varint, put_varint
 
 __all__ = [
-    "CLIMB_HEADER",
     "MAX_MESSAGE_BYTES",
     "VERSION",
+    "WHY_HEADER",
     "Answer",
     "Drop",
     "End",
@@ -22,6 +23,7 @@ __all__ = [
     "Message",
     "MessageReader",
     "Request",
+    "Why",
     "encode_catch_up",
     "encode_message",
 ]
@@ -29,8 +31,19 @@ __all__ = [
 VERSION = 1
 """Of the session; also in the ALPN name."""
 MAX_MESSAGE_BYTES = 64 * 1024
-CLIMB_HEADER = "x-headstart-climb"
-"""Of a request for an answer that its reader has read a part of by an event stream."""
+WHY_HEADER = "x-headstart-why"
+"""Of a request for an answer that was asked for before: why its reader comes, of `Why`."""
+
+
+class Why(StrEnum):
+    """Why a reader comes for an answer that was asked for elsewhere."""
+
+    JOIN = "join"
+    """It begins; its event stream does so beside."""
+    CLIMB = "climb"
+    """An event stream carries it, and datagrams are to."""
+    RESUME = "resume"
+    """Nothing carries it any more."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

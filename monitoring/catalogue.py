@@ -373,7 +373,7 @@ FALLBACKS = Metric(
 RESUMES = Metric(
     "headstart_resumes_total",
     "counter",
-    "Readers that came back for an answer over QUIC, by what became of them.",
+    "Readers that came over QUIC for an answer asked for elsewhere, by what became of them.",
     "sum by (outcome) (rate(headstart_resumes_total[5m]))",
     (_RESUME,),
 )

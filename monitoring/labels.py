@@ -194,11 +194,14 @@ class Fallback(StrEnum):
 
 
 class ResumeOutcome(StrEnum):
-    """What became of a reader that came back for an answer."""
+    """What became of a reader that came for an answer that was asked for elsewhere."""
 
-    RESUMED = "resumed"
+    JOINED = "joined"
+    """At the answer's beginning, beside its event stream: every ordinary one of our clients."""
     CLIMBED = "climbed"
     """From an event stream to datagrams, in the middle of the answer."""
+    RESUMED = "resumed"
+    """After a loss, or without saying why."""
     REFUSED = "refused"
     """Unknown, expired or another's stream, or not one of its cursors."""
 

@@ -358,7 +358,7 @@ _TRANSPORT = Row(
         View(
             "Detours",
             "cps",
-            "Reliable streams in place of datagrams, and readers that came back.",
+            "Reliable streams in place of datagrams, and readers that come for an answer.",
             (
                 Query(rate(c.CATCH_UPS), "catch-up"),
                 Query(rate(c.FALLBACKS, "reason"), "fallback: {{reason}}"),

@@ -48,7 +48,7 @@ class TransportMeter:
         self._series.fallbacks[reason].inc()
 
     def resumed(self, outcome: ResumeOutcome) -> None:
-        """A reader has come back."""
+        """A reader has come for an answer that was asked for elsewhere."""
         self._series.resumes[outcome].inc()
 
     def finished(self, rtt_s: float) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from headstart.client.carrier import Carrier
 from headstart.client.session_wire import (
-    CLIMB_HEADER,
     VERSION,
+    WHY_HEADER,
     Drop,
     End,
     Hello,
     MessageReader,
     Request,
+    Why,
     encode_message,
 )
 from headstart.cluster.stream import Stream
@@ -361,5 +362,11 @@ class Session:
 def _outcome(exchange: Exchange) -> ResumeOutcome:
     if not exchange.is_carried:
         return ResumeOutcome.REFUSED
-    is_climb = any(name.lower() == CLIMB_HEADER for name, _ in exchange.request.headers)
-    return ResumeOutcome.CLIMBED if is_climb else ResumeOutcome.RESUMED
+    said = (value for name, value in exchange.request.headers if name.lower() == WHY_HEADER)
+    return _OUTCOMES.get(next(said, ""), ResumeOutcome.RESUMED)
+
+
+_OUTCOMES: dict[str, ResumeOutcome] = {
+    Why.JOIN: ResumeOutcome.JOINED,
+    Why.CLIMB: ResumeOutcome.CLIMBED,
+}

@@ -180,10 +180,10 @@ export class Answer {
     this.#error = error;
   }
 
-  #act(actions) {
+  #act(actions, isClimb) {
     for (const { type, rung, after } of actions) {
       if (type === "open") {
-        this.#start(rung, (signal) => this.#read(rung, after, signal));
+        this.#start(rung, (signal) => this.#read(rung, after, signal, isClimb));
       } else if (type === "close") {
         this.#carrying.get(rung)?.abort();
         this.#carrying.delete(rung);
@@ -197,12 +197,12 @@ export class Answer {
 
   async #watch(rung) {
     if (!(await this.#carriers.get(rung).isUsable()) || this.#isOver) return;
-    this.#act(this.#ladder.available(rung));
+    this.#act(this.#ladder.available(rung), true);
     this.#changed.set();
   }
 
-  #read(rung, after, signal) {
-    return this.#carriers.get(rung).read(this.id, after, this.#before, signal);
+  #read(rung, after, signal, isClimb) {
+    return this.#carriers.get(rung).read(this.id, after, this.#before, signal, isClimb);
   }
 
   #start(rung, read) {

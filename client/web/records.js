@@ -13,8 +13,6 @@ const ASK_S = 5;
 const ANSWER_S = 3;
 /** After an attempt that failed: networks that block UDP go on doing so. */
 const RETRY_S = 30;
-/** Of a request for an answer that its reader has read a part of by an event stream. */
-const CLIMB = { "x-headstart-climb": "1" };
 
 export class Records {
   #http;
@@ -70,11 +68,11 @@ export class Records {
   }
 
   /** Read from the answer's beginning; what is not new is dropped. */
-  async *read(id, after, _before, signal) {
+  async *read(id, after, _before, signal, isClimb) {
     if (!(await this.isUsable()) || signal.aborted) throw new CarrierLost();
     const session = this.#session;
-    const climb = after > 0 ? CLIMB : {};
-    const asking = session.resume(id, { ...this.#http.headers, ...climb });
+    const why = after === 0 ? "join" : isClimb ? "climb" : "resume";
+    const asking = session.resume(id, { ...this.#http.headers, "x-headstart-why": why });
     // One that was restarted answers nothing, which QUIC sees late.
     const reading = await within(asking, ANSWER_S).catch(() => session.close());
     if (!reading) throw new CarrierLost();

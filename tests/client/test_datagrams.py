@@ -16,7 +16,7 @@ from headstart.client.offered import Offered, _address
 from headstart.client.quic_session import QuicSession
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.serving import QuicSettings
-from headstart.monitoring.labels import Refusal
+from headstart.monitoring.labels import Refusal, ResumeOutcome
 from headstart.stages import datagram_receiver
 from headstart.stages.access import hash_of
 from headstart.stages.carrier_ladder import LadderLimits, Rung
@@ -240,6 +240,10 @@ async def test_a_readers_acknowledgements_close_the_last_stages_of_the_request_i
     # Tokens count once, whoever brought them.
     assert exposition.value("headstart_output_tokens_total", model="fake") == 200
     assert exposition.value("headstart_ttft_seconds_count", model="fake") == 1
+    # Who reads an ordinary answer by datagrams has not come back for it.
+    came = {how: exposition.value("headstart_resumes_total", outcome=how) for how in ResumeOutcome}
+    assert came[ResumeOutcome.CLIMBED if is_late else ResumeOutcome.JOINED] == 1
+    assert sum(came.values()) == 1
     timing = (await soon(gateway.client.get(f"/v1/streams/{answer.id}/timing"))).json()
     assert 0 <= timing["stages_s"]["network"] < 1
 

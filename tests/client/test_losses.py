@@ -296,7 +296,9 @@ class Session:
         self.readings: list[str] = []
 
     async def resume(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> "Reading":
-        assert list(headers) == [("authorization", "Bearer key")]
+        key, (name, why) = headers
+        assert (key, name) == (("authorization", "Bearer key"), "x-headstart-why")
+        assert why in ("join", "climb", "resume")
         self.readings.append(stream_id)
         return Reading(self, stream_id)
 
