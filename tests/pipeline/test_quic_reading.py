@@ -8,6 +8,7 @@ import pytest
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import rebind
 from headstart.client.reading import Reading
+from headstart.client.session_wire import WHY_HEADER, Why
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
 from headstart.pipeline.request_pace import RequestPace
@@ -186,6 +187,19 @@ async def test_an_answer_is_read_on_in_another_session(gateway: Gateway) -> None
         again = await soon(session.resume(reading.stream_id, log=log))
         assert await whole(again) == log
         assert gateway.exposition().value("headstart_resumes_total", outcome="resumed") == 2
+
+
+async def test_a_reader_says_why_it_comes(gateway: Gateway) -> None:
+    async with session_with(gateway) as session:
+        reading = await asking(session)
+        await whole(reading)
+        assert reading.stream_id is not None
+        for why in (*Why, "sideways"):
+            again = await soon(session.resume(reading.stream_id, ((WHY_HEADER, why),)))
+            await whole(again)
+        exposition = gateway.exposition()
+        for outcome, count in (("joined", 1), ("climbed", 1), ("resumed", 2), ("refused", 0)):
+            assert exposition.value("headstart_resumes_total", outcome=outcome) == count
 
 
 async def test_a_peer_without_datagrams_reads_a_stream(gateway: Gateway) -> None:
