@@ -4,7 +4,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from headstart.stages.sse import split_events
@@ -101,6 +101,7 @@ lines = st.builds(
 def test_any_named_event_comes_back_byte_for_byte(events: list[bytes]) -> None:
     body = b"".join(event + b"\n\n" for event in events)
     kept, _ = split_events(body, has_names=True)
+    assume(kept)  # one without data is dropped, and of none there is nothing to parse
 
     _, projected = through_the_log("responses", kept)
 
