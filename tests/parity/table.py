@@ -346,7 +346,6 @@ WANTED: dict[str, str] = {
     "chat, options of ours": "they are ours; vLLM ignores the field",
     "chat, options of ours, streamed": "they are ours; vLLM ignores the field",
     "chat, unknown option of ours": "a typing error in them would go unnoticed",
-    "chat, priority": "the field is dropped: nobody puts itself before the others",
     "chat, over our limit": "`gateway.max_body_bytes`; vLLM has no limit",
     "chat, nested without end": "the gateway reads the body first, and says what is wrong",
     "response, bad schema, streamed": "vLLM breaks the connection; ours ends with an error event",
