@@ -47,6 +47,7 @@ def check_loose_form(tree: dict[str, Any]) -> None:
 
     Raises:
         BadRequest: It does, or what the answer shall stop at is no text.
+        RecursionError: A field is nested deeper than Python can write.
     """
     for name in _Form.__struct_fields__:
         _check(name, len(json.dumps(tree.get(name))))

@@ -158,13 +158,13 @@ def _read_head(body: bytes) -> _Head | None:
 def _read_loosely(body: bytes) -> _Head | None:
     try:
         tree = json.loads(body)
+        if not isinstance(tree, dict):
+            return None
+        check_loose_form(tree)
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None
     except ValueError:
         return None
-    if not isinstance(tree, dict):
-        return None
-    check_loose_form(tree)
     # The others may have names that msgspec cannot take, and are none of our business.
     tree = {name: tree[name] for name in _Head.__struct_fields__ if name in tree}
     try:

@@ -72,7 +72,15 @@ async def test_impossible_body_is_the_client_s_error(target: Gateway, case: str,
     )
 
 
-@pytest.mark.parametrize("opening", [b'{"priority": 1, "x": ', b'{"priority": NaN, "x": '])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b'{"priority": 1, "x": ',
+        b'{"priority": NaN, "x": ',
+        b'{"priority": NaN, "response_format": ',
+        b'{"priority": NaN, "stop": ',
+    ],
+)
 def test_body_nested_about_as_deep_as_can_be_read_is_taken_or_refused(opening: bytes) -> None:
     """Each step of reading it has a little more or less room left than the others."""
     limit = sys.getrecursionlimit()
