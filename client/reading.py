@@ -91,10 +91,14 @@ class Reading:
         Raises:
             ConnectionError: The session ended first, or the server gave up.
         """
-        await self._until(lambda: self.answer is not None or self._is_past(self._begins_at))
-        if self.answer is None and not self._is_past(self._begins_at):
+        await self._until(lambda: self._has_begun)
+        if not self._has_begun:
             why = "it was dropped" if self.error is None else self.error["message"]
             raise ConnectionError(f"the answer did not begin: {why}")
+
+    @property
+    def _has_begun(self) -> bool:
+        return self.answer is not None or self._is_past(self._begins_at)
 
     async def finished(self) -> None:
         """Wait until the answer is over: whole, failed, or cut off with the session."""

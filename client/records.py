@@ -134,19 +134,13 @@ class Records:
 
     async def is_usable(self) -> bool:
         """Wait until there is a session, opening one if need be, or there cannot be one."""
-        self.prepare()
-        if self._opening is None:
-            return False
-        session = await asyncio.shield(self._opening)
-        return session is not None and session.closed_for is None
+        return await self._session() is not None
 
     async def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
-        self.prepare()
-        assert self._opening is not None
-        session = await asyncio.shield(self._opening)
+        session = await self._session()
         if session is None:
             raise CarrierLost
         try:
@@ -171,6 +165,14 @@ class Records:
             raise CarrierLost from error
         finally:
             session.drop(reading)
+
+    async def _session(self) -> Session | None:
+        """Wait for an open session, opening one if need be; None where there cannot be one."""
+        self.prepare()
+        if self._opening is None:
+            return None
+        session = await asyncio.shield(self._opening)
+        return None if session is None or session.closed_for is not None else session
 
     @property
     def _is_usable(self) -> bool:
