@@ -16,6 +16,8 @@
     numDrawn: 0,
     ended: null,
   });
+  /** Outlives a reload, also one after the answer's end, when the page keeps no position. */
+  const ID = "headstartWatch.id";
   const find = (selector) => document.querySelector(selector);
   const text = () => find("#messages li.assistant:last-child .text")?.textContent ?? "";
   let end = () => {};
@@ -23,7 +25,10 @@
   const fetchOfThePage = globalThis.fetch;
   globalThis.fetch = async (...words) => {
     const response = await fetchOfThePage(...words);
-    if (words[1]?.method === "POST") watch.id = response.headers.get("x-headstart-stream");
+    if (words[1]?.method === "POST") {
+      watch.id = response.headers.get("x-headstart-stream");
+      sessionStorage.setItem(ID, watch.id);
+    }
     return response;
   };
 
@@ -76,7 +81,7 @@
 
   addEventListener("DOMContentLoaded", () => {
     // A page that was loaded again reads an answer on, whose request went out before.
-    watch.id = JSON.parse(sessionStorage.getItem("headstart.chat"))?.position?.id ?? null;
+    watch.id = sessionStorage.getItem(ID);
     watch.ended = new Promise((resolve) => (end = resolve));
     // Without frames only the button tells: whoever weighs the page wants nothing read in it.
     const seen = HAS_FRAMES ? document.body : find("#stop");
