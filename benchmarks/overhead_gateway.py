@@ -18,6 +18,7 @@ from headstart.benchmarks.fake_gateway import (
 )
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.servers import launch_headstart, wait_until_ready
+from headstart.cluster.process_memory import keep_loaded
 from headstart.configs.settings import Settings
 
 __all__ = ["Found", "GatewayPlan", "checks", "measure", "memory_table", "start", "table"]
@@ -84,6 +85,7 @@ def measure(daemon: FakeGateway, plan: GatewayPlan) -> Found:
 async def _measure(daemon: FakeGateway, plan: GatewayPlan) -> Found:
     for model in ("unthrottled", "paced", "one-replica", "two-replicas"):
         await daemon.burst(model, 20, WARM_TOKENS)  # loads what the first request loads
+    keep_loaded()  # the client's own pauses would be taken for the daemon's
     found = Found(await daemon.hold(), {size: [] for size in plan.answer_tokens})
     for block in range(plan.num_blocks):
         for size, num_tokens in plan.answer_tokens.items():

@@ -147,7 +147,7 @@ class Continuity:
         stream = self._streams.get(stream_id)
         if known is not None:
             reach = min(after, known.log_end)
-            await self._within(stream.until(lambda: stream.log.end >= reach))
+            await stream.until(lambda: stream.log.end >= reach, _FIND_S)
             if stream.log.end >= known.log_end:
                 # Another reader may have come to know it meanwhile.
                 self._elsewhere.pop(stream_id, None)

@@ -17,6 +17,7 @@ from headstart.cluster import adapter, model_source
 from headstart.cluster.data_plane import DataPlaneServer
 from headstart.cluster.engine import Engine
 from headstart.cluster.fake_engine import FakeEngine
+from headstart.cluster.process_memory import keep_loaded
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import ReplicaSettings
@@ -68,6 +69,7 @@ class Replica:
         if ip_address(host).is_unspecified:
             host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         self._address = f"tcp://{host}:{port}"
+        keep_loaded()
         return {"model": self._model.name, "address": self._address}
 
     async def check_health(self) -> None:

@@ -56,7 +56,7 @@ class Stream:
         """What asked for a live detached answer, if it is kept for making it again."""
         self._listeners: list[StreamListener] = []
         """Who is told; one may leave while it is, so whoever tells walks a copy."""
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[bool]] = set()
         self._end_callbacks: list[Callable[[], None]] = []
 
     @property
@@ -140,19 +140,42 @@ class Stream:
         else:
             callback()
 
-    async def grown(self, after: int) -> None:
-        """Wait until the log reaches past the cursor `after`, or the stream has ended."""
-        await self.until(lambda: self.log.end > after)
+    async def grown(self, after: int, patience_s: float | None = None) -> bool:
+        """Wait until the log reaches past the cursor `after`, or the stream has ended.
 
-    async def until(self, is_enough: Callable[[], bool]) -> None:
-        """Wait until a condition on the log or the clock holds, or the stream has ended."""
+        Args:
+            patience_s: How long to wait at most; None is for as long as it takes.
+
+        Returns:
+            False where patience ran out first.
+        """
+        return await self.until(lambda: self.log.end > after, patience_s)
+
+    async def until(self, is_enough: Callable[[], bool], patience_s: float | None = None) -> bool:
+        """Wait until a condition on the log or the clock holds, or the stream has ended.
+
+        Args:
+            patience_s: As for `grown`.
+
+        Returns:
+            False where patience ran out first.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if patience_s is None else loop.time() + patience_s
         while self.end is None and not is_enough():
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[bool] = loop.create_future()
+            # Every token of every answer waits here: `asyncio.timeout` takes an eighth of what
+            # it costs to pass one on.
+            alarm = None if deadline is None else loop.call_at(deadline, _resolve, waiter, False)
             self._waiters.add(waiter)
             try:
-                await waiter
+                if not await waiter:
+                    return False
             finally:
                 self._waiters.discard(waiter)
+                if alarm is not None:
+                    alarm.cancel()
+        return True
 
     async def finished(self) -> None:
         """Wait until the stream has ended."""
@@ -165,9 +188,13 @@ class Stream:
 
     def _wake(self) -> None:
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _resolve(waiter, True)
         self._waiters.clear()
+
+
+def _resolve(waiter: asyncio.Future[bool], is_enough: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_enough)
 
 
 class StreamTable:

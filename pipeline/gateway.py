@@ -24,6 +24,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from headstart.cluster.process_memory import keep_loaded
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import StreamTable
 from headstart.configs.settings import GatewaySettings, Settings
@@ -242,6 +243,7 @@ async def _tick(
     while True:
         if pool.is_ready and not is_announced:
             is_announced = True
+            keep_loaded()
             sys.stdout.write("ready\n")
             sys.stdout.flush()
         due = time.monotonic() + _TICK_S

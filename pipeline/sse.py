@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -65,10 +64,7 @@ async def send_events(
         await start(send, header.status, header.content_type, stream.id)
     cursor = after
     while True:
-        try:
-            async with asyncio.timeout(heartbeat_s):
-                await stream.grown(cursor)
-        except TimeoutError:
+        if not await stream.grown(cursor, heartbeat_s):
             await send({"type": "http.response.body", "body": _HEARTBEAT, "more_body": True})
             continue
         cursor = cursor or stream.log.header_end
@@ -98,9 +94,7 @@ async def events_past(stream: Stream, cursor: int, wait_s: float) -> bytes:
         stream: An event stream.
         wait_s: How long to wait for the first; then the body is empty.
     """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await stream.grown(cursor)
+    await stream.grown(cursor, wait_s)
     body: list[bytes] = []
     cursor = cursor or stream.log.header_end
     while stream.log.end > cursor and len(body) < _POLL_EVENTS:

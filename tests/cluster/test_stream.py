@@ -1,5 +1,6 @@
 """Whoever listens to a stream hears of everything; a table bounds what it keeps in memory."""
 
+import asyncio
 import gc
 import tracemalloc
 
@@ -86,3 +87,25 @@ def test_streams_of_few_bytes_make_room_too() -> None:
         streams.create(f"{number}").finish(StreamEnd())
 
     assert len(streams) == 10
+
+
+@pytest.mark.anyio
+async def test_whoever_waits_is_told_of_growth_of_the_end_and_of_lost_patience() -> None:
+    stream = Stream("s", 1 << 20)
+    assert not await stream.grown(0, patience_s=0.0)
+    told: list[bool] = []
+
+    async def wait() -> None:
+        told.append(await stream.grown(0, patience_s=60.0))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(wait())
+        await asyncio.sleep(0)
+        stream.mark(Mark.TOKENISED, 1.0)  # wakes, and is not what was waited for
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not told
+        stream.append(StreamHeader(200, "text/event-stream"))
+    assert told == [True]
+    stream.finish(StreamEnd())
+    assert await stream.grown(stream.log.end, patience_s=0.0)
