@@ -16,9 +16,10 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_options
 from grafana_foundation_sdk.models import prometheus as formats
 
-from headstart.monitoring.catalogue import STAGE_DURATION
-from headstart.monitoring.panels import OVERVIEW, Kind, Row, View
+from headstart.monitoring.catalogue_requests import STAGE_DURATION
+from headstart.monitoring.panels import OVERVIEW
 from headstart.monitoring.promql import metrics_in
+from headstart.monitoring.views import Kind, Row, View
 
 __all__ = ["build", "stale", "write"]
 

@@ -6,7 +6,8 @@ dropped by `>= 0`.
 
 import re
 
-from headstart.monitoring.catalogue import METRICS, Metric
+from headstart.monitoring.catalogue import METRICS
+from headstart.monitoring.metric import Metric
 
 __all__ = ["increase", "mean", "metrics_in", "quantile", "rate", "series", "total"]
 

@@ -19,7 +19,11 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from headstart.monitoring import catalogue
-from headstart.monitoring.catalogue import Alias, Metric
+from headstart.monitoring import catalogue_gateway as gateway
+from headstart.monitoring import catalogue_live as live
+from headstart.monitoring import catalogue_requests as requests
+from headstart.monitoring import catalogue_speculation as speculation
+from headstart.monitoring import catalogue_transport as transport
 from headstart.monitoring.labels import (
     AckOutcome,
     CarrierKind,
@@ -34,6 +38,7 @@ from headstart.monitoring.labels import (
     StepKind,
     StreamState,
 )
+from headstart.monitoring.metric import Alias, Metric
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
 from headstart.stages.mind_events import Outcome as Thought
@@ -62,23 +67,23 @@ class Series:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # upstream has no annotations
         self._registry = registry
         families = _Families(registry, {"model": models, "version": (version,)})
-        for alias in catalogue.ALIASES:
+        for alias in requests.ALIASES:
             registry.register(_AliasCollector(alias, families.histograms[alias.source]))
 
         gauges, histograms = families.gauges, families.histograms
-        gauges[catalogue.BUILD_INFO].labels(version).set(1)
-        self.inflight = {s: gauges[catalogue.STAGE_INFLIGHT].labels(s) for s in Stage}
-        self.streams = {s: gauges[catalogue.STREAMS].labels(s) for s in StreamState}
-        self.log_bytes = gauges[catalogue.LOG_BYTES]
-        self.connections = gauges[catalogue.CONNECTIONS]
-        self.refusals = {r: families.counters[catalogue.REFUSALS].labels(r) for r in Refusal}
-        self.frame_project = histograms[catalogue.FRAME_PROJECT]
-        self.loop_lag = histograms[catalogue.LOOP_LAG]
-        self.tasks = families.gauges[catalogue.TASKS]
+        gauges[gateway.BUILD_INFO].labels(version).set(1)
+        self.inflight = {s: gauges[requests.STAGE_INFLIGHT].labels(s) for s in Stage}
+        self.streams = {s: gauges[gateway.STREAMS].labels(s) for s in StreamState}
+        self.log_bytes = gauges[gateway.LOG_BYTES]
+        self.connections = gauges[gateway.CONNECTIONS]
+        self.refusals = {r: families.counters[gateway.REFUSALS].labels(r) for r in Refusal}
+        self.frame_project = histograms[gateway.FRAME_PROJECT]
+        self.loop_lag = histograms[gateway.LOOP_LAG]
+        self.tasks = families.gauges[gateway.TASKS]
         self.refused = families.requests(_NO_MODEL)
         self.transport = TransportSeries(families)
-        self.live_sessions = gauges[catalogue.LIVE_SESSIONS]
-        self.live_edits = {k: families.counters[catalogue.LIVE_EDITS].labels(k) for k in EditKind}
+        self.live_sessions = gauges[live.LIVE_SESSIONS]
+        self.live_edits = {k: families.counters[live.LIVE_EDITS].labels(k) for k in EditKind}
         self.live = {model: LiveSeries(families, model) for model in models}
         self.models = {model: ModelSeries(families, model) for model in models}
         self.decode = {model: DecodeSeries(families, model) for model in models}
@@ -93,18 +98,18 @@ class TransportSeries:
 
     def __init__(self, families: "_Families") -> None:
         histograms, counters, gauges = families.histograms, families.counters, families.gauges
-        self.connections = {k: gauges[catalogue.QUIC_CONNECTIONS].labels(k) for k in CarrierKind}
-        self.datagrams = {cause: counters[catalogue.DATAGRAMS].labels(cause) for cause in Cause}
-        self.bytes = counters[catalogue.DATAGRAM_BYTES]
-        self.fresh_bytes = counters[catalogue.DATAGRAM_FRESH_BYTES]
-        self.replaced = counters[catalogue.DATAGRAMS_REPLACED]
-        self.acks = {outcome: counters[catalogue.ACKS].labels(outcome) for outcome in AckOutcome}
-        self.rtt = histograms[catalogue.READER_RTT]
-        self.render_gap = histograms[catalogue.RENDER_GAP]
-        self.stalls = {cause: counters[catalogue.STALLS].labels(cause) for cause in StallCause}
-        self.catch_ups = counters[catalogue.CATCH_UPS]
-        self.fallbacks = {why: counters[catalogue.FALLBACKS].labels(why) for why in Fallback}
-        self.resumes = {how: counters[catalogue.RESUMES].labels(how) for how in ResumeOutcome}
+        self.connections = {k: gauges[transport.QUIC_CONNECTIONS].labels(k) for k in CarrierKind}
+        self.datagrams = {cause: counters[transport.DATAGRAMS].labels(cause) for cause in Cause}
+        self.bytes = counters[transport.DATAGRAM_BYTES]
+        self.fresh_bytes = counters[transport.DATAGRAM_FRESH_BYTES]
+        self.replaced = counters[transport.DATAGRAMS_REPLACED]
+        self.acks = {outcome: counters[transport.ACKS].labels(outcome) for outcome in AckOutcome}
+        self.rtt = histograms[transport.READER_RTT]
+        self.render_gap = histograms[transport.RENDER_GAP]
+        self.stalls = {cause: counters[transport.STALLS].labels(cause) for cause in StallCause}
+        self.catch_ups = counters[transport.CATCH_UPS]
+        self.fallbacks = {why: counters[transport.FALLBACKS].labels(why) for why in Fallback}
+        self.resumes = {how: counters[transport.RESUMES].labels(how) for how in ResumeOutcome}
 
 
 class DecodeSeries:
@@ -112,21 +117,21 @@ class DecodeSeries:
 
     def __init__(self, families: "_Families", model: str) -> None:
         counters = families.counters
-        self.rows = counters[catalogue.DECODE_ROWS].labels(model)
-        self.tokens = counters[catalogue.DECODE_TOKENS].labels(model)
-        self.draft_s = counters[catalogue.DRAFT_SECONDS].labels(model)
+        self.rows = counters[speculation.DECODE_ROWS].labels(model)
+        self.tokens = counters[speculation.DECODE_TOKENS].labels(model)
+        self.draft_s = counters[speculation.DRAFT_SECONDS].labels(model)
         self.seconds = {
-            kind: counters[catalogue.DECODE_SECONDS].labels(model, kind) for kind in StepKind
+            kind: counters[speculation.DECODE_SECONDS].labels(model, kind) for kind in StepKind
         }
         places = tuple(product(Source, Position))
         self.drafted = {
-            place: counters[catalogue.DRAFTED_TOKENS].labels(model, *place) for place in places
+            place: counters[speculation.DRAFTED_TOKENS].labels(model, *place) for place in places
         }
         self.accepted = {
-            place: counters[catalogue.ACCEPTED_TOKENS].labels(model, *place) for place in places
+            place: counters[speculation.ACCEPTED_TOKENS].labels(model, *place) for place in places
         }
         self.undrafted = {
-            reason: counters[catalogue.UNDRAFTED].labels(model, reason) for reason in Undrafted
+            reason: counters[speculation.UNDRAFTED].labels(model, reason) for reason in Undrafted
         }
 
 
@@ -135,21 +140,19 @@ class LiveSeries:
 
     def __init__(self, families: "_Families", model: str) -> None:
         histograms, counters = families.histograms, families.counters
-        stages = histograms[catalogue.LIVE_STAGE_DURATION]
+        stages = histograms[live.LIVE_STAGE_DURATION]
         self.stages = {stage: stages.labels(stage, model) for stage in LiveStage}
-        self.warm_tokens = counters[catalogue.LIVE_WARM_TOKENS].labels(model)
-        self.wasted_tokens = counters[catalogue.LIVE_WASTED_TOKENS].labels(model)
-        self.committed_tokens = counters[catalogue.LIVE_COMMITTED_TOKENS].labels(model)
-        self.cached_share = histograms[catalogue.LIVE_CACHED_SHARE].labels(model)
-        self.hidden = counters[catalogue.LIVE_HIDDEN].labels(model)
-        self.aborted = {why: counters[catalogue.LIVE_ABORTED].labels(why) for why in Why}
-        self.thoughts = {
-            one: counters[catalogue.LIVE_THOUGHTS].labels(one, model) for one in Thought
-        }
+        self.warm_tokens = counters[live.LIVE_WARM_TOKENS].labels(model)
+        self.wasted_tokens = counters[live.LIVE_WASTED_TOKENS].labels(model)
+        self.committed_tokens = counters[live.LIVE_COMMITTED_TOKENS].labels(model)
+        self.cached_share = histograms[live.LIVE_CACHED_SHARE].labels(model)
+        self.hidden = counters[live.LIVE_HIDDEN].labels(model)
+        self.aborted = {why: counters[live.LIVE_ABORTED].labels(why) for why in Why}
+        self.thoughts = {one: counters[live.LIVE_THOUGHTS].labels(one, model) for one in Thought}
         self.thought_tokens = {
-            one: counters[catalogue.LIVE_THOUGHT_TOKENS].labels(one, model) for one in Thought
+            one: counters[live.LIVE_THOUGHT_TOKENS].labels(one, model) for one in Thought
         }
-        self.starved = counters[catalogue.LIVE_THOUGHTS_STARVED].labels(model)
+        self.starved = counters[live.LIVE_THOUGHTS_STARVED].labels(model)
 
 
 class ModelSeries:
@@ -176,25 +179,25 @@ class ModelSeries:
 
     def __init__(self, families: "_Families", model: str) -> None:
         histograms, counters, gauges = families.histograms, families.counters, families.gauges
-        self.stages = {s: histograms[catalogue.STAGE_DURATION].labels(s, model) for s in Stage}
-        self.ttft = histograms[catalogue.TTFT].labels(model)
-        self.inter_frame = histograms[catalogue.INTER_FRAME].labels(model)
-        self.inter_token = histograms[catalogue.INTER_TOKEN].labels(model)
-        self.per_output_token = histograms[catalogue.PER_OUTPUT_TOKEN].labels(model)
-        self.duration = histograms[catalogue.REQUEST_DURATION].labels(model)
+        self.stages = {s: histograms[requests.STAGE_DURATION].labels(s, model) for s in Stage}
+        self.ttft = histograms[requests.TTFT].labels(model)
+        self.inter_frame = histograms[requests.INTER_FRAME].labels(model)
+        self.inter_token = histograms[requests.INTER_TOKEN].labels(model)
+        self.per_output_token = histograms[requests.PER_OUTPUT_TOKEN].labels(model)
+        self.duration = histograms[requests.REQUEST_DURATION].labels(model)
         self.requests = families.requests(model)
-        self.prompt_tokens = counters[catalogue.PROMPT_TOKENS].labels(model)
-        self.cached_prompt_tokens = counters[catalogue.CACHED_PROMPT_TOKENS].labels(model)
-        self.output_tokens = counters[catalogue.OUTPUT_TOKENS].labels(model)
+        self.prompt_tokens = counters[requests.PROMPT_TOKENS].labels(model)
+        self.cached_prompt_tokens = counters[requests.CACHED_PROMPT_TOKENS].labels(model)
+        self.output_tokens = counters[requests.OUTPUT_TOKENS].labels(model)
         self.finish_reasons = {
-            reason: counters[catalogue.FINISH_REASONS].labels(model, reason)
+            reason: counters[requests.FINISH_REASONS].labels(model, reason)
             for reason in FinishReason
         }
-        self.replicas = {s: gauges[catalogue.REPLICAS].labels(model, s) for s in ReplicaState}
-        self.rescues = {s: counters[catalogue.RESCUES].labels(model, s) for s in Rescue}
-        self.waiting = gauges[catalogue.REPLICA_WAITING].labels(model)
-        self.running = gauges[catalogue.REPLICA_RUNNING].labels(model)
-        self.clock_uncertainty = gauges[catalogue.CLOCK_UNCERTAINTY].labels(model)
+        self.replicas = {s: gauges[gateway.REPLICAS].labels(model, s) for s in ReplicaState}
+        self.rescues = {s: counters[gateway.RESCUES].labels(model, s) for s in Rescue}
+        self.waiting = gauges[gateway.REPLICA_WAITING].labels(model)
+        self.running = gauges[gateway.REPLICA_RUNNING].labels(model)
+        self.clock_uncertainty = gauges[gateway.CLOCK_UNCERTAINTY].labels(model)
         self.clock_uncertainty.set(float("inf"))
 
 
@@ -229,7 +232,7 @@ class _Families:
 
     def requests(self, model: str) -> dict[tuple[Route, Outcome], Counter]:
         """Return the request counters of one model, or of `_NO_MODEL`."""
-        family = self.counters[catalogue.REQUESTS]
+        family = self.counters[requests.REQUESTS]
         return {pair: family.labels(model, *pair) for pair in product(Route, Outcome)}
 
 

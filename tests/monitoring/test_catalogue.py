@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from headstart.monitoring.catalogue import ALIASES, METRICS, TTFT, Metric
+from headstart.monitoring.catalogue import METRICS
+from headstart.monitoring.catalogue_requests import ALIASES, TTFT
 from headstart.monitoring.labels import FinishReason, Outcome, Refusal
+from headstart.monitoring.metric import Metric
 from headstart.monitoring.metrics import Metrics
 from headstart.monitoring.promql import metrics_in
 from headstart.stages import errors

@@ -8,7 +8,8 @@ from threading import Thread
 import pytest
 
 from headstart.monitoring import dashboards
-from headstart.monitoring.catalogue import ALIASES, METRICS
+from headstart.monitoring.catalogue import METRICS
+from headstart.monitoring.catalogue_requests import ALIASES
 from headstart.monitoring.labels import (
     AckOutcome,
     CarrierKind,

@@ -1,0 +1,78 @@
+"""Several tokens a step: drafted, accepted, and what it took."""
+
+from headstart.monitoring.labels import Label, StepKind
+from headstart.monitoring.metric import MODEL, Metric
+from headstart.stages.drafting import Source
+from headstart.stages.speculation_counts import Position, Undrafted
+
+_SOURCE = Label("source", tuple(Source))
+_POSITION = Label("position", tuple(Position))
+_UNDRAFTED = Label("reason", tuple(Undrafted))
+_STEP_KIND = Label("kind", tuple(StepKind))
+
+DECODE_ROWS = Metric(
+    "headstart_decode_rows_total",
+    "counter",
+    "Requests in the engine steps that gave them tokens, summed, for models that speculate. As the "
+    "other counts of speculation, they are the engines' own, seconds late, and the same at every "
+    "gateway.",
+    "sum by (model) (rate(headstart_decode_rows_total[5m]))",
+    (MODEL,),
+)
+DECODE_TOKENS = Metric(
+    "headstart_decode_tokens_total",
+    "counter",
+    "Tokens that those requests gained: divided by the rows, tokens per step.",
+    "sum by (model) (rate(headstart_decode_tokens_total[5m]))"
+    " / (sum by (model) (rate(headstart_decode_rows_total[5m])) > 0)",
+    (MODEL,),
+)
+DRAFTED_TOKENS = Metric(
+    "headstart_drafted_tokens_total",
+    "counter",
+    "Drafted tokens that a step verified, by who drafted them and where in the draft they stood.",
+    "sum by (source) (rate(headstart_drafted_tokens_total[5m]))",
+    (MODEL, _SOURCE, _POSITION),
+)
+ACCEPTED_TOKENS = Metric(
+    "headstart_accepted_tokens_total",
+    "counter",
+    "Those of them that became part of the answer.",
+    "sum by (position) (rate(headstart_accepted_tokens_total[5m]))"
+    " / (sum by (position) (rate(headstart_drafted_tokens_total[5m])) > 0)",
+    (MODEL, _SOURCE, _POSITION),
+)
+DRAFT_SECONDS = Metric(
+    "headstart_draft_seconds_total",
+    "counter",
+    "Time that engines spent on drafting, for whole batches.",
+    "sum(rate(headstart_draft_seconds_total[5m]))"
+    " / (sum(rate(headstart_decode_seconds_total[5m])) > 0)",
+    (MODEL,),
+)
+DECODE_SECONDS = Metric(
+    "headstart_decode_seconds_total",
+    "counter",
+    "Time in the model and the sampler, for whole batches without prompts: in steps that verified "
+    "a draft, and in those that computed one token a request.",
+    "sum by (kind) (rate(headstart_decode_seconds_total[5m]))",
+    (MODEL, _STEP_KIND),
+)
+UNDRAFTED = Metric(
+    "headstart_undrafted_total",
+    "counter",
+    "Requests, or proposers of one, that went without drafts although drafts were asked for, by "
+    "why: a sampling feature that does not go with them, a missing drafter, a fault.",
+    "sum by (reason) (rate(headstart_undrafted_total[5m]))",
+    (MODEL, _UNDRAFTED),
+)
+
+METRICS = (
+    DECODE_ROWS,
+    DECODE_TOKENS,
+    DRAFTED_TOKENS,
+    ACCEPTED_TOKENS,
+    DRAFT_SECONDS,
+    DECODE_SECONDS,
+    UNDRAFTED,
+)

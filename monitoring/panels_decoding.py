@@ -1,0 +1,98 @@
+"""How fast answers grow, one token a step and several."""
+
+from headstart.monitoring import catalogue_requests as requests
+from headstart.monitoring import catalogue_speculation as speculation
+from headstart.monitoring.promql import mean, rate
+from headstart.monitoring.views import Kind, Query, Row, View, quantiles
+
+__all__ = ["DECODE", "SPECULATION"]
+
+DECODE = Row(
+    "Decoding",
+    (
+        View(
+            "Time per streamed token",
+            "s",
+            "Tokens that arrive together share their gap evenly.",
+            (
+                *quantiles(requests.INTER_TOKEN, 0.5, 0.99),
+                Query(mean(requests.INTER_TOKEN), "mean"),
+            ),
+        ),
+        View(
+            "Gap between frames",
+            "s",
+            "What a reader sees as a pause: several tokens a frame make it longer than the time "
+            "per token.",
+            quantiles(requests.INTER_FRAME, 0.5, 0.99),
+        ),
+        View(
+            "Time per output token, by request",
+            "s",
+            "The engine's pace, streamed or not. Short answers weigh as much as long ones.",
+            quantiles(requests.PER_OUTPUT_TOKEN, 0.5, 0.95),
+        ),
+        View(
+            "Output tokens",
+            "cps",
+            "Answers that are not streamed count at their end, all at once.",
+            (Query(rate(requests.OUTPUT_TOKENS, "model"), "{{model}}"),),
+        ),
+    ),
+)
+
+SPECULATION = Row(
+    "Several tokens a step",
+    (
+        View(
+            "Tokens per step",
+            "short",
+            "Of a request, on average; 1 is plain decoding. Models that speculate only.",
+            (
+                Query(
+                    rate(speculation.DECODE_TOKENS, "model")
+                    + f" / ({rate(speculation.DECODE_ROWS, 'model')} > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+        View(
+            "Drafted and accepted tokens",
+            "cps",
+            "What is drafted and not accepted was computed for nothing.",
+            (
+                Query(rate(speculation.DRAFTED_TOKENS, "source"), "drafted: {{source}}"),
+                Query(rate(speculation.ACCEPTED_TOKENS, "source"), "accepted: {{source}}"),
+            ),
+        ),
+        View(
+            "Acceptance by position",
+            "percentunit",
+            "Share of the drafted tokens at a place in the draft that were accepted.",
+            (
+                Query(
+                    rate(speculation.ACCEPTED_TOKENS, "position")
+                    + f" / ({rate(speculation.DRAFTED_TOKENS, 'position')} > 0)",
+                    "{{position}}",
+                ),
+            ),
+        ),
+        View(
+            "Engine time while decoding",
+            "s",
+            "Seconds a second: in the model with and without drafts to verify, and in drafting.",
+            (
+                Query(rate(speculation.DECODE_SECONDS, "kind"), "{{kind}}"),
+                Query(rate(speculation.DRAFT_SECONDS), "draft"),
+            ),
+            Kind.STACK,
+        ),
+        View(
+            "Without drafts",
+            "cps",
+            "Sampling features, missing drafters and faults, which were not drafted for.",
+            (Query(rate(speculation.UNDRAFTED, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+    ),
+)
