@@ -5,6 +5,8 @@ ARGS ?=
 # Public question sets for the benchmarks, where they lie beside the checkout.
 DATA := $(wildcard ../shared/data)
 BIN := .venv/bin
+# What starts large programs, or measures time, is tested one after another; the rest two by two.
+ALONE := alone or chromium or engine or prometheus or ray
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test parity bench lint types format setup lock clean
@@ -19,7 +21,10 @@ serve: setup ## Serve CONFIG (configs/laptop.yaml) until Ctrl-C
 	@$(BIN)/headstart serve --config $(CONFIG) $(ARGS)
 
 test: lint types ## Lint, type-check, then run every test that is not marked heavy
-	$(BIN)/pytest -m "not heavy" $(ARGS)
+	@status=0; set -x; \
+	$(BIN)/pytest -m "not heavy and not ($(ALONE))" --numprocesses 2 --dist loadfile $(ARGS) || status=$$?; \
+	$(BIN)/pytest -m "not heavy and ($(ALONE))" $(ARGS) || status=$$?; \
+	exit $$status
 
 parity: setup ## Ask our daemon and vLLM's own server the same, and compare (5 minutes)
 	$(BIN)/pytest -m heavy tests/parity $(ARGS)

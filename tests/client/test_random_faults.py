@@ -10,14 +10,14 @@ from headstart.configs.serving import QuicSettings
 from headstart.stages.carrier_ladder import Rung
 from tests.support.gateway import serving, speeds
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 
 async def test_every_reader_gets_every_byte_once() -> None:
     cases = [Case.drawn(seed, fault) for seed, fault in enumerate(ALONE)]
     async with serving(speeds(tokens_per_s=60.0), quic=QuicSettings()) as gateway:
         url = gateway.url
-        expected = [await reference(url, "fake", case) for case in cases]
+        expected = await asyncio.gather(*(reference(url, "fake", case) for case in cases))
         results = await asyncio.gather(
             *(
                 read_through(case, url, "fake", text)

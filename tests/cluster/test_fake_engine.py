@@ -21,7 +21,7 @@ from headstart.stages.stage_clock import Mark, Stage
 from tests.support.streams import body, finished, stream_table
 from tests.support.waiting import eventually, soon
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 SLACK_S = 0.05
 """What a busy machine may add to a time that was set."""

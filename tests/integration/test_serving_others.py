@@ -15,6 +15,8 @@ from openai import OpenAI
 from tests.support.certificates import make_certificate
 from tests.support.daemon import Daemon, running
 
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
 
 def new_key(name: str, folder: Path) -> str:
     """Make a key as a user does, and add its entry to the file of keys."""
