@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, StringConstraints, ValidationError
 
 from headstart.configs import yaml_text
@@ -100,7 +99,7 @@ def read_keys(path: Path) -> list[object]:
         entries = yaml_text.parse(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise fault(f"cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except (UnicodeDecodeError, yaml_text.YamlFault):
         raise fault("is not YAML") from None  # the parser's words would quote it
     try:
         found = _KeysFile.model_validate_json(

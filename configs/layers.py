@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from headstart.configs import yaml_text
 from headstart.configs.section import SettingsError
 
@@ -46,8 +44,11 @@ def read_file(path: Path) -> dict[str, object]:
         raise SettingsError(
             [("", f"cannot read settings file {path}: {error.strerror}")]
         ) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError([("", f"{path} is not YAML: {error}")]) from error
+    except yaml_text.YamlFault as error:
+        at = path if error.line is None else f"{path}:{error.line}"
+        raise SettingsError([("", f"{at} is not YAML: {error.why}")]) from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -101,7 +102,7 @@ def _parse(origin: str, keys: Sequence[str], text: str) -> Assignment:
         raise SettingsError([(key, f"{origin} has an empty part in its key")])
     try:
         value = yaml_text.parse(text)
-    except yaml.YAMLError:
+    except yaml_text.YamlFault:
         # Without the parser's words: they quote the value. Not chained for the same reason.
         raise SettingsError([(key, f"the value of {origin} is not YAML; quote it")]) from None
     return Assignment(tuple(keys), value, origin)
