@@ -24,7 +24,7 @@ from headstart.pipeline.gateway_child import GatewayChild
 from headstart.pipeline.tls import check_certificate
 from headstart.stages.errors import SetupError
 
-__all__ = ["serve"]
+__all__ = ["serve", "url_of"]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ _STOP_S = 4.0
 to stop too, as by a signal to the whole group: then it would wait for those that are gone."""
 _LEAVE_S = 30.0
 """Longest wait for a cluster that was joined to end this daemon's replicas."""
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to listen on all, and ask at one
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = lambda line: None) -> int:
@@ -84,6 +85,13 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def url_of(settings: Settings, host: str, port: int) -> str:
+    """Return where somebody on this machine can ask, given where the gateway listens."""
+    scheme = "http" if settings.gateway.tls_cert_file is None else "https"
+    host = _ANY.get(host, host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class _Daemon:
     def __init__(
         self, settings: Settings, listener: socket.socket, announce: Callable[[str], None]
@@ -95,9 +103,7 @@ class _Daemon:
         self._stopping = asyncio.Event()
         self._is_ray_starting = False
         self._table: serve_app.ReplicaTable | None = None
-        host, port = listener.getsockname()[:2]
-        scheme = "http" if settings.gateway.tls_cert_file is None else "https"
-        self._url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._url = url_of(settings, *listener.getsockname()[:2])
 
     async def run(self) -> int:
         self._heed_signals()
