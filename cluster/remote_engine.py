@@ -142,11 +142,12 @@ class RemoteEngine(Engine):
         self._tasks.start(self._ping(), name="data plane ping")
         return info
 
-    async def close(self) -> None:
+    async def close(self, why: str = "the link to the replica was closed") -> None:
+        """Close the link; readers of unfinished answers are told `why`."""
         if self._opened is not None:
             self._send(messages.Bye("the gateway has closed the link"))
         self._is_lost = True
-        self._fail_streams("the link to the replica was closed")
+        self._fail_streams(why)
         await self._tasks.close()
         if self._opened is not None:
             self._opened.cancel()

@@ -31,6 +31,7 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
 
 _RETIRE_S = 10.0
 """Longest that a replica on its way out may finish its answers: Serve's own patience."""
+_STOPPED = "this gateway was stopped before the answer was complete; ask again"
 
 
 class ReplicaPool:
@@ -167,7 +168,7 @@ class ReplicaPool:
             self._leaving.update(links.values())
             links.clear()
         for link in tuple(self._leaving):
-            await self._let_go(link)
+            await self._let_go(link, _STOPPED)
 
     def _connect(self, replica: ReplicaAddress) -> None:
         link = RemoteEngine(
@@ -243,8 +244,8 @@ class ReplicaPool:
                 await link.idle()
         await self._let_go(link)
 
-    async def _let_go(self, link: RemoteEngine) -> None:
-        await link.close()
+    async def _let_go(self, link: RemoteEngine, *why: str) -> None:
+        await link.close(*why)
         self._leaving.discard(link)
         self._counted.discard(link)
 
