@@ -62,6 +62,8 @@ class Connection(HttpToolsProtocol):
         """Bytes since the last whole head, piece of a body, or end of a request."""
         self._has_begun = False
         """Whether part of a request has come, and not yet all of it."""
+        self._is_head_open = False
+        """Whether that part ends within its headers."""
         self._is_refused = False
         self._is_handed_on = False
         """Whether another protocol has the connection now."""
@@ -112,7 +114,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def on_message_begin(self) -> None:
-        self._has_begun = True
+        self._has_begun = self._is_head_open = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -125,6 +127,7 @@ class Connection(HttpToolsProtocol):
         if self._is_refused:
             return
         self._num_unparsed = 0
+        self._is_head_open = False
         self._stop_waiting()
         before = self.cycle
         super().on_headers_complete()
@@ -177,8 +180,9 @@ class Connection(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        if not self._has_begun:
-            self.transport.close()  # nobody has asked for anything
+        if not self._is_head_open:
+            # Nobody has asked for anything, or what still comes of a request is answered already.
+            self.transport.close()
             return
         limit_s = self._settings.header_timeout_s
         error = RequestTimeout(f"the request's headers took longer than {limit_s} s")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 IMPATIENT = GatewaySettings(header_timeout_s=0.1, keep_alive_s=0.1)
 PATIENT = GatewaySettings(max_header_bytes=1024)
-HEALTH = b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 ENDLESS = 100_000
 
 
@@ -100,7 +100,9 @@ async def test_body_after_its_refusal_keeps_nobody_waiting(impatient: Gateway) -
         assert (await connection.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
         connection.write(b"x")
 
-        assert b"HTTP/1.1 408 " in await connection.rest()
+        # Nor is it refused a second time: that would look like the next request's answer.
+        assert b"HTTP/1.1" not in await connection.rest()
+    assert refused(impatient, Refusal.TOO_SLOW) == 0
 
 
 @pytest.mark.parametrize("first", [b"", b"2\r\n{}\r\n"])
@@ -122,10 +124,10 @@ async def test_answer_may_take_longer_than_a_head() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /healthz HTTP/1.1\r\nhost: test\r\nx-long: " + b"x" * 1024 + b"\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nhost: test\r\n" + b"x-many: 1\r\n" * 200 + b"\r\n",
-        b"GET /" + b"x" * 1024 + b" HTTP/1.1\r\nhost: test\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nhost: test\r\nx-endless: " + b"x" * 1024,
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"x" * 1024 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"x-many: 1\r\n" * 200 + b"\r\n",
+        b"GET /" + b"x" * 1024 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-endless: " + b"x" * 1024,
         b"\r\n" * 1024,
     ],
     ids=["long", "many", "path", "endless", "empty lines"],
