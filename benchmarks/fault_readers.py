@@ -101,7 +101,7 @@ async def ask(
     reader, writer = await asyncio.open_connection(*address)
     lines = [
         f"{method} {path} HTTP/1.1",
-        "host: headstart",
+        "host: localhost",
         "connection: close",
         "content-type: application/json",
         f"content-length: {len(body)}",

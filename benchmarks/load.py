@@ -98,7 +98,7 @@ def chat_request(model: str, prompt: str, num_tokens: int, **fields: object) -> 
         }
     )
     head = (
-        f"POST {CHAT_PATH} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        f"POST {CHAT_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -106,11 +106,12 @@ def settings_for(
         scheme: One of `SCHEMES`.
         ttl_s: How long finished answers are kept.
     """
+    gateway = {"port": 0, "shutdown_grace_s": 0.0, "allowed_hosts": (host,)}
     quic = {"scheme": scheme, "host": host}
     own = settings.model_copy(
         update={
             "models": tuple(models),
-            "gateway": settings.gateway.model_copy(update={"port": 0, "shutdown_grace_s": 0.0}),
+            "gateway": settings.gateway.model_copy(update=gateway),
             "quic": settings.quic.model_copy(update=quic),
             "streams": settings.streams.model_copy(update={"finished_ttl_s": ttl_s}),
         }

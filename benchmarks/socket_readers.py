@@ -96,7 +96,7 @@ class EventReader(Reader):
 
     async def read(self, body: bytes) -> Shown:
         head = (
-            f"POST {PATH} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+            f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)

@@ -30,7 +30,9 @@ HostName = Annotated[
     ),
 ]
 """A name or an address, without brackets or a port."""
-Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")]
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^(\*|(https?|[a-z]+-extension)://[A-Za-z0-9.:\[\]-]+)$")
+]
 
 
 class GatewaySettings(Section):
@@ -52,7 +54,12 @@ class GatewaySettings(Section):
     cors_origins: tuple[Origin, ...] = Field(
         default=(),
         description="Origins whose pages may call the API from a browser, such as "
-        "`https://chat.example.org`; `*` is all of them. Empty: none.",
+        "`https://chat.example.org`; `*` is all of them. Empty: none but its own.",
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="Names that `Host` may have, beside `host` and those of loopback, where no API "
+        "key is configured: such as a proxy's that passes its own on. Others get 403.",
     )
     page: bool = Field(
         default=True,

@@ -101,6 +101,11 @@ class Access:
             if key.thinking_tokens_per_minute
         }
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether any key is configured; without, whoever can reach the gateway may ask."""
+        return bool(self._callers)
+
     def is_open(self, path: str) -> bool:
         """Whether a route needs no key."""
         if path == "/metrics":
@@ -116,7 +121,7 @@ class Access:
         Raises:
             Unauthenticated: Keys are configured, and none of them came along.
         """
-        if not self._callers:
+        if not self.needs_key:
             return ANYONE
         key = bearer(headers.get("authorization"))
         if key is None:

@@ -25,7 +25,7 @@ from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.pipeline import page
 from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
-from headstart.pipeline.errors import HANDLERS, error_response
+from headstart.pipeline.errors import HANDLERS, error_response, shortened
 from headstart.pipeline.guard import Guard, caller_of
 from headstart.pipeline.live_routes import LiveRoutes
 from headstart.pipeline.live_sessions import LiveSessions
@@ -116,7 +116,7 @@ class _Routes:
         for card in await self._model_cards(caller_of(request)):
             if msgspec.json.decode(card, type=_ModelCard).id == name:
                 return Response(bytes(card), media_type="application/json")
-        raise NotFound(f"The model `{name}` does not exist.", param="model")
+        raise NotFound(f"The model `{shortened(name)}` does not exist.", param="model")
 
     async def _model_cards(self, caller: Caller) -> list[msgspec.Raw]:
         links = [link for model in self._pool.models for link in self._pool.up(model)[:1]]
@@ -278,7 +278,7 @@ def build(
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         ),
-        Middleware(Guard, access=access, refused=metrics.refused),
+        Middleware(Guard, access=access, settings=settings, refused=metrics.refused),
     ]
     app = Starlette(
         routes=[*routes.routes(), *(live_routes if live.enabled else ())],

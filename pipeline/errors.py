@@ -12,8 +12,10 @@ from starlette.responses import Response
 from headstart.monitoring.labels import Refusal
 from headstart.stages.errors import HeadstartError, RequestTimeout, Unauthenticated
 
-__all__ = ["HANDLERS", "error_body", "error_headers", "error_object", "error_response"]
+__all__ = ["HANDLERS", "error_body", "error_headers", "error_object", "error_response", "shortened"]
 
+_MOST_QUOTED = 200
+"""Characters."""
 _NO_RETRY = {"x-should-retry": "false"}
 
 
@@ -41,6 +43,11 @@ def error_headers(error: HeadstartError) -> dict[str, str]:
     # The rest of such a request may still come, and would keep the connection waiting.
     closing = {"connection": "close"} if isinstance(error, RequestTimeout) else {}
     return _NO_RETRY | asks_for_key | closing
+
+
+def shortened(text: str) -> str:
+    """Return what of a client's own words is said back to it."""
+    return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…"
 
 
 def _encoded(error: dict[str, Any]) -> bytes:

@@ -67,7 +67,8 @@ async def test_page_may_run_and_load_only_what_comes_with_it(gateway: Gateway) -
 
 
 async def test_page_may_open_sessions_where_the_gateway_has_them() -> None:
-    async with serving(quic=QuicSettings()) as gateway:
+    settings = GatewaySettings(shutdown_grace_s=0, allowed_hosts=("llm.example.org",))
+    async with serving(settings=settings, quic=QuicSettings()) as gateway:
         assert gateway.quic is not None
         session = f"https://127.0.0.1:{gateway.quic.port}"
         assert policy_of(await get(gateway, "/"))["connect-src"] == f"'self' {session}"

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_gateway_on_all_addresses_is_found_where_it_was_asked() -> None:
-    settings = GatewaySettings(shutdown_grace_s=0)
+    settings = GatewaySettings(
+        shutdown_grace_s=0, allowed_hosts=("chat.example.org", "2001:db8::1")
+    )
     async with serving(settings=settings, quic=QuicSettings(host="0.0.0.0")) as gateway:
         offer = (await soon(gateway.client.get("/v1/transport"))).json()
         assert offer["host"] == httpx.URL(gateway.url).host == "127.0.0.1"
@@ -40,7 +42,8 @@ async def test_a_gateway_on_all_addresses_is_found_where_it_was_asked() -> None:
 
 
 async def test_an_address_of_its_own_is_what_it_is() -> None:
-    async with serving(quic=QuicSettings(host="127.0.0.1")) as gateway:
+    settings = GatewaySettings(shutdown_grace_s=0, allowed_hosts=("elsewhere",))
+    async with serving(settings=settings, quic=QuicSettings(host="127.0.0.1")) as gateway:
         answer = await soon(gateway.client.get("/v1/transport", headers={"host": "elsewhere"}))
         assert answer.json()["host"] == "127.0.0.1"
         for malformed in ("[::", ""):

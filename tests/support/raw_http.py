@@ -34,7 +34,7 @@ class Connection:
 
     def head(self, method: str, path: str, **headers: str) -> None:
         """Send a request up to its body."""
-        lines = [f"{method} {path} HTTP/1.1", "host: test", "content-type: application/json"]
+        lines = [f"{method} {path} HTTP/1.1", "host: localhost", "content-type: application/json"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.write("\r\n".join([*lines, "", ""]).encode())
 
