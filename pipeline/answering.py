@@ -18,7 +18,7 @@ from headstart.configs.settings import GatewaySettings
 from headstart.monitoring.labels import Route
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Access, Caller
-from headstart.pipeline.embedded import check_inputs
+from headstart.pipeline.errors import shortened
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import Inbound, read
 from headstart.pipeline.log_response import LogResponse
@@ -33,8 +33,6 @@ from headstart.stages.errors import (
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["Answering"]
-
-_EMBEDDINGS = "/v1/embeddings"
 
 
 class Answering:
@@ -83,8 +81,6 @@ class Answering:
             self._access.check(caller)
             inbound = await read(request, self._settings, self._access.salting(caller))
             path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
-            if path == _EMBEDDINGS:
-                check_inputs(inbound.body)
             stream = self.begin(caller, inbound, request.method, path, pace)
         return self.response(stream, inbound, pace)
 
@@ -175,7 +171,7 @@ class Answering:
         if model not in served:
             usable = ", ".join(filter(caller.may_use, served))
             raise NotFound(
-                f"The model `{model}` does not exist. Valid aliases: {usable}.",
+                f"The model `{shortened(model)}` does not exist. Valid aliases: {usable}.",
                 param="model",
             )
         if not caller.may_use(model):

@@ -7,6 +7,7 @@ import json
 
 import msgspec
 
+from headstart.pipeline.body_fields import Fields
 from headstart.stages.errors import BadRequest
 
 __all__ = ["MAX_INPUTS", "check_inputs"]
@@ -15,50 +16,23 @@ MAX_INPUTS = 2048
 """OpenAI's own limit, which the batches of its clients keep to."""
 
 
-class _Inputs(msgspec.Struct):
-    input: msgspec.Raw = msgspec.Raw(b"null")
-    messages: msgspec.Raw = msgspec.Raw(b"null")
-    """vLLM's: one conversation, or a list of them."""
+_NAMES = ("input", "messages")
+"""The latter is vLLM's: one conversation, or a list of them."""
 
 
-def check_inputs(body: bytes) -> None:
-    """Refuse a body with too many inputs. One that cannot be read is left to the engine.
+def check_inputs(fields: Fields) -> None:
+    """Refuse a request with too many inputs.
 
     Raises:
-        BadRequest: There are too many, or the body is nested too deep.
+        BadRequest: There are too many.
     """
-    try:
-        counts = _counts(body)
-    except RecursionError:
-        raise BadRequest("the body is nested too deep") from None
-    for name, num in counts.items():
+    for name in _NAMES:
+        num = _count(getattr(fields, name))
         if num > MAX_INPUTS:
             raise BadRequest(
                 f"`{name}` holds {num} inputs; at most {MAX_INPUTS} are embedded at once",
                 param=name,
             )
-
-
-def _counts(body: bytes) -> dict[str, int]:
-    try:
-        asked = msgspec.json.decode(body, type=_Inputs)
-    except msgspec.ValidationError:
-        return {}  # no object
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        asked = _read_loosely(body)
-    return {name: _count(getattr(asked, name)) for name in _Inputs.__struct_fields__}
-
-
-def _read_loosely(body: bytes) -> _Inputs:
-    """Read what only Python's parser takes, as vLLM's app does."""
-    try:
-        tree = json.loads(body)
-    except ValueError:
-        return _Inputs()
-    if not isinstance(tree, dict):
-        return _Inputs()
-    known = {name: tree[name] for name in _Inputs.__struct_fields__ if name in tree}
-    return _Inputs(**{name: msgspec.Raw(json.dumps(value)) for name, value in known.items()})
 
 
 def _count(value: msgspec.Raw) -> int:

@@ -4,7 +4,6 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from headstart.pipeline.embedded import check_inputs
 from headstart.pipeline.inbound import understand
 from headstart.stages.access import Secrets
 from headstart.stages.errors import BadRequest
@@ -35,7 +34,7 @@ def check(body: bytes, *, has_keys: bool) -> str:
     except BadRequest:
         return "refused"
     with suppress(BadRequest):
-        check_inputs(inbound.body)
+        understand(body, {}, None, "/v1/embeddings")
     sent, got = _read(body), _read(inbound.body)
     if not isinstance(got, dict):
         assert not isinstance(sent, dict), "an object was spoilt"

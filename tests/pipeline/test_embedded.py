@@ -5,20 +5,25 @@ from typing import Any
 
 import pytest
 
-from headstart.pipeline.embedded import MAX_INPUTS, check_inputs
+from headstart.pipeline.embedded import MAX_INPUTS
+from headstart.pipeline.inbound import Inbound, understand
 from headstart.stages.errors import BadRequest
 from tests.support.gateway import serving
 
 TOO_MANY = MAX_INPUTS + 1
 
 
+def embedding(body: bytes) -> Inbound:
+    return understand(body, {}, None, "/v1/embeddings")
+
+
 @pytest.mark.parametrize("one", ["a", [1], [{"role": "user", "content": "a"}]])
 @pytest.mark.parametrize("name", ["input", "messages"])
 def test_too_many_inputs_are_refused(name: str, one: Any) -> None:
-    check_inputs(json.dumps({name: [one] * MAX_INPUTS}).encode())
+    embedding(json.dumps({name: [one] * MAX_INPUTS}).encode())
 
     with pytest.raises(BadRequest, match=f"holds {TOO_MANY} inputs") as refusal:
-        check_inputs(json.dumps({name: [one] * TOO_MANY}).encode())
+        embedding(json.dumps({name: [one] * TOO_MANY}).encode())
     assert refusal.value.param == name
 
 
@@ -34,7 +39,7 @@ def test_too_many_inputs_are_refused(name: str, one: Any) -> None:
 )
 def test_what_only_pythons_parser_reads_is_counted_too(body: bytes) -> None:
     with pytest.raises(BadRequest, match=f"holds {TOO_MANY} inputs"):
-        check_inputs(body % (b', ["b"]' * MAX_INPUTS))
+        embedding(body % (b', ["b"]' * MAX_INPUTS))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +57,13 @@ def test_what_only_pythons_parser_reads_is_counted_too(body: bytes) -> None:
     ],
 )
 def test_what_is_one_input_or_none_is_the_engines_business(body: bytes) -> None:
-    check_inputs(body)
+    embedding(body)
 
 
 @pytest.mark.parametrize("before", [b'{"input": ', b'{"x": NaN, "input": '])
 def test_what_is_nested_too_deep_is_refused(before: bytes) -> None:
     with pytest.raises(BadRequest, match="nested too deep"):
-        check_inputs(before + b"[" * 100_000 + b"]" * 100_000 + b"}")
+        embedding(before + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
 @pytest.mark.anyio

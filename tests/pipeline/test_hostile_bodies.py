@@ -210,3 +210,51 @@ def test_half_a_surrogate_pair_is_nothing_to_stop_at(name: str) -> None:
     with pytest.raises(BadRequest, match="Unicode") as refused:
         understand(json.dumps({"prompt": "a", name: ["\ud800"]}).encode(), {}, None)
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("form", [5, "regex", [], [{}], True])
+def test_form_that_is_no_object_is_refused(form: Any) -> None:
+    """vLLM's app answers 500."""
+    for rest in ({}, {"x": float("nan")}):
+        with pytest.raises(BadRequest, match="must be an object") as refused:
+            understand(json.dumps({"structured_outputs": form, **rest}).encode(), {}, None)
+        assert refused.value.param == "structured_outputs"
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("structured_outputs", {"regex": "[^x]*" * 410}),
+        ("structured_outputs", {"json": {"type": "string", "pattern": "a" * 2049}}),
+        ("response_format", {"json_schema": {"schema": {"x": [{"pattern": "é" * 2049}]}}}),
+        ("text", {"format": {"schema": {"pattern": "a" * 2049}}}),
+    ],
+)
+def test_pattern_that_is_too_much_to_compile_is_refused(name: str, form: Any) -> None:
+    for rest in ("", ', "x": NaN'):
+        body = f'{{"{name}": {json.dumps(form)}{rest}}}'.replace("pattern", "p\\u0061ttern")
+        with pytest.raises(BadRequest, match="at most 2048 are compiled") as refused:
+            understand(body.encode(), {}, None)
+        assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        None,
+        {},
+        {"regex": "(a{100}){100}" + "a" * 2035},
+        {"regex": ["a" * 9999]},
+        {"json": {"pattern": {"description": "a" * 9999}}},
+    ],
+)
+def test_form_that_can_be_compiled_is_left_alone(form: Any) -> None:
+    body = json.dumps({"structured_outputs": form}).encode()
+    assert understand(body, {}, None).body is body
+
+
+async def test_long_name_of_a_model_is_not_said_back_in_full(gateway: Gateway) -> None:
+    answer = await soon(gateway.client.post(CHAT, json=saying() | {"model": "x" * 10_000}))
+
+    assert answer.status_code == 404
+    assert len(answer.content) < 500
