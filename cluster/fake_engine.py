@@ -43,6 +43,10 @@ DEFAULT_CONTEXT = 32_768
 _log = structlog.get_logger(__name__)
 
 
+class _NoRoute(NotFound):
+    kind = "Not Found"
+
+
 class FakeEngine(Engine):
     """An engine without a model.
 
@@ -77,7 +81,7 @@ class FakeEngine(Engine):
 
     async def render(self, request: EngineRequest) -> list[int]:
         try:
-            return read(request.path, request.body, self._info).prompts[0]
+            return self._read(request).prompts[0]
         except ClientError as error:
             raise BadRequest(error.message, param=error.param) from error
 
@@ -149,11 +153,15 @@ class FakeEngine(Engine):
             if request.path == "/v1/models":
                 write_body(stream, 200, models_body(self._info))
             elif api := api_of(request.path):
-                await self._generate(read(request.path, request.body, self._info), api, answer)
+                await self._generate(self._read(request), api, answer)
             else:
-                write_body(stream, 404, b'{"detail":"Not Found"}')
+                raise _NoRoute("Not Found")
         except (BadRequest, NotFound) as error:  # what vLLM's app would answer by itself
             write_body(stream, error.http_status, error_body(error))
+
+    def _read(self, request: EngineRequest) -> FakeRequest:
+        content_type = dict(request.headers).get("content-type", "")
+        return read(request.path, request.body, self._info, content_type)
 
     async def _generate(self, asked: FakeRequest, api: str, answer: "_Answer") -> None:
         form = self._form(asked, api, answer.stream)

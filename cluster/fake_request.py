@@ -4,7 +4,8 @@ vLLM's app is FastAPI, so most refusals are Pydantic's; the same checks give the
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from headstart.stages.errors import BadRequest, ClientError, NotFound
 
 __all__ = ["FakeRequest", "error_body", "read"]
 
+_JSON = "application/json"
 _MAX_DETAILS = 10
 _MAX_INPUT_CHARS = 200
 
@@ -48,6 +50,16 @@ class _Body(BaseModel):
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
     cache_salt: Any = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    min_tokens: int = 0
 
 
 class _TextPart(BaseModel):
@@ -76,17 +88,35 @@ class _Response(_Body):
     max_output_tokens: int | None = None
 
 
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "presence_penalty": (lambda x: -2 <= x <= 2, "must be in [-2, 2]"),
+    "frequency_penalty": (lambda x: -2 <= x <= 2, "must be in [-2, 2]"),
+    "repetition_penalty": (lambda x: 0 < x < math.inf, "must be greater than zero"),
+    "temperature": (lambda x: 0 <= x <= 2, "must be in [0, 2]"),
+    "top_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
+    "top_k": (lambda x: x >= -1, "must be 0 (disable), or at least 1"),
+    "min_p": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
+    "min_tokens": (lambda x: x >= 0, "must be greater than or equal to 0"),
+}
+"""What vLLM checks of what is drawn by, in its order. The fake engine draws nothing."""
+
+_NAMED = ("temperature", "top_p")
+"""Of these, what vLLM names as `param`."""
+
 _BODIES: dict[str, type[_Body]] = {"/v1/chat/completions": _Chat, "/v1/responses": _Response}
 
 
-def read(path: str, body: bytes, info: EngineInfo) -> FakeRequest:
-    """Understand the body of a chat, completion or response request.
+def read(path: str, body: bytes, info: EngineInfo, content_type: str = "") -> FakeRequest:
+    """Understand a chat, completion or response request.
+
+    Args:
+        content_type: As the request names it. Without one vLLM refuses it, and this does not.
 
     Raises:
         BadRequest: The body is malformed or asks for something impossible.
         NotFound: It asks for another model.
     """
-    asked = _parse(_BODIES.get(path, _Completion), body)
+    asked = _parse(_BODIES.get(path, _Completion), body, content_type)
     if asked.model not in (None, "", info.model):
         raise NotFound(
             f"The model `{asked.model}` does not exist. Valid aliases: {info.model}.", param="model"
@@ -127,7 +157,11 @@ def error_body(error: ClientError) -> bytes:
     return json.dumps({"error": fields}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _parse(kind: type[_Body], body: bytes) -> _Body:
+def _parse(kind: type[_Body], body: bytes, content_type: str) -> _Body:
+    if (content_type or _JSON).lower().partition(";")[0] != _JSON:
+        raise _Malformed(
+            "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+        )
     try:
         tree = json.loads(body) if body else None
     except json.JSONDecodeError as error:
@@ -181,6 +215,14 @@ def _check_options(asked: _Body) -> None:
         )
     if asked.n is not None and asked.n < 1:
         raise BadRequest(f"n must be at least 1, got {asked.n}.")
+    for name, (is_fine, rule) in _RANGES.items():
+        value = getattr(asked, name)
+        if value is not None and not is_fine(value):
+            param = name if name in _NAMED else None
+            said = f" (parameter={name}, value={value})" if param else ""
+            raise BadRequest(f"{name} {rule}, got {value}.{said}", param=param)
+    if isinstance(asked.stop, list) and not all(asked.stop):
+        raise BadRequest("stop cannot contain an empty string.")
     if asked.n is not None and asked.n > 1:
         raise BadRequest("the fake engine gives one choice for each prompt: leave `n` out")
 

@@ -250,7 +250,7 @@ async def test_unknown_route() -> None:
 
     assert stream.log.header is not None
     assert stream.log.header.status == 404
-    assert body(stream) == {"detail": "Not Found"}
+    assert body(stream)["error"]["message"] == "Not Found"
 
 
 async def test_unthrottled_throughput() -> None:

@@ -60,6 +60,23 @@ FORWARDED = {
     "a model that is no name": (b'{"model": 7}', 400, "Bad Request"),
     "a stream that is no yes or no": (b'{"stream": "maybe"}', 400, "Bad Request"),
     "impossible limit": (json.dumps(saying(max_tokens=0)).encode(), 400, "BadRequestError"),
+    **{
+        f"{name} of {value}": (json.dumps(saying() | {name: value}).encode(), 400, kind)
+        for name, value, kind in (
+            ("temperature", float("nan"), "BadRequestError"),
+            ("temperature", float("inf"), "BadRequestError"),
+            ("temperature", 2.1, "BadRequestError"),
+            ("temperature", "hot", "Bad Request"),
+            ("top_p", 0, "BadRequestError"),
+            ("top_k", -2, "BadRequestError"),
+            ("min_p", 1.1, "BadRequestError"),
+            ("presence_penalty", -2.1, "BadRequestError"),
+            ("repetition_penalty", float("inf"), "BadRequestError"),
+            ("min_tokens", -1, "BadRequestError"),
+            ("seed", 2**63, "Bad Request"),
+            ("stop", [""], "BadRequestError"),
+        )
+    },
 }
 
 
@@ -71,6 +88,19 @@ async def test_engine_words_what_it_alone_understands(gateway: Gateway, case: st
 
     assert (answer.status_code, error_of(answer)["type"]) == (status, kind)
     assert [request.body for request in gateway.replica.requests] == [body]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json+x"])
+async def test_other_content_types_are_refused_as_vllm_does(
+    gateway: Gateway, content_type: str
+) -> None:
+    headers = {"content-type": content_type}
+    body = json.dumps(saying()).encode()
+
+    answer = await soon(gateway.client.post(CHAT, content=body, headers=headers))
+
+    assert (answer.status_code, error_of(answer)["type"]) == (400, "Bad Request")
+    assert "Unsupported Media Type" in error_of(answer)["message"]
 
 
 OURS: dict[str, tuple[bytes, str]] = {

@@ -32,7 +32,9 @@ async def test_engine_is_asked(gateway: Gateway, name: str) -> None:
     answer = await soon(gateway.client.request(method, path))
 
     assert answer.status_code == httpx.codes.NOT_FOUND
-    assert answer.json() == {"detail": "Not Found"}  # in the words of vLLM's own app
+    # In the words of vLLM's own app, but in OpenAI's shape.
+    said = {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}
+    assert answer.json() == {"error": said}
     (request,) = gateway.replica.requests
     assert (request.method, request.path) == (method, path)
 
