@@ -9,12 +9,13 @@ import copy
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
+import structlog
 
 from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.model_folder import lora_rank
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LLM = TypeVar("LLM", bound="AsyncLLM")
 
+_log = structlog.get_logger(__name__)
+
 WORKER = "headstart.cluster.runner_adapter.ParallelWorker"
 DRAFTER = "headstart.cluster.parallel_drafter.ParallelDrafter"
 """Loaded by vLLM in its worker processes."""
@@ -37,7 +40,9 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM makes room for (`vllm/config/lora.py`); a larger rank it refuses itself."""
 
 __all__ = [
+    "OF_DATA",
     "LoadProbe",
+    "answer_errors_alike",
     "behind",
     "build_app",
     "build_llm",
@@ -50,6 +55,7 @@ __all__ = [
     "ray_stat_loggers",
     "speculation_counts",
     "submit_replayed",
+    "unread",
     "warm",
 ]
 
@@ -258,6 +264,45 @@ async def build_app(llm: "AsyncLLM", args: Namespace) -> Any:
     # vLLM's error handlers ask this server to exit when the engine is dead.
     app.state.server = SimpleNamespace(should_exit=False)
     return app
+
+
+OF_DATA = (AttributeError, LookupError, ArithmeticError, RecursionError, AssertionError)
+"""What code raises that meets data it does not expect. vLLM takes a `ValueError` or a `TypeError`
+for the client's fault, and answers 500 to these."""
+
+
+def unread(error: Exception) -> str:
+    """Say that a request cannot be read, for one of `OF_DATA`, and note why."""
+    _log.warning("request_unread", exc_info=error)
+    return (
+        "the engine cannot make sense of this request: some field has an unexpected form "
+        f"({type(error).__name__})"
+    )
+
+
+def answer_errors_alike(app: Any, is_asked: Callable[[], bool]) -> None:
+    """Have the app put every error in OpenAI's shape, and call the client's fault what is.
+
+    Args:
+        app: As `build_app` made it; it has answered nothing yet.
+        is_asked: Whether the current request has got as far as the engine: what is raised before
+            comes of the request alone.
+    """
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse
+    from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+    from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
+
+    async def refuse(_request: Any, error: Exception) -> JSONResponse:
+        if is_asked():
+            raise error
+        answer = create_error_response(unread(error))
+        return JSONResponse(answer.model_dump(), answer.error.code)
+
+    # FastAPI's own exception is a subclass: vLLM answers that, and not what Starlette raises.
+    app.add_exception_handler(HTTPException, http_exception_handler)
+    for kind in OF_DATA:
+        app.add_exception_handler(kind, refuse)
 
 
 def behind(request: EngineRequest) -> EngineRequest:

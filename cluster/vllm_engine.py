@@ -15,7 +15,7 @@ from headstart.cluster.asgi import Message, call
 from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
-from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap
+from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap, is_asked
 from headstart.cluster.warm_lane import WarmLane
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import (
@@ -89,6 +89,7 @@ class VllmEngine(Engine):
         self._llm = adapter.build_llm(TappedLLM, args, loggers)
         self._resources.callback(self._llm.shutdown)
         self._app = await adapter.build_app(self._llm, args)
+        adapter.answer_errors_alike(self._app, is_asked)
         await self._resources.enter_async_context(self._app.router.lifespan_context(self._app))
         if self._model.speculation is not None:
             self._speculation = SpeculationCounts()
@@ -223,7 +224,7 @@ class VllmEngine(Engine):
             self._held.pop(stream.id, None)
 
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
-        tap = Tap(stream)
+        tap = Tap(stream, request.body)
         current_tap.set(tap)
         answer = AnswerWriter(stream, api_of(request.path), tap.take, self._is_over(gone, tap))
         end = StreamEnd(is_aborted=True)

@@ -6,6 +6,7 @@ request (a context variable) and passed on untouched, so chat, completions, tool
 vLLM's own.
 """
 
+import json
 import math
 import time
 from collections.abc import AsyncGenerator
@@ -18,20 +19,39 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
-from headstart.stages.errors import NotContinued, PayloadTooLarge
+from headstart.stages.errors import BadRequest, NotContinued, PayloadTooLarge
 from headstart.stages.mirror import Speculated, StreamEnd
 from headstart.stages.stage_clock import Mark
 
-__all__ = ["Tap", "TappedLLM", "current_tap"]
+__all__ = ["Tap", "TappedLLM", "current_tap", "is_asked"]
 
 current_tap: ContextVar["Tap | None"] = ContextVar("current_tap", default=None)
 
 
-class Tap:
-    """What one request has drawn from the engine: tokens not yet framed, times, counts."""
+_FORMS = ("structured_outputs", "response_format", "text", "tools")
+"""Fields of a body that may say which form its answer has."""
 
-    def __init__(self, stream: Stream) -> None:
+
+def is_asked() -> bool:
+    """Whether the current request has got as far as the engine."""
+    tap = current_tap.get()
+    return tap is not None and tap.is_asked
+
+
+class Tap:
+    """What one request has drawn from the engine: tokens not yet framed, times, counts.
+
+    Args:
+        stream: Where its answer is kept.
+        body: As the app gets it.
+    """
+
+    def __init__(self, stream: Stream, body: bytes) -> None:
         self._stream = stream
+        self._body = body
+        self.is_asked = False
+        """Whether a prompt of it has been read and handed to the engine."""
+        self._has_form = False
         self._unframed: dict[int, list[int]] = {}
         self._num_choices = 0
         self._prompt_tokens: dict[int, int] = {}
@@ -45,7 +65,7 @@ class Tap:
         self._replayed: dict[str, list[RequestOutput]] = {}
         self._latest: tuple[float, float] | None = None
         """When the engine sampled the latest token, and when its text was here."""
-        self.refusal: NotContinued | PayloadTooLarge | None = None
+        self.refusal: NotContinued | PayloadTooLarge | BadRequest | None = None
         """Set where what the app says of the answer is not, or not any more, for its reader."""
 
     def begin(self, params: Any, request_id: str) -> int:
@@ -58,6 +78,7 @@ class Tap:
         """
         first_choice = self._num_choices
         self._num_choices += params.n or 1
+        self._has_form = params.structured_outputs is not None
         if self._stream.clock.get(Mark.TOKENISED) is None:
             self._stream.mark(Mark.TOKENISED, time.monotonic())
         replay = self._stream.replay
@@ -97,12 +118,21 @@ class Tap:
     async def watch(
         self, source: AsyncGenerator[RequestOutput, None], first_choice: int, request_id: str
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Yield what `source` yields, noting it, after what was replayed for the request."""
+        """Yield what `source` yields, noting it, after what was replayed for the request.
+
+        Raises:
+            ValueError: The request's prompt or parameters cannot be read.
+        """
         async with aclosing(source):
-            async for output in source:
-                for one in (*self._replayed.pop(request_id, ()), output):
-                    self._note(one, first_choice)
-                    yield one
+            try:
+                async for output in source:
+                    for one in (*self._replayed.pop(request_id, ()), output):
+                        self._note(one, first_choice)
+                        yield one
+            except adapter.OF_DATA as error:
+                if self.is_asked:
+                    raise
+                raise ValueError(adapter.unread(error)) from error
 
     async def count(
         self, source: AsyncGenerator[PoolingRequestOutput, None]
@@ -123,6 +153,8 @@ class Tap:
                 output.num_cached_tokens, self._prompt_tokens.get(first_choice, 0)
             )
         for completion in output.outputs:
+            if completion.finish_reason == "error" and self._has_form and not self._output_tokens:
+                self._refuse_form()
             choice = first_choice + completion.index
             self._unframed.setdefault(choice, []).extend(completion.token_ids)
             self._output_tokens += len(completion.token_ids)
@@ -131,6 +163,19 @@ class Tap:
                 self._note_speculation(completion.spec_decode_metrics)
         self._stream.tokens = sum(self._prompt_tokens.values()), self._output_tokens
         self._note_times(output)
+
+    def _refuse_form(self) -> None:
+        """Take it for the client's fault that the engine gave up before the first token.
+
+        vLLM compiles what an answer has to look like beside the engine's steps, and says of what
+        does not compile, or lets no token through, only that there was an error.
+        """
+        tree = json.loads(self._body)
+        self.refusal = BadRequest(
+            "the engine cannot make an answer of this form: the grammar, regular expression or "
+            "schema refers to itself without end, is too large, or allows nothing",
+            param=next((name for name in _FORMS if tree.get(name) is not None), None),
+        )
 
     def _note_speculation(self, metrics: Any) -> None:
         """Add what one choice's drafts came to: accepted tokens are counted by verified step."""
@@ -189,6 +234,8 @@ class TappedLLM(AsyncLLM):
         self, request: Any, prompt: str | None, parent: Any, index: int, queue: Any
     ) -> None:
         tap = current_tap.get()
+        if tap is not None:
+            tap.is_asked = True
         steps = tap.steps(request.external_req_id) if tap is not None else []
         if tap is None or not steps:
             await super()._add_request(request, prompt, parent, index, queue)

@@ -35,6 +35,8 @@ CALLED = {
     "vllm.entrypoints.launchers.app:build_app": "args supported_tasks model_config",
     "vllm.entrypoints.launchers.cli_args:make_arg_parser": "parser",
     "vllm.entrypoints.launchers.cli_args:validate_parsed_serve_args": "args",
+    "vllm.entrypoints.serve.exception_handling.error_response:create_error_response": "message",
+    "vllm.entrypoints.serve.exception_handling.handlers.http:http_exception_handler": "req exc",
     "vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args": "args",
     "vllm.v1.core.sched.utils:check_stop": "request max_model_len",
     "vllm.v1.engine:EngineCoreOutput": "request_id new_token_ids finish_reason stop_reason",
@@ -115,6 +117,7 @@ READ = {
         "repetition_penalty allowed_token_ids extra_args"
     ),
     "vllm.usage.usage_lib:UsageContext": "OPENAI_API_SERVER",
+    "vllm.v1.engine:FinishReason": "ERROR",
     "vllm.v1.engine:EngineCoreRequest": (
         "request_id prompt_token_ids sampling_params external_req_id"
     ),

@@ -7,7 +7,7 @@ from typing import Any
 from headstart.configs.serving import GatewaySettings
 from tests.golden.vllm_answers import CHAT, COMPLETIONS, FLAT_TOOL, MODEL, RESPONSES, TOOL
 
-__all__ = ["AT_ONCE", "CASES", "FEW", "WANTED", "Case"]
+__all__ = ["AT_ONCE", "CASES", "FEW", "FORMS", "WANTED", "Case", "streamed"]
 
 JSON = "application/json"
 EMBEDDINGS, TOKENIZE, DETOKENIZE = "/v1/embeddings", "/tokenize", "/detokenize"
@@ -309,6 +309,24 @@ BAD: dict[str, Case] = {
     "chat by GET": Case(CHAT, method="GET", content_type=None),
 }
 
+FORMS = {
+    f"{api}, {name}": ask(structured_outputs=form)
+    for api, ask in (("chat", chat), ("completion", completion), ("response", response))
+    for name, form in {
+        "number for the form": 5,
+        "list for the form": ["regex"],
+        "grammar without end": {"grammar": "root ::= root"},
+        "schema without end": {"json": {"$ref": "#"}},
+        "long regex": {"regex": "[^x]*" * 1000},
+        "regex that matches nothing": {"regex": r"[^\s\S]"},
+    }.items()
+} | {
+    "chat, response format without end": chat(response_format=schema({"$ref": "#"})),
+    "completion, response format without end": completion(response_format=schema({"$ref": "#"})),
+    "response, text format without end": response(text=flat_schema({"$ref": "#"})),
+}
+"""Answers of a form that cannot be."""
+
 MODELS = {
     "models": Case("/v1/models", method="GET", content_type=None),
     "one model": Case(f"/v1/models/{MODEL.name}", method="GET", content_type=None),
@@ -333,7 +351,7 @@ REFUSED_STREAMS = {
     )
 }
 
-CASES: dict[str, Case] = GOOD | STREAMED | OPTIONS | BAD | REFUSED_STREAMS | MODELS | OURS
+CASES: dict[str, Case] = GOOD | STREAMED | OPTIONS | BAD | REFUSED_STREAMS | FORMS | MODELS | OURS
 """By a name that says what is asked."""
 
 _SHAPE = "what is refused before an engine is asked has OpenAI's error object, not FastAPI's"
@@ -348,6 +366,9 @@ WANTED: dict[str, str] = {
     "chat, unknown option of ours": "a typing error in them would go unnoticed",
     "chat, over our limit": "`gateway.max_body_bytes`; vLLM has no limit",
     "chat, nested without end": "the gateway reads the body first, and says what is wrong",
+    "embeddings": _SHAPE,
+    **{f"{path}: not UTF-8": _SHAPE for path in (CHAT, COMPLETIONS, RESPONSES, TOKENIZE)},
+    **dict.fromkeys(FORMS, "the client's fault, and named: vLLM answers 500, or names no field"),
     "response, bad schema, streamed": "vLLM breaks the connection; ours ends with an error event",
 }
 """Where we answer otherwise on purpose, and why."""
