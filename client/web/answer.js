@@ -6,7 +6,7 @@
 import { CarrierLost, QUIET, SilentCarrier } from "./carriers.js";
 import { EngineLost, EngineUnavailable, HeadstartError, errorOf } from "./errors.js";
 import { DATAGRAMS, Ladder, SSE } from "./ladder.js";
-import { Signal, now } from "./waiting.js";
+import { Signal, now, sleep } from "./waiting.js";
 
 const QUEUED_BATCHES = 64;
 const CANCEL_TRIES = 3;
@@ -68,19 +68,25 @@ export class Answer {
   async close() {
     if (this.#isClosed) return;
     const isUnfinished = !this.#isOver;
-    this.#stop();
+    this.leave();
     if (isUnfinished && this.id !== "") await this.#delete(1);
   }
 
   /** Stop reading; the answer goes on, to be resumed from its `position`. */
   leave() {
-    this.#stop();
+    if (this.#isClosed) return;
+    this.#isOver = this.#isClosed = true;
+    for (const carrying of this.#carrying.values()) carrying.abort();
+    this.#carrying.clear();
+    this.#changed.set();
+    this.#room.set();
+    this.#onClose(this);
   }
 
   /** Stop the answer; throws `EngineUnavailable` where the gateway could not be told. */
   async cancel() {
     this.#ready = [];
-    this.#stop();
+    this.leave();
     const why = this.id === "" ? null : await this.#delete(CANCEL_TRIES);
     if (why !== null) throw new EngineUnavailable(`the gateway could not be told to stop: ${why}`);
   }
@@ -232,17 +238,6 @@ export class Answer {
     this.#changed.set();
   }
 
-  /** Close every carrier. Idempotent. */
-  #stop() {
-    if (this.#isClosed) return;
-    this.#isOver = this.#isClosed = true;
-    for (const carrying of this.#carrying.values()) carrying.abort();
-    this.#carrying.clear();
-    this.#changed.set();
-    this.#room.set();
-    this.#onClose(this);
-  }
-
   /** Ask the gateway to stop; returns why it could not be asked, or null. */
   async #delete(numTries) {
     for (let left = numTries - 1; ; left--) {
@@ -259,7 +254,7 @@ export class Answer {
         why = String(error);
       }
       if (left === 0) return why;
-      await new Signal().wait(CANCEL_WAIT_S);
+      await sleep(CANCEL_WAIT_S);
     }
   }
 }

@@ -12,7 +12,7 @@ export const POLL = "poll";
 const DATAGRAM_TRIES = 3;
 
 /** How patient a client is, in seconds; what each is, stands in headstart.d.ts. */
-export const LIMITS = { raceS: 0.3, resumeS: 60, minRetryS: 0.1, maxRetryS: 2 };
+const LIMITS = { raceS: 0.3, resumeS: 60, minRetryS: 0.1, maxRetryS: 2 };
 
 export class Ladder {
   /** Up to which some rung has delivered. */

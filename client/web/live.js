@@ -2,7 +2,7 @@
 
 import { CarrierLost, SilentCarrier } from "./carriers.js";
 import { Cancelled, ClientError, EngineLost, EngineUnavailable, errorIn, errorOf } from "./errors.js";
-import { Signal, TookTooLong, now, within } from "./waiting.js";
+import { Signal, TookTooLong, now, sleep, within } from "./waiting.js";
 
 /** Edits that may be unconfirmed: a gateway hangs up on who does not read. */
 const UNCONFIRMED = 64;
@@ -43,7 +43,7 @@ export async function begin(http, ask, read, options, left) {
   return prompt;
 }
 
-export class LivePrompt {
+class LivePrompt {
   /** What is typed; after a refusal, what the gateway has. */
   text = "";
   #http;
@@ -187,7 +187,7 @@ export class LivePrompt {
       if (FINAL.includes(code)) this.#fail(new EngineLost("the gateway has ended this live prompt"));
       if (now() - lostAt > RESUME_S) this.#fail(new EngineLost("nobody answers at the gateway"));
       if (this.#failure !== null) return;
-      await new Signal().wait(waitS);
+      await sleep(waitS);
       waitS = Math.min(2 * waitS, RETRY_S[1]);
     }
   }

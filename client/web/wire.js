@@ -3,7 +3,7 @@
 import { Bytes, Reader, putArrayHead, putTextHead, putVarint, putWhole } from "./bytes.js";
 import { ProtocolViolation } from "./errors.js";
 
-export const WIRE_VERSION = 1;
+const WIRE_VERSION = 1;
 export const DIGEST_BYTES = 8;
 
 const SNAPSHOT = 0;

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from headstart.client.errors import error_of
+from headstart.client.offered import _address
 from headstart.client.session_wire import Drop, Hello, Request, encode_message
 from headstart.stages import errors
 from headstart.stages.carrier_ladder import (
@@ -89,6 +90,7 @@ def vectors() -> Json:
         "logs": [_log(name, api) for name, api in RECORDED.items()],
         "receivers": [_receiver_trace(Random(seed)) for seed in range(6)],
         "ladders": [_ladder_trace(Random(seed)) for seed in range(20)],
+        "addresses": [_address_of(*one) for one in _ADDRESSES],
         "errors": [_error(kind) for kind in _kinds()],
         "refusals": [_refusal(*one) for one in _REFUSALS],
     }
@@ -343,6 +345,23 @@ def _error(kind: type[HeadstartError]) -> Json:
         "type": kind.kind,
         "isRetryable": kind.is_retryable,
     }
+
+
+_ADDRESSES = (
+    ("127.0.0.1", "127.0.0.1", True),
+    ("127.0.0.1", "192.0.2.7", True),
+    ("::1", "localhost", True),
+    ("::1", "llm.example.org", True),
+    ("localhost", "llm.example.org", True),
+    ("192.0.2.1", "llm.example.org", True),
+    ("192.0.2.1", "llm.example.org", False),
+    ("llm.example.net", "127.0.0.1", False),
+)
+
+
+def _address_of(announced: str, asked: str, is_pinned: bool) -> Json:
+    host = _address(announced, asked, is_pinned)
+    return {"announced": announced, "asked": asked, "isPinned": is_pinned, "host": host}
 
 
 _REFUSALS = (

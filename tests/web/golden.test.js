@@ -8,6 +8,7 @@ import { Bytes, Reader, StreamReader, encodeMessage, putVarint } from "../../cli
 import * as errors from "../../client/web/errors.js";
 import { EventSplitter, RecordProjector } from "../../client/web/events.js";
 import { Ladder } from "../../client/web/ladder.js";
+import { addressOf } from "../../client/web/records.js";
 import { Receiver } from "../../client/web/receiver.js";
 import { Sha256 } from "../../client/web/sha256.js";
 import { decodeSnapshot, encodeAck } from "../../client/web/wire.js";
@@ -160,6 +161,18 @@ test("ladders do the same at the same time", () => {
         JSON.stringify(step),
       );
     }
+  }
+});
+
+test("sessions are opened at the address that Python's client takes", () => {
+  const inUrl = (host) => (host.includes(":") ? `[${host}]` : host);
+  for (const { announced, asked, isPinned, host } of golden.addresses) {
+    const certificate_hashes = isPinned ? [{}] : [];
+    const offer = { url: `https://${inUrl(announced)}:8443/a`, is_public: false, certificate_hashes };
+    const base = `http://${inUrl(asked)}:8000`;
+    assert.equal(addressOf(offer, base), `https://${inUrl(host)}:8443/a`, JSON.stringify(offer));
+    const told = { ...offer, is_public: true };
+    assert.equal(addressOf(told, base), offer.url);
   }
 });
 
