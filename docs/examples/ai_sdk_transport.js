@@ -27,7 +27,7 @@ export class HeadstartTransport {
       { signal: abortSignal, headers: Object.fromEntries(new Headers(headers)) },
     );
     this.storage.setItem(keyOf(chatId), answer.id);
-    return streamOf(this.parts(chatId, answer, abortSignal));
+    return this.streamOf(chatId, answer, abortSignal);
   }
 
   /** The SDK builds the message anew, so the answer is read from its beginning. */
@@ -36,7 +36,7 @@ export class HeadstartTransport {
     if (id === null) return null;
     const answer = this.client.resume({ id, cursor: 0, before: 0 });
     abortSignal?.addEventListener("abort", () => answer.close());
-    return streamOf(this.parts(chatId, answer, abortSignal));
+    return this.streamOf(chatId, answer, abortSignal);
   }
 
   async *parts(chatId, answer, abortSignal) {
@@ -68,21 +68,25 @@ export class HeadstartTransport {
     }
     this.storage.removeItem(keyOf(chatId));
   }
+
+  /** Leaving the stream stops the answer, however long its next word takes. */
+  streamOf(chatId, answer, abortSignal) {
+    const parts = this.parts(chatId, answer, abortSignal);
+    return new ReadableStream({
+      async pull(controller) {
+        const { done, value } = await parts.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      cancel: () => {
+        this.storage.removeItem(keyOf(chatId));
+        return answer.close();
+      },
+    });
+  }
 }
 
 function toOpenAI({ role, parts }) {
   const texts = parts.filter(({ type }) => type === "text").map(({ text }) => text);
   return { role, content: texts.join("") };
-}
-
-/** Leaving the stream leaves the answer, which stops it. */
-function streamOf(parts) {
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await parts.next();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: () => parts.return(),
-  });
 }

@@ -1,5 +1,6 @@
 // Reads an answer through docs/examples/ai_sdk_transport.js, as the SDK would: the parts of a whole
-// one; of one that is stopped; of one that is resumed. node ai_sdk.mjs BASE_URL [AI_SDK]
+// one; of one that is stopped; of one whose stream is left; of one that is resumed.
+// node ai_sdk.mjs BASE_URL [AI_SDK]
 
 import { HeadstartTransport } from "./ai_sdk_transport.js";
 import { Headstart } from "headstart-client";
@@ -33,6 +34,10 @@ for await (const part of await ask("b", stopping.signal)) {
   if (stopped.length === 5) stopping.abort();
 }
 
+const leaving = await ask("e");
+await leaving.cancel();
+const isLeftForgotten = (await transport.reconnectToStream({ chatId: "e" })) === null;
+
 // A page that is reloaded drops everything but what is stored.
 const left = (await ask("c")).getReader();
 for (let count = 0; count < 5; count++) await left.read();
@@ -45,5 +50,5 @@ if (sdk) {
   const { readUIMessageStream } = await import(sdk);
   for await (message of readUIMessageStream({ stream: await ask("d") }));
 }
-console.log(JSON.stringify({ whole, isForgotten, stopped, resumed, id, message }));
+console.log(JSON.stringify({ whole, isForgotten, isLeftForgotten, stopped, resumed, id, message }));
 process.exit(0);

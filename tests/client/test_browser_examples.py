@@ -44,7 +44,7 @@ async def test_ai_sdk_transport(tmp_path: Path) -> None:
         run = asyncio.to_thread(node, "ai_sdk.mjs", gateway.url, *words, cwd=tmp_path)
         found = json.loads(await soon(run))
         answers = [one.stream_id for one in gateway.replica.requests if one.method == "POST"]
-        texts = [await the_text(gateway, answer) for answer in (answers[0], *answers[2:])]
+        texts = [await the_text(gateway, answer) for answer in (answers[0], *answers[3:])]
         await gateway.replica.idle(PATIENCE_S)
 
     kinds = [part["type"] for part in found["whole"]]
@@ -52,9 +52,10 @@ async def test_ai_sdk_transport(tmp_path: Path) -> None:
     assert kinds[-3:] == ["text-end", "finish-step", "finish"]
     assert text_of(found["whole"]) == texts[0]
     assert found["isForgotten"]
+    assert found["isLeftForgotten"]
     assert found["stopped"][-1]["type"] == "abort"
     assert len(found["stopped"]) < len(found["whole"])
-    assert found["id"] == answers[2]
+    assert found["id"] == answers[3]
     assert text_of(found["resumed"]) == texts[1]
     if words:
         assert [part["text"] for part in found["message"]["parts"] if "text" in part] == texts[2:]
