@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_connect import Trust, open_carrier
 from headstart.client.quic_session import connect
+from headstart.client.webtransport import WebTransportServer
 from headstart.configs.serving import GatewaySettings, QuicSettings
 from tests.support.carriers import Told, pair
 from tests.support.gateway import serving, speeds
@@ -174,3 +175,13 @@ async def test_a_connection_on_its_way_to_end_for_silence_is_asked_for_a_sign_of
         server.keep_alive(close_at - 0.5 * idle_s)
         await eventually(lambda: server.stats().packets_confirmed > confirmed)
         assert (server.quic._close_at or 0) > close_at
+
+
+async def test_browsers_of_either_draft_are_told_that_there_are_sessions() -> None:
+    """Chromium asks for the older setting; Safari for the later drafts' own."""
+    async with pair("webtransport", QuicSettings()) as ends:
+        server = ends.server.carrier
+        assert isinstance(server, QuicCarrier)
+        assert isinstance(server._framing, WebTransportServer)
+        said = server._framing.h3.sent_settings or {}
+    assert said[0x2B603742] == said[0x14E9CD29] == 1
