@@ -19,7 +19,7 @@
   /** Outlives a reload, also one after the answer's end, when the page keeps no position. */
   const ID = "headstartWatch.id";
   const find = (selector) => document.querySelector(selector);
-  const text = () => find("#messages li.assistant:last-child .text")?.textContent ?? "";
+  const text = () => find("#messages li.assistant:last-child .content")?.textContent ?? "";
   let end = () => {};
 
   const fetchOfThePage = globalThis.fetch;
@@ -85,6 +85,6 @@
     watch.ended = new Promise((resolve) => (end = resolve));
     // Without frames only the button tells: whoever weighs the page wants nothing read in it.
     const seen = HAS_FRAMES ? document.body : find("#stop");
-    new MutationObserver(look).observe(seen, { childList: true, subtree: true, attributes: true });
+    new MutationObserver(look).observe(seen, { childList: true, subtree: true, attributes: true, characterData: true });
   });
 })();

@@ -1,7 +1,7 @@
-"""The chat page at `/` and the browser module it is made of, from the files of `client/web`.
+"""The browser module, `client/web`, and the chat page at `/` that uses it, `client/web/page`.
 
-Only the files named here are served, from memory, without a key: a page has to be there before
-anybody can enter one.
+Their scripts, types and styles are served, from memory, without a key: a page has to be there
+before anybody can enter one.
 """
 
 import re
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from gzip import compress
 from hashlib import sha256
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,18 +21,11 @@ from starlette.routing import Route
 __all__ = ["routes"]
 
 _TYPES = {
-    ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".ts": "text/plain; charset=utf-8",
 }
-_PAGE = "index.html"
-_FILES = (
-    *("page.css", "chat.js", "gap_strip.js", "live_typing.js"),
-    *("headstart.js", "headstart.d.ts", "answer.js", "bytes.js", "carriers.js", "errors.js"),
-    *("events.js", "ladder.js", "live.js", "reading.js", "receiver.js", "records.js", "session.js"),
-    *("sha256.js", "waiting.js", "wire.js"),
-)
+_FOLDERS = ("web", "web/page")
 _SAFE_HOST = re.compile(r"[A-Za-z0-9.-]+")
 _HEADERS = {
     # Browsers ask each time, and are told that nothing has changed: no two versions ever mix.
@@ -49,16 +44,25 @@ def routes(transport: Transport) -> list[Route]:
     Args:
         transport: Says where answers can be read over QUIC, which the page's policy has to allow.
     """
-    made = [Route(f"/web/{name}", _File(name).answer, methods=["GET"]) for name in _FILES]
-    return [Route("/", _Page(transport).answer, methods=["GET"]), *made]
+    client = resources.files("headstart.client")
+    page = _Page(client / "web/page/index.html", transport)
+    return [
+        Route("/", page.answer, methods=["GET"]),
+        *(
+            Route(f"/{folder}/{file.name}", _File(file).answer, methods=["GET"])
+            for folder in _FOLDERS
+            for file in (client / folder).iterdir()
+            if PurePath(file.name).suffix in _TYPES
+        ),
+    ]
 
 
 class _File:
     """Answers with one file."""
 
-    def __init__(self, name: str) -> None:
-        self._type = _TYPES[name[name.rindex(".") :]]
-        self._body = (resources.files("headstart.client") / "web" / name).read_bytes()
+    def __init__(self, file: Traversable) -> None:
+        self._type = _TYPES.get(PurePath(file.name).suffix, "text/html; charset=utf-8")
+        self._body = file.read_bytes()
         self._packed = compress(self._body, mtime=0)
         self._tag = f'W/"{sha256(self._body).hexdigest()[:16]}"'
 
@@ -78,8 +82,8 @@ class _File:
 class _Page(_File):
     """The page itself, with what it may load and connect to."""
 
-    def __init__(self, transport: Transport) -> None:
-        super().__init__(_PAGE)
+    def __init__(self, file: Traversable, transport: Transport) -> None:
+        super().__init__(file)
         self._transport = transport
 
     def _headers(self, request: Request) -> dict[str, str]:

@@ -5,16 +5,19 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.golden.browser_vectors import FILE, vectors
-from tests.support.node_client import node
+from tests.support.node_client import MODULES, node
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "client" / "web"
-OF_THE_PAGE = {"chat.js", "gap_strip.js", "live_typing.js"}
 WHEN_ASKED_FOR = {"live.js"}
 """Loaded by the first `live()`."""
 MAX_PACKED_BYTES = 20_000
 MAX_LIVE_BYTES = 4_500
+MAX_SENT_BYTES = 25_000
+"""As files of their own."""
 
 
 def test_golden_file_holds_what_the_python_codec_does() -> None:
@@ -33,8 +36,9 @@ def test_node_finds_what_the_golden_file_says() -> None:
 
 
 def test_module_is_small() -> None:
-    module = {file.name for file in WEB.glob("*.js")} - OF_THE_PAGE
+    module = {file.name for file in WEB.glob("*.js")}
     assert packed(module - WHEN_ASKED_FOR) < MAX_PACKED_BYTES
+    assert sum(packed({name}) for name in module - WHEN_ASKED_FOR) < MAX_SENT_BYTES
     assert packed(WHEN_ASKED_FOR) < MAX_LIVE_BYTES
 
 
@@ -62,3 +66,14 @@ def test_module_installs_as_a_package(tmp_path: Path) -> None:
     types = (WEB / "headstart.d.ts").read_text(encoding="utf-8")
     for name in names:
         assert f"export class {name} " in types or f"export class {name}<" in types
+
+
+def test_declarations_are_typescripts(tmp_path: Path) -> None:
+    compiler = MODULES / "typescript" / "bin" / "tsc"
+    if not compiler.exists():
+        pytest.skip("TypeScript is missing: npm install --prefix .node typescript")
+    shutil.copytree(WEB, tmp_path / "node_modules" / "headstart-client")
+    shutil.copy(ROOT / "tests" / "web" / "types.ts", tmp_path)
+    flags = ("--noEmit", "--strict", "--target", "es2022", "--module", "nodenext")
+    library = ("--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--types", "")
+    node(str(compiler), *flags, *library, "types.ts", cwd=tmp_path)

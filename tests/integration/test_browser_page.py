@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.chromium]
 
 SLOW: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 150}
 ENDLESS: dict[str, Any] = {"tokens_per_s": 50.0, "answer_tokens": 100_000}
-TEXT = "document.querySelector('#messages li:last-child .text').textContent"
+TEXT = "document.querySelector('#messages li:last-child .content').textContent"
 IS_DONE = "document.querySelector('#stop').hidden"
 
 
@@ -115,7 +115,7 @@ async def test_stopping_stops_the_engine(browser: Browser, way: str) -> None:
             await page.press("Escape")
         await gateway.replica.idle(PATIENCE_S)
         await page.until(IS_DONE)
-        end = "document.querySelector('#messages li:last-child').dataset.end"
+        end = "document.querySelector('#messages li:last-child .end').textContent"
         assert await page.run(end) == "Stopped."
         # And the page goes on from there.
         await ask(page, "Go on.")
@@ -123,6 +123,91 @@ async def test_stopping_stops_the_engine(browser: Browser, way: str) -> None:
         await page.until(f"{TEXT}.length > 20")
         await page.press("Escape")
         await gateway.replica.idle(PATIENCE_S)
+
+
+async def test_what_nobody_has_answered_yet_can_be_stopped(browser: Browser) -> None:
+    async with opened(browser, SLOW) as (gateway, page):
+        await page.call("Fetch.enable", patterns=[{"urlPattern": "*/v1/chat/*"}])
+        await ask(page, "Name three colours.")
+        await page.until("!document.querySelector('#stop').hidden")
+        await page.press("Escape")
+        await page.until(IS_DONE)
+        assert await page.run("document.querySelector('#prompt').value") == "Name three colours."
+        assert await page.run("document.querySelectorAll('#messages li').length") == 0
+        assert await page.run("document.querySelector('#notice').hidden")
+        await page.call("Fetch.disable")
+        await page.press("Enter")
+        await page.until(f"{TEXT}.length > 20")
+        assert [one.method for one in gateway.replica.requests].count("POST") == 1
+
+
+async def test_who_stops_with_the_keyboard_is_back_at_the_prompt(browser: Browser) -> None:
+    async with opened(browser, ENDLESS) as (_gateway, page):
+        await ask(page, "Name three colours.")
+        await page.until(f"{TEXT}.length > 20")
+        await page.run("document.querySelector('#stop').focus({ focusVisible: true })")
+        await page.press("Enter")
+        await page.until(IS_DONE)
+        assert await page.run("document.activeElement.id") == "prompt"
+
+
+async def test_a_page_that_found_nobody_asks_again(browser: Browser) -> None:
+    async with opened(browser, SLOW) as (_gateway, page):
+        for again in ("dispatchEvent(new Event('online'))", "composer.requestSubmit()"):
+            await page.call("Network.setBlockedURLs", urls=["*/v1/models"])
+            await page.reload()
+            await page.until("!document.querySelector('#notice').hidden")
+            assert await page.run("document.querySelector('#model').disabled")
+            await page.call("Network.setBlockedURLs", urls=[])
+            await page.run(f"void {again}")
+            await page.until("!document.querySelector('#model').disabled")
+            assert await page.run("document.querySelector('#notice').hidden")
+        page.complaints = [one for one in page.complaints if "/v1/models" not in one]
+
+
+async def test_an_answer_that_breaks_says_so_and_keeps_what_has_come(browser: Browser) -> None:
+    async with opened(browser, ENDLESS) as (gateway, page):
+        await ask(page, "Name three colours.")
+        await page.until(f"{TEXT}.length > 20")
+        await soon(gateway.client.delete(f"/v1/streams/{gateway.live.id}"))
+        await page.until(IS_DONE)
+        end = "document.querySelector('#messages li:last-child .end').textContent"
+        for _ in range(2):
+            assert (await page.run(end)).startswith("Broken off: ")
+            assert len(await page.run(TEXT)) > 20
+            await page.reload()
+            await page.until("document.querySelectorAll('#messages li').length == 2")
+
+
+async def test_a_pause_is_told_while_it_lasts(browser: Browser) -> None:
+    async with opened(browser, {"tokens_per_s": 0.1, "answer_tokens": 3}) as (_gateway, page):
+        await ask(page, "Name three colours.")
+        figures = "document.querySelector('#figures').textContent"
+        await page.until(
+            f"/first text .* longest gap [1-9][0-9]{{3}} ms · 1 pause$/.test({figures})"
+        )
+        assert len((await page.run(TEXT)).split()) == 1
+        await page.press("Escape")
+
+
+async def test_who_reads_further_up_is_left_there_and_who_is_at_the_end_is_taken_along(
+    browser: Browser,
+) -> None:
+    scroller = "document.querySelector('#scroller')"
+    rest = f"{scroller}.scrollHeight - {scroller}.scrollTop - {scroller}.clientHeight"
+    async with opened(browser, ENDLESS | {"tokens_per_s": 400.0}) as (_gateway, page):
+        await ask(page, "Name three colours.")
+        await page.until(f"{scroller}.scrollTop > 200")
+        assert await page.run(rest) < 48
+        await page.run(f"{scroller}.scrollTop = 0")
+        count = await page.run(f"{TEXT}.length")
+        await page.until(f"{TEXT}.length > {count + 500}")
+        assert await page.run(f"{scroller}.scrollTop") == 0
+        await page.run(f"{scroller}.scrollTop = {scroller}.scrollHeight")
+        count = await page.run(f"{TEXT}.length")
+        await page.until(f"{TEXT}.length > {count + 500}")
+        assert await page.run(rest) < 48
+        await page.press("Escape")
 
 
 async def test_with_keys_the_page_asks_for_one_and_keeps_it_for_the_tab(browser: Browser) -> None:

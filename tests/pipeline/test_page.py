@@ -9,7 +9,6 @@ import pytest
 
 from headstart.configs.access import AccessSettings
 from headstart.configs.serving import GatewaySettings, QuicSettings
-from headstart.pipeline.page import _FILES
 from tests.pipeline.test_access import ALICE, key
 from tests.support.gateway import Gateway, serving
 from tests.support.waiting import soon
@@ -17,7 +16,11 @@ from tests.support.waiting import soon
 pytestmark = pytest.mark.anyio
 
 WEB = Path(__file__).parents[2] / "client" / "web"
-NOT_SERVED = {"index.html", "package.json"}
+SERVED = {
+    file.relative_to(WEB).as_posix(): file
+    for file in WEB.rglob("*")
+    if file.is_file() and file.name not in ("index.html", "package.json")
+}
 """The one is `/`, the other is for npm."""
 
 
@@ -30,29 +33,39 @@ def policy_of(answer: httpx.Response) -> dict[str, str]:
     return dict(part.split(" ", 1) for part in parts)
 
 
-def test_every_file_of_the_folder_is_served_or_known_not_to_be() -> None:
-    assert {file.name for file in WEB.iterdir()} == {*_FILES, *NOT_SERVED}
-
-
 async def test_page_and_module_need_no_key() -> None:
     async with serving(access=AccessSettings(keys=(key(ALICE),))) as gateway:
         page = await get(gateway, "/")
         assert page.status_code == httpx.codes.OK
         assert page.headers["content-type"] == "text/html; charset=utf-8"
-        for name in _FILES:
-            answer = await get(gateway, f"/web/{name}")
+        for path, file in SERVED.items():
+            answer = await get(gateway, f"/web/{path}")
             assert answer.status_code == httpx.codes.OK
-            assert answer.content == (WEB / name).read_bytes()
+            assert answer.content == file.read_bytes()
             assert answer.headers["x-content-type-options"] == "nosniff"
         assert (await get(gateway, "/v1/models")).status_code == httpx.codes.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(
-    "path", ["/web/", "/web/package.json", "/web/../webtransport.py", "/web/%2e%2e/answer.py"]
+    "path",
+    [
+        *("/web/", "/web/page/", "/web/package.json", "/web/page/index.html"),
+        *("/web/../webtransport.py", "/web/%2e%2e/answer.py"),
+    ],
 )
 async def test_nothing_else_of_the_folder_is_served(gateway: Gateway, path: str) -> None:
     answer = await get(gateway, path)
     assert answer.status_code == httpx.codes.NOT_FOUND
+
+
+def test_page_asks_for_every_module_at_once() -> None:
+    """Else each level of imports would take another round trip."""
+    page = (WEB / "page" / "index.html").read_text(encoding="utf-8")
+    asked = {path for path in SERVED if f'="web/{path}"' in page}
+    assert set(SERVED) - asked == {
+        "headstart.d.ts",
+        "live.js",
+    }  # the one has no use, the other waits
 
 
 async def test_page_may_run_and_load_only_what_comes_with_it(gateway: Gateway) -> None:

@@ -1,24 +1,23 @@
 /** The page at `/`: a chat that streams through the module, and shows how its answers come. */
 
-import { GapStrip } from "./gap_strip.js";
-import { Headstart, Unauthenticated } from "./headstart.js";
+import { Headstart, Unauthenticated } from "../headstart.js";
 import { LiveTyping } from "./live_typing.js";
+import { MessageView } from "./message_view.js";
+import { Meter } from "./meter.js";
 
 const KEPT = "headstart.chat";
 const KEY = "headstart.key";
 const LIVE = "headstart.live";
-/** Seconds between two writes of what a reload needs; whatever is written last fits together. */
-const KEEP_S = 0.25;
 
 const find = (id) => document.getElementById(id);
-const now = () => performance.now() / 1000;
-const strip = new GapStrip(find("gaps"));
+const meter = new Meter(find("rung"), find("figures"), find("gaps"));
 
 /** `{messages: [{role, content, reasoning, end}], position}`; the last one's answer is at `position`. */
 let chat = restored();
 let client = null;
+/** What is being read, and before that what ends the asking for it. */
 let answer = null;
-let keptAt = 0;
+let asking = null;
 
 function restored() {
   try {
@@ -30,9 +29,8 @@ function restored() {
   return { messages: [], position: null };
 }
 
-function keep(isUrgent = true) {
-  if (!isUrgent && now() - keptAt < KEEP_S) return;
-  keptAt = now();
+/** Keep what a reload needs. Of an answer any moment will do: it is read on from there. */
+function keep() {
   try {
     sessionStorage.setItem(KEPT, JSON.stringify(chat));
   } catch {
@@ -88,120 +86,39 @@ function notify(text) {
   find("notice").hidden = text === null;
 }
 
-function addMessage({ role, content, reasoning = "", end = null }) {
-  const item = document.createElement("li");
-  item.className = role;
-  const thought = document.createElement("div");
-  thought.className = "reasoning";
-  thought.textContent = reasoning;
-  const text = document.createElement("div");
-  text.className = "text";
-  text.textContent = content;
-  item.append(thought, text);
-  if (end !== null) markEnd(item, end);
-  find("messages").append(item);
+function show(message) {
   find("empty").hidden = true;
-  return item;
-}
-
-function markEnd(item, end) {
-  item.classList.add("broken");
-  item.dataset.end = end;
-}
-
-/** Shows text when the browser draws, however many pieces have come by then. */
-class Painter {
-  #item;
-  #pending = { content: "", reasoning: "" };
-  #isDue = false;
-  #isFirst = true;
-  #beganAt = now();
-
-  constructor(item) {
-    this.#item = item;
-  }
-
-  add(channel, text) {
-    this.#pending[channel] += text;
-    if (this.#isDue) return;
-    this.#isDue = true;
-    // Nothing is drawn in the background, and nothing waits to be drawn there.
-    if (document.hidden) queueMicrotask(() => this.flush());
-    else requestAnimationFrame(() => this.flush());
-  }
-
-  flush() {
-    this.#isDue = false;
-    const { content, reasoning } = this.#pending;
-    if (content === "" && reasoning === "") return;
-    this.#pending = { content: "", reasoning: "" };
-    const scroller = find("scroller");
-    const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
-    // Everything is written before anything is read again: the page is laid out once a frame.
-    this.#item.querySelector(".reasoning").append(reasoning);
-    this.#item.querySelector(".text").append(content);
-    if (document.hidden) strip.pause();
-    else strip.step(now());
-    this.#tell();
-    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
-    strip.draw();
-  }
-
-  #tell() {
-    if (this.#isFirst) this.firstS = now() - this.#beganAt;
-    this.#isFirst = false;
-    const ms = (seconds) => `${Math.round(seconds * 1000)} ms`;
-    const pauses = strip.numPauses === 1 ? "1 pause" : `${strip.numPauses} pauses`;
-    find("figures").textContent =
-      `first text ${ms(this.firstS)} · longest gap ${ms(strip.longestS)} · ${pauses}`;
-  }
-}
-
-const RUNGS = { datagrams: "datagrams", stream: "WebTransport stream", sse: "SSE", poll: "polling" };
-
-function showRungs() {
-  const rungs = answer?.rungs ?? [];
-  const badge = find("rung");
-  const words = rungs.map((rung) => RUNGS[rung]).join(" + ");
-  if (words !== "" && badge.textContent !== words) {
-    badge.textContent = words;
-    badge.dataset.rung = rungs.join(" ");
-  }
+  return new MessageView(find("messages"), message, () => meter.step());
 }
 
 function setBusy(isBusy) {
+  const hadFocus = find("stop").matches(":focus-visible");
   find("send").hidden = isBusy;
   find("stop").hidden = !isBusy;
   find("anew").disabled = isBusy;
+  if (hadFocus) find("prompt").focus(); // who uses keys is not sent back to the page's beginning
 }
 
-/** Draw an answer to its end, the last message's. */
-async function draw(item) {
-  const message = chat.messages[chat.messages.length - 1];
-  const painter = new Painter(item);
-  item.classList.add("streaming");
-  setBusy(true);
-  strip.clear();
+/** Read an answer to its end, the last message's. */
+async function read(view) {
+  const message = chat.messages.at(-1);
   try {
     for await (const chunk of answer) {
       const delta = chunk.choices[0]?.delta ?? {};
       for (const channel of ["reasoning", "content"]) {
         if (!delta[channel]) continue;
         message[channel] = (message[channel] ?? "") + delta[channel];
-        painter.add(channel, delta[channel]);
+        view.add(channel, delta[channel]);
       }
       chat.position = answer.position;
-      keep(false);
-      showRungs();
+      meter.by(answer.rungs);
     }
-    if (message.end) markEnd(item, message.end);
   } catch (error) {
     message.end = `Broken off: ${error.message}`;
-    markEnd(item, message.end);
-    explain(error);
+    if (error instanceof Unauthenticated) explain(error);
   }
-  painter.flush();
-  item.classList.remove("streaming");
+  view.end(message.end);
+  meter.end();
   answer = chat.position = null;
   keep();
   setBusy(false);
@@ -214,34 +131,41 @@ async function send(prompt) {
   const request = { model: find("model").value, stream: true };
   const messages = [...said(), { role: "user", content: prompt }];
   const typedLive = typing.commit(prompt);
-  chat.messages.push({ role: "user", content: prompt });
-  addMessage({ role: "user", content: prompt });
-  const item = addMessage({ role: "assistant", content: "" });
-  item.scrollIntoView({ block: "end" });
-  chat.messages.push({ role: "assistant", content: "" });
+  chat.messages.push({ role: "user", content: prompt }, { role: "assistant", content: "" });
+  const views = chat.messages.slice(-2).map(show);
+  views[1].begin();
+  meter.begin({ isAsked: true });
   setBusy(true);
+  const { signal } = (asking = new AbortController());
   try {
     answer =
-      (await typedLive) ?? (await client.chat.completions.create({ ...request, messages }));
+      (await typedLive) ??
+      (await client.chat.completions.create({ ...request, messages }, { signal }));
   } catch (error) {
     // Nothing was answered: the prompt goes back to where it can be mended.
     chat.messages.splice(-2);
-    item.previousSibling.remove();
-    item.remove();
+    for (const view of views) view.remove();
     find("empty").hidden = chat.messages.length > 0;
     find("prompt").value ||= prompt;
+    meter.clear();
     setBusy(false);
-    explain(error);
+    if (!signal.aborted) explain(error);
     return;
   }
   chat.position = answer.position;
   keep();
-  await draw(item);
+  if (signal.aborted) stop();
+  await read(views[1]);
 }
 
 async function stop() {
-  if (answer === null) return;
-  chat.messages[chat.messages.length - 1].end = "Stopped.";
+  if (find("stop").hidden) return;
+  if (answer === null) {
+    asking.abort();
+    typing.forget();
+    return;
+  }
+  chat.messages.at(-1).end = "Stopped.";
   try {
     await answer.cancel();
   } catch (error) {
@@ -249,20 +173,23 @@ async function stop() {
   }
 }
 
-find("composer").addEventListener("submit", (event) => {
+find("composer").addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (find("model").value === "") await loadModels(); // perhaps somebody answers by now
   const prompt = find("prompt").value.trim();
   if (prompt === "" || !find("stop").hidden || find("model").value === "") return;
   find("prompt").value = "";
   send(prompt);
 });
-find("prompt").addEventListener("input", () => client.prepare());
+find("prompt").addEventListener("input", () => {
+  client.prepare();
+  typed();
+});
 find("prompt").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   find("composer").requestSubmit();
 });
-find("prompt").addEventListener("input", typed);
 find("model").addEventListener("change", () => {
   typing.forget();
   typed();
@@ -282,8 +209,7 @@ find("anew").addEventListener("click", () => {
   typing.forget();
   find("messages").replaceChildren();
   find("empty").hidden = false;
-  strip.clear();
-  find("figures").textContent = "";
+  meter.clear();
   typed();
   find("prompt").focus();
 });
@@ -292,9 +218,11 @@ find("key").addEventListener("change", async () => {
   connect();
   await loadModels();
 });
-addEventListener("pagehide", () => keep());
-document.addEventListener("visibilitychange", () => strip.pause());
-new ResizeObserver(() => strip.draw()).observe(find("gaps"));
+addEventListener("online", () => {
+  if (find("model").disabled) loadModels();
+});
+addEventListener("pagehide", keep);
+document.addEventListener("visibilitychange", keep); // a page that is hidden may never be told more
 
 find("live").checked = sessionStorage.getItem(LIVE) === "on";
 connect();
@@ -302,10 +230,13 @@ if (sessionStorage.getItem(KEY) !== null) {
   find("key-field").hidden = false;
   find("key").value = sessionStorage.getItem(KEY);
 }
-for (const message of chat.messages) addMessage(message);
+const shown = chat.messages.map(show);
 find("scroller").scrollTop = find("scroller").scrollHeight;
 loadModels();
 if (chat.position !== null) {
   answer = client.resume(chat.position);
-  draw(find("messages").lastChild);
+  shown.at(-1).begin();
+  meter.begin({ isAsked: false });
+  setBusy(true);
+  read(shown.at(-1));
 }
