@@ -205,6 +205,19 @@ async def test_another_network_gets_another_session(browser: Browser) -> None:
         await eventually(lambda: not before & gateway.quic._sessions)  # type: ignore[union-attr]
 
 
+async def test_timers_as_slow_as_a_hidden_tabs_hold_no_answer_up(browser: Browser) -> None:
+    async with module_in(browser, TWO_SECONDS) as (gateway, _relay, page):
+        await page.run(
+            """{ const wait = setTimeout;
+            window.setTimeout = (work, ms) => wait(work, Math.max(1000, ms)); }"""
+        )
+        await page.run("ask()")
+        await the_event_streams(gateway, page)
+        assert await page.run("answer.rungs") == ["datagrams"]
+        acks = gateway.exposition().value("headstart_render_gap_seconds_count")
+        assert acks > 50, "acknowledgements waited for timers"
+
+
 async def test_a_tab_that_was_frozen_goes_on_where_it_was(browser: Browser) -> None:
     async with module_in(browser, TWO_SECONDS) as (gateway, _relay, page):
         answer = await page.run("ask()")
