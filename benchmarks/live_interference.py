@@ -1,11 +1,15 @@
-"""What eight people who type cost everybody else: ordinary requests with and without them."""
+"""What eight people who type cost everybody else: ordinary requests with and without them.
+
+`bench live` has them type; in `bench livemind` what they type is thought about, too.
+"""
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +65,14 @@ async def interference(
     asked: Sequence[str],
     typed: Sequence[str],
     seed: int,
+    session: Mapping[str, Any] | None = None,
 ) -> Rounds:
     """Measure blocks, with and without typists in turn.
 
     Args:
         asked: Prompts of the ordinary requests; enough for every block.
         typed: What the typists type, without end and without sending it off.
+        session: Further fields of their sessions.
     """
     capacity = checkpoint.get("interference/capacity", float)
     if capacity is None:
@@ -76,7 +82,7 @@ async def interference(
     crowds = [checkpoint.get(key, Crowd) for key in keys]
     floor = Floor()
     if None in crowds:
-        async with _typists(target, typed, floor, seed):
+        async with _typists(target, typed, floor, seed, session or {}):
             await asyncio.sleep(plan.begin_s)
             for block, key in enumerate(keys):
                 if crowds[block] is None:
@@ -150,7 +156,7 @@ async def _open_loop(
 
 @asynccontextmanager
 async def _typists(
-    target: Target, typed: Sequence[str], floor: Floor, seed: int
+    target: Target, typed: Sequence[str], floor: Floor, seed: int, session: Mapping[str, Any]
 ) -> AsyncIterator[None]:
     """Have prompts typed in real time, each by somebody who errs, pauses and is somewhere in it."""
 
@@ -159,7 +165,7 @@ async def _typists(
         text = typed[number % len(typed)]
         begun = draw.randrange(len(text) // 2)
         sampling = {"temperature": 0, "cache_salt": f"typist {number}"}
-        async with live_prompt(target.url, target.model, sampling) as prompt:
+        async with live_prompt(target.url, target.model, sampling, **session) as prompt:
             while True:
                 await prompt.type([Stroke(0.0, 0, 0, text[:begun])], floor)
                 await prompt.type(later(script(TYPIST, text[begun:], number), begun), floor)

@@ -71,7 +71,7 @@ def replay_checks(measured: Sequence[Measured], *, is_quick: bool) -> Iterator[C
     yield judge(WASTE, over_blocks(typed, waste), is_quick=is_quick)
 
 
-def interference_check(rounds: Rounds, *, is_quick: bool) -> Check:
+def interference_check(rounds: Rounds, *, is_quick: bool, bar: Bar = INTERFERENCE) -> Check:
     """Judge what ordinary requests feel of the typists."""
     crowds = rounds.crowds
     num = sum(len(one.alone_s) for one in crowds)
@@ -83,7 +83,7 @@ def interference_check(rounds: Rounds, *, is_quick: bool) -> Check:
         ),
     )
     note = f"{num} requests in each arm, at half of {rounds.capacity_per_s:.2f} requests/s"
-    return judge(INTERFERENCE, ratio, is_quick=is_quick, note=note)
+    return judge(bar, ratio, is_quick=is_quick, note=note)
 
 
 def exact_checks(compared: Sequence[Compared], *, is_quick: bool) -> Iterator[Check]:
@@ -143,11 +143,11 @@ def stages_table(measured: Sequence[Measured]) -> Table:
     )
 
 
-def interference_table(rounds: Rounds) -> Table:
+def interference_table(rounds: Rounds, who: str = "typists") -> Table:
     """First-token times of the ordinary requests."""
     sides = {
         "alone": [one.alone_s for one in rounds.crowds],
-        f"beside {NUM_TYPISTS} typists": [one.beside_s for one in rounds.crowds],
+        f"beside {NUM_TYPISTS} {who}": [one.beside_s for one in rounds.crowds],
     }
     return Table(
         "Ordinary requests at half load, seconds to the first token",

@@ -204,8 +204,13 @@ class LivePrompt:
 
 
 @asynccontextmanager
-async def live_prompt(url: str, model: str, sampling: dict[str, Any]) -> AsyncIterator[LivePrompt]:
+async def live_prompt(
+    url: str, model: str, sampling: dict[str, Any], **session: Any
+) -> AsyncIterator[LivePrompt]:
     """Open a connection and a session.
+
+    Args:
+        session: Further fields of it.
 
     Raises:
         OSError: It cannot be opened.
@@ -214,7 +219,7 @@ async def live_prompt(url: str, model: str, sampling: dict[str, Any]) -> AsyncIt
     async with connect(address, proxy=None, max_size=None) as socket:
         prompt = LivePrompt(socket)
         try:
-            await prompt.configure(model=model, sampling=sampling)
+            await prompt.configure(model=model, sampling=sampling, **session)
             yield prompt
         finally:
             await prompt.close()

@@ -14,19 +14,13 @@ from dataclasses import asdict
 import numpy as np
 
 from headstart.benchmarks import livemind_model
+from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
 from headstart.benchmarks.estimates import Estimate, exactly, over_blocks
-from headstart.benchmarks.livemind_replay import (
-    LLAMA_70B,
-    Arm,
-    Session,
-    Timed,
-    haltingly,
-    plain,
-    steadily,
-    warm_only,
-)
+from headstart.benchmarks.livemind_curves import LARGE, SMALL, Answerer, Timed, plain, warm_only
+from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_tokens import SOURCE, Tokens
+from headstart.benchmarks.livemind_typing import haltingly, steadily
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.mmlu_pro import FILE, ROWS, Question, questions
 from headstart.benchmarks.options import BenchOptions
@@ -40,9 +34,7 @@ from headstart.stages.warm_budget import WarmBudget
 
 __all__ = ["run"]
 
-SHARE = 124.3 / 303.7
-"""Output tokens left after commit: LiveMind v1's, over all its 12,032 questions; not ours."""
-SEED = 42
+SEED = livemind_model.SEED
 QUESTIONS = 1960
 """All there are: virtual time is cheap."""
 SESSIONS, KEYS, KEY_TOKENS = 1000, 20, 80
@@ -54,7 +46,7 @@ LATENCY = Bar("replay_latency_over_plain", 0.45, "lower", "ratio")
 FIRST = Bar("replay_cancel_first_token_over_warm", 1.1, "lower", "ratio")
 BUDGET = Bar("keys_over_their_thought_budget", 0.0, "lower", "keys")
 EDITED = Bar("answers_with_thoughts_edited_away", 0.0, "lower", "answers")
-BARS = (LATENCY, FIRST, BUDGET, EDITED)
+BARS = (LATENCY, FIRST, BUDGET, EDITED, livemind_model.BESIDE)
 
 ARMS = (
     Arm("ua-spi, sentences, wait"),
@@ -64,6 +56,11 @@ ARMS = (
     Arm("ua-pil, sentences, wait", Format.UA_PIL),
     Arm("two-prompts, sentences, wait", Format.TWO_PROMPTS),
 )
+TOGETHER = (
+    Arm("70B thinks, 8B answers, wait", answerer=SMALL),
+    Arm("70B thinks, 8B answers, cancel", at_commit=AtCommit.CANCEL, answerer=SMALL),
+)
+"""The paper's collaborative arm, ua-spi by sentence."""
 
 
 def run(settings: Settings, options: BenchOptions) -> int:
@@ -83,14 +80,20 @@ def run(settings: Settings, options: BenchOptions) -> int:
     tables, checks = _replay(asked, tokens)
     many = questions(options.data_dir, SESSIONS, SEED + 1)
     table, more = _shared_keys(many, tokens)
-    model = livemind_model.measure(settings, options, asked)
+    run_of = {
+        "commit": origin.commit,
+        "is_quick": options.is_quick,
+        "models": [model.model_dump(mode="json") for model in settings.models[:2]],
+    }
+    checkpoint = Checkpoint(options.json_path.with_suffix(".checkpoint.jsonl"), run_of)
+    model = livemind_model.measure(settings, options, asked, checkpoint)
     config = {
         "questions": len(asked),
         "seed": SEED,
-        "share_left_after_commit": SHARE,
-        "cost_curve": asdict(LLAMA_70B),
+        "large": asdict(LARGE),
+        "small": asdict(SMALL),
         "tokenizer": f"{SOURCE}, in place of the large model's",
-        "replay": "a simulation: no model was asked; the share left is LiveMind v1's, published",
+        "replay": "a simulation: no model was asked; the shares left are LiveMind v1's, published",
         "model": model.config,
     }
     report = Report(
@@ -99,23 +102,18 @@ def run(settings: Settings, options: BenchOptions) -> int:
         options.is_quick,
         config,
         [*tables, table, *model.tables],
-        [*checks, *more],
+        [*checks, *more, *model.checks],
         time.monotonic() - began,
     )
     write(report, options.json_path)
+    checkpoint.remove()
     return report.exit_status
 
 
 def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], list[Check]]:
     """Type every question once for each arm, each session by itself."""
-    plains = [plain(one, tokens, LLAMA_70B) for one in asked]
-    warms = [warm_only(one, tokens, LLAMA_70B) for one in asked]
-    rows = [_row("plain", plains, plains, warms), _row("warm only", warms, plains, warms)]
-    found: dict[str, list[Timed]] = {}
-    for arm in ARMS:
-        for is_strict in (False, True):
-            timed = [_alone(one, arm, tokens, is_strict=is_strict) for one in asked]
-            found[f"{arm.name}{' *' if is_strict else ''}"] = timed
+    plains, warms, rows = _alone(asked, tokens, LARGE, "")
+    found = _typed(asked, tokens, ARMS)
     rows += [_row(name, timed, plains, warms) for name, timed in found.items()]
     thinking = [index for index, one in enumerate(found[ARMS[0].name]) if one.num_thoughts]
     rows += [
@@ -124,9 +122,14 @@ def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], lis
         )
         for arm in ARMS[:2]
     ]
+    small_plains, small_warms, small_rows = _alone(asked, tokens, SMALL, "8B, ")
+    rows += small_rows
+    for name, timed in _typed(asked, tokens, TOGETHER).items():
+        rows.append(_row(name, timed, small_plains, small_warms))
     table = Table(
         "Replay (a simulation), seconds from the last character on. The share of the reasoning "
-        "left after commit is set, not measured; with * what nobody thought about is left too",
+        "left after commit is set, not measured; with * what nobody thought about is left too. "
+        "Where the 8B answers, the ratios are to the 8B alone, whose answers are worse",
         (
             *("arm", "wait_s", "first_token_s", "whole_s", "whole_over_plain", "first_over_warm"),
             *("engine_s", "thoughts", "thought_tokens", "share_left", "without_thoughts"),
@@ -134,7 +137,7 @@ def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], lis
         tuple(rows),
     )
     wait, cancel = found[ARMS[0].name], found[ARMS[1].name]
-    note = f"share left after commit set to {SHARE:.3f}; in-flight wait included"
+    note = f"share left after commit set to {LARGE.left:.3f}; in-flight wait included"
     checks = [
         judge(LATENCY, _ratio(wait, plains, "whole_s"), note=note),
         judge(FIRST, _ratio(cancel, warms, "first_token_s")),
@@ -142,13 +145,39 @@ def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], lis
     return [table], checks
 
 
+Row = tuple[str | float | int | None, ...]
+
+
+def _alone(
+    asked: Sequence[Question], tokens: Tokens, answerer: Answerer, who: str
+) -> tuple[list[Timed], list[Timed], list[Row]]:
+    """Have every question answered by one model without thoughts, cold and warm."""
+    plains = [plain(one, tokens, answerer) for one in asked]
+    warms = [warm_only(one, tokens, answerer) for one in asked]
+    rows = [
+        _row(f"{who}plain", plains, plains, warms),
+        _row(f"{who}warm only", warms, plains, warms),
+    ]
+    return plains, warms, rows
+
+
+def _typed(
+    asked: Sequence[Question], tokens: Tokens, arms: Sequence[Arm]
+) -> dict[str, list[Timed]]:
+    return {
+        f"{arm.name}{' *' if is_strict else ''}": [
+            _run_session(one, arm, tokens, is_strict=is_strict) for one in asked
+        ]
+        for arm in arms
+        for is_strict in (False, True)
+    }
+
+
 def _only(indices: Sequence[int], *arms: Sequence[Timed]) -> tuple[list[Timed], ...]:
     return tuple([arm[index] for index in indices] for arm in arms)
 
 
-def _row(
-    name: str, timed: Sequence[Timed], plains: Sequence[Timed], warms: Sequence[Timed]
-) -> tuple[str | float | int | None, ...]:
+def _row(name: str, timed: Sequence[Timed], plains: Sequence[Timed], warms: Sequence[Timed]) -> Row:
     return (
         name,
         _mean(timed, "wait_s"),
@@ -180,11 +209,9 @@ def _quotient(pairs: Sequence[tuple[float, float]]) -> float:
     return float(both[:, 0].sum() / both[:, 1].sum())
 
 
-def _alone(question: Question, arm: Arm, tokens: Tokens, *, is_strict: bool) -> Timed:
+def _run_session(question: Question, arm: Arm, tokens: Tokens, *, is_strict: bool) -> Timed:
     edits = tuple(steadily(question.text))
-    session = Session(
-        question, edits, arm, tokens, LLAMA_70B, SHARE, WarmBudget(), is_strict=is_strict
-    )
+    session = Session(question, edits, arm, tokens, WarmBudget(), is_strict=is_strict)
     now = 0.0
     while session.timed is None:
         now = max(now, session.due)
@@ -203,7 +230,7 @@ def _shared_keys(asked: Sequence[Question], tokens: Tokens) -> tuple[Table, list
         key = number % KEYS
         arm = ARMS[number % len(ARMS)]
         budget = WarmBudget(buckets[key])
-        sessions.append((key, Session(question, edits, arm, tokens, LLAMA_70B, SHARE, budget)))
+        sessions.append((key, Session(question, edits, arm, tokens, budget)))
     heap = [(session.due, number) for number, (_, session) in enumerate(sessions)]
     heapq.heapify(heap)
     now = 0.0

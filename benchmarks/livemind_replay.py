@@ -5,12 +5,13 @@ says how much there is to think, and a cost curve says how fast. How much of tha
 to be done after the text was sent off is an argument, not a finding: no model is asked.
 """
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from headstart.benchmarks.livemind_curves import LARGE, Answerer, Timed, stable_head
 from headstart.benchmarks.livemind_tokens import Tokens
+from headstart.benchmarks.livemind_typing import Edit
 from headstart.benchmarks.mmlu_pro import Question
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import (
@@ -27,47 +28,11 @@ from headstart.stages.mind_events import (
 )
 from headstart.stages.mind_prompt import Format, MindPrompt, Noted
 from headstart.stages.segmenter import Granularity, segmenter
-from headstart.stages.stable_prefix import boundary, common_length
+from headstart.stages.stable_prefix import common_length
 from headstart.stages.thoughts import Kind, Thought
 from headstart.stages.warm_budget import WarmBudget
 
-__all__ = [
-    "LLAMA_70B",
-    "Arm",
-    "CostCurve",
-    "Edit",
-    "Session",
-    "Timed",
-    "haltingly",
-    "plain",
-    "steadily",
-    "warm_only",
-]
-
-CHAR_S = 0.25
-"""240 characters a minute, as in the paper."""
-
-
-@dataclass(frozen=True, slots=True)
-class CostCurve:
-    """How fast a model is, one request at a time."""
-
-    name: str
-    prefill_tokens_per_s: float
-    token_s: float
-    block_size: int = 16
-
-    def prefill_s(self, num_tokens: int) -> float:
-        return num_tokens / self.prefill_tokens_per_s
-
-    def whole(self, num_tokens: int) -> int:
-        return num_tokens // self.block_size * self.block_size
-
-
-LLAMA_70B = CostCurve("Llama-3-70B AWQ on one A100-80G", 1000.0, 16.33 / 303.7)
-"""Seconds a token: LiveMind v1's plain arm, 16.33 s for 303.7 tokens on average, published. Its
-prefill was not: about half of what the card could do at its peak is assumed."""
-
+__all__ = ["Arm", "Session"]
 
 LIMITS = MindLimits(max_tokens=256, max_running=10**6, wait_s=30.0)
 """No thought is cut short: the paper has no cap."""
@@ -82,58 +47,9 @@ class Arm:
     granularity: Granularity = Granularity.SENTENCE
     at_commit: AtCommit = AtCommit.WAIT
     limits: MindLimits = LIMITS
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Something that is done to the text at a time."""
-
-    at: float
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """What one session took, from its last character on."""
-
-    wait_s: float
-    """For the thought in the making."""
-    first_token_s: float
-    """With that wait."""
-    whole_s: float
-    engine_s: float
-    """Of everything: thoughts, what was prefilled ahead, the answer."""
-    num_thoughts: int
-    """In the answer's prompt."""
-    thought_tokens: int
-    """Of all thoughts, stopped ones too."""
-    left_share: float
-    """Of the reasoning, after the text was sent off."""
-    is_wrong: bool = False
-    """Whether a thought about text that was edited away was in the answer's prompt."""
-
-
-def plain(question: Question, tokens: Tokens, curve: CostCurve) -> Timed:
-    """Everything is computed when the text is sent off."""
-    prompt = len(tokens.rendered([{"role": "user", "content": question.whole}]))
-    return _answered(curve, prompt, 0, tokens.of(question.reasoning))
-
-
-def warm_only(question: Question, tokens: Tokens, curve: CostCurve) -> Timed:
-    """The text is prefilled while it is typed, and nothing is thought."""
-    whole = tokens.rendered([{"role": "user", "content": question.whole}])
-    typed = tokens.rendered([{"role": "user", "content": _stable(question.text)}])
-    cached = curve.whole(common_length(whole, typed))
-    return _answered(curve, len(whole), cached, tokens.of(question.reasoning))
-
-
-def _answered(curve: CostCurve, prompt: int, cached: int, output: int) -> Timed:
-    first = curve.prefill_s(prompt - cached) + curve.token_s
-    whole = first + (output - 1) * curve.token_s
-    engine = whole + curve.prefill_s(cached)
-    return Timed(0.0, first, whole, engine, 0, 0, 1.0)
+    thinker: Answerer = LARGE
+    answerer: Answerer = LARGE
+    """Another one is on an engine of its own."""
 
 
 class Session:
@@ -144,7 +60,7 @@ class Session:
     Args:
         question: What is typed, and what there is to think about it.
         edits: How it is typed; the last one completes it, and it is sent off at once.
-        share: Of the reasoning, what is left for the answer.
+        budget: Of thought tokens.
         is_strict: Whether what no thought came to, because there was none, is left too.
     """
 
@@ -154,8 +70,6 @@ class Session:
         edits: Sequence[Edit],
         arm: Arm,
         tokens: Tokens,
-        curve: CostCurve,
-        share: float,
         budget: WarmBudget,
         *,
         is_strict: bool = False,
@@ -163,8 +77,9 @@ class Session:
         self._question = question
         self._edits = list(edits)
         self._tokens = tokens
-        self._curve = curve
-        self._share = share
+        self._thinker, self._answerer = arm.thinker, arm.answerer
+        self._is_shared = arm.thinker is arm.answerer
+        """Whether what is computed for thoughts is computed for the answer too."""
         self._is_strict = is_strict
         self._reasoning = tokens.of(question.reasoning)
         self._prompt = MindPrompt(arm.form)
@@ -203,7 +118,7 @@ class Session:
         if self._edits:
             times.append(self._edits[0].at)
         if self._job is not None:
-            times.append(self._job[2] + self._job[3] * self._curve.token_s)
+            times.append(self._ends_at)
         return min(one for one in times if one is not None)
 
     def step(self, now: float) -> None:
@@ -212,7 +127,7 @@ class Session:
             think, asked_at, _, num_tokens = self._job
             self._job = None
             self._made.append((asked_at, num_tokens))
-            self._engine_s += num_tokens * self._curve.token_s
+            self._engine_s += num_tokens * self._thinker.curve.token_s
             self._ended_at = now
             # What is thought stands for itself: it says what it is about.
             thought = Thought(Kind.INFERENCE, self._about)
@@ -233,7 +148,7 @@ class Session:
     @property
     def _ends_at(self) -> float:
         assert self._job is not None
-        return self._job[2] + self._job[3] * self._curve.token_s
+        return self._job[2] + self._job[3] * self._thinker.curve.token_s
 
     def _feed(self, event: Event, now: float) -> None:
         self._take(self._mind.feed(event, now), now)
@@ -251,7 +166,7 @@ class Session:
 
     def _think(self, think: Think, now: float) -> None:
         """Begin a thought: as long as what can be thought about the text so far."""
-        share = (1 - self._share) * min(1.0, think.end / self._last_end)
+        share = (1 - self._thinker.left) * min(1.0, think.end / self._last_end)
         wanted = round(self._reasoning * share) - sum(one.num_tokens for one in think.noted)
         messages = self._prompt.thinking((), self._shown(think.noted), self._text[: think.end])
         begins = now + self._prefill(messages)
@@ -263,17 +178,19 @@ class Session:
         assert self._job is not None
         _, asked_at, begins, num_tokens = self._job
         self._job = None
-        made = min(num_tokens, max(0, int((now - begins) / self._curve.token_s) + 1))
+        token_s = self._thinker.curve.token_s
+        made = min(num_tokens, max(0, int((now - begins) / token_s) + 1))
         if now < begins:
             made = 0
         self._made.append((asked_at, made))
-        self._engine_s += made * self._curve.token_s
+        self._engine_s += made * token_s
         # The step that is being computed is not broken off.
-        self._stopped_at = max(now, begins) if made == 0 else begins + made * self._curve.token_s
+        if self._is_shared:
+            self._stopped_at = begins + made * token_s if made else max(now, begins)
         self._feed(Failed(stop.job, made), now)
 
     def _answer(self, noted: tuple[Noted, ...], now: float) -> None:
-        curve = self._curve
+        curve, left = self._answerer.curve, self._answerer.left
         busy_s = max(0.0, (self._stopped_at or now) - now)
         is_wrong = any(one.thought.text != self._text[: one.end] for one in noted)
         shown = self._shown(noted)
@@ -282,8 +199,8 @@ class Session:
         )
         cached = self._cached(shown, whole)
         landed = sum(one.num_tokens for one in noted)
-        share = max(self._share, 1 - landed / self._reasoning) if self._is_strict else self._share
-        output = max(1, round(self._reasoning * share))
+        share = max(left, 1 - landed / self._reasoning) if self._is_strict else left
+        output = max(1, round(self._reasoning * self._answerer.length * share))
         first = now - self._sent_at + busy_s + curve.prefill_s(len(whole) - cached) + curve.token_s
         self._engine_s += curve.prefill_s(len(whole) - cached) + output * curve.token_s
         self.timed = Timed(
@@ -299,22 +216,26 @@ class Session:
 
     def _cached(self, noted: Sequence[Noted], whole: list[int]) -> int:
         """How much of the answer's prompt was computed before the text was sent off."""
-        typed = _stable(self._text[: len(self._text) - len(self._question.options)])
+        typed = stable_head(self._text[: len(self._text) - len(self._question.options)])
         if self._ended_at >= self._typed_at and noted:
-            typed = self._text[: noted[-1].end]  # nothing was prefilled behind it yet
+            # Nothing was prefilled behind the latest thought yet, nor, elsewhere, the thought.
+            typed = self._text[: noted[-1].end] if self._is_shared else typed
+            noted = noted if self._is_shared else noted[:-1]
         ahead = self._tokens.rendered(self._prompt.answering((), noted, typed, is_complete=False))
-        cached = self._curve.whole(common_length(whole, ahead))
-        known = self._curve.whole(common_length(whole, self._computed))
-        self._engine_s += self._curve.prefill_s(max(0, cached - known))
+        curve = self._answerer.curve
+        cached = curve.whole(common_length(whole, ahead))
+        known = curve.whole(common_length(whole, self._computed)) if self._is_shared else 0
+        self._engine_s += curve.prefill_s(max(0, cached - known))
         return cached
 
     def _prefill(self, messages: list[object]) -> float:
         """Return how long it takes to prefill what of a thought's prompt is new."""
         ids = self._tokens.rendered(messages)
-        new = len(ids) - self._curve.whole(common_length(ids, self._computed))
+        curve = self._thinker.curve
+        new = len(ids) - curve.whole(common_length(ids, self._computed))
         self._computed = ids
-        self._engine_s += self._curve.prefill_s(new)
-        return self._curve.prefill_s(new)
+        self._engine_s += curve.prefill_s(new)
+        return curve.prefill_s(new)
 
     def _shown(self, noted: Sequence[Noted]) -> list[Noted]:
         """Return thoughts with a text of their length: words of the reasoning."""
@@ -327,55 +248,3 @@ class Session:
             at += count
             shown.append(replace(one, thought=Thought(Kind.INFERENCE, " ".join(taken))))
         return shown
-
-
-def _stable(text: str) -> str:
-    """Return the head of a text that has been prefilled when its last character is typed."""
-    return text[: boundary(text).cut]
-
-
-def steadily(text: str, begins: float = 0.0, char_s: float = CHAR_S) -> Iterator[Edit]:
-    """Yield how a text is typed without a pause, word by word."""
-    start = 0
-    for word in _words(text):
-        end = start + len(word)
-        yield Edit(begins + end * char_s, start, start, word)
-        start = end
-
-
-def haltingly(text: str, chooser: random.Random, begins: float = 0.0) -> Iterator[Edit]:
-    """Yield how somebody types who pauses, mistypes words and goes back to them later."""
-    at, written = begins, ""
-    wrong: tuple[int, str, str] | None = None
-    for word in _words(text):
-        at += len(word) * CHAR_S * chooser.uniform(0.5, 1.5)
-        if chooser.random() < 0.05:
-            at += chooser.expovariate(1 / 4.0)
-        typed = word
-        if wrong is None and len(word) > 2 and chooser.random() < 0.15:
-            typed = word[1] + word[0] + word[2:] if word[0] != word[1] else f"x{word}"
-            wrong = len(written), typed, word
-        yield Edit(at, len(written), len(written), typed)
-        written += typed
-        if wrong is not None and chooser.random() < 0.2:
-            at += chooser.uniform(0.5, 2.0)
-            edit, written = _corrected(at, written, wrong)
-            yield edit
-            wrong = None
-    if wrong is not None:
-        edit, written = _corrected(at + 1.0, written, wrong)
-        yield edit
-    assert written == text
-
-
-def _corrected(at: float, written: str, wrong: tuple[int, str, str]) -> tuple[Edit, str]:
-    start, typed, right = wrong
-    end = start + len(typed)
-    return Edit(at, start, end, right), written[:start] + right + written[end:]
-
-
-def _words(text: str) -> Iterator[str]:
-    start = 0
-    for end in [*(at + 1 for at, char in enumerate(text[:-1]) if char == " "), len(text)]:
-        yield text[start:end]
-        start = end

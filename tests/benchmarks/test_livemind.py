@@ -8,19 +8,12 @@ from typing import Any
 import pytest
 
 from headstart.benchmarks import livemind
+from headstart.benchmarks.livemind import TOGETHER
+from headstart.benchmarks.livemind_curves import LARGE, SMALL, Timed, plain, warm_only
 from headstart.benchmarks.livemind_model import wilson
-from headstart.benchmarks.livemind_replay import (
-    LLAMA_70B,
-    Arm,
-    Edit,
-    Session,
-    Timed,
-    haltingly,
-    plain,
-    steadily,
-    warm_only,
-)
+from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_tokens import Tokens
+from headstart.benchmarks.livemind_typing import Edit, haltingly, steadily
 from headstart.benchmarks.mmlu_pro import Question, answer_in
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import AtCommit
@@ -53,12 +46,8 @@ class Words(Tokens):
         return [self._known.setdefault(word, len(self._known)) for word in [*words, "<assistant>"]]
 
 
-def timed(
-    arm: Arm, edits: Iterable[Edit], budget: WarmBudget | None = None, share: float = 0.4
-) -> Timed:
-    session = Session(
-        QUESTION, tuple(edits), arm, Words(), LLAMA_70B, share, budget or WarmBudget()
-    )
+def timed(arm: Arm, edits: Iterable[Edit], budget: WarmBudget | None = None) -> Timed:
+    session = Session(QUESTION, tuple(edits), arm, Words(), budget or WarmBudget())
     now = 0.0
     while session.timed is None:
         now = max(now, session.due)
@@ -67,12 +56,13 @@ def timed(
 
 
 def test_thinking_saves_what_it_is_set_to_save() -> None:
-    base, warm = plain(QUESTION, Words(), LLAMA_70B), warm_only(QUESTION, Words(), LLAMA_70B)
+    base, warm = plain(QUESTION, Words(), LARGE), warm_only(QUESTION, Words(), LARGE)
     found = timed(Arm("wait"), steadily(TEXT))
     assert found.num_thoughts == 4
     assert found.wait_s < 2.0
-    assert found.left_share == 0.4
-    assert (found.whole_s - found.wait_s) / base.whole_s == pytest.approx(0.4, abs=0.05)
+    assert found.left_share == LARGE.left
+    left = (found.whole_s - found.wait_s) / base.whole_s
+    assert left == pytest.approx(LARGE.left, abs=0.05)
     assert found.first_token_s - found.wait_s < base.first_token_s
     assert found.first_token_s - found.wait_s == pytest.approx(warm.first_token_s, rel=0.35)
     assert found.engine_s > 0.9 * base.engine_s
@@ -86,6 +76,21 @@ def test_a_thought_in_the_making_is_waited_for_or_stopped() -> None:
     assert stopping.wait_s == 0.0
     assert waiting.num_thoughts == stopping.num_thoughts + 1
     assert stopping.first_token_s < waiting.first_token_s
+
+
+def test_a_small_model_answers_with_the_thoughts_of_a_large_one() -> None:
+    alone = plain(QUESTION, Words(), SMALL)
+    large, found = timed(Arm("wait"), steadily(TEXT)), timed(TOGETHER[0], steadily(TEXT))
+    stopped = timed(TOGETHER[1], steadily(TEXT))
+    assert (found.num_thoughts, found.thought_tokens) == (4, large.thought_tokens)
+    assert found.wait_s == large.wait_s
+    assert (found.whole_s - found.wait_s) / alone.whole_s == pytest.approx(SMALL.left, abs=0.1)
+    assert found.engine_s > 3 * alone.engine_s
+    # The thought that came last is computed elsewhere: the small model has yet to read it.
+    assert found.first_token_s - found.wait_s > SMALL.curve.prefill_s(60)
+    # Whoever is stopped computes on another engine: the answer begins at once.
+    assert stopped.wait_s == 0.0
+    assert stopped.first_token_s < found.first_token_s
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,8 +110,9 @@ def test_a_thought_that_outlived_its_text_would_be_noticed(
 def test_a_budget_that_was_exceeded_would_be_noticed() -> None:
     def keyed(budget: WarmBudget) -> Session:
         limits = MindLimits(max_tokens=256, max_running=10**6)
-        arm = Arm("wait", limits=limits)
-        return Session(QUESTION, tuple(steadily(TEXT)), arm, Words(), LLAMA_70B, 0.1, budget)
+        eager = replace(LARGE, left=0.1)
+        arm = Arm("wait", limits=limits, thinker=eager, answerer=eager)
+        return Session(QUESTION, tuple(steadily(TEXT)), arm, Words(), budget)
 
     for budget, is_over in ((WarmBudget(Bucket(60)), False), (WarmBudget(), True)):
         session, now = keyed(budget), 0.0
