@@ -8,7 +8,7 @@ from headstart.benchmarks.checks import Bar, Check, judge, not_measured
 from headstart.benchmarks.estimates import Estimate, exactly, over_blocks, quantile
 from headstart.benchmarks.live_exactness import Compared
 from headstart.benchmarks.live_interference import NUM_TYPISTS, Rounds
-from headstart.benchmarks.live_prompts import CLASSES, LONG, MIDDLE
+from headstart.benchmarks.live_prompts import BIG_TOKENS, CLASSES, LONG, MIDDLE
 from headstart.benchmarks.live_replay import Measured
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.typists import ARMS, EDITED, TYPED, TYPIST
@@ -66,7 +66,8 @@ def replay_checks(measured: Sequence[Measured], *, is_quick: bool) -> Iterator[C
         if not own:
             yield not_measured(bar, "takes longer than a quick run has")
             continue
-        yield judge(bar, over_blocks(own, _ratio(share)), is_quick=is_quick)
+        note = _sizes(own, share) if length == LONG.name else ""
+        yield judge(bar, over_blocks(own, _ratio(share)), is_quick=is_quick, note=note)
     typed = [one for one in measured if one.arm == TYPIST]
     yield judge(WASTE, over_blocks(typed, waste), is_quick=is_quick)
 
@@ -107,6 +108,9 @@ def replay_table(measured: Sequence[Measured]) -> Table:
     cells: dict[tuple[str, str, str], list[Measured]] = {}
     for one in measured:
         cells.setdefault((one.part, one.arm, one.length), []).append(one)
+        if _is_big(one):
+            length = f"{one.length}, {BIG_TOKENS} tokens and more"
+            cells.setdefault((one.part, one.arm, length), []).append(one)
     return Table(
         "From the last key (live) or the request (plain) to the first token and to the last",
         (
@@ -195,6 +199,20 @@ def _figures(own: Sequence[Measured]) -> tuple[float | int, ...]:
         sum(one.plain.engine_s for one in own) / num,
         sum(one.is_same for one in own),
     )
+
+
+def _is_big(one: Measured) -> bool:
+    return one.length == LONG.name and one.plain.prompt_tokens >= BIG_TOKENS
+
+
+def _sizes(own: Sequence[Measured], share: float) -> str:
+    """Say how long prompts were, and what came of those that are long enough for their bar."""
+    sizes = sorted(one.plain.prompt_tokens for one in own)
+    big = [one for one in own if _is_big(one)]
+    told = f"{len(own)} prompts of {sizes[0]} to {sizes[-1]} tokens"
+    if not big:
+        return f"{told}, none of {BIG_TOKENS} or more"
+    return f"{told}; {_ratio(share)(big):.3f} over the {len(big)} of {BIG_TOKENS} and more"
 
 
 def _ratio(share: float) -> Callable[[Sequence[Measured]], float]:

@@ -31,6 +31,7 @@ PLAN = live.Plan(
     Part("compressed", SCALE, at_once=3, alone_s=0.2, arms={"240": 2, TYPIST: 1, PASTED: 1}),
     late_edits=1,
     answer_tokens=4,
+    exact_tokens=4,
     crowd=CrowdPlan(1, 6, answer_tokens=4, probe_requests=8, begin_s=0.0),
     exact={LONG.name: 2},
 )

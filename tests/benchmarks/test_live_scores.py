@@ -1,6 +1,7 @@
 """The bars of live prompts, both ways."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,21 @@ def test_waste_is_for_each_committed_token() -> None:
     assert (named["live_first_p50_s"], named["plain_first_p50_s"]) == (0.8, 1.0)
     assert named["plain_engine_s"] == pytest.approx(1.0)
     assert (named["prompts"], named["same_answers"]) == (2, 2)
+
+
+def test_prompts_that_are_long_enough_for_their_bar_are_told_by_themselves() -> None:
+    short = [measured(TYPIST, LONG.name, 0.09)] * 12
+    live, plain = short[0].live, replace(short[0].plain, prompt_tokens=800)
+    long = [replace(short[0], live=replace(live, first_s=0.04), plain=plain)] * 8
+    (check,) = [
+        one
+        for one in scores.replay_checks([*short, *long], is_quick=False)
+        if one.bar.name == "first_token_p50_typist_>20"
+    ]
+    assert check.verdict is not Verdict.HOLDS  # it is about them all
+    assert "20 prompts of 100 to 800 tokens; 0.040 over the 8 of 750 and more" in check.note
+    rows = scores.replay_table([*short, *long]).rows
+    assert [row[2:4] for row in rows] == [(">20", 20), (">20, 750 tokens and more", 8)]
 
 
 def test_stages_are_told_for_both_sides() -> None:
