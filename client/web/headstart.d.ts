@@ -113,10 +113,22 @@ export interface LiveOptions {
   /** The conversation so far. */
   messages?: ChatMessage[];
   tools?: unknown[];
-  mode?: string;
+  /** Have the text thought about while it is typed, `{}` as the gateway does by itself. */
+  livemind?: LiveMind;
   /** Told whenever the gateway has computed more. */
   onComputed?: (computed: Computed) => void;
+  /** Told of every event of the session, such as `input_text.reasoning`, as docs/live.md has it. */
+  onEvent?: (event: { type: string; [field: string]: unknown }) => void;
   /** Further fields of a chat request, such as `temperature`. */
+  [field: string]: unknown;
+}
+
+/** The fields of `livemind` in docs/live.md. */
+export interface LiveMind {
+  thinker?: string;
+  at_commit?: "cancel" | "wait";
+  /** So that `onEvent` hears of thoughts; true where there is one. */
+  show_thoughts?: boolean;
   [field: string]: unknown;
 }
 
@@ -144,6 +156,8 @@ export interface LivePrompt {
   /** Make the text this one, by one edit of what differs. */
   set(text: string): Promise<void>;
   computed(): Promise<Computed>;
+  /** Have the text thought about from now on; null stops that. Refused while it is answered. */
+  think(livemind: LiveMind | null): Promise<unknown>;
   /** Send the text off, and begin an empty one, whose edits are sent when the answer is over. */
   commit(): Promise<Answer>;
   close(): Promise<void>;

@@ -31,14 +31,20 @@ export class LiveRefused extends ClientError {
 
 /** `ask` sends a request; `read` reads an answer that `first` begins; `left` is told of the end. */
 export async function begin(http, ask, read, options, left) {
-  const { model, mode, instructions, messages, tools, onComputed, ...sampling } = options;
-  const response = await ask("/v1/live", {
-    method: "POST",
+  const { model, livemind, instructions, messages, tools, ...rest } = options;
+  const { onComputed, onEvent, ...sampling } = rest;
+  const tell = async (method, path, livemind, session) => (await ask(`/v1/live${path}`, {
+    method,
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ session: { model, mode, instructions, messages, tools, sampling } }),
-  }, null);
+    body: JSON.stringify({ session: {
+      ...session,
+      mode: "lossless",
+      ...(livemind && { mode: "livemind", livemind: { show_thoughts: !!onEvent, ...livemind } }),
+    } }),
+  }, null)).json();
+  const { id } = await tell("POST", "", livemind, { model, instructions, messages, tools, sampling });
   const isText = !tools?.length && !MORE_THAN_TEXT.some((name) => sampling[name]);
-  const prompt = new LivePrompt(http, read, (await response.json()).id, isText, onComputed, left);
+  const prompt = new LivePrompt(id, { http, read, isText, tell, left, onComputed, onEvent });
   await prompt.open();
   return prompt;
 }
@@ -46,11 +52,7 @@ export async function begin(http, ask, read, options, left) {
 class LivePrompt {
   /** What is typed; after a refusal, what the gateway has. */
   text = "";
-  #http;
-  #read;
-  #isText;
-  #onComputed;
-  #left;
+  #own;
   #socket = null;
   #isOpen = false;
   #opening = new Signal();
@@ -68,13 +70,9 @@ class LivePrompt {
   #isAnswering = false;
   #feed = null;
 
-  constructor(http, read, id, isText, onComputed, left) {
+  constructor(id, own) {
     this.id = id;
-    this.#http = http;
-    this.#read = read;
-    this.#isText = isText;
-    this.#onComputed = onComputed;
-    this.#left = left;
+    this.#own = own;
   }
 
   /** Edits that the gateway has. */
@@ -119,6 +117,11 @@ class LivePrompt {
     return this.#computed;
   }
 
+  /** Have the text thought about as `livemind` says; null stops that. */
+  think(livemind) {
+    return this.#own.tell("PATCH", `/${this.id}`, livemind);
+  }
+
   /** Send the text off; resolves to an `Answer`. What is typed now is sent when that is over. */
   commit() {
     return this.#put({ type: "input_text.commit" }, "");
@@ -139,7 +142,7 @@ class LivePrompt {
   /** Connect; later losses are mended without a word. */
   async open() {
     this.#stayConnected();
-    await this.#opening.wait(this.#http.quietS);
+    await this.#opening.wait(this.#own.http.quietS);
     if (this.#isOpen) return;
     this.#fail(this.#failure ?? new EngineUnavailable("no WebSocket to the gateway can be opened"));
     throw this.#failure;
@@ -197,9 +200,9 @@ class LivePrompt {
     // An answer may have begun, or ended, without our knowing.
     const mayHave = this.#isAnswering || this.#isCommitting;
     const query = new URLSearchParams({ session: this.id, ...(mayHave && { after: 0 }) });
-    const key = this.#http.headers.authorization?.slice("Bearer ".length);
+    const key = this.#own.http.headers.authorization?.slice("Bearer ".length);
     const socket = new WebSocket(
-      `${this.#http.baseUrl.replace(/^http/, "ws")}/v1/realtime?${query}`,
+      `${this.#own.http.baseUrl.replace(/^http/, "ws")}/v1/realtime?${query}`,
       key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"],
     );
     this.#socket = socket;
@@ -216,9 +219,10 @@ class LivePrompt {
     else if (type === "response.created") this.#begin(event.response.id);
     else if (type.startsWith("response.")) this.#feed?.take(event);
     if (type === "response.done") this.#settle(event);
+    this.#own.onEvent?.(event);
   }
 
-  /** Go on with another connection: what the gateway has is confirmed, the rest is sent again. */
+  /** Another connection: what the gateway has is confirmed, the rest is sent again. */
   #resume({ version }) {
     while (this.#version < version && this.#numSent > 0 && !isCommit(this.#waiting[0])) {
       this.#confirm(this.#version + 1);
@@ -239,7 +243,7 @@ class LivePrompt {
     this.#flush();
   }
 
-  /** What waits behind a refusal was about a text that there is not, and goes with it. */
+  /** What waits behind a refusal goes with it. */
   #refuse(told) {
     const at = this.#waiting.findIndex(({ event }) => event.event_id === told.event_id);
     if (at < 0 || told.event_id === null) return;
@@ -258,19 +262,19 @@ class LivePrompt {
     this.#computed = {
       version, promptTokens: prompt_tokens, stableTokens: stable_tokens, warmTokens: warm_tokens,
     };
-    this.#onComputed?.(this.#computed);
+    this.#own.onComputed?.(this.#computed);
   }
 
-  /** An answer has begun: ours, if it is not the one that we know. */
+  /** An answer has begun, ours if we do not know it. */
   #begin(id) {
     if (id === this.#answer || !this.#waiting.slice(0, 1).some(isCommit)) return;
     this.#answer = id;
     this.#isAnswering = true;
     this.#numSent--;
     const { resolve } = this.#waiting.shift();
-    const feed = (this.#feed = new Feed(id, this.#http.quietS));
-    const first = this.#isText ? (signal) => feed.events(signal) : null;
-    resolve(this.#read({ id, cursor: 0, before: 0 }, first));
+    const feed = (this.#feed = new Feed(id, this.#own.http.quietS));
+    const first = this.#own.isText ? (signal) => feed.events(signal) : null;
+    resolve(this.#own.read({ id, cursor: 0, before: 0 }, first));
   }
 
   /** The answer is over: the conversation goes on, or the text is still there. */
@@ -286,7 +290,7 @@ class LivePrompt {
   #fail(error) {
     if (this.#failure !== null) return;
     this.#failure = error;
-    this.#left(this);
+    this.#own.left(this);
     this.#socket?.close();
     this.#feed?.end(new CarrierLost());
     this.#drop(0, error);

@@ -64,6 +64,22 @@ async def test_typed_corrected_and_committed() -> None:
         assert len(gateway.live_prompts) == 0
 
 
+async def test_it_is_thought_about_until_it_is_not() -> None:
+    async with serving() as gateway:
+        found = await typed(gateway, "thinks")
+        (thought,) = found["thoughts"]
+        assert thought["text"]
+        assert found["ahead"]["thoughts"] == 1
+        assert found["ahead"]["thought_tokens"] > 0
+        assert "thoughts" not in found["later"]
+        asked = [one for one in gateway.replica.requests if not one.is_background]
+        first, later = (
+            [one["content"] for one in json.loads(request.body)["messages"]] for request in asked
+        )
+        assert f"action inference. {thought['text']}" in first
+        assert f"action inference. {thought['text']}" not in later
+
+
 async def test_a_whole_text_is_one_edit_of_what_differs() -> None:
     async with serving() as gateway:
         found = await typed(gateway, "sets")

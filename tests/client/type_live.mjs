@@ -77,6 +77,31 @@ const scenarios = {
     return { text, computed, answer, left, again, version, late };
   },
 
+  async thinks() {
+    const told = [];
+    let wake = null;
+    const onEvent = (event) => {
+      told.push(event);
+      wake?.();
+    };
+    const heard = async (is) => {
+      while (!told.some(is)) await new Promise((resolve) => (wake = resolve));
+      return told.splice(0).find(is);
+    };
+    const isDone = ({ type }) => type === "response.done";
+    const prompt = await client.live({ model: "fake", livemind: { at_commit: "wait" }, onEvent });
+    await prompt.append("The train leaves at noon. It");
+    const { thoughts } = await heard(({ thoughts }) => thoughts?.length > 0);
+    await prompt.append(" takes an hour.");
+    const answer = await read(await prompt.commit());
+    const { computed_ahead: ahead } = await heard(isDone);
+    await prompt.think(null);
+    await prompt.append("And back? It leaves at two. ");
+    await read(await prompt.commit());
+    const { computed_ahead: later } = await heard(isDone);
+    return { thoughts, ahead, later, answer };
+  },
+
   async sets() {
     const prompt = await client.live({ model: "fake" });
     const texts = ["", "a", "abc", "ac", "abc😀d", "abc😀😀d", "xd", "x", "", "whole other", "\ud83d"];
