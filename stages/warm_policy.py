@@ -38,6 +38,12 @@ _RETRY_S = 1.0
 """After a replica could not render or prefill."""
 _RESTS = 4.0
 """Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
+_EARLY = 0.8
+"""Share of the characters that a block is expected to take, after which it may be there."""
+_WORD = 4
+"""Code points of the word that is being written: what it will be is not known."""
+_DOUBT = 16
+"""Tokens of one character each, which an expectation of few tokens is mixed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,23 +211,45 @@ class WarmPolicy:
         if not event.num_chars:
             self._warm = self._warm[:kept]  # the ids are the text, and that shall be forgotten
         self._holds_to = min(self._holds_to, event.start)
-        if self._pending_since is None:
-            self._pending_since = now
-        limits = self._limits
-        if event.is_append:
-            due = min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
-        else:
-            due = now + limits.edit_debounce_s
-        self._render_at = due if self._is_worth_rendering else None
+        self._render_at = self._when_to_render(event, now)
         return actions
 
+    def _when_to_render(self, event: Edited, now: float) -> float | None:
+        """Return when a block that is missing may have come together; None where none can."""
+        limits = self._limits
+        if not self._has_come_together(_EARLY * self._chars_per_token, _WORD):
+            # Whoever stops typing may be about to send off what has few characters a token.
+            return now + limits.max_wait_s if self._can_be_worth_it else None
+        if self._pending_since is None:
+            self._pending_since = now
+        if event.is_append:
+            return min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
+        return now + limits.edit_debounce_s
+
     @property
-    def _is_worth_rendering(self) -> bool:
-        """Whether another whole block may have come together: hardly a token has no character."""
+    def _can_be_worth_it(self) -> bool:
+        """Whether another whole block may be there: hardly a token has no character."""
+        return self._has_come_together(min(1.0, self._chars_per_token), 0)
+
+    def _has_come_together(self, chars_per_token: float, num_open: int) -> bool:
+        """Whether so many characters a token would make another whole block.
+
+        Args:
+            num_open: Characters at the end that do not count.
+        """
         if not self._checkpoints:
             return True
         at, length = self._checkpoints[-1]
-        return length % self._speed.block_size + self._num_chars - at.cut >= self._speed.block_size
+        missing = self._speed.block_size - length % self._speed.block_size
+        return self._num_chars - at.cut - num_open >= missing * chars_per_token
+
+    @property
+    def _chars_per_token(self) -> float:
+        """Of the text so far, on the low side while it is short."""
+        if not self._checkpoints:
+            return 1.0
+        (first, head), (at, length) = self._checkpoints[0], self._checkpoints[-1]
+        return (at.cut - first.cut + _DOUBT) / (length - head + _DOUBT)
 
     def _restart(self, now: float) -> list[Action]:
         self._checkpoints.clear()
@@ -304,7 +332,7 @@ class WarmPolicy:
         if self._render_at is None or now < max(self._render_at, self._rests_until):
             return []
         self._render_at = self._pending_since = None
-        if not self._is_worth_rendering:
+        if not self._can_be_worth_it:
             return []  # what was rendered meanwhile does
         self._is_rendering = True
         self._rendered_at = now

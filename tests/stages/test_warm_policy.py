@@ -56,6 +56,28 @@ def test_typing_without_a_pause_is_warmed_all_the_same() -> None:
     assert bench.num_renders < len(WORDS * 3) / BLOCK
 
 
+def test_a_text_is_rendered_a_few_times_a_block() -> None:
+    bench = Bench()
+    for letter in WORDS * 20:
+        bench.type(letter)
+        bench.run(0.25)
+
+    assert bench.num_renders < 3 * len(bench.stable) / BLOCK
+    assert len(bench.stable) - bench.num_cached(bench.stable) < 4 * BLOCK
+
+
+def test_what_is_denser_than_expected_is_computed_in_a_pause() -> None:
+    bench = Bench()
+    bench.type("internationalisation " * 40)
+    bench.run(5)
+    for letter in "a b c d e f g h i ":
+        bench.type(letter)
+        bench.run(0.25)
+    assert bench.num_cached(bench.stable) < bench.whole
+    bench.run(1.5)
+    assert bench.num_cached(bench.stable) == bench.whole
+
+
 def test_a_correction_waits_for_the_next_one() -> None:
     bench = Bench()
     bench.type(WORDS * 3)
