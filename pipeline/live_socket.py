@@ -1,12 +1,14 @@
 """A live prompt over a WebSocket: events in, events out, in the manner of OpenAI's Realtime API.
 
 One task reads, one writes, one carries the answer. The answer is read from its log with a cursor,
-as by every other carrier, so a client that comes back goes on where it was.
+as by every other carrier, so a client that comes back goes on where it was; and as by every other,
+it is written in the turn of the event loop in which it is read.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -33,7 +35,7 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_report import deltas, described, done, text_state
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
-from headstart.stages.errors import BadRequest, HeadstartError
+from headstart.stages.errors import BadRequest, HeadstartError, LiveRefused
 from headstart.stages.warm_events import LiveStage
 
 __all__ = ["PROTOCOL", "LiveSocket"]
@@ -62,7 +64,9 @@ class LiveSocket:
         self._socket = socket
         self._sessions = sessions
         self._metrics = metrics
-        self._out: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_QUEUED)
+        self._out: deque[dict[str, Any]] = deque()
+        self._has_news = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Done with the code to close with."""
         self._carrying: asyncio.Task[None] | None = None
@@ -96,7 +100,7 @@ class LiveSocket:
                     _log.error("live_socket_failed", exc_info=outcome)
         if self._over.done():
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._drain()
+                await self._flush()
                 await socket.close(self._over.result())
 
     def replaced(self) -> None:
@@ -176,25 +180,40 @@ class LiveSocket:
 
     async def _write(self) -> None:
         while True:
-            await self._socket.send_text(_text(await self._out.get()))
+            await self._has_news.wait()
+            self._has_news.clear()
+            await self._flush()
 
-    async def _drain(self) -> None:
-        """Send what has been said before the connection is closed."""
-        while not self._out.empty():
-            await self._socket.send_text(_text(self._out.get_nowait()))
+    async def _flush(self) -> None:
+        """Send what has been said; it waits for nothing but a client that does not read."""
+        async with self._writing:
+            while self._out:
+                await self._socket.send_text(_text(self._out[0]))
+                self._out.popleft()  # not before: whoever waited may have been cancelled
+
+    async def _say(self, event: dict[str, Any]) -> None:
+        """Send an event, behind those that are queued."""
+        self._queue(event)
+        await self._flush()
 
     def _put(self, event: dict[str, Any]) -> None:
         """Queue an event; a client that has not read the last ones has to come back."""
-        try:
-            self._out.put_nowait(event)
-        except asyncio.QueueFull:
-            if not self._over.done():
-                self._over.set_result(_TOO_SLOW)
+        if not self._is_full:
+            self._queue(event)
+        elif not self._over.done():
+            self._over.set_result(_TOO_SLOW)
+
+    def _queue(self, event: dict[str, Any]) -> None:
+        self._out.append(event)
+        self._has_news.set()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._out) >= _QUEUED
 
     def _stop(self, code: int, word: str) -> None:
         if not self._over.done():
-            error = {"type": "LiveRefusedError", "code": word, "message": _WORDS[word]}
-            self._put({"type": "error", "error": error | {"param": None, "event_id": None}})
+            self._put(error_event(LiveRefused(_WORDS[word], code=word), None))
         if not self._over.done():
             self._over.set_result(code)
 
@@ -202,7 +221,7 @@ class LiveSocket:
         """As the session's `tell`."""
         if isinstance(news, HeadstartError):
             self._put(error_event(news, None))
-        elif not self._out.full():  # the next one says all that this one would
+        elif not self._is_full:  # the next one says all that this one would
             kind = "reasoning" if isinstance(news, Reasoning) else "computed"
             self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
 
@@ -214,7 +233,7 @@ class LiveSocket:
     async def _send_answer(self, answer: LiveAnswer, cursor: int, *, is_paced: bool) -> None:
         stream = answer.stream
         response = {"id": stream.id, "status": "in_progress"}
-        await self._out.put({"type": "response.created", "response": response})
+        await self._say({"type": "response.created", "response": response})
         try:
             while stream.end is None or stream.log.end > cursor:
                 await stream.grown(cursor)
@@ -222,7 +241,7 @@ class LiveSocket:
                 taken = list(stream.log.frames(cursor, _WRITE_BYTES))
                 cursor = taken[-1][0] if taken else cursor
                 for event in deltas(taken):
-                    await self._out.put(event | {"response_id": stream.id})
+                    await self._say(event | {"response_id": stream.id})
                 if is_paced and taken:
                     num_tokens = sum(len(frame.tokens) for _, frame in taken)
                     answer.pace.wrote(num_tokens, time.monotonic())
@@ -230,9 +249,9 @@ class LiveSocket:
         finally:
             if is_paced:
                 answer.pace.left(None)
-        await self._out.put({"type": "response.output_text.done", "response_id": stream.id})
+        await self._say({"type": "response.output_text.done", "response_id": stream.id})
         assert self._session is not None
-        await self._out.put(done(answer, account) | text_state(self._session))
+        await self._say(done(answer, account) | text_state(self._session))
 
 
 _DONE: dict[type[InEvent], str] = {
