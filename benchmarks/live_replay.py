@@ -7,6 +7,7 @@ time and changes no figure.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from headstart.benchmarks.checkpoint import Checkpoint
@@ -134,9 +135,9 @@ class Replay:
         # One salt for a side of an arm: prompts find what earlier ones left there, and no others.
         salt = f"{part.name} {job.arm}"
         live_salt = {"cache_salt": f"{salt} live"}
-        async with live_prompt(
-            self._target.url, self._target.model, sampling | live_salt
-        ) as prompt:
+        async with AsyncExitStack() as session:
+            typing = live_prompt(self._target.url, self._target.model, sampling | live_salt)
+            prompt = await session.enter_async_context(typing)
             await prompt.type(strokes[:alone], self._floor)
             async with self._floor.held():
                 whole: Answered | None = None
@@ -144,6 +145,7 @@ class Replay:
                     whole = await self._plain(job.text, f"{salt} plain")
                 await prompt.type(strokes[alone:])
                 live = await prompt.commit()
+                await session.aclose()  # or what goes on from the answer would be computed ahead
                 if whole is None:
                     whole = await self._plain(job.text, f"{salt} plain")
         return Measured(part.name, job.arm, job.length, typed_s, len(strokes), live, whole)

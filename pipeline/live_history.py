@@ -8,7 +8,7 @@ from headstart.cluster.stream import Stream
 from headstart.stages.frames import Channel
 from headstart.stages.sse import project, split_events
 
-__all__ = ["said"]
+__all__ = ["said", "tokens_of"]
 
 
 class _Function(msgspec.Struct):
@@ -57,6 +57,12 @@ def said(stream: Stream) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
     return message
+
+
+def tokens_of(stream: Stream) -> tuple[int, ...]:
+    """Return the ids of an answer's first choice."""
+    frames = (frame for _, frame in stream.log.frames(0) if not frame.choice)
+    return tuple(token for frame in frames for token in frame.tokens)
 
 
 def _add(calls: dict[int, dict[str, Any]], chunk: _Chunk) -> None:

@@ -37,7 +37,7 @@ from headstart.pipeline.live_events import (
     in_progress,
     refusal,
 )
-from headstart.pipeline.live_history import said
+from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
@@ -282,12 +282,14 @@ class LiveSession:
         meter.ended(account)
         meter.committed(end.prompt_tokens, end.cached_tokens)
         header = stream.log.header
+        tokens: tuple[int, ...] = ()
         try:
             if header is not None and header.is_event_stream and end.failure is None:
                 self._go_on(said(stream))
+                tokens = tokens_of(stream)
         finally:  # whatever it was, the session can be used again
             answer.settled.set_result(account)
-            self._reopen()
+            self._reopen(end.prompt_tokens, tokens)
 
     def _go_on(self, message: Message) -> None:
         """Make the text and its answer part of the conversation."""
@@ -297,14 +299,20 @@ class LiveSession:
         if self._thinker is not None:
             self._thinker.feed(Reset(""))
 
-    def _reopen(self) -> None:
-        """Let the text be changed again: the next one, or the one that could not be answered."""
+    def _reopen(self, prompt_tokens: int = 0, tokens: tuple[int, ...] = ()) -> None:
+        """Let the text be changed again: the next one, or the one that could not be answered.
+
+        Args:
+            prompt_tokens: Of the prompt that was answered.
+            tokens: The answer.
+        """
         self._is_committing = False
         if self._is_closed:
             return
         if self._thinker is not None:
             self._thinker.feed(Resumed())
-        self._warmer.feed(Answered(len(self.text) - self._shown_to))
+        num_chars = len(self.text) - self._shown_to
+        self._warmer.feed(Answered(num_chars, prompt_tokens, tokens))
 
     async def _sent_off(self) -> tuple[Noted, ...]:
         if self._thinker is None:

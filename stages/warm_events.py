@@ -123,6 +123,10 @@ class Answered:
 
     num_chars: int
     """Length of what there is of it."""
+    prompt_tokens: int = 0
+    """Of the prompt that was answered, which is in the cache now."""
+    tokens: tuple[int, ...] = ()
+    """The answer's, which are too; none where nothing was answered."""
 
 
 Event = Edited | Restarted | Planned | Warmed | Failed | Moved | Committed | Answered

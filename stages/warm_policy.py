@@ -101,6 +101,8 @@ class WarmPolicy:
         """What is known to be in the cache."""
         self._seen_at = -inf
         """When it was."""
+        self._said: tuple[int, tuple[int, ...]] | None = None
+        """Tokens of the latest prompt, and its answer, until they are found in a plan."""
         self._in_flight: list[int] | None = None
         self._charged = 0
         """Tokens that the budget was charged for it."""
@@ -140,6 +142,7 @@ class WarmPolicy:
             case Edited():
                 actions = self._edited(event, now)
             case Restarted():
+                self._said = None
                 actions = self._restart(now)
             case Planned():
                 self._planned(event, now)
@@ -150,7 +153,7 @@ class WarmPolicy:
             case Moved():
                 actions = self._abort(Why.MOVED)
                 self._speed = event.speed
-                self._warm = []
+                self._warm, self._said = [], None
                 self._blocked_until = now
             case Committed():
                 actions = self._abort(Why.COMMITTED)
@@ -162,6 +165,7 @@ class WarmPolicy:
                 self._is_answering = False
                 self._num_chars = event.num_chars
                 self._seen_at = now
+                self._said = (event.prompt_tokens, event.tokens) if event.tokens else None
                 actions = self._restart(now)
         return actions + self.expire(now)
 
@@ -270,6 +274,23 @@ class WarmPolicy:
         ]
         self._checkpoints.append((event.at, len(event.tokens)))
         self._plan = event.tokens
+        self._find_answer()
+
+    def _find_answer(self) -> None:
+        """Take a prompt that goes on with the latest answer as computed up to that one's end.
+
+        An answer that stands in the plan where it was made stands behind the prompt that it was
+        made for. If it does not, as with templates that drop part of it, some of that is computed
+        in vain.
+        """
+        if self._said is None:
+            return
+        (start, said), self._said = self._said, None
+        length = common_length(self._plan[start:], list(said))
+        # The last id that an engine samples is not computed before another follows.
+        end = start + min(length, len(said) - 1)
+        if length and end > self._missing_from:
+            self._warm = self._plan[:end]
 
     def _warmed(self, event: Warmed, now: float) -> None:
         done, self._in_flight = self._in_flight, None

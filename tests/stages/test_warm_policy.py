@@ -7,16 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.stages.rate_limit import Bucket
+from headstart.stages.stable_prefix import NO_TEXT
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import (
     Answered,
     Committed,
     Failed,
     Moved,
+    Planned,
     Render,
     Restarted,
+    Warm,
+    Warmed,
     Why,
 )
+from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 from tests.stages.warm_bench import BLOCK, HEAD, SLICE_S, SPEED, STEP_S, Bench, render
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve "
@@ -123,6 +128,36 @@ def test_commit_aborts_and_nothing_is_begun_until_the_answer_is_over() -> None:
     bench.type(WORDS * 8)
     bench.run(10)
     assert bench.num_cached(bench.stable) == bench.whole
+
+
+PROMPT, SAID = list(range(10, 24)), tuple(range(50, 60))
+BEHIND = list(range(80, 92))
+
+
+@pytest.mark.parametrize(
+    ("follows", "first_missing"),
+    [
+        ([*PROMPT, *SAID, *BEHIND], 20),  # but for the last token, which was only sampled
+        ([*PROMPT, *SAID[:6], *BEHIND], 20),
+        ([*PROMPT[:5], 99, *PROMPT[6:], *BEHIND], 4),
+        ([*PROMPT[:9], *BEHIND, *BEHIND], 8),
+    ],
+)
+def test_what_an_answer_has_computed_is_not_computed_again(
+    follows: list[int], first_missing: int
+) -> None:
+    policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, SLICE_S), WarmBudget())
+    policy.expire(0.0)
+    policy.feed(Planned(PROMPT[:10], NO_TEXT), 0.0)
+    policy.feed(Warmed(0, 1.0), 0.1)
+    policy.feed(Warmed(4, 1.0), 0.2)
+    policy.feed(Committed(), 0.3)
+    policy.feed(Answered(0, len(PROMPT), SAID), 1.0)
+
+    (warm,) = policy.feed(Planned(follows, NO_TEXT), 1.1)
+
+    assert isinstance(warm, Warm)
+    assert warm.tokens == follows[: first_missing + BLOCK + 1]
 
 
 def test_commit_stops_rendering() -> None:
