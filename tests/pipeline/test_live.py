@@ -1,16 +1,22 @@
 """A prompt is typed, corrected and sent off: the answer is the plain request's, and sooner."""
 
+import asyncio
 import json
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
+from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_history import said
 from headstart.pipeline.live_report import deltas
+from headstart.pipeline.live_socket import LiveSocket
 from headstart.stages.frames import Channel, Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.stage_clock import Mark
 from tests.pipeline.live_client import live
 from tests.support.events import text as text_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
@@ -89,6 +95,62 @@ async def test_the_answer_is_a_stream_that_any_carrier_can_read(gateway: Gateway
 
     assert text_of(found.content) == answer
     assert found.headers["x-headstart-stream"] == stream_id
+
+
+class Turns:
+    """Counts turns of the event loop, and notes in which a stream grew."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.grown: list[int] = []
+        self._tick()
+
+    def _tick(self) -> None:
+        self.now += 1
+        self._next = asyncio.get_running_loop().call_soon(self._tick)
+
+    def stop(self) -> None:
+        self._next.cancel()
+
+    def appended(self) -> None:
+        self.grown.append(self.now)
+
+    def marked(self, mark: Mark, at: float) -> None: ...
+
+    def ended(self, end: StreamEnd) -> None: ...
+
+
+async def test_a_delta_is_written_as_soon_as_its_reader_has_a_turn() -> None:
+    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    written: list[int] = []
+    is_over = asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if "response.output_text.delta" in message.get("text", ""):
+            written.append(turns.now)
+        elif "response.done" in message.get("text", ""):
+            is_over.set()
+
+    scope = {"type": "websocket", "path": "/", "query_string": b"model=fake", "headers": []}
+    async with serving(speeds(tokens_per_s=100.0, answer_tokens=16)) as gateway:
+        socket = WebSocket(scope | {"state": {"caller": ANYONE}}, heard.get, send)
+        heard.put_nowait({"type": "websocket.connect"})
+        turns = Turns()
+        live_socket = LiveSocket(socket, gateway.live_prompts, gateway.metrics)
+        serve = asyncio.ensure_future(live_socket.run())
+        typed = {"type": "input_text.append", "text": "Go on."}
+        for event in (typed, {"type": "input_text.commit"}):
+            heard.put_nowait({"type": "websocket.receive", "text": json.dumps(event)})
+        await eventually(lambda: len(gateway.streams.live) == 1)
+        gateway.live.listen(turns)
+        begins = turns.now + 1
+        await soon(is_over.wait())
+        turns.stop()
+        heard.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await soon(serve)
+    seen = [at for at in written if at > begins]
+    assert len(seen) > 4
+    assert all(at - 1 in turns.grown for at in seen)
 
 
 async def test_the_conversation_goes_on_and_its_history_is_warm() -> None:
