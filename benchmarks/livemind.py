@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from headstart.benchmarks.livemind_curves import LARGE, SMALL, Answerer, Timed, 
 from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_tokens import SOURCE, Tokens
 from headstart.benchmarks.livemind_typing import haltingly, steadily
-from headstart.benchmarks.machine import here
+from headstart.benchmarks.machine import Origin, here
 from headstart.benchmarks.mmlu_pro import FILE, ROWS, Question, questions
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Report, Table, write
@@ -69,11 +70,8 @@ def run(settings: Settings, options: BenchOptions) -> int:
     asked = questions(options.data_dir, QUESTIONS, SEED)
     if not asked:
         why = f"needs {FILE}: {ROWS}"
-        report = Report(
-            *("livemind", origin, options.is_quick, {}, ()),
-            [not_measured(bar, why) for bar in BARS],
-            time.monotonic() - began,
-        )
+        unmeasured = [not_measured(bar, why) for bar in BARS]
+        report = _report(origin, options, {}, [], unmeasured, began)
         write(report, options.json_path)
         return report.exit_status
     tokens = Tokens(settings)
@@ -96,18 +94,29 @@ def run(settings: Settings, options: BenchOptions) -> int:
         "replay": "a simulation: no model was asked; the shares left are LiveMind v1's, published",
         "model": model.config,
     }
-    report = Report(
-        "livemind",
+    report = _report(
         origin,
-        options.is_quick,
+        options,
         config,
         [*tables, table, *model.tables],
         [*checks, *more, *model.checks],
-        time.monotonic() - began,
+        began,
     )
     write(report, options.json_path)
     checkpoint.remove()
     return report.exit_status
+
+
+def _report(
+    origin: Origin,
+    options: BenchOptions,
+    config: dict[str, Any],
+    tables: list[Table],
+    checks: list[Check],
+    began: float,
+) -> Report:
+    duration_s = time.monotonic() - began
+    return Report("livemind", origin, options.is_quick, config, tables, checks, duration_s)
 
 
 def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], list[Check]]:

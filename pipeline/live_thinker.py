@@ -248,7 +248,7 @@ class LiveThinker:
         known = common_length(tokens, self._known)
         if link is self._warmer.link:
             known = max(known, common_length(tokens, self._warmer.warm_ids))
-        known = known // speed.block_size * speed.block_size
+        known = speed.whole(known)
         while len(tokens) - known > speed.slice_tokens:
             end = known + speed.slice_tokens
             head = tokens[: end + 1]

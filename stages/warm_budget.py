@@ -57,6 +57,10 @@ class PrefillSpeed:
         self._slice_s = slice_s
         self._tokens_per_s = 0.0
 
+    def whole(self, num_tokens: int) -> int:
+        """Return how many of so many tokens are in whole blocks."""
+        return num_tokens // self.block_size * self.block_size
+
     def observe(self, num_tokens: int, seconds: float) -> None:
         """Take what one slice took; what was cached says nothing of the speed."""
         if num_tokens <= 0 or seconds <= 0:
@@ -70,5 +74,4 @@ class PrefillSpeed:
     @property
     def slice_tokens(self) -> int:
         """Tokens of the next slice: whole blocks, at least one."""
-        blocks = int(self._tokens_per_s * self._slice_s) // self.block_size
-        return max(1, blocks) * self.block_size
+        return max(self.block_size, self.whole(int(self._tokens_per_s * self._slice_s)))

@@ -8,7 +8,8 @@ are in the replica's prefix cache, and has the next slice computed until no whol
 from dataclasses import dataclass
 from math import inf
 
-from headstart.stages.stable_prefix import Boundary, common_length
+from headstart.stages.render_pace import RenderLimits, RenderPace
+from headstart.stages.stable_prefix import common_length
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import (
     Abort,
@@ -35,27 +36,13 @@ __all__ = [
 ]
 
 _RETRY_S = 1.0
-"""After a replica could not render or prefill."""
-_RESTS = 4.0
-"""Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
-_EARLY = 0.8
-"""Share of the characters that a block is expected to take, after which it may be there."""
-_WORD = 4
-"""Code points of the word that is being written: what it will be is not known."""
-_DOUBT = 16
-"""Tokens of one character each, which an expectation of few tokens is mixed with."""
+"""After a replica could not prefill."""
 
 
 @dataclass(frozen=True, slots=True)
-class WarmLimits:
+class WarmLimits(RenderLimits):
     """How eager to be."""
 
-    debounce_s: float = 0.1
-    """Quiet after typing before the prompt is rendered."""
-    edit_debounce_s: float = 0.5
-    """The same after a correction, which often is the first of several."""
-    max_wait_s: float = 1.0
-    """Longest that typing without a pause puts rendering off."""
     trust_s: float = 120.0
     """How long what was computed is taken to be in the cache without having been seen there."""
 
@@ -93,10 +80,9 @@ class WarmPolicy:
         self._limits = limits
         self._speed = speed
         self._budget = budget
-        self._num_chars = 0
+        self._rendering = RenderPace(limits)
         self._plan: list[int] = []
-        self._checkpoints: list[tuple[Boundary, int]] = []
-        """Heads of the plan by the text they depend on, shortest first."""
+        """Ids of the prompt that further text cannot change."""
         self._warm: list[int] = []
         """What is known to be in the cache."""
         self._seen_at = -inf
@@ -106,14 +92,7 @@ class WarmPolicy:
         self._in_flight: list[int] | None = None
         self._charged = 0
         """Tokens that the budget was charged for it."""
-        self._is_rendering = False
-        self._rendered_at = self._rests_until = -inf
-        """When rendering was asked for last, and until when it is not again."""
-        self._holds_to = inf
-        """First code point that was edited since the text was last given out for rendering."""
         self._is_answering = False
-        self._render_at: float | None = 0.0
-        self._pending_since: float | None = None
         self._blocked_until = 0.0
         self._computed = 0
         self._seconds = 0.0
@@ -157,36 +136,32 @@ class WarmPolicy:
                 self._blocked_until = now
             case Committed():
                 actions = self._abort(Why.COMMITTED)
-                if self._is_rendering:
-                    self._is_rendering = False
+                if self._rendering.stop():
                     actions.append(Drop())
                 self._is_answering = True
             case Answered():
                 self._is_answering = False
-                self._num_chars = event.num_chars
                 self._seen_at = now
                 self._said = (event.prompt_tokens, event.tokens) if event.tokens else None
-                actions = self._restart(now)
+                actions = self._restart(now, event.num_chars)
         return actions + self.expire(now)
 
     def deadline(self) -> float | None:
         """When `expire` has something to do; None while only an event can change that."""
         if self._is_answering:
             return None
-        times = []
-        if self._render_at is not None and not self._is_rendering:
-            times.append(max(self._render_at, self._rests_until))
+        times = [self._rendering.deadline()]
         if self._in_flight is None and self._lacks:
             times.append(self._blocked_until)
-        return min(times, default=None)
+        return min((at for at in times if at is not None), default=None)
 
     def expire(self, now: float) -> list[Action]:
         """Return what to do now that it is `now`."""
         if self._is_answering:
             return []
         actions: list[Action] = []
-        if self._render_at is not None and not self._is_rendering:
-            actions += self._next_rendering(now)
+        if self._rendering.expire(self._speed.block_size, now):
+            actions.append(Render())
         if self._in_flight is None and now >= self._blocked_until and self._lacks:
             if now - self._seen_at > self._limits.trust_s:
                 self._warm = []
@@ -205,76 +180,21 @@ class WarmPolicy:
         return account
 
     def _edited(self, event: Edited, now: float) -> list[Action]:
-        self._num_chars = event.num_chars
-        actions: list[Action] = []
-        while self._checkpoints and self._checkpoints[-1][0].hold > event.start:
-            self._checkpoints.pop()
-        kept = self._checkpoints[-1][1] if self._checkpoints else 0
-        if kept < len(self._plan):
-            actions = self._keep(kept, Why.EDITED)
+        kept = self._rendering.edited(event, self._speed.block_size, now)
+        actions = self._keep(kept, Why.EDITED) if kept < len(self._plan) else []
         if not event.num_chars:
             self._warm = self._warm[:kept]  # the ids are the text, and that shall be forgotten
-        self._holds_to = min(self._holds_to, event.start)
-        self._render_at = self._when_to_render(event, now)
         return actions
 
-    def _when_to_render(self, event: Edited, now: float) -> float | None:
-        """Return when a block that is missing may have come together; None where none can."""
-        limits = self._limits
-        if not self._has_come_together(_EARLY * self._chars_per_token, _WORD):
-            # Whoever stops typing may be about to send off what has few characters a token.
-            return now + limits.max_wait_s if self._can_be_worth_it else None
-        if self._pending_since is None:
-            self._pending_since = now
-        if event.is_append:
-            return min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
-        return now + limits.edit_debounce_s
-
-    @property
-    def _can_be_worth_it(self) -> bool:
-        """Whether another whole block may be there: hardly a token has no character."""
-        return self._has_come_together(min(1.0, self._chars_per_token), 0)
-
-    def _has_come_together(self, chars_per_token: float, num_open: int) -> bool:
-        """Whether so many characters a token would make another whole block.
-
-        Args:
-            num_open: Characters at the end that do not count.
-        """
-        if not self._checkpoints:
-            return True
-        at, length = self._checkpoints[-1]
-        missing = self._speed.block_size - length % self._speed.block_size
-        return self._num_chars - at.cut - num_open >= missing * chars_per_token
-
-    @property
-    def _chars_per_token(self) -> float:
-        """Of the text so far, on the low side while it is short."""
-        if not self._checkpoints:
-            return 1.0
-        (first, head), (at, length) = self._checkpoints[0], self._checkpoints[-1]
-        return (at.cut - first.cut + _DOUBT) / (length - head + _DOUBT)
-
-    def _restart(self, now: float) -> list[Action]:
-        self._checkpoints.clear()
-        self._holds_to = -1.0
-        self._render_at = now
+    def _restart(self, now: float, num_chars: int | None = None) -> list[Action]:
+        self._rendering.restarted(now, num_chars)
         return self._keep(0, Why.EDITED)
 
     def _planned(self, event: Planned, now: float) -> None:
-        self._is_rendering = False
-        self._rests_until = now + _RESTS * (now - self._rendered_at)
-        if event.at.hold > self._holds_to:
-            return  # edited meanwhile; whoever did that has asked for another rendering
         kept = common_length(event.tokens, self._plan)
-        self._checkpoints = [
-            (at, length)
-            for at, length in self._checkpoints
-            if length <= kept and at.cut < event.at.cut
-        ]
-        self._checkpoints.append((event.at, len(event.tokens)))
-        self._plan = event.tokens
-        self._find_answer()
+        if self._rendering.rendered(event.at, len(event.tokens), kept, now):
+            self._plan = event.tokens
+            self._find_answer()
 
     def _find_answer(self) -> None:
         """Take a prompt that goes on with the latest answer as computed up to that one's end.
@@ -296,7 +216,7 @@ class WarmPolicy:
         done, self._in_flight = self._in_flight, None
         if done is None:
             return
-        computed = max(0, self._whole(len(done)) - event.num_cached)
+        computed = max(0, self._speed.whole(len(done)) - event.num_cached)
         self._budget.take(computed - self._charged, now)
         if computed and self._found is None:
             self._found = event.num_cached
@@ -308,9 +228,7 @@ class WarmPolicy:
 
     def _failed(self, event: Failed, now: float) -> None:
         if event.is_render:
-            self._is_rendering = False
-            if not event.is_final and self._render_at is None:
-                self._render_at = now + _RETRY_S
+            self._rendering.failed(now, is_final=event.is_final)
         elif self._in_flight is not None:
             self._budget.take(-self._charged, now)
             self._in_flight = None
@@ -326,9 +244,9 @@ class WarmPolicy:
         if self._in_flight is None:
             return []
         # Nobody says how far it came: all of it counts.
-        known = self._whole(common_length(self._in_flight, self._warm))
+        known = self._speed.whole(common_length(self._in_flight, self._warm))
         self._found = known if self._found is None else self._found
-        self._computed += self._whole(len(self._in_flight)) - known
+        self._computed += self._speed.whole(len(self._in_flight)) - known
         self._in_flight = None
         return [Abort(why)]
 
@@ -340,32 +258,20 @@ class WarmPolicy:
     @property
     def _end(self) -> int:
         """Where the last whole block of the plan ends that a further id follows."""
-        return self._whole(max(0, len(self._plan) - 1))
+        return self._speed.whole(max(0, len(self._plan) - 1))
 
     @property
     def _missing_from(self) -> int:
-        return self._whole(common_length(self._warm, self._plan))
-
-    def _whole(self, num_tokens: int) -> int:
-        return num_tokens // self._speed.block_size * self._speed.block_size
-
-    def _next_rendering(self, now: float) -> list[Action]:
-        if self._render_at is None or now < max(self._render_at, self._rests_until):
-            return []
-        self._render_at = self._pending_since = None
-        if not self._can_be_worth_it:
-            return []  # what was rendered meanwhile does
-        self._is_rendering = True
-        self._rendered_at = now
-        self._holds_to = inf
-        return [Render()]
+        return self._speed.whole(common_length(self._warm, self._plan))
 
     def _next_slice(self, now: float) -> list[Action]:
         start, block = self._missing_from, self._speed.block_size
         if wait_s := self._budget.wait_s(block, now):
             self._blocked_until = now + wait_s
             return []
-        left = max(block, self._whole(int(min(self._budget.left(now), self._speed.slice_tokens))))
+        left = max(
+            block, self._speed.whole(int(min(self._budget.left(now), self._speed.slice_tokens)))
+        )
         end = min(start + left, self._end)
         self._charged = end - start
         self._budget.take(self._charged, now)

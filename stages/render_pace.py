@@ -1,0 +1,164 @@
+"""When a text that is being written is rendered to token ids, and how much of that still holds.
+
+A rendering costs a replica more than a slice of prefill saves, so there is one when a whole block
+of the prefix cache may have come together that is missing. The shell renders; this knows lengths.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from headstart.stages.stable_prefix import Boundary
+from headstart.stages.warm_events import Edited
+
+__all__ = ["RenderLimits", "RenderPace"]
+
+_RETRY_S = 1.0
+"""After a replica could not render."""
+_RESTS = 4.0
+"""Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
+_EARLY = 0.8
+"""Share of the characters that a block is expected to take, after which it may be there."""
+_WORD = 4
+"""Code points of the word that is being written: what it will be is not known."""
+_DOUBT = 16
+"""Tokens of one character each, which an expectation of few tokens is mixed with."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderLimits:
+    """How eager to be."""
+
+    debounce_s: float = 0.1
+    """Quiet after typing before the prompt is rendered."""
+    edit_debounce_s: float = 0.5
+    """The same after a correction, which often is the first of several."""
+    max_wait_s: float = 1.0
+    """Longest that typing without a pause puts rendering off, and quiet after which text that is
+    less than a block is expected to take is rendered all the same."""
+
+
+class RenderPace:
+    """The machine; `block` is how many tokens a block of the prefix cache has.
+
+    Args:
+        limits: How eager to be.
+    """
+
+    def __init__(self, limits: RenderLimits) -> None:
+        self._limits = limits
+        self._num_chars = 0
+        self._checkpoints: list[tuple[Boundary, int]] = []
+        """Stable ids by the text they depend on, shortest first."""
+        self._is_rendering = False
+        self._began_at = self._rests_until = -inf
+        """When the latest rendering began, and until when there is no other."""
+        self._holds_to = inf
+        """First code point that was edited since the text was last given out for rendering."""
+        self._due_at: float | None = 0.0
+        self._pending_since: float | None = None
+
+    def edited(self, event: Edited, block: int, now: float) -> int:
+        """Take an edit; return how many of the stable ids it leaves as they are."""
+        self._num_chars = event.num_chars
+        while self._checkpoints and self._checkpoints[-1][0].hold > event.start:
+            self._checkpoints.pop()
+        self._holds_to = min(self._holds_to, event.start)
+        self._due_at = self._when(event, block, now)
+        return self._checkpoints[-1][1] if self._checkpoints else 0
+
+    def restarted(self, now: float, num_chars: int | None = None) -> None:
+        """Have everything rendered again, at once.
+
+        Args:
+            num_chars: Length of another text; None if it is the same.
+        """
+        self._num_chars = self._num_chars if num_chars is None else num_chars
+        self._checkpoints.clear()
+        self._holds_to = -1.0
+        self._due_at = now
+
+    def rendered(self, at: Boundary, length: int, kept: int, now: float) -> bool:
+        """Take a rendering; return whether it is of the text as it is.
+
+        Args:
+            at: Where the text was cut for it.
+            length: Its stable ids.
+            kept: How many of them it has in common with those before.
+        """
+        self._is_rendering = False
+        self._rests_until = now + _RESTS * (now - self._began_at)
+        if at.hold > self._holds_to:
+            return False  # edited meanwhile; whoever did that has asked for another
+        self._checkpoints = [
+            (earlier, num)
+            for earlier, num in self._checkpoints
+            if num <= kept and earlier.cut < at.cut
+        ]
+        self._checkpoints.append((at, length))
+        return True
+
+    def failed(self, now: float, *, is_final: bool) -> None:
+        """The text cannot be rendered, now or, if that is final, at all."""
+        self._is_rendering = False
+        if not is_final and self._due_at is None:
+            self._due_at = now + _RETRY_S
+
+    def stop(self) -> bool:
+        """Give the rendering under way up; return whether there is one."""
+        was_rendering, self._is_rendering = self._is_rendering, False
+        return was_rendering
+
+    def deadline(self) -> float | None:
+        """When `expire` has something to do; None while only an event can change that."""
+        if self._due_at is None or self._is_rendering:
+            return None
+        return max(self._due_at, self._rests_until)
+
+    def expire(self, block: int, now: float) -> bool:
+        """Return whether the text is to be rendered now that it is `now`."""
+        due = self.deadline()
+        if due is None or now < due:
+            return False
+        self._due_at = self._pending_since = None
+        if not self._is_possible(block):
+            return False  # what was rendered meanwhile does
+        self._is_rendering = True
+        self._began_at = now
+        self._holds_to = inf
+        return True
+
+    def _when(self, event: Edited, block: int, now: float) -> float | None:
+        """Return when a block that is missing may have come together; None where none can."""
+        limits = self._limits
+        if not self._has_come_together(block, _EARLY * self._chars_per_token, _WORD):
+            # Whoever stops typing may be about to send off what has few characters a token.
+            return now + limits.max_wait_s if self._is_possible(block) else None
+        if self._pending_since is None:
+            self._pending_since = now
+        if event.is_append:
+            return min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
+        return now + limits.edit_debounce_s
+
+    def _is_possible(self, block: int) -> bool:
+        """Whether another whole block may be there: hardly a token has no character."""
+        return self._has_come_together(block, min(1.0, self._chars_per_token), 0)
+
+    def _has_come_together(self, block: int, chars_per_token: float, num_open: int) -> bool:
+        """Whether so many characters a token would make another whole block.
+
+        Args:
+            num_open: Characters at the end that do not count.
+        """
+        if not self._checkpoints:
+            return True
+        at, length = self._checkpoints[-1]
+        missing = block - length % block
+        return self._num_chars - at.cut - num_open >= missing * chars_per_token
+
+    @property
+    def _chars_per_token(self) -> float:
+        """Of the text so far, on the low side while it is short."""
+        if not self._checkpoints:
+            return 1.0
+        (first, head), (at, length) = self._checkpoints[0], self._checkpoints[-1]
+        return (at.cut - first.cut + _DOUBT) / (length - head + _DOUBT)
