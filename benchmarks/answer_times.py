@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.benchmarks.estimates import Estimate, Floats, over_blocks, pooled, quantile
+from headstart.benchmarks.estimates import (
+    Estimate,
+    Floats,
+    over_blocks,
+    paired_ratio,
+    pooled,
+    quantile,
+)
 from headstart.benchmarks.load import Exchange, timeline
 
 __all__ = [
@@ -103,7 +110,7 @@ def added(pairs: Sequence[Pair], figure: Figure) -> Estimate:
 
 def ratio(pairs: Sequence[Pair], figure: Figure) -> Estimate:
     """Estimate ours divided by the baseline."""
-    return over_blocks(pairs, lambda drawn: figure(_ours(drawn)) / figure(_baseline(drawn)))
+    return paired_ratio([(pair.ours, pair.baseline) for pair in pairs], figure)
 
 
 def speed_ratio(pairs: Sequence[Pair]) -> Estimate:

@@ -10,7 +10,15 @@ from headstart.benchmarks.browser_cells import Part
 from headstart.benchmarks.browser_orders import Arm, Cost, Heap
 from headstart.benchmarks.browser_rig import Round, Seen
 from headstart.benchmarks.checks import Bar, Check, Verdict, judge
-from headstart.benchmarks.estimates import Estimate, Floats, exactly, over_blocks, pooled, quantile
+from headstart.benchmarks.estimates import (
+    Estimate,
+    Floats,
+    exactly,
+    over_blocks,
+    paired_ratio,
+    pooled,
+    quantile,
+)
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.socket_cells import DARK
 from headstart.benchmarks.socket_report import LATE_S, NO_WORSE
@@ -101,14 +109,8 @@ def _pauses(cell: Cells, *, is_quick: bool) -> Check:
     return _settled(check, [*cell[Arm.OURS], *cell[Arm.SSE]], is_quick=is_quick)
 
 
-def _ratio(cell: Cells, of: Callable[[Sequence[Round]], float]) -> Estimate:
-    pairs = list(zip(cell[Arm.OURS], cell[Arm.SSE], strict=True))
-
-    def statistic(drawn: Sequence[tuple[Round, Round]]) -> float:
-        ours, theirs = (list(some) for some in zip(*drawn, strict=True))
-        return of(ours) / of(theirs)
-
-    return over_blocks(pairs, statistic)
+def _pairs(cell: Cells) -> list[tuple[Round, Round]]:
+    return list(zip(cell[Arm.OURS], cell[Arm.SSE], strict=True))
 
 
 def _gaps(cell: Cells, *, is_quick: bool) -> Check:
@@ -117,7 +119,7 @@ def _gaps(cell: Cells, *, is_quick: bool) -> Check:
 
     bar = Bar("browser_gap_p99_vs_sse", GAP_BAR, "lower", "ratio")
     note = f"{1e3 * p99_s(cell[Arm.OURS]):.0f} ms beside {1e3 * p99_s(cell[Arm.SSE]):.0f} ms"
-    check = judge(bar, _ratio(cell, p99_s), is_quick=is_quick, note=note)
+    check = judge(bar, paired_ratio(_pairs(cell), p99_s), is_quick=is_quick, note=note)
     return _settled(check, [*cell[Arm.OURS], *cell[Arm.SSE]], is_quick=is_quick)
 
 
@@ -127,7 +129,7 @@ def _first_text(cell: Cells, *, is_quick: bool) -> Check:
 
     bar = Bar("browser_first_text_vs_sse_without_loss", NO_WORSE, "lower", "ratio")
     note = f"{1e3 * first_s(cell[Arm.OURS]):.0f} ms beside {1e3 * first_s(cell[Arm.SSE]):.0f} ms"
-    check = judge(bar, _ratio(cell, first_s), is_quick=is_quick, note=note)
+    check = judge(bar, paired_ratio(_pairs(cell), first_s), is_quick=is_quick, note=note)
     return _settled(check, [*cell[Arm.OURS], *cell[Arm.SSE]], is_quick=is_quick)
 
 

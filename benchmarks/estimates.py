@@ -11,7 +11,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MIN_BLOCKS", "Estimate", "Floats", "exactly", "over_blocks", "pooled", "quantile"]
+__all__ = [
+    "MIN_BLOCKS",
+    "Estimate",
+    "Floats",
+    "exactly",
+    "over_blocks",
+    "paired_ratio",
+    "pooled",
+    "quantile",
+]
 
 Floats = NDArray[np.float64]
 Block = TypeVar("Block")
@@ -66,6 +75,15 @@ def over_blocks(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), len(blocks))
+
+
+def paired_ratio(
+    pairs: Sequence[tuple[Block, Block]], figure: Callable[[Sequence[Block]], float]
+) -> Estimate:
+    """Estimate a figure of all firsts, ours, divided by that of all seconds, the rival's."""
+    return over_blocks(
+        pairs, lambda drawn: figure([one for one, _ in drawn]) / figure([two for _, two in drawn])
+    )
 
 
 def pooled(parts: Sequence[Floats]) -> Floats:

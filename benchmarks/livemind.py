@@ -17,7 +17,7 @@ import numpy as np
 from headstart.benchmarks import livemind_model
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
-from headstart.benchmarks.estimates import Estimate, exactly, over_blocks
+from headstart.benchmarks.estimates import Estimate, exactly, paired_ratio
 from headstart.benchmarks.livemind_curves import LARGE, SMALL, Answerer, Timed, plain, warm_only
 from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_tokens import SOURCE, Tokens
@@ -210,12 +210,7 @@ def _ratio(ours: Sequence[Timed], theirs: Sequence[Timed], name: str) -> Estimat
     pairs = [
         (getattr(one, name), getattr(other, name)) for one, other in zip(ours, theirs, strict=True)
     ]
-    return over_blocks(pairs, _quotient)
-
-
-def _quotient(pairs: Sequence[tuple[float, float]]) -> float:
-    both = np.asarray(pairs)
-    return float(both[:, 0].sum() / both[:, 1].sum())
+    return paired_ratio(pairs, sum)
 
 
 def _run_session(question: Question, arm: Arm, tokens: Tokens, *, is_strict: bool) -> Timed:

@@ -16,7 +16,7 @@ import zmq
 from tqdm import trange  # type: ignore[import-untyped]
 
 from headstart.benchmarks.checks import Bar, Check, judge
-from headstart.benchmarks.estimates import Estimate, Floats, over_blocks, quantile
+from headstart.benchmarks.estimates import Estimate, Floats, over_blocks, paired_ratio, quantile
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.messaging_links import ARMS, Credentials
 from headstart.benchmarks.messaging_turn import NUM_CONNECTS, Ask, Phase, Turn, take_turn
@@ -149,12 +149,7 @@ COMPARED = (
 
 
 def _ratio(rounds: Sequence[Round], figure: Figure, rival: str) -> Estimate:
-    def statistic(drawn: Sequence[Round]) -> float:
-        return figure.of([turns[CHOSEN] for turns in drawn]) / figure.of(
-            [turns[rival] for turns in drawn]
-        )
-
-    return over_blocks(rounds, statistic)
+    return paired_ratio([(turns[CHOSEN], turns[rival]) for turns in rounds], figure.of)
 
 
 def _checks(rounds: Sequence[Round], *, is_quick: bool) -> list[Check]:

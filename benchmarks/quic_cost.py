@@ -22,7 +22,7 @@ from aioquic.quic.events import DatagramFrameReceived, QuicEvent
 
 from headstart.benchmarks.checks import Bar, judge
 from headstart.benchmarks.child import Child, command
-from headstart.benchmarks.estimates import Estimate, over_blocks
+from headstart.benchmarks.estimates import paired_ratio
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.quic_cost_child import (
@@ -64,6 +64,7 @@ def run(_settings: Settings, options: BenchOptions) -> int:
     num_rounds = NUM_QUICK_ROUNDS if options.is_quick else NUM_ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         rounds = uvloop.run(_measure(num_rounds, Path(folder)))
+    ratio = paired_ratio([(each.costs[OURS], each.costs[BARE]) for each in rounds], _cpu_s)
     report = Report(
         name="quic-cost",
         origin=origin,
@@ -80,7 +81,7 @@ def run(_settings: Settings, options: BenchOptions) -> int:
             "core_binding": None,
         },
         tables=[_table(rounds)],
-        checks=[judge(BAR, _ratio(rounds), is_quick=options.is_quick)],
+        checks=[judge(BAR, ratio, is_quick=options.is_quick)],
         duration_s=time.monotonic() - began,
     )
     write(report, options.json_path)
@@ -137,12 +138,8 @@ class _Answering(QuicConnectionProtocol):
             self._quic.send_datagram_frame(bytes(ACK_BYTES))
 
 
-def _ratio(rounds: Sequence[Round]) -> Estimate:
-    return over_blocks(rounds, lambda drawn: _cpu(drawn, OURS) / _cpu(drawn, BARE))
-
-
-def _cpu(rounds: Sequence[Round], arm: str) -> float:
-    costs = [each.costs[arm] for each in rounds]
+def _cpu_s(costs: Sequence[Cost]) -> float:
+    """For each datagram."""
     return sum(cost.cpu_s for cost in costs) / sum(cost.num_sent for cost in costs)
 
 
@@ -151,6 +148,6 @@ def _table(rounds: Sequence[Round]) -> Table:
     for arm in ARMS:
         costs = [each.costs[arm] for each in rounds]
         sent, received = sum(one.num_sent for one in costs), sum(one.num_received for one in costs)
-        rows.append((arm, 1e6 * _cpu(rounds, arm), sent, received))
+        rows.append((arm, 1e6 * _cpu_s(costs), sent, received))
     columns = ("arm", "us per datagram", "datagrams sent", "answers received")
     return Table("CPU time of the server", columns, tuple(rows))
