@@ -183,9 +183,10 @@ class LogReader:
     def _check_progress(self, now: float, limit_s: float) -> None:
         log = self._stream.log
         by_streams = sum(pipe.confirmed for pipe in self._pipes)
-        confirmed = by_streams if self._machine is None else self._machine.confirmed
+        by_datagrams = 0 if self._machine is None else self._machine.confirmed
+        taken = by_streams + by_datagrams
+        confirmed = by_datagrams if self._whole is None else by_streams
         has_all = confirmed == log.end and not log.is_closed
-        taken = confirmed + by_streams
         if taken != self._taken or has_all:
             self._taken, self._progressed_at = taken, now
         elif now > self._progressed_at + limit_s:

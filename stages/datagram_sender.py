@@ -76,7 +76,7 @@ class DatagramSender:
 
     Raises:
         ProtocolViolation: The limits leave no room for a datagram.
-        BadRequest: The cursor is past the log's end.
+        BadRequest: The cursor is none of the log's.
     """
 
     def __init__(
@@ -121,11 +121,6 @@ class DatagramSender:
     def confirmed(self) -> int:
         """The reader's cursor, as far as it has said."""
         return self._acked
-
-    @property
-    def unacked_bytes(self) -> int:
-        """Log bytes sent and not confirmed."""
-        return self._sent_until - self._acked
 
     @property
     def frame_s(self) -> float:

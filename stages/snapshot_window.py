@@ -6,7 +6,6 @@ sender's business.
 
 from bisect import bisect_left, bisect_right
 
-from headstart.stages.errors import BadRequest
 from headstart.stages.frames import record_bounds
 from headstart.stages.record_cut import last_cut
 from headstart.stages.token_log import TokenLog
@@ -22,17 +21,17 @@ class SnapshotWindow:
     """Coded records of one log, between two cursors.
 
     Args:
-        have: The reader's cursor; may lie inside a record, where a cut one ended its last session.
+        have: The reader's cursor.
 
     Raises:
-        BadRequest: The cursor is past the log's end.
+        BadRequest: The cursor is none of the log's.
     """
 
     __slots__ = ("_bounds", "_codes", "_ends", "_log", "_references")
 
     def __init__(self, log: TokenLog, have: int) -> None:
         self._log = log
-        self.restart(_record_start(log, have))
+        self.restart(log.check_cursor(have))
 
     def restart(self, start: int) -> None:
         """Forget everything and mirror the log from a record's cursor on."""
@@ -123,13 +122,3 @@ class SnapshotWindow:
         limit = base - start + room - slice_overhead(room)
         cut = stop if start + limit >= stop else start + last_cut(record, limit)
         return encode_slice(record[base - start : cut - start]), cut
-
-
-def _record_start(log: TokenLog, cursor: int) -> int:
-    try:
-        return log.check_cursor(cursor)
-    except BadRequest:
-        if cursor > log.end:
-            raise
-    # Rare enough to walk the log: only a record longer than a datagram is ever cut.
-    return max((stop for _, stop in record_bounds(log.read(0)) if stop <= cursor), default=0)

@@ -209,7 +209,7 @@ def test_bytes_in_the_log_that_were_not_sent_are_not_confirmed(bench: Bench) -> 
 
 def test_old_news_is_ignored(bench: Bench) -> None:
     assert bench.ack(0, newest=1) == []
-    assert bench.sender.unacked_bytes == 0
+    assert bench.sender.confirmed == bench.log.end
 
 
 def test_the_readers_times_move_onto_the_senders_clock(bench: Bench) -> None:
@@ -331,7 +331,7 @@ def test_what_a_stream_catches_up_may_be_acknowledged_and_nothing_past_it(bench:
         bench.ack(bench.log.end)
     bench.ack(sent)
 
-    assert bench.sender.unacked_bytes == bench.log.end - sent
+    assert bench.sender.confirmed == sent
 
 
 def test_a_stream_is_not_opened_into_silence(bench: Bench) -> None:
@@ -352,9 +352,13 @@ def test_one_stream_keeps_to_its_rate() -> None:
     assert size <= 10_000 * (bench.now - 10) + 3 * 1_150
 
 
-def test_a_cursor_past_the_end_or_a_tiny_payload_is_refused() -> None:
+@pytest.mark.parametrize("have", [1, 1_000], ids=["inside a record", "past the end"])
+def test_a_cursor_that_is_none_is_refused(have: int) -> None:
     with pytest.raises(BadRequest):
-        DatagramSender(3, filled(HEADER, []), have=1_000)
+        DatagramSender(3, filled(HEADER, []), have=have)
+
+
+def test_a_tiny_payload_is_refused() -> None:
     with pytest.raises(ProtocolViolation):
         DatagramSender(3, TokenLog(10), limits=SenderLimits(max_payload=127))
 
@@ -375,5 +379,5 @@ def test_what_a_silent_reader_is_behind_with_is_bounded(bench: Bench) -> None:
         brisk.now += 0.1
         brisk.say(" word" * 20)
         brisk.ack()
-        assert brisk.sender.unacked_bytes == 0
+        assert brisk.sender.confirmed == brisk.log.end
     assert brisk.sender.confirmed == brisk.log.end > 3 * limit
