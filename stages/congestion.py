@@ -46,22 +46,29 @@ _INFLATION = 1.25
 _MIN_QUEUE_S = 0.005
 """Below this, a longer round trip is jitter."""
 _MAX_TIMES_TCP = 10
+"""RFC 8083 section 4.3."""
 _UNBOUNDED_PACKETS = 1 << 20
+"""Where nothing is lost: a gigabyte, which nothing here fills."""
 _HIGH_LOSS = 0.2
+"""More than radio links lose for long; it counts as heavy in two periods in a row."""
 _LOSS_PERIOD_S = 2.5
+"""Two of them are a burst of losses' length many times over."""
 _LOSS_MIN_PACKETS = 20
+"""Fewer say nothing of a fifth."""
 _BREAKER_PERIOD_S = 1.0
 _BREAKER_PERIODS = 10
 _BREAKER_LOSS = 0.5
 _BREAKER_MIN_PACKETS = 5
 """More than half lost in each of ten seconds in a row: this path is not for datagrams."""
 _MAX_ACK_DELAY_S = 0.025
+"""RFC 9000 section 18.2, the default."""
 _MIN_PROBE_S = 0.1
 _MAX_PROBE_S = 0.4
 """A full window does not end probing: after a blackout somebody must find that it is over."""
 _STEADY_PROBES = 100
 """Ten seconds of a packet each 100 ms, less than the stream sent before; then they back off."""
 _MAX_PROBES = 110
+"""Doubled ten times by then: far beyond `_MAX_PROBE_S`; counting on would only grow."""
 _SILENCE_S = 30.0
 """Nothing acknowledged for so long, while sending: nobody is there."""
 

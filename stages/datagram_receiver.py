@@ -28,6 +28,7 @@ _ACK_INTERVAL_S = 0.01
 _PING_S = 1.0
 """After so long without a datagram the cursor is said again; the sender's is repeated every 1 s."""
 _QUIET_S = 3.0
+"""Three of the sender's heartbeats, and its patience with a path."""
 _MAX_WAITING_BYTES = 1 << 20
 """Bytes past a gap that are kept; what does not fit comes again."""
 

@@ -8,9 +8,11 @@ transport goes on confirming packets while no datagram makes its round trip, and
 __all__ = ["PathWatch"]
 
 _PATIENCE_S = 3.0
+"""Three of the sender's heartbeats."""
 _MIN_SENT = 16
 """Datagrams without an answer: half of them lost each way leaves one in a hundred so many."""
 _MIN_CONFIRMED = 8
+"""Half of those: the path carries the rest well enough."""
 _IN_FLIGHT_S = 1.0
 """What the transport confirms so soon was sent before the datagrams fell silent."""
 

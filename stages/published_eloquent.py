@@ -31,6 +31,7 @@ from headstart.stages.wire import Ack, encode_ack, encode_slice, encode_snapshot
 __all__ = ["PublishedReceiver", "PublishedSender"]
 
 _TIMER_S = 0.2
+"""The paper's."""
 _MAX_TOKENS = 10
 """Section 4.1: tokens in one packet."""
 _MAX_CARRIED = 1024
