@@ -13,7 +13,7 @@ from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Pollin
 from headstart.client.errors import error_of, unreachable
 from headstart.client.live import AsyncLivePrompt
 from headstart.client.offered import Offered, can_read_datagrams
-from headstart.client.records import Connect, Records
+from headstart.client.records import Connect, Records, Sessions
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import EngineUnavailable, RequestTimeout
 
@@ -75,13 +75,9 @@ class AsyncClient:
             Rung.SSE: EventStream(self._http, quiet_s),
             Rung.POLL: Polling(self._http, quiet_s),
         }
-        self._records: Records | None = None
         if datagrams is True:
             datagrams = can_read_datagrams() and Offered(self._http)
-        if datagrams is not False:
-            key = self._http.headers.get("authorization")
-            self._records = Records(datagrams, () if key is None else (("authorization", key),))
-            self._carriers[Rung.DATAGRAMS] = self._records
+        self._sessions = None if datagrams is False else Sessions(datagrams)
         self._answers: set[AsyncAnswer[Any]] = set()
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)
@@ -96,8 +92,8 @@ class AsyncClient:
         """Stop every answer that is still being read, and close the connections."""
         for answer in list(self._answers):
             await answer.close()
-        if self._records is not None:
-            await self._records.close()
+        if self._sessions is not None:
+            await self._sessions.close()
         if self._is_own:
             await self._http.aclose()
 
@@ -172,8 +168,8 @@ class AsyncClient:
 
     def prepare(self) -> None:
         """Begin to open what an answer might be read by, while it is being asked for."""
-        if self._records is not None:
-            self._records.prepare()
+        if self._sessions is not None:
+            self._sessions.prepare()
 
     def read(
         self, response: httpx.Response, chunk_type: type[Chunk], *, is_timed: bool = False
@@ -183,11 +179,15 @@ class AsyncClient:
         Args:
             is_timed: Whether a chunk with timings was asked for, which no other carrier has.
         """
-        rungs = (Rung.SSE, Rung.POLL) if is_timed else self._carriers
+        carriers = dict(self._carriers)
+        if self._sessions is not None and not is_timed:
+            key = self._http.headers.get("authorization")
+            headers = () if key is None else (("authorization", key),)
+            carriers[Rung.DATAGRAMS] = Records(self._sessions, headers)
         answer = AsyncAnswer(
             self._http,
             response.headers.get("x-headstart-stream", ""),
-            {rung: self._carriers[rung] for rung in rungs},
+            carriers,
             events_of(response, self._quiet_s),
             chunk_type,
             self._limits,

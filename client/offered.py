@@ -15,6 +15,9 @@ from headstart.client.errors import unreachable
 from headstart.client.session_wire import VERSION
 
 if TYPE_CHECKING:
+    from aioquic.tls import SessionTicket
+
+    from headstart.client.quic_connect import Trust
     from headstart.client.quic_session import QuicSession
 
 __all__ = ["Offered", "can_read_datagrams"]
@@ -42,7 +45,11 @@ def can_read_datagrams() -> bool:
 
 
 class Offered:
-    """A `Connect` that asks the gateway each time, whose certificate may be another by then.
+    """A `Connect` that asks the gateway, whose certificate may be another by then.
+
+    It need not ask with a ticket of an earlier session, which only the same gateway takes: what is
+    asked over the next one, an answer to read on, leaves with its first packet (0-RTT). A session
+    whose ticket is not taken ends, and the one after it asks again.
 
     Args:
         http: Asks the gateway.
@@ -51,6 +58,8 @@ class Offered:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._is_refused = False
+        self._known: tuple[str, int, Trust] | None = None
+        self._ticket: SessionTicket | None = None
 
     async def __call__(self) -> "QuicSession":
         """Open a session.
@@ -58,6 +67,9 @@ class Offered:
         Raises:
             OSError: The gateway offers none, or it cannot be reached there.
         """
+        ticket, self._ticket = self._ticket, None  # good for one session
+        if ticket is not None and ticket.is_valid and self._known is not None:
+            return await self._connect(*self._known, ticket)
         offer = await self._ask()
         hashes = frozenset(
             one.value for one in offer.certificate_hashes if one.algorithm == "sha-256"
@@ -67,8 +79,20 @@ class Offered:
         asked = self._http.base_url.host
         host = offer.host if offer.is_public else _address(offer.host, asked, bool(hashes))
         trust = quic.Trust(hashes, os.environ.get("SSL_CERT_FILE"))  # as HTTP's
-        session: QuicSession = await quic.connect(host, offer.port, trust)
+        self._known = host, offer.port, trust
+        return await self._connect(*self._known)
+
+    async def _connect(
+        self, host: str, port: int, trust: "Trust", ticket: "SessionTicket | None" = None
+    ) -> "QuicSession":
+        quic: Any = import_module("headstart.client.quic_session")
+        session: QuicSession = await quic.connect(
+            host, port, trust, ticket=ticket, on_ticket=self._keep
+        )
         return session
+
+    def _keep(self, ticket: "SessionTicket") -> None:
+        self._ticket = ticket
 
     async def _ask(self) -> _Offer:
         if self._is_refused:

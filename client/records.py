@@ -18,7 +18,7 @@ from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
 
-__all__ = ["Connect", "Reading", "RecordProjector", "Records", "Session"]
+__all__ = ["Connect", "Growing", "RecordProjector", "Records", "Session", "Sessions"]
 
 Headers = Sequence[tuple[str, str]]
 _RETRY_S = 30.0
@@ -29,11 +29,16 @@ _LOOK_S = 0.5
 """How often a reading that brings nothing is asked whether its path is quiet."""
 
 
-class Reading(Protocol):
-    """One answer on a session."""
+class Growing(Protocol):
+    """One answer's log on a session, as it grows: what `client/reading.py` gives."""
 
     error: dict[str, Any] | None
     """How it failed, in OpenAI's words, once it is over."""
+
+    @property
+    def log(self) -> bytes:
+        """The whole records that are here, from the log's header on."""
+        ...
 
     @property
     def is_whole(self) -> bool:
@@ -58,8 +63,8 @@ class Session(Protocol):
         """Why it ended; None while it is open."""
         ...
 
-    async def resume(self, stream_id: str, headers: Headers) -> Any:
-        """Read an answer from its beginning; returns a `Reading`.
+    async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
+        """Read an answer on, after the records that are here already; returns a `Growing`.
 
         Raises:
             ConnectionError: The session ended first.
@@ -104,16 +109,14 @@ class RecordProjector:
         return events
 
 
-class Records:
-    """An `EventCarrier` by datagrams.
+class Sessions:
+    """Opens a session when one is needed, another when that has ended.
 
-    Opens a session when one is needed, another when that has ended. All answers share it; one that
-    cannot wait for it does not stop it from being opened.
+    All answers share it; one that cannot wait for it does not stop it from being opened.
     """
 
-    def __init__(self, connect: Connect, headers: Headers = ()) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._headers = headers
         self._opening: asyncio.Task[Session | None] | None = None
         self._not_before = float("-inf")
 
@@ -132,41 +135,7 @@ class Records:
         if session is not None and not isinstance(session, BaseException):
             session.close()
 
-    async def is_usable(self) -> bool:
-        """Wait until there is a session, opening one if need be, or there cannot be one."""
-        return await self._session() is not None
-
-    async def read(
-        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
-    ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
-        session = await self._session()
-        if session is None:
-            raise CarrierLost
-        try:
-            why = Why.JOIN if not after else Why.CLIMB if is_climb else Why.RESUME
-            headers = (*self._headers, (WHY_HEADER, why.value))
-            async with asyncio.timeout(_ANSWER_S):
-                reading = await session.resume(stream, headers)
-        except TimeoutError as error:
-            # Its server is gone; QUIC itself would take ten times as long to see that.
-            session.close()
-            raise CarrierLost from error
-        except OSError as error:
-            raise CarrierLost from error
-        projector = RecordProjector()
-        try:
-            yield ()
-            async for records in _lively(reading):
-                yield projector.feed(records)
-            if reading.is_whole and reading.error is not None:
-                yield [Event(None, msgspec.json.encode({"error": reading.error}))]
-        except ProtocolViolation as error:
-            raise CarrierLost from error
-        finally:
-            session.drop(reading)
-
-    async def _session(self) -> Session | None:
+    async def current(self) -> Session | None:
         """Wait for an open session, opening one if need be; None where there cannot be one."""
         self.prepare()
         if self._opening is None:
@@ -189,7 +158,55 @@ class Records:
             return None
 
 
-async def _lively(reading: Reading) -> AsyncGenerator[bytes]:
+class Records:
+    """An `EventCarrier` by datagrams, of one answer.
+
+    What one session has brought of the log, the next need not bring again. What came by event
+    streams it does bring: the digest is over all of the log, and events are not the log's bytes.
+    """
+
+    def __init__(self, sessions: Sessions, headers: Headers = ()) -> None:
+        self._sessions = sessions
+        self._headers = headers
+        self._log = b""
+
+    async def is_usable(self) -> bool:
+        """Wait until there is a session, opening one if need be, or there cannot be one."""
+        return await self._sessions.current() is not None
+
+    async def read(
+        self, stream: str, after: int, before_last: int, *, is_climb: bool = False
+    ) -> AsyncGenerator[Sequence[Event]]:
+        """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
+        session = await self._sessions.current()
+        if session is None:
+            raise CarrierLost
+        try:
+            why = Why.JOIN if not after else Why.CLIMB if is_climb else Why.RESUME
+            headers = (*self._headers, (WHY_HEADER, why.value))
+            async with asyncio.timeout(_ANSWER_S):
+                reading = await session.resume(stream, headers, self._log)
+        except TimeoutError as error:
+            # Its server is gone; QUIC itself would take ten times as long to see that.
+            session.close()
+            raise CarrierLost from error
+        except OSError as error:
+            raise CarrierLost from error
+        projector = RecordProjector()
+        try:
+            yield ()
+            async for records in _lively(reading):
+                yield projector.feed(records)
+            if reading.is_whole and reading.error is not None:
+                yield [Event(None, msgspec.json.encode({"error": reading.error}))]
+        except ProtocolViolation as error:
+            raise CarrierLost from error
+        finally:
+            self._log = b"" if reading.is_whole else reading.log
+            session.drop(reading)
+
+
+async def _lively(reading: Growing) -> AsyncGenerator[bytes]:
     """Yield its records while its path is not quiet.
 
     Raises:

@@ -47,10 +47,10 @@ async def relayed(gateway: Gateway, **link: Any) -> AsyncIterator[tuple[UdpRelay
 
 async def session_of(client: AsyncClient) -> QuicSession | None:
     """The session over which datagrams come; None where none can be had."""
-    assert client._records is not None
+    assert client._sessions is not None
     client.prepare()
-    assert client._records._opening is not None
-    session = await soon(asyncio.shield(client._records._opening))
+    assert client._sessions._opening is not None
+    session = await soon(asyncio.shield(client._sessions._opening))
     assert session is None or isinstance(session, QuicSession)
     return session
 

@@ -157,7 +157,7 @@ async def test_a_host_that_was_set_for_clients_is_where_they_connect(is_public: 
     )
     asked: list[str] = []
 
-    async def connect(host: str, port: int, trust: object) -> None:
+    async def connect(host: str, port: int, trust: object, **tickets: object) -> None:
         asked.append(host)
 
     with pytest.MonkeyPatch.context() as patch:

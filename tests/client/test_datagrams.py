@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 
 from headstart.client import AsyncClient
+from headstart.client.offered import Offered
+from headstart.client.quic_session import QuicSession
+from headstart.client.records import Records
+from headstart.client.session_wire import Request
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import ResumeOutcome
+from headstart.pipeline import quic_listener
+from headstart.pipeline.quic_exchange import Exchange
+from headstart.pipeline.quic_session import Session
 from headstart.stages import datagram_receiver
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled
@@ -78,7 +85,8 @@ async def test_two_answers_share_a_session_and_one_answer_has_two_readers(
 ) -> None:
     async with relayed(gateway, loss=0.05) as (relay, client), reading(gateway, relay) as other:
         answers = [await ask(client), await ask(client)]
-        second = other._carriers[Rung.DATAGRAMS].read(answers[0].id, 0, 0)
+        assert other._sessions is not None
+        second = Records(other._sessions).read(answers[0].id, 0, 0)
         async with asyncio.TaskGroup() as group:
             also = group.create_task(soon(_payloads(second)))
             readers = [group.create_task(soon(rest(answer))) for answer in answers]
@@ -92,6 +100,85 @@ async def test_two_answers_share_a_session_and_one_answer_has_two_readers(
         )
         assert gateway.quic is not None
         assert gateway.quic.num_sessions == 2
+
+
+async def test_another_session_goes_on_where_the_last_one_was(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after: list[str] = []
+    carry = Session._carry
+
+    def carried(session: Session, request: Request, *rest: Any) -> None:
+        after.append(request.path.partition("?after=")[2])
+        carry(session, request, *rest)
+
+    monkeypatch.setattr(Session, "_carry", carried)
+    async with relayed(gateway) as (_, client):
+        answer = await ask(client)
+        found = await until(answer, ONLY_DATAGRAMS)
+        session = await session_of(client)
+        assert session is not None
+        session.close()
+        found += await soon(rest(answer))
+
+        assert found == await as_events(gateway, answer)
+        assert len(after) == 2
+        assert after[0] == "0"
+        assert int(after[1]) > 0
+
+
+async def session_with_ticket(client: AsyncClient) -> QuicSession:
+    """A session of which a ticket is here for the next one."""
+    session = await session_of(client)
+    assert session is not None
+    assert client._sessions is not None
+    offered = client._sessions._connect
+    assert isinstance(offered, Offered)
+    await eventually(lambda: offered._ticket is not None)
+    return session
+
+
+async def test_another_session_asks_with_its_first_packet(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    class Watching(Session):
+        def established(self) -> None:
+            order.append("established")
+            super().established()
+
+        def _start(self, stream_id: int, exchange: Exchange) -> None:
+            order.append(exchange.request.method)
+            super()._start(stream_id, exchange)
+
+    monkeypatch.setattr("headstart.pipeline.quic_endpoint.Session", Watching)
+    async with relayed(gateway, delay_s=0.1) as (_, client):
+        session = await session_with_ticket(client)
+        answer = await ask(client)
+        found = await until(answer, ONLY_DATAGRAMS)
+        order.clear()
+        session.close()
+        found += await soon(rest(answer))
+
+        assert found == await as_events(gateway, answer)
+        assert answer.rungs == ONLY_DATAGRAMS
+    assert order == ["GET", "established"]
+
+
+async def test_a_ticket_that_is_not_taken_costs_one_try(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic_listener, "_MAX_TICKETS", 0)
+    async with AsyncClient(gateway.url, limits=UNHURRIED) as client:
+        session = await session_with_ticket(client)
+        session.close()
+        answers = [await ask(client)]
+        await soon(rest(answers[0]))
+        answers.append(await ask(client))
+        found = await soon(rest(answers[1]))
+        assert found == await as_events(gateway, answers[1])
+        assert answers[1].rungs == ONLY_DATAGRAMS
 
 
 async def _payloads(batches: AsyncIterator[Any]) -> list[bytes]:

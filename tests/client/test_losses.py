@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from itertools import pairwise
 from random import Random
 
 import httpx
@@ -294,13 +295,17 @@ class Session:
         self.closed_for: str | None = None
         self.gateway, self.breaks_after, self.is_quiet = gateway, breaks_after, is_mute
         self.readings: list[str] = []
+        self.resumed_after: list[int] = []
 
-    async def resume(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> "Reading":
+    async def resume(
+        self, stream_id: str, headers: Sequence[tuple[str, str]], log: bytes
+    ) -> "Reading":
         key, (name, why) = headers
         assert (key, name) == (("authorization", "Bearer key"), "x-headstart-why")
         assert why in ("join", "climb", "resume")
         self.readings.append(stream_id)
-        return Reading(self, stream_id)
+        self.resumed_after.append(len(log))
+        return Reading(self, stream_id, log)
 
     def drop(self, reading: "Reading") -> None:
         self.readings.remove(reading.stream_id)
@@ -310,8 +315,8 @@ class Session:
 
 
 class Reading:
-    def __init__(self, session: Session, stream_id: str) -> None:
-        self.session, self.stream_id = session, stream_id
+    def __init__(self, session: Session, stream_id: str, log: bytes) -> None:
+        self.session, self.stream_id, self.log = session, stream_id, log
         self.num_runs = 0
         self.is_whole, self.error = False, None
 
@@ -320,12 +325,15 @@ class Reading:
         return self.session.is_quiet
 
     async def records(self) -> AsyncIterator[bytes]:
-        stream, cursor = self.session.gateway.streams.get(self.stream_id), 0
+        stream, cursor = self.session.gateway.streams.get(self.stream_id), len(self.log)
         if self.session.is_quiet:
             await asyncio.Event().wait()
+        if self.log:
+            yield self.log
         while stream.end is None or stream.log.end > cursor:
             await stream.grown(cursor)
             data = stream.log.read(cursor)
+            self.log += data
             yield data
             cursor += len(data)
             self.num_runs += 1
@@ -372,6 +380,10 @@ async def test_a_session_that_breaks_leaves_the_event_stream(slow: Gateway) -> N
         shown = await soon(said(client))
 
     assert len(sessions.opened) > 1
+    # What one session has brought, the next does not bring again.
+    after = [cursor for session in sessions.opened for cursor in session.resumed_after]
+    assert after[0] == 0
+    assert all(later > earlier for earlier, later in pairwise(after))
     assert not any(session.readings for session in sessions.opened)
     assert shown == text((await soon(stored(slow))).content)
 
@@ -392,7 +404,9 @@ async def test_a_session_whose_server_is_gone_does_not_hold_the_answer_up(
     slow: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Deaf(Session):
-        async def resume(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> "Reading":
+        async def resume(
+            self, stream_id: str, headers: Sequence[tuple[str, str]], log: bytes
+        ) -> "Reading":
             await asyncio.Event().wait()
             raise AssertionError
 

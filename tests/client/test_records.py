@@ -7,7 +7,7 @@ import pytest
 
 from headstart.client import records as records_module
 from headstart.client.carriers import CarrierLost
-from headstart.client.records import Headers, Records
+from headstart.client.records import Headers, Records, Sessions
 from tests.support.node_client import node
 from tests.support.waiting import soon
 
@@ -20,7 +20,7 @@ class Silent:
     def __init__(self) -> None:
         self.closed_for: str | None = None
 
-    async def resume(self, stream_id: str, headers: Headers) -> Any:
+    async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
         await asyncio.Event().wait()
 
     def drop(self, reading: Any) -> None:
@@ -44,7 +44,7 @@ class Opened:
 async def test_a_session_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_module, "_ANSWER_S", 0.01)
     opened = Opened()
-    records = Records(opened)
+    records = Records(Sessions(opened))
     with pytest.raises(CarrierLost):
         await soon(anext(records.read("a", 0, 0)))
 
@@ -55,10 +55,11 @@ async def test_a_session_that_does_not_answer_is_replaced(monkeypatch: pytest.Mo
 
 async def test_a_session_that_has_ended_is_of_no_use_until_another_is_open() -> None:
     opened = Opened()
-    records = Records(opened)
+    sessions = Sessions(opened)
+    records = Records(sessions)
     assert await soon(records.is_usable())
     opened.sessions[0].close()
-    records._not_before = float("inf")
+    sessions._not_before = float("inf")
     assert not await soon(records.is_usable())
 
 
