@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-__all__ = ["Blackouts", "Link", "Loss", "NoLoss", "RandomLoss", "StateLoss", "gilbert_elliott"]
+__all__ = [
+    "Blackouts",
+    "Bottleneck",
+    "Link",
+    "Loss",
+    "NoLoss",
+    "RandomLoss",
+    "StateLoss",
+    "gilbert_elliott",
+]
 
 SLOT_S = 0.02
 """Packets of the same slot meet the same draws in order; also the pace of the all-knowing sender:
@@ -113,6 +122,26 @@ class Blackouts:
 
 
 @dataclass(slots=True)
+class Bottleneck:
+    """A rate limit with a queue before it, of one link or of several that share it."""
+
+    bytes_per_s: float
+    queue_s: float = 0.5
+    """Packets that would wait longer than this are lost."""
+    is_shared: bool = False
+    """Whether all answers of a cell go through one."""
+    _busy_until: float = 0.0
+
+    def leaves(self, now: float, size_bytes: int) -> float | None:
+        """When a packet that comes now is through; None where it is lost."""
+        leaves = max(now, self._busy_until)
+        if leaves - now > self.queue_s:
+            return None
+        self._busy_until = leaves + size_bytes / self.bytes_per_s
+        return self._busy_until
+
+
+@dataclass(slots=True)
 class Link:
     """One direction of a path."""
 
@@ -124,11 +153,11 @@ class Link:
     reorder_s: float = 0.05
     duplicate: float = 0.0
     """Share of packets that arrive twice."""
-    bytes_per_s: float | None = None
-    queue_s: float = 0.5
-    """Packets that would wait longer than this for the rate limit are lost."""
+    jitter_s: float = 0.0
+    """Every packet takes up to so much longer, and none overtakes another for it."""
+    bottleneck: Bottleneck | None = None
     seed: int = 0
-    _busy_until: float = 0.0
+    _last_arrival: float = 0.0
     _slot: int = -1
     _nth: int = 0
     _random: Random | None = None
@@ -138,19 +167,18 @@ class Link:
         slot = int(now / SLOT_S)
         self._nth = self._nth + 1 if slot == self._slot else 0
         self._slot = slot
-        leaves = now
-        if self.bytes_per_s is not None:
-            leaves = max(now, self._busy_until)
-            if leaves - now > self.queue_s:
-                return []
-            leaves += size_bytes / self.bytes_per_s
-            self._busy_until = leaves
-        if self.loss.is_lost(now, self._nth):
+        leaves: float | None = now
+        if self.bottleneck is not None:
+            leaves = self.bottleneck.leaves(now, size_bytes)
+        if leaves is None or self.loss.is_lost(now, self._nth):
             return []
         arrival = leaves + self.delay_s
-        if not self.reorder and not self.duplicate:
+        if not self.reorder and not self.duplicate and not self.jitter_s:
             return [arrival]
         self._random = self._random or Random(self.seed)  # noqa: S311 weather too
+        if self.jitter_s:
+            arrival += self._random.random() * self.jitter_s
+            arrival = self._last_arrival = max(arrival, self._last_arrival)
         if self._random.random() < self.reorder:
             arrival += self._random.random() * self.reorder_s
         if self._random.random() < self.duplicate:

@@ -1,7 +1,7 @@
 """Which packets belong to which answer, and what the weather of each does to them. No IO.
 
 Every answer on a real link has a `Link` of its own in each direction, as in the simulator, with the
-same seeds: answers neither share a queue nor meet each other's losses.
+same seeds: answers do not meet each other's losses; they share a queue where their cell says so.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from headstart.benchmarks.channel_models import Link
+from headstart.benchmarks.channel_models import Bottleneck, Link
 
 __all__ = ["Direction", "Flow", "Flows", "Key", "Others", "Passed", "key_of"]
 
@@ -95,6 +95,8 @@ class Flows:
         self._links = links
         self._open: dict[Key, _Open] = {}
         self._others: Others | None = None
+        self._shared: dict[str, Bottleneck] = {}
+        """By cell."""
         self.delay_s = 0.0
         """One way, of packets of no answer and of those before an answer's weather begins."""
 
@@ -103,11 +105,14 @@ class Flows:
         self.delay_s = delay_s
         self._others = others
         self._open.clear()
+        self._shared.clear()
         for flow in flows:
             self._expect(flow.key, flow.cell, flow.seed, flow.epoch)
 
     def _expect(self, key: Key, cell: str, seed: int, epoch: float) -> _Open:
         down, up = self._links(cell, seed)
+        if down.bottleneck is not None and down.bottleneck.is_shared:
+            down.bottleneck = self._shared.setdefault(cell, down.bottleneck)
         self._open[key] = opened = _Open(epoch, down, up, Passed(*key))
         return opened
 

@@ -55,11 +55,11 @@ async def read_through(
         amid: Makes a fault happen that is not the answer's own; called twice.
     """
     path, began = Path(case), time.monotonic()
-    reading = _Reading(case, url, model, expected, path, amid)
+    ordeal = _Ordeal(case, url, model, expected, path, amid)
     problem: str | None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            problem = await reading.read()
+            problem = await ordeal.read()
     except TimeoutError:
         problem = "nothing more came"
     except (HeadstartError, httpx.HTTPError, OSError) as error:
@@ -68,10 +68,10 @@ async def read_through(
         if amid is not None:
             await amid()  # nobody shall wait for one that has failed
     seconds = time.monotonic() - began
-    return Result(case, problem, seconds, reading.is_struck, reading.last_rungs, path.num_lost)
+    return Result(case, problem, seconds, ordeal.is_struck, ordeal.last_rungs, path.num_lost)
 
 
-class _Reading:
+class _Ordeal:
     """One answer and what happens to it."""
 
     def __init__(

@@ -122,7 +122,7 @@ class EventReader(Reader):
         self._is_over = True
 
 
-class LogReader(Reader):
+class SessionReader(Reader):
     """A token log over a QUIC session."""
 
     def __init__(self, session: QuicSession) -> None:
@@ -178,4 +178,4 @@ async def connected(arm: Arm, door: Door, address: str) -> Reader:
             timeout_s=CONNECT_S,
             receiver=PublishedReceiver if arm is Arm.PUBLISHED else DatagramReceiver,
         )
-        return LogReader(session)
+        return SessionReader(session)

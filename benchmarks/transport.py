@@ -11,6 +11,7 @@ from dataclasses import asdict
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Report, write
+from headstart.benchmarks.transport_ablation import ablation
 from headstart.benchmarks.transport_cells import SSE_SEGMENT_BYTES, TOKEN_BYTES
 from headstart.benchmarks.transport_grid import PAPER_CHANNELS, PAYLOAD_BYTES, Sample
 from headstart.benchmarks.transport_paper import run_paper
@@ -28,6 +29,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
     paper = run_paper(sample)
     tables, checks = run_wide(sample)
     exact = exactness_check(sample)
+    mechanisms = ablation(sample)
     sockets = run_sockets(settings, is_quick=options.is_quick)
     report = Report(
         name="transport",
@@ -46,7 +48,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
             "sockets": sockets.config,
             "load_average_at_the_end": os.getloadavg()[0],
         },
-        tables=[*paper.tables, *tables, *sockets.tables],
+        tables=[*paper.tables, *tables, mechanisms, *sockets.tables],
         checks=[*paper.checks, *checks, exact, *sockets.checks],
         duration_s=time.monotonic() - began,
     )

@@ -56,4 +56,6 @@ def timeline(sample: Sample) -> Table:
 
 def _spoken(cell: Cell, sample: Sample) -> Cell:
     tokens = steady(TOKENS_PER_S, SocketSample.full().answer_s)
-    return replace(cell, tokens=tokens, seeds=sample.seeds(sample.num_answers))
+    # Whoever shares a link does so with as many as on the real one.
+    num_answers = cell.sharing * max(1, sample.num_answers // cell.sharing)
+    return replace(cell, tokens=tokens, seeds=sample.seeds(num_answers))

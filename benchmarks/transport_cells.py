@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
-from headstart.benchmarks.channel_models import Link, Loss, NoLoss
+from headstart.benchmarks.channel_models import Bottleneck, Link, Loss, NoLoss
 from headstart.benchmarks.datagram_schemes import OVERHEAD_BYTES, ours, published
-from headstart.benchmarks.link_simulator import Client, Run, Server, simulate
+from headstart.benchmarks.link_simulator import Client, Lane, Run, Server, simulate_lanes
 from headstart.benchmarks.rival_transports import (
     TEXT_BYTES,
     InOrderClient,
@@ -155,27 +155,52 @@ class Cell:
     up_bytes_per_s: float | None = None
     reorder: float = 0.0
     duplicate: float = 0.0
+    jitter_s: float = 0.0
+    down_bytes_per_s: float | None = None
+    """Of all answers at once that share the way down, `sharing` of them."""
+    sharing: int = 1
 
     def links(self, seed: int) -> tuple[Link, Link]:
         """Down and up; acknowledgements are lost too."""
         down, up = (
-            Link(loss, self.rtt_s / 2, self.reorder, duplicate=self.duplicate, seed=link_seed)
+            Link(
+                loss,
+                self.rtt_s / 2,
+                self.reorder,
+                duplicate=self.duplicate,
+                jitter_s=self.jitter_s,
+                seed=link_seed,
+            )
             for loss, link_seed in ((self.loss(seed), seed), (self.loss(seed + UP_SEED), -seed))
         )
-        up.bytes_per_s = self.up_bytes_per_s
+        if self.up_bytes_per_s is not None:
+            up.bottleneck = Bottleneck(self.up_bytes_per_s)
+        if self.down_bytes_per_s is not None:
+            down.bottleneck = Bottleneck(self.down_bytes_per_s, is_shared=self.sharing > 1)
         return down, up
 
     def outcomes(self, scheme: Scheme) -> list[Outcome]:
-        """Run a scheme: one answer for each seed."""
-        return [self._outcome(scheme, seed) for seed in self.seeds]
+        """Run a scheme: one answer for each seed, at once those that share the way down."""
+        firsts = range(0, len(self.seeds), self.sharing)
+        together = [self.seeds[first : first + self.sharing] for first in firsts]
+        return [outcome for seeds in together for outcome in self._outcomes(scheme, seeds)]
 
     def score(self, scheme: Scheme) -> Score:
         """Run a scheme and sum it up."""
         sizes = self.sizes or (1,)
         return Score.of(self.outcomes(scheme), fmean(sizes))
 
-    def _outcome(self, scheme: Scheme, seed: int) -> Outcome:
-        run = simulate(*scheme(self.rtt_s, self.sizes), *self.links(seed), self.tokens, _PATIENCE_S)
+    def _outcomes(self, scheme: Scheme, seeds: Sequence[int]) -> list[Outcome]:
+        links = [self.links(seed) for seed in seeds]
+        for down, _ in links:
+            down.bottleneck = links[0][0].bottleneck
+        lanes = [
+            Lane(*scheme(self.rtt_s, self.sizes), *both, self.tokens, _PATIENCE_S) for both in links
+        ]
+        runs = simulate_lanes(lanes)
+        return [self._outcome(run, seed) for run, seed in zip(runs, seeds, strict=True)]
+
+    def _outcome(self, run: Run, seed: int) -> Outcome:
         is_complete = run.is_complete
         num_missing = len(self.tokens) - len(run.rendered)
         run.rendered += [self.tokens[-1] + _PATIENCE_S] * num_missing

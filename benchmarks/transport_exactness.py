@@ -6,6 +6,7 @@ from random import Random
 
 from headstart.benchmarks.channel_models import (
     Blackouts,
+    Bottleneck,
     Link,
     Loss,
     NoLoss,
@@ -62,7 +63,7 @@ class Network:
             self.rtt_s / 2,
             reorder=random.choice((0.0, 0.03, 0.3)),
             duplicate=random.choice((0.0, 0.03, 0.3)),
-            bytes_per_s=random.choice((None, None, 8_000.0)),
+            bottleneck=random.choice((None, None, Bottleneck(8_000.0))),
             seed=self.seed + salt,
         )
 

@@ -22,6 +22,7 @@ from headstart.benchmarks.datagram_schemes import coded_bytes_per_step
 from headstart.benchmarks.transport_cells import UP_SEED, Cell, lossless, steady
 
 __all__ = [
+    "ABLATION_SEEDS",
     "PAPER_CHANNELS",
     "PAPER_LOSSES",
     "PAPER_STEP_S",
@@ -40,6 +41,7 @@ __all__ = [
 TUNING_SEEDS = 0
 SCORING_SEEDS = 7_700_000_000
 UNSEEN_SEEDS = 9_300_000_000
+ABLATION_SEEDS = 8_500_000_000
 
 _SEEDS_APART = 100_000_000
 """Any two of them, and more."""
@@ -69,6 +71,8 @@ class Group(StrEnum):
     BLACKOUT = "blackout"
     THIN = "thin uplink"
     REORDER = "reordering"
+    SHARED = "shared downlink"
+    """Several answers meet in one queue, as on the real link only: no bar."""
 
 
 @dataclass(frozen=True, slots=True)

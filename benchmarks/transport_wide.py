@@ -34,7 +34,7 @@ def run_wide(sample: Sample) -> tuple[list[Table], list[Check]]:
     tables = [
         _table(str(group), [result for result in results if result.setting.group is group])
         for group in Group
-        if group is not Group.PAPER
+        if group not in (Group.PAPER, Group.SHARED)
     ]
     tables.append(_table("as on the real link", real_cells(sample)))
     tables.append(timeline(sample))

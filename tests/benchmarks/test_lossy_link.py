@@ -6,7 +6,7 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
-from headstart.benchmarks.channel_models import Link, NoLoss, RandomLoss
+from headstart.benchmarks.channel_models import Bottleneck, Link, NoLoss, RandomLoss
 from headstart.benchmarks.child import command
 from headstart.benchmarks.link_flows import TCP, UDP, Flow, Flows, Others, key_of
 from headstart.benchmarks.lossy_link import Crossed, Standing, Tell
@@ -72,13 +72,25 @@ def test_flows_that_nobody_announced_each_meet_a_weather_of_their_own() -> None:
 
 
 def test_each_direction_has_its_own_queue_and_count() -> None:
-    found = flows(Link(NoLoss(), 0.05, bytes_per_s=1_000.0, queue_s=0.5))
+    found = flows(Link(NoLoss(), 0.05, bottleneck=Bottleneck(1_000.0)))
 
     late = [found.arrivals((UDP, 500), "down", 250, EPOCH) for _ in range(4)]
     assert late == [[EPOCH + 0.3], [EPOCH + 0.55], [EPOCH + 0.8], []]
     assert found.arrivals((UDP, 500), "up", 250, EPOCH) == [EPOCH + 0.05]
     (passed,) = found.passed()
     assert (passed.down_packets, passed.down_lost, passed.up_packets) == (4, 1, 1)
+
+
+def test_answers_of_a_cell_share_a_queue_where_it_says_so() -> None:
+    def links(cell: str, _seed: int) -> tuple[Link, Link]:
+        down = Link(NoLoss(), 0.05, bottleneck=Bottleneck(1_000.0, is_shared=cell == "shared"))
+        return down, Link(NoLoss(), 0.05)
+
+    for cell, second in (("shared", 0.55), ("own", 0.3)):
+        found = Flows(links)
+        found.begin([Flow(UDP, port, cell, port, EPOCH) for port in (1, 2)], 0.05)
+        assert found.arrivals((UDP, 1), "down", 250, EPOCH) == [EPOCH + 0.3]
+        assert found.arrivals((UDP, 2), "down", 250, EPOCH) == [EPOCH + second]
 
 
 def test_a_new_block_forgets_the_last() -> None:
@@ -107,9 +119,10 @@ def test_every_arm_meets_the_same_weather_and_the_oracle_knows_it() -> None:
 def test_the_cells_are_those_that_were_asked_for() -> None:
     cells = {each.name: each for each in settings(SocketSample.full())}
 
-    assert len(cells) == 12
+    assert len(cells) == 13
     lossy = [each for each in cells.values() if each.group is Group.LOSSY]
-    assert len(lossy) == 8
+    assert len(lossy) == 9
+    assert {each.cell.rtt_s for each in lossy} == {0.02, 0.05, 0.1, 0.3}
     for each in lossy:
         # The bars are for windows that fit one payload, mean bursts included.
         assert _group(Weather("", 0.05, 0.05, each.cell.loss), each.cell) is Group.LOSSY
@@ -117,7 +130,7 @@ def test_the_cells_are_those_that_were_asked_for() -> None:
         Group.LOSSY,
         Group.CLEAN,
         Group.BLACKOUT,
-        Group.THIN,
+        Group.SHARED,
     }
     assert {each.name for each in settings(SocketSample.quick())} <= set(cells)
 

@@ -8,10 +8,12 @@ import pytest
 from headstart.benchmarks.channel_models import Blackouts, Link, NoLoss
 from headstart.benchmarks.checks import Bar, Check, Verdict, judge
 from headstart.benchmarks.estimates import exactly
+from headstart.benchmarks.transport_ablation import VARIANTS, cells
 from headstart.benchmarks.transport_cells import (
     SSE_SEGMENT_BYTES,
     Cell,
     Outcome,
+    Score,
     duplication,
     lossless,
     ours,
@@ -20,6 +22,7 @@ from headstart.benchmarks.transport_cells import (
 )
 from headstart.benchmarks.transport_exactness import Network, is_exact
 from headstart.benchmarks.transport_grid import (
+    ABLATION_SEEDS,
     SCORING_SEEDS,
     TUNING_SEEDS,
     UNSEEN_SEEDS,
@@ -76,7 +79,7 @@ def test_seeds_of_a_full_run_are_nobody_elses() -> None:
 
     assert full.seed_base == SCORING_SEEDS
     assert quick_sample.seed_base == TUNING_SEEDS
-    bases = sorted((TUNING_SEEDS, SCORING_SEEDS, UNSEEN_SEEDS))
+    bases = sorted((TUNING_SEEDS, SCORING_SEEDS, UNSEEN_SEEDS, ABLATION_SEEDS))
     # The way up adds a million, and the exactness runs take thousands.
     assert min(b - a for a, b in pairwise(bases)) > 10_000_000
 
@@ -99,7 +102,7 @@ def test_the_grid_spans_what_it_says() -> None:
     settings = wide_settings(Sample.full())
 
     assert len({setting.name for setting in settings}) == len(settings)
-    assert {setting.group for setting in settings} == set(Group) - {Group.PAPER}
+    assert {setting.group for setting in settings} == set(Group) - {Group.PAPER, Group.SHARED}
     rtts = {setting.cell.rtt_s for setting in settings}
     assert (min(rtts), max(rtts)) == (0.02, 0.45)
     assert any(set(setting.cell.sizes) == set(range(1, 10)) for setting in settings)
@@ -135,6 +138,27 @@ def test_a_bar_is_a_ratio_unless_the_rival_hardly_stalls(
     check = ratio_check(found, found.tcp, 0.29, is_quick=False)
 
     assert (check.verdict, check.bar.unit) == (verdict, unit)
+
+
+def test_every_mechanism_of_the_sender_has_a_path_that_it_is_for() -> None:
+    paths = cells(Sample.quick())
+
+    def score(path: str, variant: str) -> Score:
+        (cell,) = (cell for name, cell in paths.items() if name.startswith(path))
+        return cell.score(VARIANTS[variant])
+
+    for path, variant in (
+        ("random 10 %", "no redundancy"),
+        ("random 20 %, RTT 50 ms", "no repeats while idle"),
+        ("dark for 3 s", "no catch-up stream"),
+    ):
+        assert score(path, variant).excess > score(path, "default").excess + 0.005
+    assert (
+        score("dark at the end", "no probes").max_s
+        > 0.3 + score("dark at the end", "default").max_s
+    )
+    paced, dear = (score("no loss", variant) for variant in ("default", "no pacing"))
+    assert dear.bytes_per_token > 1.5 * paced.bytes_per_token
 
 
 def test_steps_of_many_tokens_are_judged_beside_one_chunk_of_sse() -> None:

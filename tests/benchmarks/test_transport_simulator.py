@@ -1,6 +1,7 @@
 """What the simulated network does, and what the schemes make of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -8,6 +9,7 @@ import pytest
 
 from headstart.benchmarks.channel_models import (
     Blackouts,
+    Bottleneck,
     Link,
     Loss,
     NoLoss,
@@ -21,6 +23,7 @@ from headstart.benchmarks.stall_metrics import oracle_renders, stall_s, waiting_
 from headstart.benchmarks.transport_cells import (
     SSE_SEGMENT_BYTES,
     Cell,
+    Outcome,
     copies_for,
     duplication,
     lossless,
@@ -78,7 +81,7 @@ def test_weather_does_not_depend_on_who_asks() -> None:
 
 def test_a_link_delays_limits_duplicates_and_reorders() -> None:
     assert Link(NoLoss(), 0.1).arrivals(1.0, 100) == [1.1]
-    thin = Link(NoLoss(), 0.1, bytes_per_s=1_000, queue_s=0.15)
+    thin = Link(NoLoss(), 0.1, bottleneck=Bottleneck(1_000, 0.15))
     assert [thin.arrivals(1.0, 100) for _ in range(3)] == [
         [pytest.approx(1.2)],
         [pytest.approx(1.3)],
@@ -215,9 +218,30 @@ def test_reordering_and_duplication_cost_no_stall() -> None:
     assert stall_s(run.generated, run.rendered, 0.05) == 0
 
 
+def test_jitter_delays_and_keeps_the_order() -> None:
+    link = Link(NoLoss(), 0.1, jitter_s=0.03, seed=2)
+    arrivals = [link.arrivals(0.005 * step, 100)[0] for step in range(1_000)]
+
+    assert arrivals == sorted(arrivals)
+    late_s = [at - 0.005 * step - 0.1 for step, at in enumerate(arrivals)]
+    assert min(late_s) >= 0
+    assert 0.02 < max(late_s) <= 0.03 + 1e-9
+
+
+def test_answers_that_share_a_link_hold_each_other_up() -> None:
+    def outcomes(sharing: int) -> list[Outcome]:
+        cell = Cell(lossless, 0.1, steady(50, 3), range(8), (), down_bytes_per_s=40_000)
+        return replace(cell, sharing=sharing).outcomes(retransmission)
+
+    # Two event streams fit 40 kB a second, eight do not.
+    assert max(each.stall for each in outcomes(2)) < 0.2
+    assert min(each.stall for each in outcomes(8)) > 0.5
+    assert len(outcomes(8)) == 8
+
+
 def test_a_thin_uplink_carries_the_acknowledgements() -> None:
     server, client = ours(0.1)
-    up = Link(NoLoss(), 0.05, bytes_per_s=8_000)
+    up = Link(NoLoss(), 0.05, bottleneck=Bottleneck(8_000))
     tokens = steady(100, 10)
 
     run = simulate(server, client, Link(NoLoss(), 0.05), up, tokens)
