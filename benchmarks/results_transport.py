@@ -79,6 +79,9 @@ def _beside(found: Results, _target: Path) -> Iterator[str]:
         ("browser", "A page that stays open"),
         ("transport", "Real sockets"),
         ("transport-sockets", "Real sockets"),
+        ("transport", "Clients as shipped"),
+        ("transport-sockets", "Clients as shipped"),
+        ("transport", "Mechanisms, one off at a time"),
     ):
         if some := rows_of(found, name, title):
             yield from folded(f"{title}: all of it", table(some))

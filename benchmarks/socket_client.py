@@ -14,6 +14,7 @@ import uvloop
 from headstart.benchmarks.child import first_line, lines, say
 from headstart.benchmarks.fault_readers import chat
 from headstart.benchmarks.network_spaces import enter
+from headstart.benchmarks.shipped_clients import AskAgain, Turn, ask_again
 from headstart.benchmarks.socket_orders import Door, Enter
 from headstart.benchmarks.socket_readers import Arm, Reader, Shown, connected
 
@@ -83,15 +84,17 @@ def serve() -> None:
 async def _serve() -> None:
     readers: list[Reader] = []
     async for line in lines():
-        order = msgspec.json.decode(line, type=Connect | Ask | Crowd)
+        order = msgspec.json.decode(line, type=Connect | Ask | AskAgain | Crowd)
         if isinstance(order, Connect):
             readers = await asyncio.gather(
                 *(connected(order.arm, order.door, order.address) for _ in range(order.count))
             )
             say([each.port for each in readers])
             continue
-        answer: Crowded | list[Shown]
-        if isinstance(order, Ask):
+        answer: Crowded | list[Shown] | list[list[Turn]]
+        if isinstance(order, AskAgain):
+            answer = await ask_again(order)
+        elif isinstance(order, Ask):
             asking = [_read(each, order, number) for number, each in enumerate(readers)]
             await asyncio.gather(*asking)
             answer = [each.shown for each in readers]

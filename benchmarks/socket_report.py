@@ -21,12 +21,14 @@ from headstart.stages.carrier_ladder import Rung
 
 __all__ = [
     "LATE_S",
+    "NO_WORSE",
     "Found",
     "cells_table",
     "checks",
     "exactness_check",
     "faults_table",
     "struck_check",
+    "undisturbed",
 ]
 
 NO_WORSE = 1.03
@@ -145,7 +147,9 @@ def checks(cells: Sequence[Found], arms: Sequence[Arm], *, is_quick: bool) -> li
 
 def _stall_check(found: Found, arm: Arm, limit: float, is_quick: bool) -> Check:
     compared = found.beside(arm)
-    return _undisturbed(found, ratio_check(compared, compared.tcp, limit, is_quick), is_quick)
+    return undisturbed(
+        found.is_disturbed, ratio_check(compared, compared.tcp, limit, is_quick), is_quick
+    )
 
 
 def _delay_check(found: Found, arm: Arm, limit: float, is_quick: bool) -> Check:
@@ -153,12 +157,12 @@ def _delay_check(found: Found, arm: Arm, limit: float, is_quick: bool) -> Check:
     compared = found.beside(arm)
     bar = Bar(found.setting.name, limit, "lower", "ratio")
     check = judge(bar, compared.p95_ratio(compared.tcp), is_quick=is_quick)
-    return _undisturbed(found, check, is_quick)
+    return undisturbed(found.is_disturbed, check, is_quick)
 
 
-def _undisturbed(found: Found, check: Check, is_quick: bool) -> Check:
+def undisturbed(is_disturbed: bool, check: Check, is_quick: bool) -> Check:
     """Nothing is decided on a machine that others had busy."""
-    if found.is_disturbed and check.verdict is not Verdict.NOT_MEASURED:
+    if is_disturbed and check.verdict is not Verdict.NOT_MEASURED:
         verdict = Verdict.NOT_MEASURED if is_quick else Verdict.UNDECIDED
         check = replace(check, verdict=verdict)
     return check

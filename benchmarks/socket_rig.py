@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.benchmarks.link_flows import Flow
+from headstart.benchmarks.link_flows import Flow, Others
 from headstart.benchmarks.lossy_link import Begin, Crossed, Tell
 from headstart.benchmarks.network_spaces import CLIENTS
+from headstart.benchmarks.shipped_clients import AskAgain, Client, Turn
 from headstart.benchmarks.socket_cells import TOKENS_PER_S, SocketSample
 from headstart.benchmarks.socket_client import Ask, Connect
 from headstart.benchmarks.socket_ends import Ends
-from headstart.benchmarks.socket_orders import SCHEMES, Door, model
+from headstart.benchmarks.socket_orders import SCHEMES, Door, Made, model
 from headstart.benchmarks.socket_readers import Arm, Shown
 from headstart.benchmarks.socket_scores import Block, scored
 from headstart.benchmarks.transport_grid import Setting
@@ -23,6 +24,8 @@ __all__ = ["MODEL", "Rig"]
 MODEL = model("paced", TOKENS_PER_S)
 _START_S = 0.3
 """Between the last connection and the first request."""
+_SPREAD_S = 1.0
+_PAUSE_S = 1.0
 _CONTROLS = {Arm.CUBIC: "cubic", Arm.BBR: "bbr"}
 
 
@@ -70,6 +73,35 @@ class Rig(Ends):
         ]
         load = os.getloadavg()[0]
         return Block(answers, crossed.late_p99_s, crossed.num_swallowed, load, others)
+
+    def ask_again(
+        self, setting: Setting, client: Client, sample: SocketSample, number: int
+    ) -> tuple[list[list[Turn]], list[Made], Crossed, float]:
+        """Have clients ask, and ask again, with weather from their first packet on.
+
+        Returns: What came, when all of it was made, what crossed the link, others' busy cores.
+        """
+        door, seeds = self.door(Arm.OURS), sample.seeds(number)
+        weather = Others(setting.name, seeds[0], time.monotonic())
+        self.order(Begin([], setting.cell.rtt_s / 2, weather), bool)
+        others_cores = self.others_cores()
+        self.tell_readers(
+            AskAgain(
+                client,
+                f"http://{door.host}:{door.port}",
+                MODEL.name,
+                sample.num_tokens,
+                sample.num_lanes,
+                _SPREAD_S,
+                _PAUSE_S,
+                sample.answer_s + sample.patience_s,
+                seeds[0] % 1000,
+            )
+        )
+        turns = self.hear_readers(list[list[Turn]])
+        others, crossed = others_cores(), self.order(Tell(), Crossed)
+        made = self.gateways.made([turn.shown.id for both in turns for turn in both])
+        return turns, made, crossed, others
 
     def connect_crowd(self, cell: str, count: int, seed: int) -> None:
         """Open connections of our datagrams' arm, each with a weather of its own from now on."""

@@ -13,7 +13,7 @@ from headstart.benchmarks.stall_metrics import oracle_renders, stall_s, waiting_
 from headstart.benchmarks.transport_cells import Outcome, steady
 from headstart.benchmarks.transport_grid import Setting
 
-__all__ = ["Answer", "Block", "scored"]
+__all__ = ["Answer", "Block", "scored", "times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,10 @@ class Block:
     """Cores that processes other than the benchmark's own had busy meanwhile."""
 
 
-def scored(
-    setting: Setting,
-    seed: int,
-    shown: Shown,
-    made: Made,
-    passed: Passed,
-    epoch: float,
-    sample: SocketSample,
-) -> Answer:
-    """Score one answer, by the same measures as in virtual time.
+def times(
+    shown: Shown, made: Made, epoch: float, sample: SocketSample
+) -> tuple[list[float], list[float]]:
+    """When each token was made and when it was shown, in seconds since the answer was asked for.
 
     What was never shown counts as shown when the reader gave up, and so does all of an answer of
     which nothing came; its tokens are taken to have been made at their pace.
@@ -59,6 +53,20 @@ def scored(
     arrivals = [at - epoch for at in shown.at]
     arrivals.append(max(given_up, generated[-1]))
     rendered = [arrivals[bisect_left(shown.tokens, number + 1)] for number in range(len(generated))]
+    return generated, rendered
+
+
+def scored(
+    setting: Setting,
+    seed: int,
+    shown: Shown,
+    made: Made,
+    passed: Passed,
+    epoch: float,
+    sample: SocketSample,
+) -> Answer:
+    """Score one answer, by the same measures as in virtual time."""
+    generated, rendered = times(shown, made, epoch, sample)
     one_way_s, span_s = setting.cell.rtt_s / 2, rendered[-1] - generated[0]
     stall = stall_s(generated, rendered, one_way_s) / span_s
     known = oracle_renders(generated, setting.cell.loss(seed), one_way_s)

@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from headstart.benchmarks import socket_soak
+from headstart.benchmarks import socket_shipped, socket_soak
 from headstart.benchmarks.checks import Check
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
@@ -89,6 +89,7 @@ def run_sockets(settings_: Settings, *, is_quick: bool) -> Part:
         folder = Path(name)
         with Rig(own, own.models, folder) as rig:
             cells = _run_cells(rig, sample)
+            shipped = socket_shipped.run(rig, sample)
             crowd = socket_soak.soak(rig, sample.soak_s, sample.seed_base)
             standing, arms = rig.standing, rig.arms
         results = _run_faults(settings_, sample, folder)
@@ -115,11 +116,13 @@ def run_sockets(settings_: Settings, *, is_quick: bool) -> Part:
         config,
         [
             cells_table(cells),
+            *([socket_shipped.table(shipped)] if shipped else []),
             faults_table(results),
             socket_soak.table(crowd),
         ],
         [
             *checks(cells, arms, is_quick=is_quick),
+            *socket_shipped.checks(shipped, is_quick=is_quick),
             exactness_check(results),
             struck_check(results),
             *socket_soak.checks(crowd),
