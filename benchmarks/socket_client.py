@@ -103,6 +103,7 @@ async def _serve() -> None:
         await asyncio.sleep(_LINGER_S)
         for each in readers:
             each.close()
+        readers = []
         say(answer)
 
 
