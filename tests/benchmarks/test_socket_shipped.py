@@ -1,17 +1,25 @@
 """Whole clients on real sockets: what is asked of them, and that their bars can fail."""
 
 import asyncio
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import msgspec
 import pytest
 
 from headstart.benchmarks.checks import Verdict
+from headstart.benchmarks.child import command
 from headstart.benchmarks.link_flows import TCP, UDP, Passed
+from headstart.benchmarks.lossy_link import Begin, Crossed, Standing
 from headstart.benchmarks.shipped_clients import AskAgain, Client, Turn, ask_again
 from headstart.benchmarks.socket_cells import SocketSample, shipped_settings
-from headstart.benchmarks.socket_orders import Made
+from headstart.benchmarks.socket_orders import Door, Enter, Made
 from headstart.benchmarks.socket_readers import Shown
 from headstart.benchmarks.socket_report import LATE_S
-from headstart.benchmarks.socket_shipped import TURNS, Shipped, checks, scored, table
+from headstart.benchmarks.socket_rig import Rig
+from headstart.benchmarks.socket_shipped import TURNS, Shipped, checks, run, scored, table
 from headstart.benchmarks.transport_grid import Group
 from headstart.configs.serving import QuicSettings
 from tests.support.gateway import serving, speeds
@@ -43,6 +51,82 @@ def test_a_client_asks_and_asks_again(client: Client, monkeypatch: pytest.Monkey
             assert all(both[1].by_datagrams > 0 for both in turns) == (client is Client.OURS)
 
     asyncio.run(run())
+
+
+def test_the_readers_process_has_clients_ask_again() -> None:
+    async def run() -> list[list[Turn]]:
+        async with serving(speeds(), quic=QuicSettings()) as gateway:
+            order = AskAgain(Client.OURS, gateway.url, "fake", 8, 2, 0.0, 0.0, 20.0)
+            argv = command("headstart.benchmarks.socket_client", "serve")
+            readers = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
+            assert readers.stdin is not None
+            assert readers.stdout is not None
+            for each in (Enter(), order, order):
+                readers.stdin.write(msgspec.json.encode(each) + b"\n")
+            heard = [await asyncio.wait_for(readers.stdout.readline(), 60) for _ in range(2)]
+            readers.stdin.close()
+            assert await readers.wait() == 0
+            return [
+                both for line in heard for both in msgspec.json.decode(line, type=list[list[Turn]])
+            ]
+
+    turns = asyncio.run(run())
+
+    assert [[turn.shown.is_whole for turn in both] for both in turns] == [[True, True]] * 4
+
+
+class FakeRig(Rig):
+    """Everything answers at once, and clients get it all; a first block comes while others work."""
+
+    def __init__(self) -> None:
+        self.standing = Standing("tun")
+        self.doors = [Door("127.0.0.1", 1, [])]
+        self.gateways = self  # type: ignore[assignment]
+        self.begun: list[str] = []
+        self._late_s = iter([0.0, 0.0, 2 * LATE_S])
+        self._asked: AskAgain | None = None
+
+    def order(self, order: object, reply: Any) -> Any:
+        if isinstance(order, Begin):
+            assert order.others is not None
+            self.begun.append(order.others.cell)
+            return True
+        return Crossed([Passed(TCP, 1, 9, 900, 0, 9, 90)], next(self._late_s, 0.0), 0)
+
+    def others_cores(self) -> Callable[[], float]:
+        return lambda: 0.5
+
+    def tell_readers(self, order: object) -> None:
+        assert isinstance(order, AskAgain)
+        self._asked = order
+
+    def hear_readers(self, reply: Any) -> Any:
+        assert self._asked is not None
+        at = time.monotonic()
+        shown = Shown("a", [1, 2], [at + 0.1, at + 0.2], True)
+        return [[Turn(at, shown, "ab")] * len(TURNS)] * self._asked.count
+
+    def made(self, ids: Sequence[str]) -> list[Made]:
+        at = time.monotonic()
+        return [Made([at, at + 0.1], ["a", "b"]) for _ in ids]
+
+
+def test_blocks_alternate_and_a_disturbed_one_is_run_again() -> None:
+    rig = FakeRig()
+    sample = SocketSample.quick()
+
+    found = run(rig, sample)
+
+    clean, lossy = (each.name for each in shipped_settings(sample))
+    assert rig.begun == [clean] * 5 + [lossy] * 2
+    assert {
+        len(some) for cell in found for asked in cell.asked.values() for some in asked.values()
+    } == {sample.num_lanes}
+    assert not any(cell.is_disturbed for cell in found)
+    assert len(table(found).rows) == 8
+    assert checks(found, is_quick=True)[-1].verdict is Verdict.HOLDS
+    rig.standing = Standing("relay")
+    assert run(rig, sample) == []
 
 
 def test_what_becomes_of_a_client_that_fails_is_told() -> None:
