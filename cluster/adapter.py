@@ -303,6 +303,7 @@ def answer_errors_alike(app: Any, is_asked: Callable[[], bool]) -> None:
     app.add_exception_handler(HTTPException, http_exception_handler)
     for kind in OF_DATA:
         app.add_exception_handler(kind, refuse)
+    app.middleware_stack = None  # the last step of `build_app` has made it, without these
 
 
 def behind(request: EngineRequest) -> EngineRequest:

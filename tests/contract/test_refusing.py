@@ -47,6 +47,7 @@ async def client(asked: list[bool]) -> AsyncIterator[httpx.AsyncClient]:
     app.state.args = SimpleNamespace(log_error_stack=False)
     init_exception_handler(app)
     app.post(CHAT)(chat)
+    app.middleware_stack = app.build_middleware_stack()  # as vLLM leaves it
     adapter.answer_errors_alike(app, lambda: asked[0])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://vllm") as client:
