@@ -1,10 +1,11 @@
 """Reads an exposition back, and checks PromQL against it."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import promql_parser
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, Expr, Matcher, VectorSelector
 
@@ -31,8 +32,13 @@ class Exposition:
 
     @classmethod
     def parse(cls, text: bytes) -> "Exposition":
+        return cls.of(text_string_to_metric_families(text.decode()))
+
+    @classmethod
+    def of(cls, families: Iterable[Metric]) -> "Exposition":
+        """What a registry would write, in a fraction of the time of writing and reading it."""
         found = cls()
-        for family in text_string_to_metric_families(text.decode()):
+        for family in families:
             found.help[family.name] = family.documentation
             for sample in family.samples:
                 found.values[sample.name, frozenset(sample.labels.items())] = sample.value

@@ -150,7 +150,7 @@ class Gateway:
 
     def exposition(self) -> Exposition:
         """Everything measured so far."""
-        return Exposition.parse(self.metrics.expose())
+        return Exposition.of(self.metrics._series._registry.collect())
 
     def count(self, outcome: Outcome) -> float:
         """Requests that have ended so, of whatever route and model."""
