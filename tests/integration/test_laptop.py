@@ -118,7 +118,7 @@ def measure(client: OpenAI, text: str) -> Measured:
     return Measured(whole_s, last.model_extra["headstart"]["timing"]["stages_s"])
 
 
-@pytest.mark.parametrize("num_requests", [50, pytest.param(200, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("num_requests", [12, pytest.param(200, marks=pytest.mark.heavy)])
 def test_stages_account_for_the_time_that_a_client_waits(client: OpenAI, num_requests: int) -> None:
     measure(client, "Hi!")
 
