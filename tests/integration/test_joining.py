@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -39,11 +39,15 @@ def config(folder: Path, cluster: Cluster, **model: object) -> Path:
 
 
 def joining(
-    folder: Path, cluster: Cluster, token: str, **model: object
+    folder: Path,
+    cluster: Cluster,
+    token: str,
+    environ: Mapping[str, str] | None = None,
+    **model: object,
 ) -> AbstractContextManager[Daemon]:
-    """A daemon of somebody who has put a token in the environment, and told Ray nothing else."""
+    """A daemon of somebody who has put a token in the environment."""
     path = config(folder, cluster, **model)
-    return running(path, folder, environ={"RAY_AUTH_TOKEN": token})
+    return running(path, folder, environ={"RAY_AUTH_TOKEN": token, **(environ or {})})
 
 
 def test_it_joins_answers_and_leaves_the_cluster_as_it_was(
@@ -67,8 +71,8 @@ def test_it_joins_answers_and_leaves_the_cluster_as_it_was(
 
 
 def test_gpus_that_the_cluster_lacks_are_named_in_seconds(cluster: Cluster, tmp_path: Path) -> None:
-    asked = {"replicas": 3, "gpus_per_replica": 1}
-    with joining(tmp_path, cluster, cluster.token, **asked) as daemon:
+    joined = joining(tmp_path, cluster, cluster.token, replicas=3, gpus_per_replica=1)
+    with joined as daemon:
         ended = daemon.ended(time.monotonic(), 60)
 
     assert (ended.status, ended.left) == (2, [])
@@ -80,7 +84,9 @@ def test_gpus_that_the_cluster_lacks_are_named_in_seconds(cluster: Cluster, tmp_
 def test_token_that_the_cluster_does_not_know_is_refused_in_one_line(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    with joining(tmp_path, cluster, "0" * 64) as daemon:
+    # By itself Ray tries twenty times, a second apart.
+    twice = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
+    with joining(tmp_path, cluster, "0" * 64, twice) as daemon:
         ended = daemon.ended(time.monotonic(), 60)
 
     assert (ended.status, ended.left) == (2, [])

@@ -45,7 +45,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client:
-        healed(daemon, client)
         yield client
 
 
@@ -97,6 +96,7 @@ class Reading:
 
 
 def test_killed_replica(daemon: Daemon, client: httpx.Client) -> None:
+    healed(daemon, client)
     expected = text(client.post(CHAT, json=ASKED).content)
     # As many of either kind on either replica.
     readings = [Reading(client, headers) for headers in (DETACHED, DETACHED, {}, {})]
@@ -142,3 +142,4 @@ def test_killed_gateway(daemon: Daemon, client: httpx.Client) -> None:
         assert fresh.get(f"/v1/streams/{reading.stream_id}").content == whole + rest.content
         assert fresh.get(f"/v1/streams/{reading.stream_id}/timing").json()["is_finished"]
         assert fetched(fresh, "/v1/streams/never-was").status_code == httpx.codes.NOT_FOUND
+        healed(daemon, fresh)  # of a replica too, if one was killed before

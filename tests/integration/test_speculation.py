@@ -21,17 +21,6 @@ CODE = "def total(prices):\n    result = 0\n    for price in prices:\n        re
 GERMAN = "Berlin ist die Hauptstadt von Deutschland und die größte Stadt in Deutschland. "
 
 
-def speculating(name: str, source: Path, core: str, **options: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "source": str(source),
-        "cores": [core],
-        "max_model_len": 1024,
-        "engine_args": {"enforce_eager": True},
-        "speculation": {"is_adaptive": False, **options},
-    }
-
-
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     from transformers import AutoTokenizer
@@ -45,21 +34,29 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     size = json.loads((stock / "config.json").read_bytes())["vocab_size"]
     answers = 2 * [tokenizer.encode(GERMAN)]
     (folder / "de.table").write_bytes(build(answers, language="de", vocabulary=size).encode())
-    models = [
-        speculating("stock", stock, "0", tables={"de": str(folder / "de.table")}),
-        speculating("tuned", tuned, "1", default="auto"),
-    ]
+    model = {
+        "name": "tuned",
+        "source": str(tuned),
+        "cores": ["1"],
+        "max_model_len": 1024,
+        "engine_args": {"enforce_eager": True},
+        "speculation": {
+            "default": "auto",
+            "is_adaptive": False,
+            "tables": {"de": str(folder / "de.table")},
+        },
+    }
     config = folder / "settings.yaml"
-    config.write_text(json.dumps({"models": models}))  # which is YAML
+    config.write_text(json.dumps({"models": [model]}))  # which is YAML
     with running(config, folder) as daemon:
         daemon.wait_until_ready()
         yield daemon
         assert daemon.stop(signal.SIGTERM).status == 0, daemon.err
 
 
-def asked(daemon: Daemon, model: str, text: str, **options: Any) -> dict[str, Any]:
+def asked(daemon: Daemon, text: str, **options: Any) -> dict[str, Any]:
     body = {
-        "model": model,
+        "model": "tuned",
         "messages": [{"role": "user", "content": text}],
         "temperature": 0,
         "max_tokens": 48,
@@ -73,10 +70,10 @@ def asked(daemon: Daemon, model: str, text: str, **options: Any) -> dict[str, An
 
 def test_each_kind_of_draft_is_used_and_measured(daemon: Daemon) -> None:
     edit = f"Repeat this code:\n{CODE}"
-    assert asked(daemon, "stock", edit) == {}  # nobody asked for drafts
-    copied = asked(daemon, "stock", edit, speculation="copy")
-    german = asked(daemon, "stock", "Was ist Berlin?", speculation="drafter", language="de")
-    jacobi = asked(daemon, "tuned", "Tell me about lighthouses.")
+    assert asked(daemon, edit, speculation="off") == {}
+    copied = asked(daemon, edit, speculation="copy")
+    german = asked(daemon, "Was ist Berlin?", speculation="drafter", language="de")
+    jacobi = asked(daemon, "Tell me about lighthouses.")
 
     for said in (copied, german, jacobi):
         assert said["drafted"] > 0
@@ -86,8 +83,8 @@ def test_each_kind_of_draft_is_used_and_measured(daemon: Daemon) -> None:
         metrics = Exposition.parse(httpx.get(f"{daemon.url}/metrics").content)
         name = "headstart_drafted_tokens_total"
         found = [
-            metrics.value(name, model=model, position="1", source=source)
-            for model, source in (("stock", "copy"), ("stock", "drafter"), ("tuned", "jacobi"))
+            metrics.value(name, model="tuned", position="1", source=source)
+            for source in ("copy", "drafter", "jacobi")
         ]
         return all(found)
 

@@ -1,4 +1,7 @@
-"""The daemon goes when it is told to, at any moment, and takes along everything it started."""
+"""The daemon goes when it is told to, at any moment, and takes along everything it started.
+
+What a terminal's Ctrl-C does to one that has answered for a while: test_daemon.py, at its end.
+"""
 
 import signal
 import time
@@ -25,22 +28,6 @@ def check(ended: Ended, daemon: Daemon) -> None:
     assert "Traceback" not in daemon.err
 
 
-def test_running_daemon_stops(tmp_path: Path) -> None:
-    with running("fake", tmp_path) as daemon:
-        daemon.wait_until_ready()
-        names = {process.name() for process in daemon.living()}
-        assert {"raylet", "gcs_server", "headstart"} <= names
-        assert len(daemon.living()) > 6
-
-        ended = daemon.stop(signal.SIGTERM)
-
-        check(ended, daemon)
-        assert ended.exit_s < SOON_S
-        assert daemon.out.count("stopping:") == 1
-        assert "(raylet)" not in daemon.out
-        assert "daemon_gone" not in daemon.err
-
-
 def test_signal_to_all_of_its_processes_stops_it(tmp_path: Path) -> None:
     with running("fake", tmp_path) as daemon:
         daemon.wait_until_ready()
@@ -55,20 +42,12 @@ def test_signal_to_all_of_its_processes_stops_it(tmp_path: Path) -> None:
         assert "gateway_died" not in daemon.err
 
 
-def test_interrupt_from_a_terminal_stops_it(tmp_path: Path) -> None:
-    """Ctrl-C reaches every process of its group."""
+def test_answer_in_the_making_may_finish_before_a_running_daemon_stops(tmp_path: Path) -> None:
     with running("fake", tmp_path) as daemon:
         daemon.wait_until_ready()
-
-        ended = daemon.stop_group(signal.SIGINT)
-
-        check(ended, daemon)
-        assert ended.exit_s < SOON_S
-
-
-def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
-    with running("fake", tmp_path) as daemon:
-        daemon.wait_until_ready()
+        names = {process.name() for process in daemon.living()}
+        assert {"raylet", "gcs_server", "headstart"} <= names
+        assert len(daemon.living()) > 6
         body = {"messages": [{"role": "user", "content": "Hi!"}], "stream": True, "max_tokens": 150}
         with (
             httpx.Client(base_url=daemon.url, timeout=240, trust_env=False) as client,
@@ -84,8 +63,13 @@ def test_answer_in_the_making_may_finish(tmp_path: Path) -> None:
                 assert late.headers["retry-after"] == "1"
                 said = text(first + b"".join(pieces))
 
-        check(stopping.result(), daemon)
+        ended = stopping.result()
+        check(ended, daemon)
         assert len(said.split()) == 150
+        assert ended.exit_s < SOON_S
+        assert daemon.out.count("stopping:") == 1
+        assert "(raylet)" not in daemon.out
+        assert "daemon_gone" not in daemon.err
 
 
 def is_ready(daemon: Daemon) -> bool:
