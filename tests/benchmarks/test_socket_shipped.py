@@ -19,7 +19,15 @@ from headstart.benchmarks.socket_orders import Door, Enter, Made
 from headstart.benchmarks.socket_readers import Shown
 from headstart.benchmarks.socket_report import LATE_S
 from headstart.benchmarks.socket_rig import Rig
-from headstart.benchmarks.socket_shipped import TURNS, Shipped, checks, run, scored, table
+from headstart.benchmarks.socket_shipped import (
+    NUM_LANES,
+    TURNS,
+    Shipped,
+    checks,
+    run,
+    scored,
+    table,
+)
 from headstart.benchmarks.transport_grid import Group
 from headstart.configs.serving import QuicSettings
 from tests.support.gateway import serving, speeds
@@ -121,7 +129,7 @@ def test_blocks_alternate_and_a_disturbed_one_is_run_again() -> None:
     assert rig.begun == [clean] * 5 + [lossy] * 2
     assert {
         len(some) for cell in found for asked in cell.asked.values() for some in asked.values()
-    } == {sample.num_lanes}
+    } == {NUM_LANES}
     assert not any(cell.is_disturbed for cell in found)
     assert len(table(found).rows) == 8
     assert checks(found, is_quick=True)[-1].verdict is Verdict.HOLDS
