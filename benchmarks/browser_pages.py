@@ -178,6 +178,8 @@ async def _zero(page: Page) -> float:
 async def _weigh(browser: Browser, order: Weigh) -> list[Cost]:
     costs: list[Cost] = []
     async with _open(browser, order.arm, order.url, has_frames=False) as page:
+        for watching in ("Network", "Log"):  # the page would pay for what it tells us
+            await page.call(f"{watching}.disable")
         await page.call("Performance.enable", timeDomain="threadTicks")
         await _warm(page, order.arm, order.model)
         for number in range(order.num_answers):

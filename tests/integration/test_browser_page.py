@@ -135,6 +135,7 @@ async def test_what_nobody_has_answered_yet_can_be_stopped(browser: Browser) -> 
         assert await page.run("document.querySelector('#prompt').value") == "Name three colours."
         assert await page.run("document.querySelectorAll('#messages li').length") == 0
         assert await page.run("document.querySelector('#notice').hidden")
+        assert await page.run("document.querySelector('#rung').textContent") == "idle"
         await page.call("Fetch.disable")
         await page.press("Enter")
         await page.until(f"{TEXT}.length > 20")

@@ -28,6 +28,7 @@ export class Meter {
   /** An answer is asked for now, or was before the page was loaded. */
   begin({ isAsked }) {
     this.clear();
+    this.#mark("none", "asking");
     this.#askedAt = isAsked ? now() : null;
     this.#timer = setInterval(() => this.#draw(), EVERY_MS);
   }
@@ -45,8 +46,7 @@ export class Meter {
   by(rungs) {
     const name = rungs.join(" ");
     if (name === "" || this.#badge.dataset.rung === name) return;
-    this.#badge.dataset.rung = name;
-    this.#badge.textContent = rungs.map((rung) => RUNGS[rung]).join(" + ");
+    this.#mark(name, rungs.map((rung) => RUNGS[rung]).join(" + "));
   }
 
   /** It is over. */
@@ -57,10 +57,17 @@ export class Meter {
   }
 
   clear() {
+    clearInterval(this.#timer);
+    this.#mark("none", "idle");
     this.#strip.clear();
     this.#askedAt = this.#firstS = null;
     this.#figures.textContent = "";
     this.#strip.draw(now());
+  }
+
+  #mark(rung, text) {
+    this.#badge.dataset.rung = rung;
+    this.#badge.textContent = text;
   }
 
   #draw() {
