@@ -7,6 +7,8 @@ the configured models: latency, accuracy and engine seconds.
 
 import heapq
 import random
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -66,6 +68,7 @@ TOGETHER = (
 
 def run(settings: Settings, options: BenchOptions) -> int:
     """Measure, write the result; return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stops the daemon
     began, origin = time.monotonic(), here()
     asked = questions(options.data_dir, QUESTIONS, SEED)
     if not asked:
