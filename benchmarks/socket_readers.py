@@ -20,6 +20,7 @@ from headstart.stages.published_eloquent import PublishedReceiver
 __all__ = ["Arm", "Reader", "Shown", "connected"]
 
 PATH = "/v1/chat/completions"
+HEADERS = (("content-type", "application/json"),)
 CONNECT_S = 10.0
 _READ_BYTES = 1 << 16
 
@@ -136,7 +137,7 @@ class SessionReader(Reader):
 
     async def read(self, body: bytes) -> Shown:
         shown = self.shown = Shown()
-        reading = await self._session.ask("POST", PATH, body=body)
+        reading = await self._session.ask("POST", PATH, HEADERS, body)
         shown.id = reading.stream_id or ""
         is_header = True
         async for records in reading.records():

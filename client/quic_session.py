@@ -1,7 +1,8 @@
 """A client's session with a gateway over QUIC: requests, and answers read by datagrams.
 
 session = await connect("127.0.0.1", port, Trust(hashes))
-reading = await session.ask("POST", "/v1/chat/completions", body=...)
+headers = [("content-type", "application/json")]
+reading = await session.ask("POST", "/v1/chat/completions", headers, body)
 async for records in reading.records(): ...
 """
 

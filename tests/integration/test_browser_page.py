@@ -58,6 +58,11 @@ async def the_answers_text(gateway: Gateway) -> str:
     return text(body)
 
 
+def asked(gateway: Gateway) -> int:
+    """How many answers have been asked for."""
+    return [one.method for one in gateway.replica.requests].count("POST")
+
+
 async def test_answer_streams_by_datagrams(browser: Browser) -> None:
     async with opened(browser, {"tokens_per_s": 100.0, "answer_tokens": 60}) as (gateway, page):
         # A busy machine may lose the race of one answer; the next one finds the session open.
@@ -97,11 +102,31 @@ async def test_reload_loses_and_repeats_no_character(browser: Browser) -> None:
             await page.reload()
         await page.until(f"document.querySelectorAll('#messages li').length == 2 && {IS_DONE}")
         assert await page.run(TEXT) == await the_answers_text(gateway)
-        assert [one.method for one in gateway.replica.requests].count("POST") == 1
+        assert asked(gateway) == 1
 
         await page.reload()
         await page.until("document.querySelectorAll('#messages li').length == 2")
         assert await page.run(TEXT) == await the_answers_text(gateway)
+
+
+async def test_a_page_left_before_anything_answered_asks_again(browser: Browser) -> None:
+    async with opened(browser, SLOW) as (gateway, page):
+        await page.run("globalThis.fetch = () => new Promise(() => {})")
+        await ask(page, "Name three colours.")
+        await page.until("document.querySelectorAll('#messages li').length == 2")
+        assert asked(gateway) == 0
+
+        await page.reload()
+        await page.until(f"{TEXT}.length > 200")
+        await page.until(IS_DONE)
+        prompt = "document.querySelector('#messages li.user').textContent"
+        assert await page.run(prompt) == "Name three colours."
+        assert await page.run(TEXT) == await the_answers_text(gateway)
+        assert asked(gateway) == 1
+
+        await page.reload()  # and an answer that is there is not asked for again
+        await page.until("!document.querySelector('#model').disabled")
+        assert asked(gateway) == 1
 
 
 @pytest.mark.parametrize("way", ["button", "Escape"])

@@ -12,7 +12,10 @@ const LIVE = "headstart.live";
 const find = (id) => document.getElementById(id);
 const meter = new Meter(find("rung"), find("figures"), find("gaps"));
 
-/** `{messages: [{role, content, reasoning, end}], position}`; the last one's answer is at `position`. */
+/**
+ * `{messages: [{role, content, reasoning, end}], position, model}`; the last one's answer is at
+ * `position`, and `model` was asked for it.
+ */
 let chat = restored();
 let client = null;
 /** What is being read, and before that what ends the asking for it. */
@@ -26,7 +29,15 @@ function restored() {
   } catch {
     // What cannot be read is begun anew.
   }
-  return { messages: [], position: null };
+  return { messages: [], position: null, model: null };
+}
+
+/** Take out the prompt that the page was left with before anything answered: nobody reads that. */
+function takeUnanswered() {
+  const last = chat.messages.at(-1);
+  const isAnswered = chat.position !== null || last?.role !== "assistant";
+  if (isAnswered || last.content || last.reasoning || last.end) return null;
+  return chat.messages.splice(-2)[0].content;
 }
 
 /** Keep what a reload needs. Of an answer any moment will do: it is read on from there. */
@@ -67,7 +78,7 @@ async function loadModels() {
   const select = find("model");
   try {
     const { data } = await client.models.list();
-    const chosen = select.value;
+    const chosen = select.value || chat.model;
     select.replaceChildren(...data.map(({ id }) => new Option(id, id, false, id === chosen)));
     select.disabled = data.length === 0;
     notify(data.length === 0 ? "This key may use no model." : null);
@@ -128,7 +139,8 @@ async function read(view) {
 
 async function send(prompt) {
   notify(null);
-  const request = { model: find("model").value, stream: true };
+  chat.model = find("model").value;
+  const request = { model: chat.model, stream: true };
   const messages = [...said(), { role: "user", content: prompt }];
   const typedLive = typing.commit(prompt);
   chat.messages.push({ role: "user", content: prompt }, { role: "assistant", content: "" });
@@ -204,7 +216,7 @@ document.addEventListener("keydown", (event) => {
 });
 find("stop").addEventListener("click", stop);
 find("anew").addEventListener("click", () => {
-  chat = { messages: [], position: null };
+  chat = { ...chat, messages: [], position: null };
   keep();
   typing.forget();
   find("messages").replaceChildren();
@@ -230,10 +242,14 @@ if (sessionStorage.getItem(KEY) !== null) {
   find("key-field").hidden = false;
   find("key").value = sessionStorage.getItem(KEY);
 }
+const unanswered = takeUnanswered();
 const shown = chat.messages.map(show);
 find("scroller").scrollTop = find("scroller").scrollHeight;
-loadModels();
-if (chat.position !== null) {
+const loaded = loadModels();
+if (unanswered !== null) {
+  find("prompt").value = unanswered;
+  loaded.then(() => find("composer").requestSubmit());
+} else if (chat.position !== null) {
   answer = client.resume(chat.position);
   shown.at(-1).begin();
   meter.begin({ isAsked: false });
