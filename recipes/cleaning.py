@@ -1,0 +1,55 @@
+"""Which answers are fit for training: no loops, no stammering, neither too short nor cut."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+__all__ = ["Flaw", "flaw_of", "is_looping", "longest_run"]
+
+_TAIL_TOKENS, _MAX_PERIOD = 64, 16
+_MAX_RUN = 10
+"""A token so often in a row is a stammer (CLLM's own rule)."""
+
+
+class Flaw(StrEnum):
+    """Why an answer is left out; values stand in data cards."""
+
+    REPETITION = "repetition"
+    LOOP = "loop"
+    SHORT = "short"
+    CUT = "cut"
+    """It did not end by itself."""
+
+
+def longest_run(tokens: Sequence[int]) -> int:
+    """Return how often one token stands in a row at most."""
+    longest = run = 0
+    for index, token in enumerate(tokens):
+        run = run + 1 if index and token == tokens[index - 1] else 1
+        longest = max(longest, run)
+    return longest
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """Whether the last 64 tokens repeat themselves with a period of at most 16."""
+    tail = list(tokens[-_TAIL_TOKENS:])
+    if len(tail) < _TAIL_TOKENS:
+        return False
+    return any(tail[period:] == tail[:-period] for period in range(1, _MAX_PERIOD + 1))
+
+
+def flaw_of(
+    tokens: Sequence[int], *, has_ended: bool, min_tokens: int, keeps_cut: bool
+) -> Flaw | None:
+    """Return what is wrong with an answer, if anything is.
+
+    Args:
+        has_ended: Whether its last token ends it.
+        keeps_cut: Whether an answer that reached the limit of tokens will do.
+    """
+    if longest_run(tokens) >= _MAX_RUN:
+        return Flaw.REPETITION
+    if is_looping(tokens):
+        return Flaw.LOOP
+    if len(tokens) < min_tokens:
+        return Flaw.SHORT
+    return None if has_ended or keeps_cut else Flaw.CUT
