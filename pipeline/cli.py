@@ -39,6 +39,8 @@ BENCHMARKS = (
 
 RESULTS = ("transport",)
 
+RECIPES = ("consistency",)
+
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -199,6 +201,12 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
+def _recipe(args: argparse.Namespace) -> int:
+    module = importlib.import_module(f"headstart.recipes.{args.name}")
+    status: int = module.main(args.rest)
+    return status
+
+
 def _dashboards(args: argparse.Namespace) -> int:
     from headstart.monitoring.dashboards import stale, write
 
@@ -324,6 +332,11 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--url", default="http://127.0.0.1:8000", help="of the running server")
     table.add_argument("--key", metavar="KEY", help="API key, where the server wants one")
     table.set_defaults(run=_table)
+
+    recipe = verbs.add_parser("recipe", help="train weights that decode several tokens a step")
+    recipe.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
+    recipe.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="(see NAME --help)")
+    recipe.set_defaults(run=_recipe, extras=("recipes",))
 
     dashboards = verbs.add_parser("dashboards", help="make the Grafana dashboards from code")
     task = dashboards.add_mutually_exclusive_group(required=True)

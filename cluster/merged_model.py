@@ -1,0 +1,143 @@
+"""A model and a LoRA adapter as one folder in the cache, as an engine loads it.
+
+The sum is written in the model's own number format. In bfloat16 most of what an adapter adds is
+less than the step between two numbers, and rounding to the nearest would lose it: it is rounded up
+or down by chance instead, in proportion, from a seed that follows from the tensor's name.
+"""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.stages.errors import SetupError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["merged"]
+
+_PREFIX = "base_model.model."
+_COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+
+
+def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
+    """Return the folder of a model with an adapter merged in; made once.
+
+    Args:
+        base: Folder of the model's safetensors.
+        adapter: Folder of the adapter, as `peft` writes it. Its README.md becomes the model's.
+
+    Raises:
+        SetupError: The adapter is damaged or of another model, or the cache cannot be written.
+    """
+    config = _config(adapter)
+    weights = _weights(adapter)
+    name = f"{base.name}-{_identity(base, adapter)}"
+    folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
+    if folder.is_dir():
+        return folder
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+        partial.mkdir(parents=True)
+        for pattern in _COPIED:
+            for file in base.glob(pattern):
+                shutil.copyfile(file, partial / file.name)
+        _merge(base, weights, config["lora_alpha"] / config["r"], partial, adapter)
+        if (adapter / "README.md").is_file():
+            shutil.copyfile(adapter / "README.md", partial / "README.md")
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise SetupError(
+            f"the model cache {cache_dir} cannot be written ({error}): free space there"
+        ) from error
+    return folder
+
+
+def _config(adapter: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_bytes())
+        plain = config["peft_type"] == "LORA" and not config.get("use_dora")
+        if not plain or config.get("rank_pattern") or config.get("use_rslora"):
+            raise SetupError(
+                f"{adapter} is no plain LoRA adapter: serve it under models[].adapters"
+            )
+        return {"r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"{adapter} holds no LoRA adapter ({error}): export it again") from error
+
+
+def _weights(adapter: Path) -> dict[str, "torch.Tensor"]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(adapter / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{adapter} is truncated or damaged ({error}): export it again") from error
+
+
+def _identity(base: Path, adapter: Path) -> str:
+    digest = sha256(str(base).encode())
+    for file in sorted(base.glob("*.safetensors")):
+        stat = file.stat()
+        digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        if (adapter / name).is_file():
+            digest.update((adapter / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _merge(
+    base: Path, weights: dict[str, "torch.Tensor"], scale: float, folder: Path, adapter: Path
+) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    left = {name.removesuffix(".lora_A.weight") for name in weights if ".lora_A." in name}
+    for shard in sorted(base.glob("*.safetensors")):
+        tensors = {}
+        with safe_open(shard, framework="pt") as file:
+            metadata = file.metadata()
+            for name in file.keys():  # noqa: SIM118 - no mapping
+                tensor = file.get_tensor(name)
+                layer = _PREFIX + name.removesuffix(".weight")
+                if layer in left:
+                    left.discard(layer)
+                    tensor = _added(name, tensor, weights, layer, scale, adapter)
+                tensors[name] = tensor
+        save_file(tensors, folder / shard.name, metadata=metadata or {"format": "pt"})
+    if left or not weights:
+        raise SetupError(
+            f"{adapter} is an adapter of another model than {base}: "
+            f"{min(left, default='it is empty')} has no place there"
+        )
+
+
+def _added(
+    name: str,
+    tensor: "torch.Tensor",
+    weights: dict[str, "torch.Tensor"],
+    layer: str,
+    scale: float,
+    adapter: Path,
+) -> "torch.Tensor":
+    down, up = (weights[f"{layer}.lora_{part}.weight"].float() for part in "AB")
+    if (up.shape[0], down.shape[1]) != tuple(tensor.shape):
+        raise SetupError(f"{adapter} is an adapter of another model: {name} has another shape")
+    return rounded(tensor.float() + scale * (up @ down), tensor.dtype, name)
+
+
+def rounded(exact: "torch.Tensor", dtype: "torch.dtype", seed: str) -> "torch.Tensor":
+    """Round float32 to another format so that the expected value stays."""
+    import torch
+
+    if dtype != torch.bfloat16:
+        return exact.to(dtype)
+    random = torch.Generator().manual_seed(int.from_bytes(sha256(seed.encode()).digest()[:6]))
+    # bfloat16 is the upper half of float32: add chance to the lower half, then cut it off.
+    chance = torch.randint(0, 1 << 16, exact.shape, generator=random, dtype=torch.int32)
+    bits = (exact.contiguous().view(torch.int32) + chance) & -(1 << 16)
+    return bits.view(torch.float32).to(torch.bfloat16)

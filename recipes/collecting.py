@@ -1,0 +1,245 @@
+"""`collect`: the model's own greedy answers, and their Jacobi trajectories.
+
+Two files grow in the output folder: answers.jsonl, then samples.jsonl. A killed run goes on where
+it was; what it makes depends on the seed and each prompt, not on where it was killed.
+"""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from headstart.recipes import forwarding
+from headstart.recipes.answering import ENGINES, answer_all, greedy
+from headstart.recipes.cleaning import flaw_of
+from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
+from headstart.recipes.noise import drawn
+from headstart.recipes.options import option
+from headstart.recipes.packing import pack
+from headstart.recipes.prompts import Prompt, batches, read_prompts
+from headstart.recipes.samples import Answer, Lines, Sample, write_json
+from headstart.recipes.trajectories import blocks_of, count, tail_of
+from headstart.stages.errors import SetupError
+
+__all__ = ["CollectOptions", "claim", "collect", "traced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions:
+    """What `collect` is told."""
+
+    model: str = option("the model: a folder, a Hugging Face id, or builtin:NAME")
+    prompts: Path = option("file of prompts: one a line, or .jsonl")
+    out: Path = option("folder for answers and trajectories")
+    adapter: Path | None = option("LoRA adapter that the model is used with", None)
+    first: int = option("first line of the prompts", 0)
+    num: int | None = option("how many lines; unset: all", None)
+    max_tokens: int = option("longest answer", 256)
+    min_tokens: int = option("shortest answer that is kept", 16)
+    keep_cut: bool = option("keep answers that reached --max-tokens, too", False)
+    block_tokens: int = option("length of a block, its known token included", 16)
+    engine: str = option("who makes the answers", "auto", ENGINES)
+    batch: int = option("answers made at once", 32)
+    pack_batch: int = option("answers whose blocks are iterated at once", 4)
+    seed: int = option("of first guesses and of where blocks begin", 0)
+    device: str = option("auto, cpu or cuda", "auto")
+    dtype: str = option("of the weights", "bfloat16", ("bfloat16", "float32"))
+    dry_run: bool = option("check everything and answer two prompts, then stop", False)
+
+
+def collect(options: CollectOptions) -> dict[str, Any]:
+    """Make samples and their card; returns the card.
+
+    Raises:
+        SetupError: Prompts, model, tokenizer or disk are not fit.
+    """
+    prompts = read_prompts(options.prompts, options.first, options.num)
+    if not 2 <= options.block_tokens <= 65:
+        raise SetupError("--block-tokens must be from 2 to 65: the server takes no others")
+    folder = folder_of(options.model, options.adapter)
+    chat = Chat.of(folder)
+    asked = {prompt.id: chat.prompt(prompt.messages) for prompt in prompts}
+    _check_disk(options, len(prompts))
+    identity = _identity(options, folder, chat)
+    if options.dry_run:
+        return _rehearse(options, folder, chat, prompts, asked)
+    claim(options.out, identity)
+    answer_all(folder, chat, asked, options.out / "answers.jsonl", options)
+    card = identity | _trace(options, folder, chat)
+    write_json(options.out / "card.json", card)
+    return card
+
+
+def _identity(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, Any]:
+    """What has to be the same when a run goes on."""
+    return {
+        "model": options.model,
+        "weights": fingerprint(folder),
+        "tokenizer": chat.identity,
+        "prompts": options.prompts.name,
+        "prompts_sha256": sha256(options.prompts.read_bytes()).hexdigest(),
+        "first": options.first,
+        "max_tokens": options.max_tokens,
+        "min_tokens": options.min_tokens,
+        "keeps_cut": options.keep_cut,
+        "block_tokens": options.block_tokens,
+        "seed": options.seed,
+        "dtype": options.dtype,
+    }
+
+
+def claim(out: Path, identity: dict[str, Any]) -> None:
+    """Note what a folder is for; refuse one that is for something else.
+
+    Raises:
+        SetupError: It was begun with other options.
+    """
+    note = out / "run.json"
+    if not note.exists():
+        write_json(note, identity)
+        return
+    before = json.loads(note.read_bytes())
+    others = [name for name in identity if before.get(name) != identity[name]]
+    if others:
+        raise SetupError(
+            f"{out} was begun with other {', '.join(others)}: give another --out, or remove it"
+        )
+
+
+def _check_disk(options: CollectOptions, num: int) -> None:
+    """Trajectories take some 5 bytes a number, and a state for each token of a block."""
+    needed = num * options.max_tokens * (options.block_tokens / 2 + 2) * 6
+    existing = next(
+        each for each in (options.out, *options.out.absolute().parents) if each.exists()
+    )
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise SetupError(
+            f"--out needs up to {needed / 1e6:.0f} MB and {existing} has {free / 1e6:.0f} free: "
+            "free space there, or ask for fewer prompts"
+        )
+
+
+def _trace(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, Any]:
+    """Clean the answers and iterate their blocks; returns the card's counts."""
+    flaws: Counter[str] = Counter()
+    kept = []
+    for row in Lines(options.out / "answers.jsonl"):
+        answer = Answer(**row)
+        flaw = flaw_of(
+            answer.answer,
+            has_ended=answer.has_ended,
+            min_tokens=options.min_tokens,
+            keeps_cut=options.keep_cut,
+        )
+        if flaw is None:
+            kept.append(answer)
+        else:
+            flaws[flaw.value] += 1
+    if not kept:
+        raise SetupError(
+            f"no answer is fit for training ({dict(flaws)} left out): raise --max-tokens, lower "
+            "--min-tokens, or take other prompts"
+        )
+    samples = Lines(options.out / "samples.jsonl")
+    known = {row["id"] for row in samples}
+    # Answers of like length waste little padding.
+    missing = sorted((each for each in kept if each.id not in known), key=lambda x: len(x.answer))
+    if missing:
+        model = load(folder, device_of(options.device), options.dtype).eval()
+        bar = tqdm(total=len(missing), desc="trajectories", unit="answer")
+        for some in batches(missing, options.pack_batch):
+            samples.add(traced(model, some, options.block_tokens, options.seed))
+            bar.update(len(some))
+        bar.close()
+    return _counts(samples, flaws)
+
+
+def traced(model: Any, answers: Sequence[Answer], block_tokens: int, seed: int) -> list[Sample]:
+    """Return samples with their trajectories, and what these gained."""
+    bare = []
+    for each in answers:
+        offset = int(np.random.default_rng([seed, each.id, 1]).integers(block_tokens))
+        offset = min(offset, max(0, len(each.answer) - 2))
+        num = len(blocks_of(len(each.prompt), len(each.answer), block_tokens, offset))
+        empty: list[list[list[int]]] = [[] for _ in range(num)]
+        bare.append(Sample(each.id, each.prompt, each.answer, block_tokens, offset, empty))
+    return [
+        _with_trajectories(sample, states)
+        for sample, states in zip(bare, forwarding.trajectories(model, bare, seed), strict=True)
+    ]
+
+
+def _with_trajectories(sample: Sample, by_block: list[list[list[int]]]) -> Sample:
+    tokens = sample.tokens
+    rights = [tokens[block.start : block.end] for block in sample.blocks]
+    tails = [
+        [tail for state in states if (tail := tail_of(state, right))]
+        for right, states in zip(rights, by_block, strict=True)
+    ]
+    gained = [found for states in by_block if (found := count(states))]
+    counts = {
+        "iterations": sum(each.iterations for each in gained),
+        "fast_forwarded": [round(each.fast_forwarded, 3) for each in gained],
+        "stationary": sum(each.stationary for each in gained),
+        # An engine that made the answers rounds differently, and near-ties fall the other way.
+        "differing": sum(
+            one != other
+            for right, states in zip(rights, by_block, strict=True)
+            for one, other in zip(states[-1], right, strict=True)
+        ),
+    }
+    return replace(sample, tails=tails, counts=counts)
+
+
+def _counts(samples: Lines, flaws: Counter[str]) -> dict[str, Any]:
+    rows = list(samples)
+    blocks = sum(len(row["tails"]) for row in rows)
+    gains = [each for row in rows for each in row["counts"]["fast_forwarded"]]
+
+    def total(name: str) -> int:
+        return sum(row["counts"][name] for row in rows)
+
+    return {
+        "samples": len(rows),
+        "answer_tokens": sum(len(row["answer"]) for row in rows),
+        "blocks": blocks,
+        "left_out": dict(flaws),
+        "iterations_per_block": total("iterations") / max(1, blocks),
+        "fast_forwarded": float(np.mean(gains)) if gains else None,
+        "stationary_per_block": total("stationary") / max(1, blocks),
+        "tokens_rounded_differently": total("differing"),
+    }
+
+
+def _rehearse(
+    options: CollectOptions,
+    folder: Path,
+    chat: Chat,
+    prompts: list[Prompt],
+    asked: dict[int, list[int]],
+) -> dict[str, Any]:
+    """Answer two prompts, iterate their blocks, and say what all would take."""
+    model = load(folder, device_of(options.device), options.dtype).eval()
+    some = [prompt.id for prompt in prompts[:2]]
+    began = time.monotonic()
+    found = greedy(model, chat, [asked[number] for number in some], min(32, options.max_tokens))
+    answers = [Answer(n, asked[n], a, True) for n, a in zip(some, found, strict=True)]
+    samples = traced(model, answers, options.block_tokens, options.seed)
+    for each in samples[:1]:
+        shown = drawn(each.tails, np.random.default_rng(0))
+        forwarding.check_mask(model, pack(each.tokens, len(each.prompt), each.blocks, shown))
+    return {
+        "prompts": len(prompts),
+        "longest_prompt": max(map(len, asked.values())),
+        "first_answer": chat.text(found[0]),
+        "seconds_for_two": round(time.monotonic() - began, 1),
+    }

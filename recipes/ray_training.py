@@ -1,0 +1,58 @@
+"""`train --workers N`: the same run in N processes or on N GPUs, by Ray Train.
+
+Every worker reads data and model, and the first writes the output folder: on several machines all
+three have to be where each machine sees them.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from headstart.recipes.models import need
+from headstart.recipes.training import TrainOptions
+from headstart.stages.errors import SetupError
+
+__all__ = ["train_on_ray"]
+
+
+def train_on_ray(options: TrainOptions) -> dict[str, Any]:
+    """Train on as many workers as asked for; joins the Ray cluster that there is, or starts one.
+
+    Raises:
+        SetupError: A worker failed; its reason is in the message.
+    """
+    import json
+
+    need("ray")
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from headstart.recipes.models import device_of
+
+    absolute = {
+        name: str(value.absolute()) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+    }
+    is_on_gpu = device_of(options.device) == "cuda"
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=absolute,
+        scaling_config=ScalingConfig(num_workers=options.workers, use_gpu=is_on_gpu),
+        run_config=RunConfig(storage_path=str(options.out.absolute() / "ray")),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise SetupError(f"a worker failed: {reason}") from error
+    return dict(json.loads((options.out / "result.json").read_bytes()))
+
+
+def _work(plain: dict[str, Any]) -> None:
+    from headstart.recipes.running import run
+
+    paths = {"data", "out", "adapter"}
+    values: dict[str, Any] = {
+        n: Path(v) if n in paths and v is not None else v for n, v in plain.items()
+    }
+    run(TrainOptions(**values))

@@ -1,0 +1,150 @@
+"""Samples on disk: appended line by line, so that a killed run goes on where it was."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.recipes.trajectories import Block, blocks_of
+from headstart.stages.errors import SetupError
+
+__all__ = ["Answer", "Lines", "Sample", "SampleFile", "read_card", "write_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says to a prompt."""
+
+    id: int
+    """The prompt's line."""
+    prompt: list[int]
+    answer: list[int]
+    has_ended: bool
+    """Whether its last token ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer and the trajectories of its blocks."""
+
+    id: int
+    prompt: list[int]
+    answer: list[int]
+    block_tokens: int
+    offset: int
+    """Tokens of the answer before the first block."""
+    tails: list[list[list[int]]]
+    """Of each block its states in order, each from its first wrong token on."""
+    counts: dict[str, Any] = field(default_factory=dict)
+    """What the trajectories gained, for the card."""
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.answer]
+
+    @property
+    def blocks(self) -> list[Block]:
+        if not self.tails:
+            return []
+        return blocks_of(len(self.prompt), len(self.answer), self.block_tokens, self.offset)
+
+
+class Lines:
+    """A file of JSON lines that grows.
+
+    A last line that a killed run left unfinished is cut off.
+
+    Args:
+        path: The file; made, with its folder, if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        path.touch()
+        with path.open("r+b") as file:
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with self._path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append dataclasses or mappings, and have them on disk before returning.
+
+        Raises:
+            SetupError: They cannot be written; those before are safe.
+        """
+        plain = [row if isinstance(row, dict) else asdict(row) for row in rows]
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in plain)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SetupError(
+                f"{self._path} cannot be written ({error.strerror}): free space there, then run "
+                "the same command again; what is done is kept"
+            ) from error
+
+
+class SampleFile:
+    """Samples read one at a time, in any order.
+
+    Raises:
+        SetupError: There are none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begins: list[int] = []
+        try:
+            with path.open("rb") as file:
+                begin = 0
+                for line in file:
+                    if line.endswith(b"\n"):
+                        self._begins.append(begin)
+                    begin += len(line)
+        except OSError as error:
+            raise SetupError(f"{path} cannot be read: {error.strerror}: run `collect`") from error
+        if not self._begins:
+            raise SetupError(f"{path} holds no sample: collect from more or other prompts")
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def __getitem__(self, index: int) -> Sample:
+        with self._path.open("rb") as file:
+            file.seek(self._begins[index])
+            return Sample(**json.loads(file.readline()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is either the old one or whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read a folder's data card.
+
+    Raises:
+        SetupError: There is none, or it is damaged.
+    """
+    try:
+        card = json.loads((folder / "card.json").read_bytes())
+    except FileNotFoundError as error:
+        raise SetupError(f"{folder} has no card.json: `collect` has not ended there") from error
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{folder / 'card.json'} is damaged ({error}): collect again") from error
+    return dict(card)

@@ -1,0 +1,290 @@
+"""`train`: transformers' Trainer with a loss of ours, resumable to the same result.
+
+Which sample comes when, and how noisy, follows from the seed and a running number: a killed run
+that goes on from its last checkpoint sees what it would have seen.
+"""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from headstart.recipes.forwarding import batch_of, logits_of
+from headstart.recipes.losses import losses_of
+from headstart.recipes.noise import Shown, augmented, drawn, refilled, scheduled
+from headstart.recipes.options import option
+from headstart.recipes.packing import Pack, pack
+from headstart.recipes.samples import Sample, SampleFile
+from headstart.stages.errors import SetupError
+
+__all__ = ["METHODS", "Budget", "PackTrainer", "PackedSamples", "TrainOptions", "last_checkpoint"]
+
+METHODS = ("jacobi-forcing", "cllm", "sft")
+
+_WARM_UP_STEPS = 50
+"""Most steps in which the learning rate rises; less in short runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What `train` is told."""
+
+    model: str = option("the model: a folder, a Hugging Face id, or builtin:NAME")
+    data: Path = option("folder that `collect` made; for `--method sft` a .jsonl with answers")
+    out: Path = option("folder for checkpoints, metrics and the result")
+    adapter: Path | None = option("LoRA adapter to go on with; the data must be made with it", None)
+    method: str = option("loss", "jacobi-forcing", METHODS)
+    lora_rank: int = option("rank of the LoRA adapter; 0 trains all weights", 0)
+    epochs: float = option("times that each sample is seen", 1.0)
+    max_samples: int | None = option("end after so many samples", None)
+    max_minutes: float | None = option("end after so many minutes, the learning rate at 0", None)
+    batch: int = option("samples in a forward pass", 2)
+    accumulate: int = option("forward passes in an optimizer step", 2)
+    learning_rate: float = option("at its highest", 2e-4)
+    weight_decay: float = option("of AdamW", 0.0)
+    consistency_weight: float = option("of the consistency loss", 1.0)
+    ar_weight: float = option("of the next-token loss on the answers", 10.0)
+    label_smoothing: float = option("of the next-token loss", 0.0)
+    window: int = option("blocks in which noise grows from none to all", 8)
+    augment: float = option("share of wrong tokens that are set right, at random", 0.25)
+    refill: float = option("share of tails whose end is drawn anew, as the server's are", 0.25)
+    max_length: int = option("longest packed sequence; longer samples lose their last blocks", 2048)
+    seed: int = option("of order and noise", 0)
+    save_minutes: float = option("between two checkpoints", 5.0)
+    log_steps: int = option("optimizer steps between two lines of metrics", 10)
+    device: str = option("auto, cpu or cuda", "auto")
+    dtype: str = option("that is computed in", "bfloat16", ("bfloat16", "float32"))
+    workers: int = option("processes or GPUs, by Ray Train", 1)
+    shard_bytes: int | None = option("also write the result as pieces of at most so many", None)
+    dry_run: bool = option("check everything and time two steps, then stop", False)
+
+
+class PackedSamples(Dataset[Pack]):
+    """Samples in a drawn order, each with drawn noise; an index says which and how.
+
+    Args:
+        samples: What `collect` made, or samples without trajectories.
+        num: How many are drawn in all.
+    """
+
+    def __init__(self, samples: SampleFile | list[Sample], options: TrainOptions, num: int) -> None:
+        self._samples = samples
+        self._options = options
+        self._num = num
+        self._order: tuple[int, Any] = (-1, None)
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __getitem__(self, index: int) -> Pack:
+        options = self._options
+        epoch, place = divmod(index, len(self._samples))
+        if self._order[0] != epoch:
+            random = np.random.default_rng([options.seed, epoch])
+            self._order = (epoch, random.permutation(len(self._samples)))
+        sample = self._samples[int(self._order[1][place])]
+        random = np.random.default_rng([options.seed, 1, index])
+        return packed(sample, options, random)
+
+
+def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:
+    """Draw the noise of a sample's blocks and lay it out."""
+    tokens = sample.tokens[: options.max_length]
+    room = options.max_length - len(tokens)
+    blocks, tails = [], []
+    for block, states in zip(sample.blocks, sample.tails, strict=True):
+        room -= block.length
+        if room < 0 or block.end > len(tokens):
+            break
+        blocks.append(block)
+        tails.append(states)
+    if options.method == "cllm":
+        shown = drawn(tails, random)
+    else:
+        shown = scheduled(tails, [block.length for block in blocks], options.window, random)
+    noisy = []
+    for block, state in zip(blocks, shown, strict=True):
+        tail = state.tail
+        right = tokens[block.end - len(tail) : block.end]
+        tail = augmented(tail, right, options.augment, random)
+        if random.random() < options.refill:
+            tail = refilled(tail, tokens[: block.start + 1], random)
+        noisy.append(Shown(tail, state.window))
+    return pack(tokens, len(sample.prompt), blocks, noisy)
+
+
+class Budget(TrainerCallback):
+    """Ends a run in time, saves now and then, and knows how far the run has come.
+
+    Args:
+        max_s: Seconds of training, those before a kill included; None is no limit.
+        save_s: Between two checkpoints.
+    """
+
+    def __init__(self, max_s: float | None, save_s: float) -> None:
+        self._max_s = max_s
+        self._save_s = save_s
+        self._began = self._saved = time.monotonic()
+        self._before = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def share(self) -> float:
+        """Of the time that there is."""
+        return 0.0 if self._max_s is None else self.elapsed_s / self._max_s
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._saved = time.monotonic()
+        self._before = max((line.get("elapsed_s", 0.0) for line in state.log_history), default=0.0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        if self.share >= 1:
+            control.should_training_stop = control.should_save = control.should_log = True
+        elif now - self._saved >= self._save_s:
+            control.should_save = control.should_log = True
+            self._saved = now
+
+
+class PackTrainer(Trainer):
+    """Consistency and next-token loss of packed samples.
+
+    Raises:
+        SetupError: The loss or a gradient is no number.
+    """
+
+    def __init__(self, *, options: TrainOptions, budget: Budget, **rest: Any) -> None:
+        super().__init__(callbacks=[budget, _Watch()], data_collator=batch_of, **rest)
+        # The loss is a mean over each batch: the Trainer divides by accumulated passes.
+        self.model_accepts_loss_kwargs = False
+        self._options = options
+        self._budget = budget
+        self._sums = np.zeros(3)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        chosen: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(chosen)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Up, and down along a cosine to the end of the samples or the time."""
+
+        def rate(step: int) -> float:
+            share = min(1.0, max(step / num_training_steps, self._budget.share))
+            rise = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, num_training_steps / 20)))
+            return rise * (0.5 + 0.5 * math.cos(math.pi * share))
+
+        if self.lr_scheduler is None:
+            chosen: Any = optimizer or self.optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, rate)
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        options = self._options
+        logits = logits_of(model, inputs)
+        losses = losses_of(
+            logits,
+            *(inputs[name] for name in ("tokens", "students", "teachers", "learned")),
+            label_smoothing=options.label_smoothing,
+        )
+        weight = 1.0 if options.method == "sft" else options.ar_weight
+        loss = options.consistency_weight * losses.consistency + weight * losses.autoregressive
+        parts = [losses.consistency.item(), losses.autoregressive.item()]
+        if not all(map(math.isfinite, parts)):
+            raise SetupError(
+                f"the loss is {parts[0]} + {parts[1]} after {self.state.global_step} steps: lower "
+                "--learning-rate, or compute with --dtype float32"
+            )
+        self._sums += [*parts, 1]
+        return (loss, logits) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._sums[2]:
+            logs["consistency"], logs["autoregressive"] = (self._sums[:2] / self._sums[2]).tolist()
+            self._sums[:] = 0
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        logs["samples"] = self.state.global_step * per_step * self.args.world_size
+        logs["elapsed_s"] = round(self._budget.elapsed_s, 1)
+        super().log(logs, start_time)
+
+
+class _Watch(TrainerCallback):
+    """Refuses to step along gradients that are no numbers; keeps the lines of metrics on disk."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+    ) -> None:
+        gradients = [each.grad for each in model.parameters() if each.grad is not None]
+        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
+            raise SetupError(
+                f"a gradient is no number after {state.global_step} steps: lower --learning-rate, "
+                "or compute with --dtype float32"
+            )
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            lines = "".join(json.dumps(line) + "\n" for line in state.log_history)
+            Path(args.output_dir, "metrics.jsonl").write_text(lines)
+
+
+def arguments(options: TrainOptions, out: Path, num_steps: int, device: str) -> TrainingArguments:
+    """Return the options as the Trainer's own."""
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=num_steps,
+        per_device_train_batch_size=options.batch,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        max_grad_norm=1.0,
+        adam_beta2=0.95,
+        logging_steps=options.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # the budget saves
+        save_total_limit=2,
+        seed=options.seed,
+        bf16=options.dtype == "bfloat16",
+        use_cpu=device == "cpu",
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_num_workers=0 if device == "cpu" else 4,
+        disable_tqdm=None,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """Return the newest whole checkpoint, and remove those that a kill left unfinished."""
+    found = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = None
+    for path in found:
+        try:  # the Trainer writes it last
+            json.loads((path / "trainer_state.json").read_bytes())
+            whole = path
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return whole
+
+
+def described(options: TrainOptions) -> dict[str, Any]:
+    """Return the options as JSON."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+    }

@@ -1,0 +1,341 @@
+"""The recipe from prompts to a merged model, on a tiny one that is first taught what to say."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.recipes import consistency
+from headstart.recipes.training import Budget
+from headstart.stages.errors import SetupError
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft")
+
+NUM_PROMPTS = 12
+Step = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models so small are slower on several, and far slower on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def argv_of(name: str, /, **options: Any) -> list[str]:
+    argv = [name]
+    for key, value in options.items():
+        argv += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return argv
+
+
+@pytest.fixture
+def step(capsys: pytest.CaptureFixture[str]) -> Step:
+    """Run a step as the command line does, and return what it prints."""
+
+    def run(name: str, /, **options: Any) -> dict[str, Any]:
+        capsys.readouterr()
+        assert consistency.main(argv_of(name, **options)) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Questions whose answers are to be known by heart."""
+    chooser = random.Random(0)
+    lines = []
+    for number in range(NUM_PROMPTS):
+        answer = "".join(chooser.choice("abcdefgh") for _ in range(24))
+        lines.append(json.dumps({"prompt": chr(ord("A") + number), "answer": answer}))
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+TRAINING = {"dtype": "float32", "device": "cpu", "batch": 12, "accumulate": 1}
+DECODING = {
+    "engine": "transformers",
+    "device": "cpu",
+    "dtype": "float32",
+    "block_tokens": 8,
+    "max_tokens": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_model: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after `--method sft`."""
+    out = tmp_path_factory.mktemp("taught")
+    taught = {"model": tiny_model, "data": prompts, "out": out, "method": "sft"}
+    argv = argv_of("train", **taught, epochs=300, learning_rate=3e-3, **TRAINING)
+    assert consistency.main(argv) == 0
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def data(taught: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trajectories of what it says now."""
+    out = tmp_path_factory.mktemp("collected")
+    argv = argv_of("collect", model=taught, prompts=prompts, out=out, **DECODING)
+    assert consistency.main(argv) == 0
+    return out
+
+
+def test_losses_fall_and_tokens_a_step_rise(
+    taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    run = tmp_path / "run"
+    ours = {"epochs": 200, "learning_rate": 4e-3, "ar_weight": 1, "window": 3}
+    note = step("train", model=taught, data=data, out=run, **ours, **TRAINING)
+    figures = step(
+        "evaluate",
+        model=taught,
+        tuned=run / "model",
+        prompts=prompts,
+        out=tmp_path / "figures",
+        **DECODING,
+    )
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["consistency"] for line in lines if "consistency" in line]
+    assert losses[-1] < 0.5 * losses[0]
+    base, tuned = (figures[arm] for arm in ("base", "tuned"))
+    assert tuned["not_looping"]["tokens_per_step"] > 1.15 * base["not_looping"]["tokens_per_step"]
+    assert tuned["fast_forwarded"] > 1.5 * base["fast_forwarded"]
+    assert base["answers_that_differ"] == tuned["answers_that_differ"] == 0
+    assert note["samples"] == 200 * NUM_PROMPTS
+    assert (run / "training.png").stat().st_size > 5000
+    card = json.loads((data / "card.json").read_text())
+    assert card["samples"] == NUM_PROMPTS
+    assert card["tokens_rounded_differently"] == 0
+
+
+@pytest.mark.parametrize("method", ["jacobi-forcing", "cllm"])
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_a_killed_run_goes_on_to_the_same_result(
+    taught: Path,
+    data: Path,
+    tmp_path: Path,
+    step: Step,
+    method: str,
+    lora_rank: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from safetensors.torch import load_file
+
+    how = TRAINING | {"method": method, "lora_rank": lora_rank, "epochs": 8, "log_steps": 1}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    step("train", model=taught, data=data, out=whole, **how)
+
+    def kill(self: Budget, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save = state.global_step == 3
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "on_step_end", kill)
+        with pytest.raises(KeyboardInterrupt):
+            step("train", model=taught, data=data, out=killed, **how)
+    shutil.copytree(killed / "checkpoint-3", killed / "checkpoint-5")
+    (killed / "checkpoint-5" / "trainer_state.json").unlink()  # it was being written
+    step("train", model=taught, data=data, out=killed, **how)
+
+    result = "adapter/adapter_model.safetensors" if lora_rank else "model/model.safetensors"
+    one, other = (load_file(folder / result) for folder in (whole, killed))
+    assert all((one[name] - other[name]).abs().max() < 1e-6 for name in one)
+    losses = [
+        [line["loss"] for line in map(json.loads, texts) if "loss" in line]
+        for texts in ((each / "metrics.jsonl").read_text().splitlines() for each in (whole, killed))
+    ]
+    assert len(losses[0]) == 8
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # Once more, and nothing is done again.
+    before = (killed / result).stat().st_mtime_ns
+    step("train", model=taught, data=data, out=killed, **how)
+    assert (killed / result).stat().st_mtime_ns == before
+
+
+def test_a_killed_collection_goes_on_to_the_same_samples(
+    taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    out = tmp_path / "data"
+    shutil.copytree(data, out)
+    (out / "card.json").unlink()
+    for name, kept in (("answers.jsonl", 7), ("samples.jsonl", 3)):
+        lines = (out / name).read_bytes().splitlines(keepends=True)
+        (out / name).write_bytes(b"".join(lines[:kept]) + lines[kept][:20])  # killed while writing
+
+    step("collect", model=taught, prompts=prompts, out=out, **DECODING)
+
+    for name in ("answers.jsonl", "samples.jsonl"):
+        one, other = (
+            sorted(
+                (folder / name).read_text().splitlines(), key=lambda line: json.loads(line)["id"]
+            )
+            for folder in (data, out)
+        )
+        assert one == other
+    assert (out / "card.json").read_text() == (data / "card.json").read_text()
+
+
+def test_all_weights_become_an_adapter_of_low_rank(
+    taught: Path, data: Path, tmp_path: Path, step: Step
+) -> None:
+    step("train", model=taught, data=data, out=tmp_path / "run", epochs=4, **TRAINING)
+
+    made = step(
+        "export", run=tmp_path / "run", out=tmp_path / "adapter", name="tiny-jf", max_bytes=60_000
+    )
+
+    assert made["bytes"] <= 60_000
+    assert made["rank"] > 4
+    assert 0.5 < made["energy_kept"] <= 1.0
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "block_tokens: 8" in card.split("---")[1]
+
+
+def test_an_adapter_is_merged_into_what_transformers_and_the_server_load(
+    taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from headstart.cluster.parallel_drafter import plan_of
+    from headstart.configs.speculation import SpeculationSettings
+    from headstart.recipes import models
+
+    monkeypatch.setattr(models, "_cache_dir", lambda: tmp_path / "cache")
+    lora = TRAINING | {"lora_rank": 4, "learning_rate": 3e-3, "epochs": 10}
+    step("train", model=taught, data=data, out=tmp_path / "run", **lora)
+    made = step("export", run=tmp_path / "run", out=tmp_path / "adapter", name="tiny", merge=True)
+
+    folder = Path(made["merged"])
+    assert plan_of(SpeculationSettings(), folder)["block_tokens"] == 8
+    merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(taught, dtype=torch.float32)
+    ids = torch.arange(2, 40)[None]
+    with torch.inference_mode():
+        plain = base(ids).logits
+        beside = PeftModel.from_pretrained(base, tmp_path / "adapter")(ids).logits
+        found = merged(ids).logits
+    torch.testing.assert_close(found, beside, rtol=1e-4, atol=1e-4)
+    assert (found - plain).abs().max() > 0.1
+    # A second round goes on from the adapter.
+    more = tmp_path / "more"
+    begun = {"model": taught, "adapter": tmp_path / "adapter"}
+    prompts = tmp_path / "again.txt"
+    prompts.write_text("A\nB\nC\n")
+    step("collect", **begun, prompts=prompts, out=more, **(DECODING | {"block_tokens": 16}))
+    step("train", **begun, data=more, out=tmp_path / "second", **(lora | {"epochs": 2}))
+
+
+def test_a_dry_run_says_what_all_would_take(
+    taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    out = tmp_path / "out"
+    said = step("collect", model=taught, prompts=prompts, out=out, dry_run=True, **DECODING)
+    assert said["prompts"] == NUM_PROMPTS
+    said = step("train", model=taught, data=data, out=out, dry_run=True, max_minutes=1, **TRAINING)
+    assert said["samples_in_time"] == said["samples"] == NUM_PROMPTS
+    assert said["seconds_a_step"] > 0
+    assert not out.exists() or not any(out.iterdir())
+
+
+def test_a_run_ends_in_time(taught: Path, data: Path, tmp_path: Path, step: Step) -> None:
+    note = step(
+        "train", model=taught, data=data, out=tmp_path, epochs=1e6, max_minutes=0.02, **TRAINING
+    )
+
+    assert 1 < note["elapsed_s"] < 20
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "learning_rate" in line][-1]["learning_rate"] < 1e-5
+
+
+def test_what_is_not_fit_is_refused_before_it_costs_anything(
+    taught: Path, tiny_model: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    def refused(match: str, name: str, /, **options: Any) -> None:
+        with pytest.raises(SetupError, match=match):
+            step(name, **options)
+
+    asked = {"prompts": prompts, "out": tmp_path / "new", **DECODING}
+    trained = {"data": data, "out": tmp_path / "run", **TRAINING}
+    (tmp_path / "empty.txt").write_text("\n\n")
+    refused(
+        "no prompt there", "collect", model=taught, **(asked | {"prompts": tmp_path / "empty.txt"})
+    )
+    (tmp_path / "odd.jsonl").write_text('{"query": 1}\n')
+    refused(
+        "odd.jsonl:1 is no prompt",
+        "collect",
+        model=taught,
+        **(asked | {"prompts": tmp_path / "odd.jsonl"}),
+    )
+    refused("no answer is fit", "collect", model=taught, **(asked | {"min_tokens": 63}))
+    refused(
+        "begun with other block_tokens",
+        "collect",
+        model=taught,
+        **(asked | {"out": data, "block_tokens": 4}),
+    )
+    refused("another model's answers", "train", model=tiny_model, **trained)
+    refused("no card.json", "train", model=taught, **(trained | {"data": tmp_path}))
+    refused("has no result", "export", run=tmp_path, out=tmp_path / "x", name="x")
+    refused("There is no model", "train", model="no-such-model", **trained)
+
+    other = tmp_path / "other-template"
+    shutil.copytree(taught, other)
+    (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    refused("another tokenizer or chat template", "train", model=other, **trained)
+    (other / "chat_template.jinja").unlink()
+    refused("no chat template", "collect", model=other, **(asked | {"out": tmp_path / "y"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    taught: Path, data: Path, tmp_path: Path, step: Step
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from headstart.recipes.models import fingerprint
+
+    broken = tmp_path / "broken"
+    shutil.copytree(taught, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    card = json.loads((data / "card.json").read_text()) | {"weights": fingerprint(broken)}
+    bad = tmp_path / "data"
+    shutil.copytree(data, bad)
+    (bad / "card.json").write_text(json.dumps(card))
+
+    with pytest.raises(SetupError, match="loss is nan"):
+        step("train", model=broken, data=bad, out=tmp_path / "run", **TRAINING)
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_full_disk_keeps_the_last_whole_checkpoint(
+    taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    from headstart.recipes.training import PackTrainer
+
+    monkeypatch.setattr(PackTrainer, "_save_checkpoint", fail)
+    with pytest.raises(SetupError, match="is full: free space"):
+        step("train", model=taught, data=data, out=tmp_path, save_minutes=0, **TRAINING)
