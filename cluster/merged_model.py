@@ -5,8 +5,11 @@ less than the step between two numbers, and rounding to the nearest would lose i
 or down by chance instead, in proportion, from a seed that follows from the tensor's name.
 """
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +19,27 @@ from headstart.stages.errors import SetupError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["merged"]
+__all__ = ["base_of", "merged", "rounded"]
 
+_BASE = "base_model_name_or_path"
 _PREFIX = "base_model.model."
 _COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+
+
+def base_of(folder: Path) -> str | None:
+    """Return the source of the model that a folder is an adapter of; None if it is a model.
+
+    Raises:
+        SetupError: It is an adapter, and does not say of what.
+    """
+    if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
+        return None
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_bytes())[_BASE])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"{folder} does not say of which model it is an adapter ({_BASE})"
+        ) from error
 
 
 def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
@@ -32,24 +52,32 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
     Raises:
         SetupError: The adapter is damaged or of another model, or the cache cannot be written.
     """
+    from safetensors import SafetensorError
+
     config = _config(adapter)
     weights = _weights(adapter)
     name = f"{base.name}-{_identity(base, adapter)}"
     folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
     if folder.is_dir():
-        return folder
+        return folder  # without a lock: the cache may be read-only
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-        partial.mkdir(parents=True)
-        for pattern in _COPIED:
-            for file in base.glob(pattern):
-                shutil.copyfile(file, partial / file.name)
-        _merge(base, weights, config["lora_alpha"] / config["r"], partial, adapter)
-        if (adapter / "README.md").is_file():
-            shutil.copyfile(adapter / "README.md", partial / "README.md")
-        partial.rename(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with _exclusive(cache_dir / f"{name}.lock"):
+            if folder.is_dir():
+                return folder  # made by another process meanwhile
+            try:
+                shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+                partial.mkdir()
+                for pattern in _COPIED:
+                    for file in base.glob(pattern):
+                        shutil.copyfile(file, partial / file.name)
+                _merge(base, weights, config["lora_alpha"] / config["r"], partial, adapter)
+                if (adapter / "README.md").is_file():
+                    shutil.copyfile(adapter / "README.md", partial / "README.md")
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
         raise SetupError(
             f"the model cache {cache_dir} cannot be written ({error}): free space there"
         ) from error
@@ -77,6 +105,14 @@ def _weights(adapter: Path) -> dict[str, "torch.Tensor"]:
         return load_file(adapter / "adapter_model.safetensors")
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{adapter} is truncated or damaged ({error}): export it again") from error
+
+
+@contextmanager
+def _exclusive(lock: Path) -> Iterator[None]:
+    """Hold a lock between processes; the kernel frees it if its holder dies."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _identity(base: Path, adapter: Path) -> str:

