@@ -91,7 +91,8 @@ class ModelSettings(Section):
     source: str = Field(
         default="",
         description="Where the weights are: `builtin:smollm2-135m-instruct`, a Hugging Face id, a "
-        "folder, or a `.gguf` file. The fake engine needs none.",
+        "folder (that of a LoRA adapter is merged into its base), or a `.gguf` file. The fake "
+        "engine needs none.",
     )
     engine: Literal["vllm", "fake"] = Field(
         default="vllm", description="`fake` makes up answers at set speeds, for tests and benches."

@@ -127,6 +127,9 @@ def _trained_model(options: TrainOptions, base: Path, device: str) -> Any:
     peft = need("peft")
     model = load(base, device, options.dtype)
     if options.adapter is not None:
+        rank = peft.PeftConfig.from_pretrained(options.adapter).r
+        if rank != options.lora_rank:
+            raise SetupError(f"{options.adapter} is of rank {rank}: give --lora-rank {rank}")
         return peft.PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
     torch.manual_seed(options.seed)
     config = peft.LoraConfig(
