@@ -21,6 +21,7 @@ from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.errors import shortened
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import Inbound, read
+from headstart.pipeline.input_language import InputLanguages
 from headstart.pipeline.log_response import LogResponse
 from headstart.pipeline.request_pace import JoinedPace, RequestPace
 from headstart.pipeline.timing import timing_of
@@ -44,6 +45,7 @@ class Answering:
         metrics: Told of every request.
         settings: Limits.
         access: Limits of each key.
+        languages: Tells what prompts are in.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Answering:
         metrics: Metrics,
         settings: GatewaySettings,
         access: Access,
+        languages: InputLanguages,
     ) -> None:
+        self.languages = languages
         self._pool = pool
         self._streams = streams
         self._metrics = metrics
@@ -79,7 +83,9 @@ class Answering:
             # Whoever would be refused anyway shall not have a body kept for it first.
             self._check_places()
             self._access.check(caller)
-            inbound = await read(request, self._settings, self._access.salting(caller))
+            inbound = await read(
+                request, self._settings, self._access.salting(caller), self.languages
+            )
             path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
             stream = self.begin(caller, inbound, request.method, path, pace)
         return self.response(stream, inbound, pace)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
+from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import GatewaySettings, LiveSettings
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
@@ -27,6 +28,7 @@ from headstart.pipeline.access import Access, Caller, new_stream_id
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.errors import HANDLERS, error_response, shortened
 from headstart.pipeline.guard import Guard, caller_of
+from headstart.pipeline.input_language import InputLanguages
 from headstart.pipeline.live_routes import LiveRoutes
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.log_response import CARRY, LogResponse
@@ -253,6 +255,7 @@ def build(
     transport: Callable[[str], dict[str, Any] | None] = lambda _host: None,
     live: LiveSettings | None = None,
     now: Callable[[], float] = time.monotonic,
+    models: Sequence[ModelSettings] = (),
 ) -> Starlette:
     """Build the gateway's ASGI app.
 
@@ -261,10 +264,11 @@ def build(
             can.
         live: Limits of live prompts.
         now: The clock by which these expire.
+        models: All that are served.
     """
     pool.continuity.on_rescue = metrics.rescued
     pool.continuity.on_inherited = access.resume
-    answering = Answering(pool, streams, metrics, settings, access)
+    answering = Answering(pool, streams, metrics, settings, access, InputLanguages(models))
     routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
     live = live or LiveSettings()
     sessions = LiveSessions(pool, answering, access, metrics, live, now, streams.drop)

@@ -34,7 +34,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speculation: Literal["auto", "off", "copy", "jacobi", "drafter"] | None = None
     """How the answer is drafted; None leaves it to the model's settings."""
     language: Annotated[str, msgspec.Meta(pattern=_LANGUAGE)] | None = None
-    """BCP 47 tag of the input, for whoever drafts by language."""
+    """BCP 47 tag of the input, for whoever drafts by language; None has it looked for."""
 
     @property
     def engine_arguments(self) -> dict[str, str]:
@@ -62,9 +62,10 @@ class Fields(msgspec.Struct):
     """Of `/v1/responses`."""
     input: msgspec.Raw = _NULL
     messages: msgspec.Raw = _NULL
+    prompt: msgspec.Raw = _NULL
 
 
-_RAW = ("structured_outputs", "response_format", "text", "input", "messages")
+_RAW = ("structured_outputs", "response_format", "text", "input", "messages", "prompt")
 
 _decoder = msgspec.json.Decoder(Fields)
 

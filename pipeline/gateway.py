@@ -107,7 +107,16 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
     endpoint = _endpoint(settings, metrics)
     transport = endpoint.describe if endpoint is not None else lambda _host: None
-    asgi = app.build(pool, streams, metrics, settings.gateway, access, transport, settings.live)
+    asgi = app.build(
+        pool,
+        streams,
+        metrics,
+        settings.gateway,
+        access,
+        transport,
+        settings.live,
+        models=settings.models,
+    )
     sessions: LiveSessions = asgi.state.live
     server = http_server(asgi, settings.gateway, metrics)
     stopping = asyncio.Event()

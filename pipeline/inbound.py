@@ -18,6 +18,7 @@ from headstart.pipeline.answer_form import check_form
 from headstart.pipeline.body_fields import Fields, Options, read_fields
 from headstart.pipeline.embedded import check_inputs
 from headstart.pipeline.guard import caller_of
+from headstart.pipeline.input_language import InputLanguages
 from headstart.stages.errors import BadRequest, Overloaded, PayloadTooLarge, RequestTimeout
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = ["Inbound", "Salting", "read", "read_body", "understand"]
 _FORWARDED_HEADERS = ("content-type", "traceparent", "tracestate", "x-request-id")
 
 _EMBEDDINGS = "/v1/embeddings"
+_DRAFTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+_NOWHERE_DRAFTED = InputLanguages()
 
 Salting = Callable[[str | None], str]
 """Turns the client's own cache salt, if it set one, into the one the engine gets."""
@@ -47,7 +50,12 @@ class Inbound:
     """What the engine gets."""
 
 
-async def read(request: Request, settings: GatewaySettings, salting: Salting | None) -> Inbound:
+async def read(
+    request: Request,
+    settings: GatewaySettings,
+    salting: Salting | None,
+    languages: InputLanguages = _NOWHERE_DRAFTED,
+) -> Inbound:
     """Read and understand a request.
 
     Raises:
@@ -58,11 +66,16 @@ async def read(request: Request, settings: GatewaySettings, salting: Salting | N
             it wants beam search.
     """
     path = request.scope["path"]  # of the URL, which is made of `Host`, it may be another
-    return understand(await read_body(request, settings), request.headers, salting, path)
+    body = await read_body(request, settings)
+    return understand(body, request.headers, salting, path, languages)
 
 
 def understand(
-    body: bytes, headers: Mapping[str, str], salting: Salting | None, path: str = ""
+    body: bytes,
+    headers: Mapping[str, str],
+    salting: Salting | None,
+    path: str = "",
+    languages: InputLanguages = _NOWHERE_DRAFTED,
 ) -> Inbound:
     """Understand a request.
 
@@ -72,6 +85,7 @@ def understand(
         headers: Names in lower case, or found in any case.
         salting: None leaves the salt to the client.
         path: Where it was sent.
+        languages: Tells the prompt's where the request does not and its model drafts by it.
 
     Raises:
         BadRequest: `headstart`, `X-Headstart-Detach`, `cache_salt` or `vllm_xargs` is malformed,
@@ -80,16 +94,18 @@ def understand(
     """
     fields = read_fields(body)
     if fields is None:
-        fields, for_engine = Fields(), body
+        fields, options, for_engine = Fields(), Options(), body
     else:
         check_form(fields)
         if path == _EMBEDDINGS:
             check_inputs(fields)
-        for_engine = _for_engine(body, fields, salting)
+        options = fields.headstart or Options()
+        if path in _DRAFTED:
+            options = languages.named(options, fields)
+        for_engine = _for_engine(body, fields, options, salting)
     if fields.use_beam_search not in (None, False):
         # vLLM makes each step of each beam a request: none of them says what the answer cost.
         raise BadRequest("beam search is not served here", param="use_beam_search")
-    options = fields.headstart or Options()
     if _is_asked_to_detach(headers.get("x-headstart-detach")):
         options = msgspec.structs.replace(options, detach=True)
     forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
@@ -139,14 +155,15 @@ async def read_body(request: Request, settings: GatewaySettings) -> bytes:
     return b"".join(parts)
 
 
-def _for_engine(body: bytes, fields: Fields, salting: Salting | None) -> bytes:
+def _for_engine(body: bytes, fields: Fields, options: Options, salting: Salting | None) -> bytes:
     """Return the body without the fields that are ours, and with the salt that is."""
-    if salting is None and fields.headstart is fields.priority is msgspec.UNSET:
+    ours = options.engine_arguments
+    if salting is None and not ours and fields.headstart is fields.priority is msgspec.UNSET:
         return body
     changes: dict[str, Any] = {"headstart": None, "priority": None}
     if salting is not None:
         changes["cache_salt"] = salting(_own_salt(fields))
-    if fields.headstart and (ours := fields.headstart.engine_arguments):
+    if ours:
         changes["vllm_xargs"] = _with_arguments(fields.vllm_xargs, ours)
     return _changed(body, changes)
 

@@ -208,7 +208,7 @@ class LiveSession:
             with pace.counted():
                 messages = self._messages(self.text, noted, is_complete=True)
                 body = self._context.body(self.model, messages, stream=True)
-                inbound = understand(body, DETACHED, self._salting)
+                inbound = understand(body, DETACHED, self._salting, CHAT, self._answering.languages)
                 stream = self._answering.begin(
                     self.caller, inbound, "POST", CHAT, pace, self._warmer.link
                 )

@@ -1,0 +1,94 @@
+"""Has requests say what language they are in, where their model has drafters by language."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headstart.configs.model_settings import ModelSettings
+from headstart.pipeline.body_fields import Fields, Options
+
+if TYPE_CHECKING:
+    from headstart.configs.speculation import SpeculationSettings
+
+__all__ = ["InputLanguages"]
+
+_MOST_TURNS = 4
+"""Of a conversation that are looked at: "Go on." is in no language."""
+
+
+class _Part(msgspec.Struct):
+    text: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: str = "user"
+    content: str | list[_Part] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class InputLanguages:
+    """Tells the language of prompts.
+
+    Only where it matters: models without drafters by language cost nothing here.
+
+    Args:
+        models: All that are served.
+    """
+
+    def __init__(self, models: Iterable[ModelSettings] = ()) -> None:
+        self._drafted: dict[str, SpeculationSettings] = {
+            name: model.speculation
+            for model in models
+            if model.speculation is not None and model.speculation.tables
+            for name in (model.name, *model.adapters)
+        }
+        if self._drafted:
+            _language_of("")  # nobody's first request shall wait for the model of languages
+
+    def named(self, options: Options, fields: Fields) -> Options:
+        """Return a request's options with its prompt's language, if it can be told and matters."""
+        drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
+        if drafted is None or options.language is not None:
+            return options
+        if (options.speculation or drafted.default) not in ("auto", "drafter"):
+            return options
+        for text in _texts(fields):
+            if (language := _language_of(text)) is not None:
+                return msgspec.structs.replace(options, language=language)
+        return options
+
+
+def _language_of(text: str) -> str | None:
+    from headstart.stages.language import language_of
+
+    return language_of(text)
+
+
+def _texts(fields: Fields) -> Iterator[str]:
+    """What its user has written, the latest first; nothing where the engine will refuse it."""
+    try:
+        if bytes(fields.messages) != b"null":
+            messages: str | list[_Message] = _messages.decode(fields.messages)
+        elif bytes(fields.input) != b"null":
+            messages = _input.decode(fields.input)
+        else:
+            messages = _prompt.decode(fields.prompt)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if isinstance(messages, str):
+        yield messages
+        return
+    said = [each for each in messages if each.role == "user"]
+    for message in said[: -_MOST_TURNS - 1 : -1]:
+        yield message.text
+
+
+_messages = msgspec.json.Decoder(list[_Message])
+_input = msgspec.json.Decoder(str | list[_Message])
+_prompt = msgspec.json.Decoder(str)
