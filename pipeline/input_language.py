@@ -7,6 +7,7 @@ import msgspec
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.body_fields import Fields, Options
+from headstart.stages.language import language_of
 
 if TYPE_CHECKING:
     from headstart.configs.speculation import SpeculationSettings
@@ -49,7 +50,7 @@ class InputLanguages:
             for name in (model.name, *model.adapters)
         }
         if self._drafted:
-            _language_of("")  # nobody's first request shall wait for the model of languages
+            language_of("")  # nobody's first request shall wait for the model of languages
 
     def named(self, options: Options, fields: Fields) -> Options:
         """Return a request's options with its prompt's language, if it can be told and matters."""
@@ -59,15 +60,9 @@ class InputLanguages:
         if (options.speculation or drafted.default) not in ("auto", "drafter"):
             return options
         for text in _texts(fields):
-            if (language := _language_of(text)) is not None:
+            if (language := language_of(text)) is not None:
                 return msgspec.structs.replace(options, language=language)
         return options
-
-
-def _language_of(text: str) -> str | None:
-    from headstart.stages.language import language_of
-
-    return language_of(text)
 
 
 def _texts(fields: Fields) -> Iterator[str]:

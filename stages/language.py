@@ -3,11 +3,7 @@
 import re
 from collections import Counter
 from functools import cache
-
-from py3langid.langid import (  # type: ignore[import-untyped]
-    MODEL_FILE,
-    LanguageIdentifier,
-)
+from typing import Any
 
 __all__ = ["MOST_CHARS", "language_of"]
 
@@ -58,5 +54,8 @@ def _sentences(text: str) -> list[str]:
 
 
 @cache
-def _identifier() -> LanguageIdentifier:
+def _identifier() -> Any:
+    # Of the server's install, not of a client's.
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
+
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
