@@ -102,6 +102,8 @@ class QuicCarrier(QuicConnectionProtocol):
         self._is_asking = False
         """Whether streams are being told that there is room: they leave in turn once all were."""
         self._is_broken = False
+        self.ended_for = ""
+        """Why the session is over, once it is."""
         self._is_gone = False
         self._is_established = False
         self._stats = CarrierStats()
@@ -222,6 +224,7 @@ class QuicCarrier(QuicConnectionProtocol):
         if self._is_gone:
             return
         self._is_gone = True
+        self.ended_for = reason
         self._slots.clear()
         if self._room_timer is not None:
             self._room_timer.cancel()

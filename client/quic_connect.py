@@ -90,8 +90,9 @@ async def open_carrier(
             else:
                 carrier.open(PlainFraming(quic), None)
     except (TimeoutError, ConnectionError) as error:
+        why = str(error) or carrier.ended_for or "no answer"
         carrier.close()
-        raise ConnectionError(f"no session with {host}:{port}: {error or 'no answer'}") from error
+        raise ConnectionError(f"no session with {host}:{port}: {why}") from error
     except BaseException:
         carrier.close()
         raise

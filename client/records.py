@@ -5,6 +5,7 @@ stream's own events byte for byte, so a reader may change carriers in the middle
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from headstart.stages.frames import StreamHeader, decode_frame, decode_header, r
 from headstart.stages.sse import project, split_events
 
 __all__ = ["Connect", "Growing", "RecordProjector", "Records", "Session", "Sessions"]
+
+_log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[str, str]]
 _RETRY_S = 30.0
@@ -153,7 +156,8 @@ class Sessions:
     async def _opened(self) -> Session | None:
         try:
             return await self._connect()
-        except OSError:
+        except OSError as error:
+            _log.info("answers come by event streams alone: %s", error)
             self._not_before = asyncio.get_running_loop().time() + _RETRY_S
             return None
 

@@ -1,11 +1,15 @@
 """The same client without `await`: an event loop of its own, in a thread of its own."""
 
+import atexit
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
+import anyio
 import openai
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.async_client import AsyncClient, Requests
@@ -30,10 +34,12 @@ class Client:
 
     def __init__(self, base_url: str = "http://127.0.0.1:8000", **options: Any) -> None:
         self._stack = ExitStack()
-        self._portal = self._stack.enter_context(start_blocking_portal())
+        self._portal = self._stack.enter_context(_portal())
+        self._is_closed = False
         self._client = self._portal.call(_made, base_url, options)
         self.chat = _Chat(self._portal, self._client)
         self.completions = BlockingRequests(self._portal, self._client.completions)
+        atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +52,16 @@ class Client:
         return LivePrompt(self._portal, self._portal.call(_live, self._client, session))
 
     def close(self) -> None:
-        """Stop every answer that is still being read, close the connections, end the thread."""
-        with self._stack:
-            self._portal.call(self._client.close)
+        """Stop every answer that is still being read, close the connections, end the thread.
+
+        Once is enough, and again does no harm; whatever else is called then raises `RuntimeError`.
+        The end of the program does it too.
+        """
+        if not self._is_closed:
+            self._is_closed = True
+            atexit.unregister(self.close)
+            with self._stack:
+                self._portal.call(self._client.close)
 
 
 class Answer(Generic[Chunk]):
@@ -169,6 +182,27 @@ class _Chat:
         self.completions: BlockingRequests[ChatCompletion, ChatCompletionChunk] = BlockingRequests(
             portal, client.chat.completions
         )
+
+
+@contextmanager
+def _portal() -> Iterator[BlockingPortal]:
+    """An event loop in a thread of its own; no program waits for it at its end."""
+    # anyio's own `start_blocking_portal` has one that every program does wait for.
+    opened: Future[BlockingPortal] = Future()
+    thread = Thread(target=anyio.run, args=(_serve, opened), name="headstart client", daemon=True)
+    thread.start()
+    portal = opened.result()
+    try:
+        yield portal
+    finally:
+        portal.call(portal.stop)
+        thread.join()
+
+
+async def _serve(opened: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        opened.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 async def _made(base_url: str, options: dict[str, Any]) -> AsyncClient:

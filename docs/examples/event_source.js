@@ -13,6 +13,7 @@ export async function readWithEventSource(baseUrl, body, onText) {
   const id = response.headers.get("x-headstart-stream");
   await response.body.cancel(); // detached: it goes on, and is read below
 
+  let isWhole = false; // but for the word that says so
   return new Promise((resolve, reject) => {
     const source = new EventSource(`${baseUrl}/v1/streams/${id}`);
     const end = (settle, value) => {
@@ -23,11 +24,14 @@ export async function readWithEventSource(baseUrl, body, onText) {
       if (data === "[DONE]") return end(resolve, id);
       const chunk = JSON.parse(data);
       if (chunk.error) return end(reject, new Error(chunk.error.message));
+      isWhole ||= chunk.choices.some((choice) => choice.finish_reason);
       onText(chunk.choices[0]?.delta.content ?? "");
     };
     source.onerror = () => {
       // While it is connecting again it is not closed: the browser goes on by itself.
-      if (source.readyState === EventSource.CLOSED) end(reject, new Error("the answer is gone"));
+      if (source.readyState !== EventSource.CLOSED) return;
+      if (isWhole) end(resolve, id);
+      else end(reject, new Error("the answer is gone"));
     };
   });
 }

@@ -1,6 +1,7 @@
 """The client without `await`."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,6 +32,23 @@ async def test_chunks_come_without_await(gateway: Gateway) -> None:
 
     assert len(parts) > 2
     assert "".join(parts) == whole
+
+
+async def test_a_program_that_forgets_to_close_ends_and_closing_twice_does_no_harm(
+    gateway: Gateway,
+) -> None:
+    code = f"""
+from headstart.client import Client
+closed = Client({gateway.url!r})
+closed.close()
+closed.close()
+client = Client({gateway.url!r})
+answer = client.completions.create(prompt="a", stream=True, max_tokens=100_000)
+next(answer)
+"""
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await soon(program.wait()) == 0
+    await eventually(lambda: gateway.replica.engine.load().running == 0)
 
 
 async def test_errors_are_raised_where_they_are_asked_for(gateway: Gateway) -> None:

@@ -158,7 +158,8 @@ async function send(prompt) {
     chat.messages.splice(-2);
     for (const view of views) view.remove();
     find("empty").hidden = chat.messages.length > 0;
-    find("prompt").value ||= prompt;
+    const typedSince = find("prompt").value;
+    find("prompt").value = typedSince === "" ? prompt : `${prompt}\n${typedSince}`;
     meter.clear();
     setBusy(false);
     if (!signal.aborted) explain(error);
@@ -212,7 +213,7 @@ find("live").addEventListener("change", () => {
   else typing.forget();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") stop();
+  if (event.key === "Escape" && !event.isComposing) stop();
 });
 find("stop").addEventListener("click", stop);
 find("anew").addEventListener("click", () => {
@@ -221,6 +222,7 @@ find("anew").addEventListener("click", () => {
   typing.forget();
   find("messages").replaceChildren();
   find("empty").hidden = false;
+  notify(null);
   meter.clear();
   typed();
   find("prompt").focus();
