@@ -117,6 +117,7 @@ async def test_a_page_left_before_anything_answered_asks_again(browser: Browser)
         assert asked(gateway) == 0
 
         await page.reload()
+        await page.until("document.querySelectorAll('#messages li').length == 2")
         await page.until(f"{TEXT}.length > 200")
         await page.until(IS_DONE)
         prompt = "document.querySelector('#messages li.user').textContent"
