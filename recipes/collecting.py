@@ -191,10 +191,8 @@ def _with_trajectories(sample: Sample, by_block: list[list[list[int]]]) -> Sampl
         "fast_forwarded": [round(each.fast_forwarded, 3) for each in gained],
         "stationary": sum(each.stationary for each in gained),
         # An engine that made the answers rounds differently, and near-ties fall the other way.
-        "differing": sum(
-            one != other
-            for right, states in zip(rights, by_block, strict=True)
-            for one, other in zip(states[-1], right, strict=True)
+        "elsewhere": sum(
+            states[-1] != right for right, states in zip(rights, by_block, strict=True)
         ),
     }
     return replace(sample, tails=tails, counts=counts)
@@ -216,7 +214,7 @@ def _counts(samples: Lines, flaws: Counter[str]) -> dict[str, Any]:
         "iterations_per_block": total("iterations") / max(1, blocks),
         "fast_forwarded": float(np.mean(gains)) if gains else None,
         "stationary_per_block": total("stationary") / max(1, blocks),
-        "tokens_rounded_differently": total("differing"),
+        "blocks_that_end_elsewhere": total("elsewhere"),
     }
 
 

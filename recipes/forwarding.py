@@ -13,15 +13,16 @@ from headstart.recipes.samples import Sample
 from headstart.recipes.trajectories import first_guess, iterate
 from headstart.stages.errors import SetupError
 
-__all__ = ["batch_of", "check_mask", "logits_of", "predictions", "trajectories"]
+__all__ = ["batch_of", "check_mask", "logits_of", "trajectories"]
 
+_FIELDS = ("tokens", "positions", "windows", "sights")
 _COUNTED = ("students", "teachers", "learned")
 
 
 def batch_of(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
     """Lay packs side by side; indices become those of the flattened batch."""
     shape = (len(packs), max(map(len, packs)))
-    rows = {name: np.zeros(shape, dtype=np.int64) for name in ("tokens", "positions", "sights")}
+    rows = {name: np.zeros(shape, dtype=np.int64) for name in _FIELDS[:2] + _FIELDS[3:]}
     rows["windows"] = np.full(shape, PADDING)
     for row, item in enumerate(packs):
         for name, each in rows.items():
@@ -45,12 +46,6 @@ def logits_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return said
 
 
-def predictions(model: Any, packs: Sequence[Pack]) -> list[np.ndarray[Any, Any]]:
-    """Return the likeliest next token behind each token of each pack."""
-    found = _logits(model, packs).argmax(dim=-1).cpu().numpy()
-    return [row[: len(item)] for row, item in zip(found, packs, strict=True)]
-
-
 def _logits(model: Any, packs: Sequence[Pack]) -> torch.Tensor:
     batch = batch_of(packs)
     with torch.inference_mode():
@@ -68,34 +63,73 @@ def trajectories(model: Any, samples: Sequence[Sample], seed: int) -> list[list[
         States by sample and block.
     """
     blocks = [(number, block) for number, sample in enumerate(samples) for block in sample.blocks]
-    tokens = [sample.tokens for sample in samples]
     randoms = [np.random.default_rng([seed, sample.id]) for sample in samples]
-    guesses = [first_guess(tokens[number], block, randoms[number]) for number, block in blocks]
-
-    def predict(states: list[list[int]]) -> list[list[int]]:
-        packs = []
-        cursor = 0
-        for number, sample in enumerate(samples):
-            own = sample.blocks
-            shown = [
-                Shown(state, window) for window, state in enumerate(states[cursor:][: len(own)])
-            ]
-            cursor += len(own)
-            packs.append(pack(tokens[number], len(sample.prompt), own, shown))
-        found = []
-        for item, sample, said in zip(packs, samples, predictions(model, packs), strict=True):
-            begin = len(sample.tokens)
-            for block in sample.blocks:
-                found.append(said[begin : begin + block.length].tolist())
-                begin += block.length
-            assert begin == len(item)
-        return found
-
-    everything = iterate(guesses, predict)
+    guesses = [
+        first_guess(samples[number].tokens, block, randoms[number]) for number, block in blocks
+    ]
+    everything = iterate(guesses, _Iterated(model, samples).predict)
     by_sample: list[list[list[list[int]]]] = [[] for _ in samples]
     for (number, _), states in zip(blocks, everything, strict=True):
         by_sample[number].append(states)
     return by_sample
+
+
+class _Iterated:
+    """Prompts and answers, computed once, and the blocks behind them as often as they change."""
+
+    def __init__(self, model: Any, samples: Sequence[Sample]) -> None:
+        self._model = model
+        self._lengths = [[block.length for block in sample.blocks] for sample in samples]
+        clean, noisy = [], []
+        for sample in samples:
+            shown = [Shown([], window) for window, _ in enumerate(sample.blocks)]
+            item = pack(sample.tokens, len(sample.prompt), sample.blocks, shown)
+            clean.append(_part(item, slice(len(sample.tokens))))
+            noisy.append(_part(item, slice(len(sample.tokens), None)))
+        before, behind = batch_of(clean), batch_of(noisy)
+        both = {name: torch.cat([before[name], behind[name]], dim=1) for name in _FIELDS}
+        mask = mask_of(*(both[name] for name in _FIELDS[1:]))[:, None].to(model.device)
+        self._width = width = before["tokens"].shape[1]
+        self._tokens = behind["tokens"]
+        self._positions = behind["positions"].to(model.device)
+        self._mask = mask[:, :, width:]
+        with torch.inference_mode():
+            self._past = model(
+                input_ids=before["tokens"].to(model.device),
+                position_ids=before["positions"].to(model.device),
+                attention_mask=mask[:, :, :width, :width],
+                use_cache=True,
+            ).past_key_values
+
+    def predict(self, states: list[list[int]]) -> list[list[int]]:
+        """Return what the model says behind each token of each block."""
+        left = iter(states)
+        for row, lengths in enumerate(self._lengths):
+            flat = [token for _ in lengths for token in next(left)]
+            self._tokens[row, : len(flat)] = torch.tensor(flat, dtype=torch.int64)
+        with torch.inference_mode():
+            said = self._model(
+                input_ids=self._tokens.to(self._model.device),
+                position_ids=self._positions,
+                attention_mask=self._mask,
+                past_key_values=self._past,
+                use_cache=True,
+            ).logits.argmax(dim=-1)
+            self._past.crop(self._width)
+        found = []
+        for predicted, lengths in zip(said.tolist(), self._lengths, strict=True):
+            begin = 0
+            for length in lengths:
+                found.append(predicted[begin : begin + length])
+                begin += length
+        return found
+
+
+def _part(item: Pack, which: slice) -> Pack:
+    """Some of a pack's tokens, none of which is learned from."""
+    columns = (item.tokens, item.positions, item.windows, item.sights)
+    none = np.zeros(0, dtype=np.int64)
+    return Pack(*(column[which] for column in columns), none, none, none)
 
 
 def check_mask(model: Any, item: Pack) -> None:
