@@ -60,7 +60,8 @@ def _answered(
     if how.engine == "vllm" or (how.engine == "auto" and find_spec("vllm")):
         from headstart.recipes.engine import Engine
 
-        with Engine(folder, dtype=how.dtype) as engine:
+        longest = max(map(len, asked.values())) + how.max_tokens
+        with Engine(folder, dtype=how.dtype, max_model_len=longest) as engine:
             for numbers in batches(order, how.batch):
                 prompts = [asked[number] for number in numbers]
                 yield numbers, engine.answer(prompts, how.max_tokens).answers

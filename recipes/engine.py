@@ -19,6 +19,7 @@ import msgspec
 from headstart.cluster import adapter
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
+from headstart.recipes.models import device_of
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation_counts import SpeculationCounts
 
@@ -56,6 +57,7 @@ class Engine:
     Args:
         block_tokens: Speculates by Jacobi steps of this length where set.
         is_adaptive: Whether the engine drafts only what pays.
+        max_model_len: Longest prompt and answer together; None is the model's own limit.
 
     Raises:
         SetupError: On entering: it does not start; its last words are in the message.
@@ -70,6 +72,7 @@ class Engine:
         is_adaptive: bool = False,
         max_model_len: int | None = None,
     ) -> None:
+        is_on_gpu = device_of("auto") == "cuda"
         speculation = None
         if block_tokens is not None:
             speculation = SpeculationSettings(
@@ -82,7 +85,9 @@ class Engine:
             source=str(folder),
             dtype="float32" if dtype == "float32" else "bfloat16",
             max_model_len=max_model_len,
-            engine_args={"enforce_eager": True, "enable_prefix_caching": False},
+            gpus_per_replica=float(is_on_gpu),
+            # Compiling takes a CPU minutes and makes it no faster; graphs are what a GPU lives by.
+            engine_args={"enforce_eager": not is_on_gpu, "enable_prefix_caching": False},
             speculation=speculation,
         )
         self._folder = folder

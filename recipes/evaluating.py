@@ -135,7 +135,12 @@ def _by_engine(
     plain_s: list[float] = []
     groups: dict[bool, list[int]] = {False: [], True: []}
     figures: dict[str, Any] = {}
-    with Engine(folder, dtype=options.dtype, block_tokens=options.block_tokens) as engine:
+    with Engine(
+        folder,
+        dtype=options.dtype,
+        block_tokens=options.block_tokens,
+        max_model_len=max(map(len, asked)) + options.max_tokens,
+    ) as engine:
         engine.answer(asked[:1], 16, "jacobi")  # what is slow the first time
         engine.answer(asked[:1], 16, "off")
         for some in batches(asked, options.batch):

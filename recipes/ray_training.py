@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from headstart.recipes.models import need
 from headstart.recipes.training import TrainOptions
 from headstart.stages.errors import SetupError
 
@@ -23,9 +22,13 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
     """
     import json
 
-    need("ray")
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    try:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ImportError as error:
+        raise SetupError(
+            "Ray Train is not installed: run `pip install 'headstart[recipes-ray]'`"
+        ) from error
 
     from headstart.recipes.models import device_of
 

@@ -1,6 +1,5 @@
 """A training run, from its data to a result in the output folder."""
 
-import errno
 import json
 import shutil
 import time
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 
 from headstart.recipes.collecting import claim
+from headstart.recipes.dataset import PackedSamples
+from headstart.recipes.disk import check_disk, disk_faults
 from headstart.recipes.forwarding import check_mask
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, need
 from headstart.recipes.pieces import cut
@@ -19,7 +20,6 @@ from headstart.recipes.prompts import read_prompts
 from headstart.recipes.samples import Sample, SampleFile, read_card, write_json
 from headstart.recipes.training import (
     Budget,
-    PackedSamples,
     PackTrainer,
     TrainOptions,
     arguments,
@@ -82,12 +82,12 @@ def run(options: TrainOptions) -> dict[str, Any]:
     if options.dry_run:
         return _rehearse(options, model, dataset, device, trained)
     claim(options.out, {k: v for k, v in described(options).items() if k not in _BUDGETS})
-    _check_disk(options.out, 2 * _ADAM_BYTES * trained)
+    check_disk(options.out, 2 * _ADAM_BYTES * trained)
     done = options.out / "result.json"
-    if done.exists() and json.loads(done.read_bytes())["samples"] >= num:
+    if done.exists() and json.loads(done.read_bytes())["planned"] >= num:
         return dict(json.loads(done.read_bytes()))
     trainer = _trainer(options, model, dataset, device, options.out)
-    with _disk_faults(options.out):
+    with disk_faults(options.out):
         checkpoint = last_checkpoint(options.out)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if not trainer.is_world_process_zero():
@@ -180,7 +180,8 @@ def _finish(options: TrainOptions, trainer: PackTrainer, base: Path, num: int) -
     note = {
         "result": name,
         "options": described(options),
-        "samples": num,
+        "planned": num,
+        "samples": min(num, max(line.get("samples", 0) for line in history)),
         "steps": trainer.state.global_step,
         "elapsed_s": max(line.get("elapsed_s", 0.0) for line in history),
         "last": next(line for line in reversed(history) if "consistency" in line),
@@ -198,40 +199,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _check_disk(out: Path, needed: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise SetupError(
-            f"two checkpoints take {needed / 1e6:.0f} MB and {out} has {free / 1e6:.0f} free: free "
-            "space there, or train a LoRA adapter (--lora-rank 8)"
-        )
-
-
-class _disk_faults:  # noqa: N801 - read as a statement
-    """Tells what a full disk, or too little memory, did to a run."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise SetupError(
-                "the model and a batch do not fit: lower --batch or --max-length, or train a LoRA "
-                "adapter (--lora-rank 8)"
-            ) from error
-        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # What torch and safetensors make of a disk that is full.
-        texts = ("No space left", "unexpected pos", "file write failed")
-        if is_full or (error is not None and any(text in str(error) for text in texts)):
-            raise SetupError(
-                f"{self._out} is full: free space there, then run the same command again; it goes "
-                "on from the last whole checkpoint"
-            ) from error
-
-
 def _rehearse(
     options: TrainOptions, model: Any, dataset: PackedSamples, device: str, trained: int
 ) -> dict[str, Any]:
@@ -241,10 +208,10 @@ def _rehearse(
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         trainer = _trainer(options, model, dataset, device, Path(folder), steps=2)
-        with _disk_faults(options.out):
+        with disk_faults(options.out):
             trainer.train()
         step_s = (time.monotonic() - began) / 2
-    _check_disk(options.out, 2 * _ADAM_BYTES * trained)
+    check_disk(options.out, 2 * _ADAM_BYTES * trained)
     per_step = options.batch * options.accumulate
     whole_s = step_s * len(dataset) / per_step
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _resident_bytes()

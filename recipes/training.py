@@ -14,18 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from headstart.recipes.forwarding import batch_of, logits_of
 from headstart.recipes.losses import losses_of
-from headstart.recipes.noise import Shown, augmented, drawn, refilled, scheduled
 from headstart.recipes.options import option
-from headstart.recipes.packing import Pack, pack
-from headstart.recipes.samples import Sample, SampleFile
 from headstart.stages.errors import SetupError
 
-__all__ = ["METHODS", "Budget", "PackTrainer", "PackedSamples", "TrainOptions", "last_checkpoint"]
+__all__ = ["METHODS", "Budget", "PackTrainer", "TrainOptions", "last_checkpoint"]
 
 METHODS = ("jacobi-forcing", "cllm", "sft")
 
@@ -65,60 +62,6 @@ class TrainOptions:
     workers: int = option("processes or GPUs, by Ray Train", 1)
     shard_bytes: int | None = option("also write the result as pieces of at most so many", None)
     dry_run: bool = option("check everything and time two steps, then stop", False)
-
-
-class PackedSamples(Dataset[Pack]):
-    """Samples in a drawn order, each with drawn noise; an index says which and how.
-
-    Args:
-        samples: What `collect` made, or samples without trajectories.
-        num: How many are drawn in all.
-    """
-
-    def __init__(self, samples: SampleFile | list[Sample], options: TrainOptions, num: int) -> None:
-        self._samples = samples
-        self._options = options
-        self._num = num
-        self._order: tuple[int, Any] = (-1, None)
-
-    def __len__(self) -> int:
-        return self._num
-
-    def __getitem__(self, index: int) -> Pack:
-        options = self._options
-        epoch, place = divmod(index, len(self._samples))
-        if self._order[0] != epoch:
-            random = np.random.default_rng([options.seed, epoch])
-            self._order = (epoch, random.permutation(len(self._samples)))
-        sample = self._samples[int(self._order[1][place])]
-        random = np.random.default_rng([options.seed, 1, index])
-        return packed(sample, options, random)
-
-
-def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:
-    """Draw the noise of a sample's blocks and lay it out."""
-    tokens = sample.tokens[: options.max_length]
-    room = options.max_length - len(tokens)
-    blocks, tails = [], []
-    for block, states in zip(sample.blocks, sample.tails, strict=True):
-        room -= block.length
-        if room < 0 or block.end > len(tokens):
-            break
-        blocks.append(block)
-        tails.append(states)
-    if options.method == "cllm":
-        shown = drawn(tails, random)
-    else:
-        shown = scheduled(tails, [block.length for block in blocks], options.window, random)
-    noisy = []
-    for block, state in zip(blocks, shown, strict=True):
-        tail = state.tail
-        right = tokens[block.end - len(tail) : block.end]
-        tail = augmented(tail, right, options.augment, random)
-        if random.random() < options.refill:
-            tail = refilled(tail, tokens[: block.start + 1], random)
-        noisy.append(Shown(tail, state.window))
-    return pack(tokens, len(sample.prompt), blocks, noisy)
 
 
 class Budget(TrainerCallback):
@@ -264,7 +207,7 @@ def arguments(options: TrainOptions, out: Path, num_steps: int, device: str) -> 
         report_to="none",
         remove_unused_columns=False,
         dataloader_num_workers=0 if device == "cpu" else 4,
-        disable_tqdm=None,
+        disable_tqdm=False,
         ddp_find_unused_parameters=False,
     )
 

@@ -118,7 +118,7 @@ def test_losses_fall_and_tokens_a_step_rise(
     assert (run / "training.png").stat().st_size > 5000
     card = json.loads((data / "card.json").read_text())
     assert card["samples"] == NUM_PROMPTS
-    assert card["tokens_rounded_differently"] == 0
+    assert card["blocks_that_end_elsewhere"] == 0
 
 
 @pytest.mark.parametrize("method", ["jacobi-forcing", "cllm"])
@@ -205,6 +205,32 @@ def test_all_weights_become_an_adapter_of_low_rank(
     assert "block_tokens: 8" in card.split("---")[1]
 
 
+def test_an_export_that_is_interrupted_leaves_what_was_there(
+    taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    step("train", model=taught, data=data, out=tmp_path / "run", lora_rank=2, **TRAINING)
+    made = {"run": tmp_path / "run", "out": tmp_path / "adapter"}
+    step("export", name="first", **made)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()}
+
+    def full(weights: Any, path: Path, **_: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(SetupError, match="cannot be written"):
+            step("export", name="second", **made)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()} == before
+    assert not (tmp_path / "adapter.partial").exists()
+    with pytest.raises(SetupError, match="may have"):
+        step("export", name="third", max_bytes=100, **made)
+    step("export", name="fourth", **made)
+    assert "# fourth" in (tmp_path / "adapter" / "README.md").read_text()
+
+
 def test_an_adapter_is_merged_into_what_transformers_and_the_server_load(
     taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +285,7 @@ def test_a_run_ends_in_time(taught: Path, data: Path, tmp_path: Path, step: Step
     )
 
     assert 1 < note["elapsed_s"] < 20
+    assert 0 < note["samples"] < note["planned"] == 1e6 * NUM_PROMPTS
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line for line in lines if "learning_rate" in line][-1]["learning_rate"] < 1e-5
 

@@ -36,6 +36,7 @@ def test_merged_weights_say_the_same_in_the_engine_and_in_transformers(tmp_path:
     assert all(seconds > 0 for seconds in plain.decode_s)
 
 
+@pytest.mark.engine
 def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     (tmp_path / "config.json").write_text("{}")

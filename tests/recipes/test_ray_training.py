@@ -1,0 +1,34 @@
+"""Two processes by Ray Train learn what one learns."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from headstart.recipes import consistency
+from tests.recipes.test_consistency import TRAINING, argv_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.heavy, pytest.mark.timeout(300)]
+
+
+def test_two_workers_train_one_model(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="Ray Train is not installed: headstart[recipes-ray]")
+    from safetensors.torch import load_file
+
+    data = tmp_path / "answers.jsonl"
+    rows = [{"prompt": f"{n}?", "answer": 8 * f"{n} and "} for n in range(16)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    how = {"model": tiny_model, "data": data, "method": "sft", "epochs": 2}
+    how |= TRAINING | {"learning_rate": 1e-3, "log_steps": 1}
+
+    both = {"workers": 2, "batch": 4, "out": tmp_path / "two"}
+    assert consistency.main(argv_of("train", **(how | both))) == 0
+    alone = {"batch": 8, "out": tmp_path / "one"}
+    assert consistency.main(argv_of("train", **(how | alone))) == 0
+
+    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    start = load_file(tiny_model / "model.safetensors")
+    assert any((one[name] - start[name]).abs().max() > 1e-3 for name in one)
+    # Rows of unlike length make the mean of two means another one than that of all.
+    for name, weights in one.items():
+        assert (weights - two[name]).abs().max() < 2e-3, name
