@@ -8,7 +8,12 @@ import pytest
 from headstart.recipes import consistency
 from tests.recipes.test_consistency import TRAINING, argv_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.heavy, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.heavy,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:::ray"),
+]
 
 
 def test_two_workers_train_one_model(tiny_model: Path, tmp_path: Path) -> None:
