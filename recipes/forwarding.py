@@ -127,9 +127,16 @@ class _Iterated:
 
 def _part(item: Pack, which: slice) -> Pack:
     """Some of a pack's tokens, none of which is learned from."""
-    columns = (item.tokens, item.positions, item.windows, item.sights)
     none = np.zeros(0, dtype=np.int64)
-    return Pack(*(column[which] for column in columns), none, none, none)
+    return Pack(
+        tokens=item.tokens[which],
+        positions=item.positions[which],
+        windows=item.windows[which],
+        sights=item.sights[which],
+        students=none,
+        teachers=none,
+        learned=none,
+    )
 
 
 def check_mask(model: Any, item: Pack) -> None:
