@@ -11,7 +11,7 @@ from typing import Any
 from headstart.benchmarks.checks import Check, Verdict
 from headstart.benchmarks.machine import Origin
 
-__all__ = ["Report", "Table", "append_to_log", "write"]
+__all__ = ["Part", "Report", "Table", "append_to_log", "write"]
 
 LOG = Path(__file__).with_name("LOG.md")
 
@@ -26,6 +26,15 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What a part of a benchmark gives, which may also be run by itself."""
+
+    config: Mapping[str, Any]
+    tables: Sequence[Table]
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that one run of a benchmark found."""
 
@@ -37,6 +46,13 @@ class Report:
     tables: Sequence[Table]
     checks: Sequence[Check]
     duration_s: float
+
+    @classmethod
+    def of_part(
+        cls, name: str, origin: Origin, part: Part, *, is_quick: bool, duration_s: float
+    ) -> "Report":
+        """A run of one part, or of all of them put together."""
+        return cls(name, origin, is_quick, part.config, part.tables, part.checks, duration_s)
 
     @property
     def exit_status(self) -> int:

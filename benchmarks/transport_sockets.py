@@ -7,21 +7,19 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from headstart.benchmarks import socket_shipped, socket_soak
-from headstart.benchmarks.checks import Check
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
-from headstart.benchmarks.report import Report, Table, write
+from headstart.benchmarks.report import Part, Report, write
 from headstart.benchmarks.socket_cells import TOKENS_PER_S, SocketSample, settings
 from headstart.benchmarks.socket_exactness import read_through, reference
 from headstart.benchmarks.socket_faults import ALONE, Case, Fault, Restart, Result
@@ -41,7 +39,7 @@ from headstart.benchmarks.socket_rig import MODEL, Rig
 from headstart.benchmarks.socket_scores import Block
 from headstart.configs.settings import Settings
 
-__all__ = ["Part", "run", "run_sockets"]
+__all__ = ["run", "run_sockets"]
 
 MOST_TRIES = 3
 QUICK_MODEL = model("quick", 60.0)
@@ -50,26 +48,15 @@ RESTART_SHARE = 0.125
 """Of the answers through faults: each restart hits eight at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a part of the benchmark gives."""
-
-    config: Mapping[str, Any]
-    tables: Sequence[Table]
-    checks: Sequence[Check]
-
-
 def run(settings_: Settings, options: BenchOptions) -> int:
     """Measure, report, and return the exit status."""
     origin, began = here(), time.monotonic()
     part = run_sockets(settings_, is_quick=options.is_quick)
-    report = Report(
-        name="transport-sockets",
-        origin=origin,
+    report = Report.of_part(
+        "transport-sockets",
+        origin,
+        part,
         is_quick=options.is_quick,
-        config=part.config,
-        tables=part.tables,
-        checks=part.checks,
         duration_s=time.monotonic() - began,
     )
     write(report, options.json_path)

@@ -34,6 +34,7 @@ BENCHMARKS = (
     "reliability",
     "soak",
     "transport",
+    "transport-simulator",
     "transport-sockets",
 )
 
