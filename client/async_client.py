@@ -1,6 +1,7 @@
 """The asynchronous client: `openai`'s calls and objects, on a connection that may fail."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 import httpx
@@ -23,6 +24,8 @@ Whole = TypeVar("Whole", bound=openai.BaseModel)
 Chunk = TypeVar("Chunk", bound=openai.BaseModel)
 
 _DETACHED = {"x-headstart-detach": "1"}
+_SPARE_S = 20.0
+"""For which a connection is kept for the next question; less than the gateway's `keep_alive_s`."""
 
 
 class AsyncClient:
@@ -65,7 +68,7 @@ class AsyncClient:
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             headers=headers,
             timeout=httpx.Timeout(None, connect=10.0),
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_SPARE_S),
         )
         self._is_own = http is None
         self._timeout_s = timeout_s
@@ -79,6 +82,8 @@ class AsyncClient:
             datagrams = can_read_datagrams() and Offered(self._http)
         self._sessions = None if datagrams is False else Sessions(datagrams)
         self._answers: set[AsyncAnswer[Any]] = set()
+        self._spare: asyncio.Task[None] | None = None
+        self._is_closing = False
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)
 
@@ -90,8 +95,12 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Stop every answer that is still being read, and close the connections."""
+        self._is_closing = True
         for answer in list(self._answers):
             await answer.close()
+        if self._spare is not None:
+            self._spare.cancel()
+            await asyncio.gather(self._spare, return_exceptions=True)
         if self._sessions is not None:
             await self._sessions.close()
         if self._is_own:
@@ -191,10 +200,21 @@ class AsyncClient:
             events_of(response, self._quiet_s),
             chunk_type,
             self._limits,
-            self._answers.discard,
+            self._over,
         )
         self._answers.add(answer)
         return answer
+
+    def _over(self, answer: AsyncAnswer[Any]) -> None:
+        self._answers.discard(answer)
+        was_left = Rung.SSE not in answer.rungs
+        if was_left and not self._is_closing and (self._spare is None or self._spare.done()):
+            self._spare = asyncio.get_running_loop().create_task(self._reconnect(), name="spare")
+
+    async def _reconnect(self) -> None:
+        """The event stream was left, and its connection with it: have one for the next question."""
+        with suppress(httpx.HTTPError):
+            await self._http.get("/healthz")
 
 
 class Requests(Generic[Whole, Chunk]):

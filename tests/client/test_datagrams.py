@@ -102,6 +102,26 @@ async def test_two_answers_share_a_session_and_one_answer_has_two_readers(
         assert gateway.quic.num_sessions == 2
 
 
+async def test_the_next_question_finds_a_connection(gateway: Gateway) -> None:
+    async with relayed(gateway) as (_, client):
+        answer = await ask(client)
+        await until(answer, ONLY_DATAGRAMS)
+        assert client._spare is None
+        await soon(rest(answer))
+        assert client._spare is not None
+        await soon(asyncio.shield(client._spare))
+        (link,) = await soon(_idle_connections(client))
+
+        again = await ask(client)
+        assert link not in await _idle_connections(client)
+        await again.close()
+
+
+async def _idle_connections(client: AsyncClient) -> list[Any]:
+    pool = client._http._transport._pool  # type: ignore[attr-defined]
+    return [each for each in pool.connections if each.is_idle()]
+
+
 async def test_another_session_goes_on_where_the_last_one_was(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
