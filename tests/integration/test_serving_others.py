@@ -58,11 +58,11 @@ def daemon(folder: Path, keys: list[str]) -> Iterator[Daemon]:
 def test_official_client_needs_the_certificate_and_a_key(
     daemon: Daemon, folder: Path, keys: list[str]
 ) -> None:
-    assert daemon.url.startswith("https://0.0.0.0:")
+    assert daemon.url.startswith("https://127.0.0.1:")
     assert "authorization: Bearer KEY" in daemon.out
     assert "in_clear" not in daemon.err
     trusting = ssl.create_default_context(cafile=str(folder / "localhost.crt"))
-    url = daemon.url.replace("0.0.0.0", "127.0.0.1") + "/v1"
+    url = f"{daemon.url}/v1"
     with openai.DefaultHttpxClient(trust_env=False, verify=trusting) as http:
         for key in keys:
             client = OpenAI(base_url=url, api_key=key, http_client=http)
