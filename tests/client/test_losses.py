@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -120,7 +121,8 @@ async def test_every_place_in_a_body_is_a_place_to_break(gateway: Gateway, seed:
     cuts = iter([40 * seed + step for step in range(30)])
     network = Breaking(lambda: next(cuts, None))
 
-    async with reading(gateway, network, limits=SHORT) as client:
+    # Where each try brings nothing, thirty of them take longer on a busy machine.
+    async with reading(gateway, network, limits=replace(SHORT, resume_s=30.0)) as client:
         shown = await soon(said(client))
 
     assert shown == text((await soon(stored(gateway))).content)
