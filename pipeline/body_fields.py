@@ -65,7 +65,7 @@ class Fields(msgspec.Struct):
     prompt: msgspec.Raw = _NULL
 
 
-_RAW = ("structured_outputs", "response_format", "text", "input", "messages", "prompt")
+_RAW = tuple(field.name for field in msgspec.structs.fields(Fields) if field.type is msgspec.Raw)
 
 _decoder = msgspec.json.Decoder(Fields)
 

@@ -68,22 +68,16 @@ class InputLanguages:
 def _texts(fields: Fields) -> Iterator[str]:
     """What its user has written, the latest first; nothing where the engine will refuse it."""
     try:
-        if bytes(fields.messages) != b"null":
-            messages: str | list[_Message] = _messages.decode(fields.messages)
-        elif bytes(fields.input) != b"null":
-            messages = _input.decode(fields.input)
-        else:
-            messages = _prompt.decode(fields.prompt)
+        given = map(_decoder.decode, (fields.messages, fields.input, fields.prompt))
+        written = next((each for each in given if each is not None), "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    if isinstance(messages, str):
-        yield messages
+    if isinstance(written, str):
+        yield written
         return
-    said = [each for each in messages if each.role == "user"]
+    said = [each for each in written if each.role == "user"]
     for message in said[: -_MOST_TURNS - 1 : -1]:
         yield message.text
 
 
-_messages = msgspec.json.Decoder(list[_Message])
-_input = msgspec.json.Decoder(str | list[_Message])
-_prompt = msgspec.json.Decoder(str)
+_decoder = msgspec.json.Decoder(str | list[_Message] | None)
