@@ -161,17 +161,9 @@ class Lane:
                 heappush(self._queue, (at, next(self._order), None, to_client, packet))
 
 
-def simulate(
-    server: Server,
-    client: Client,
-    down: Link,
-    up: Link,
-    steps: Sequence[float],
-    patience_s: float = 600.0,
-    linger_s: float = 2.0,
-) -> Run:
-    """Stream one answer, by `Lane`'s arguments."""
-    (run,) = simulate_lanes([Lane(server, client, down, up, steps, patience_s, linger_s)])
+def simulate(lane: Lane) -> Run:
+    """Stream one answer by itself."""
+    (run,) = simulate_lanes([lane])
     return run
 
 

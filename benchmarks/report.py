@@ -2,16 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from headstart.benchmarks.checks import Check, Verdict
-from headstart.benchmarks.machine import Origin
+from headstart.benchmarks.machine import Origin, here
+from headstart.benchmarks.options import BenchOptions
 
-__all__ = ["Part", "Report", "Table", "append_to_log", "write"]
+__all__ = ["Part", "Report", "Table", "append_to_log", "run_part", "write"]
 
 LOG = Path(__file__).with_name("LOG.md")
 
@@ -47,13 +49,6 @@ class Report:
     checks: Sequence[Check]
     duration_s: float
 
-    @classmethod
-    def of_part(
-        cls, name: str, origin: Origin, part: Part, *, is_quick: bool, duration_s: float
-    ) -> "Report":
-        """A run of one part, or of all of them put together."""
-        return cls(name, origin, is_quick, part.config, part.tables, part.checks, duration_s)
-
     @property
     def exit_status(self) -> int:
         """1 if a bar fails or, in a full run, is undecided; else 0."""
@@ -81,6 +76,18 @@ class Report:
         lines = [_row(table) for table in self.tables]
         lines += [_line(check) for check in self.checks]
         return "\n".join(lines)
+
+
+def run_part(name: str, options: BenchOptions, measure: Callable[[], Part]) -> int:
+    """Measure one part, or all of them put together, report it, and return the exit status."""
+    origin, began = here(), time.monotonic()
+    part = measure()
+    duration_s = time.monotonic() - began
+    report = Report(
+        name, origin, options.is_quick, part.config, part.tables, part.checks, duration_s
+    )
+    write(report, options.json_path)
+    return report.exit_status
 
 
 def write(report: Report, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from headstart.benchmarks.link_simulator import simulate
+from headstart.benchmarks.link_simulator import Lane, simulate
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.socket_cells import TOKENS_PER_S, SocketSample, settings
 from headstart.benchmarks.transport_cells import (
@@ -46,7 +46,7 @@ def timeline(sample: Sample) -> Table:
     rows: list[tuple[str | float | int | None, ...]] = []
     for name, scheme in schemes.items():
         parties = scheme(cell.rtt_s, cell.sizes)
-        run = simulate(*parties, *cell.links(cell.seeds[0]), cell.tokens, _PATIENCE_S)
+        run = simulate(Lane(*parties, *cell.links(cell.seeds[0]), cell.tokens, _PATIENCE_S))
         # A scheme that was given up has shown fewer.
         pairs = zip(run.generated, run.rendered, strict=False)
         rows += [(name, round(made, 4), round(shown, 4)) for made, shown in pairs]

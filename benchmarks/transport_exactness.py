@@ -14,7 +14,7 @@ from headstart.benchmarks.channel_models import (
     gilbert_elliott,
 )
 from headstart.benchmarks.datagram_schemes import STREAM, DatagramClient, DatagramServer
-from headstart.benchmarks.link_simulator import Packet, Party, simulate
+from headstart.benchmarks.link_simulator import Lane, Packet, Party, simulate
 from headstart.stages.congestion import TokenCongestion
 from headstart.stages.datagram_receiver import DatagramReceiver
 from headstart.stages.datagram_sender import DatagramSender, SenderLimits
@@ -75,7 +75,7 @@ def is_exact(network: Network) -> bool:
     clients = tuple(DatagramClient(DatagramReceiver(STREAM)) for _ in servers)
     ends = _Servers(servers), _Clients(clients)
     # The end and its digest may come seconds after the text, once a blackout is over.
-    simulate(*ends, network.link(1), network.link(2), network.steps, linger_s=_LINGER_S)
+    simulate(Lane(*ends, network.link(1), network.link(2), network.steps, linger_s=_LINGER_S))
     whole = log.read(0)
     return all(bytes(client.shown) == whole and client.machine.is_complete for client in clients)
 

@@ -3,12 +3,10 @@
 The first part of `headstart bench transport`; by itself `headstart bench transport-simulator`.
 """
 
-import time
 from dataclasses import asdict
 
-from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
-from headstart.benchmarks.report import Part, Report, write
+from headstart.benchmarks.report import Part, run_part
 from headstart.benchmarks.transport_ablation import ablation
 from headstart.benchmarks.transport_cells import SSE_SEGMENT_BYTES, TOKEN_BYTES
 from headstart.benchmarks.transport_grid import PAPER_CHANNELS, PAYLOAD_BYTES, Sample
@@ -21,17 +19,9 @@ __all__ = ["run", "run_simulator"]
 
 def run(_settings: Settings, options: BenchOptions) -> int:
     """Measure, report, and return the exit status."""
-    origin, began = here(), time.monotonic()
-    part = run_simulator(is_quick=options.is_quick)
-    report = Report.of_part(
-        "transport-simulator",
-        origin,
-        part,
-        is_quick=options.is_quick,
-        duration_s=time.monotonic() - began,
+    return run_part(
+        "transport-simulator", options, lambda: run_simulator(is_quick=options.is_quick)
     )
-    write(report, options.json_path)
-    return report.exit_status
 
 
 def run_simulator(*, is_quick: bool) -> Part:

@@ -6,7 +6,6 @@ The second part of `headstart bench transport`; by itself `headstart bench trans
 import asyncio
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,9 +16,8 @@ import uvloop
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from headstart.benchmarks import socket_shipped, socket_soak
-from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
-from headstart.benchmarks.report import Part, Report, write
+from headstart.benchmarks.report import Part, run_part
 from headstart.benchmarks.socket_cells import TOKENS_PER_S, SocketSample, settings
 from headstart.benchmarks.socket_exactness import read_through, reference
 from headstart.benchmarks.socket_faults import ALONE, Case, Fault, Restart, Result
@@ -50,17 +48,9 @@ RESTART_SHARE = 0.125
 
 def run(settings_: Settings, options: BenchOptions) -> int:
     """Measure, report, and return the exit status."""
-    origin, began = here(), time.monotonic()
-    part = run_sockets(settings_, is_quick=options.is_quick)
-    report = Report.of_part(
-        "transport-sockets",
-        origin,
-        part,
-        is_quick=options.is_quick,
-        duration_s=time.monotonic() - began,
+    return run_part(
+        "transport-sockets", options, lambda: run_sockets(settings_, is_quick=options.is_quick)
     )
-    write(report, options.json_path)
-    return report.exit_status
 
 
 def run_sockets(settings_: Settings, *, is_quick: bool) -> Part:

@@ -17,7 +17,7 @@ from headstart.benchmarks.channel_models import (
     StateLoss,
     gilbert_elliott,
 )
-from headstart.benchmarks.link_simulator import simulate
+from headstart.benchmarks.link_simulator import Lane, simulate
 from headstart.benchmarks.rival_transports import InOrderClient, RetransmitServer
 from headstart.benchmarks.stall_metrics import oracle_renders, stall_s, waiting_share
 from headstart.benchmarks.transport_cells import (
@@ -119,7 +119,13 @@ def test_retransmission_repairs_by_its_published_rule() -> None:
     tokens = [0.1 * index for index in range(30)]
 
     run = simulate(
-        RetransmitServer(0.4, 304), InOrderClient(), Link(loss, 0.2), Link(NoLoss(), 0.2), tokens
+        Lane(
+            RetransmitServer(0.4, 304),
+            InOrderClient(),
+            Link(loss, 0.2),
+            Link(NoLoss(), 0.2),
+            tokens,
+        )
     )
 
     delays = [shown - made for shown, made in zip(run.rendered, run.generated, strict=True)]
@@ -212,7 +218,7 @@ def test_reordering_and_duplication_cost_no_stall() -> None:
     up = Link(NoLoss(), 0.05, reorder=0.03, duplicate=0.03, seed=4)
     tokens = steady(50, 10)
 
-    run = simulate(server, client, down, up, tokens)
+    run = simulate(Lane(server, client, down, up, tokens))
 
     assert bytes(client.shown) == server.log.read(0)
     assert stall_s(run.generated, run.rendered, 0.05) == 0
@@ -244,7 +250,7 @@ def test_a_thin_uplink_carries_the_acknowledgements() -> None:
     up = Link(NoLoss(), 0.05, bottleneck=Bottleneck(8_000))
     tokens = steady(100, 10)
 
-    run = simulate(server, client, Link(NoLoss(), 0.05), up, tokens)
+    run = simulate(Lane(server, client, Link(NoLoss(), 0.05), up, tokens))
 
     assert run.is_complete
     assert stall_s(run.generated, run.rendered, 0.05) == 0
@@ -267,6 +273,6 @@ def test_many_random_networks_all_deliver_byte_for_byte() -> None:
             for up in (0, 1_000)
         )
 
-        simulate(server, client, down, up, steady(40, 2))
+        simulate(Lane(server, client, down, up, steady(40, 2)))
 
         assert bytes(client.shown) == server.log.read(0)
