@@ -79,7 +79,7 @@ def _arms(num: int) -> dict[str, int]:
 
 
 FULL = Plan(
-    Part("real time", 1.0, at_once=9, alone_s=2.0, arms=_arms(2)),
+    Part("real time", 1.0, at_once=9, alone_s=2.0, arms=_arms(3)),
     (SHORT, MIDDLE, REAL_TIME_LONG),
     Part("compressed", 20.0, at_once=10, alone_s=1.0, arms=_arms(20)),
     late_edits=20,
