@@ -84,6 +84,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
     run_of = {
         "commit": origin.commit,
         "is_quick": options.is_quick,
+        "answer_tokens": settings.bench.livemind_answer_tokens,
         "models": [model.model_dump(mode="json") for model in settings.models[:2]],
     }
     checkpoint = Checkpoint(options.json_path.with_suffix(".checkpoint.jsonl"), run_of)

@@ -41,6 +41,7 @@ __all__ = ["BESIDE", "SEED", "measure", "wilson"]
 SEED = 42
 QUICK_S = 180.0
 """Longest that a quick run asks the model."""
+QUICK_QUESTIONS, QUICK_ANSWER_TOKENS = 40, 96
 BESIDE = Bar("ordinary_first_token_p95_beside_8_thinkers", 1.1, "lower", "ratio")
 CROWD = CrowdPlan(16, 24, answer_tokens=8, probe_requests=32, begin_s=15.0)
 QUICK_CROWD = CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=10.0)
@@ -76,7 +77,9 @@ def measure(
     if not models or models[0].engine == "fake":
         why = "no model is configured that is real"
         return Found({"not_measured": why}, checks=[not_measured(BESIDE, why)])
-    limit = 96 if options.is_quick else 512
+    wanted = settings.bench
+    limit = QUICK_ANSWER_TOKENS if options.is_quick else wanted.livemind_answer_tokens
+    num = min(wanted.livemind_questions, QUICK_QUESTIONS if options.is_quick else len(asked))
     with tempfile.TemporaryDirectory() as folder:
         arm, argv, port = launch_headstart(settings, models, Path(folder))
         url = f"http://127.0.0.1:{port}"
@@ -84,7 +87,7 @@ def measure(
             wait_until_ready(arm, f"{url}/readyz")
             with httpx.Client(base_url=url, timeout=600, trust_env=False) as client:
                 asking = Asking(client, models[0].name, models[-1].name, limit)
-                found = _ask_all(asking, asked, checkpoint, options.is_quick)
+                found = _ask_all(asking, asked[:num], checkpoint, options.is_quick)
             target = Target(url, models[0].name)
             rounds = uvloop.run(_crowd(target, checkpoint, asked, options.is_quick))
         finally:
@@ -122,8 +125,7 @@ def _ask_all(
     asking.call("warm-up", asking.model, [{"role": "user", "content": "Hello"}], 8)
     found: list[dict[str, Outcome]] = []
     began = time.monotonic()
-    num = 40 if is_quick else 280
-    for number, question in enumerate(asked[:num]):
+    for number, question in enumerate(asked):
         if is_quick and time.monotonic() - began > QUICK_S:
             break
         key = f"question/{number}"

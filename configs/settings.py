@@ -106,6 +106,19 @@ class BenchSettings(Section):
         default=None,
         description="Folder with the public data sets. Unset: what needs them is not measured.",
     )
+    livemind_questions: int = Field(
+        default=280,
+        ge=1,
+        le=1960,
+        description="Questions that `livemind` asks the configured models, each once for every arm; "
+        "some 40 s for each on a laptop. With `--quick` at most 40.",
+    )
+    livemind_answer_tokens: int = Field(
+        default=512,
+        ge=16,
+        le=8192,
+        description="Longest answer to such a question. With `--quick` 96.",
+    )
 
 
 class _Handed(Section):
