@@ -24,7 +24,6 @@ from headstart.benchmarks.arms import rest_check
 from headstart.benchmarks.arms import table as arms_table
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
 from headstart.benchmarks.child import Child, command
-from headstart.benchmarks.decode_child import Asked, Batch, Done, Wanted
 from headstart.benchmarks.estimates import exactly, over_blocks
 from headstart.benchmarks.machine import here
 from headstart.benchmarks.options import BenchOptions
@@ -32,6 +31,7 @@ from headstart.benchmarks.replay_drafter import ReplayDrafter, replaying, write_
 from headstart.benchmarks.report import Report, Table
 from headstart.benchmarks.servers import bind, cores_of
 from headstart.cluster import adapter, model_source
+from headstart.cluster.engine_child import Asked, Batch, Done, Wanted
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.configs.speculation import SpeculationSettings
@@ -229,7 +229,7 @@ def _start(model: ModelSettings, path: str, folder: Path, stack: ExitStack) -> A
         argv = (
             "env",
             *(f"{key}={value}" for key, value in environment.items()),
-            *command("headstart.benchmarks.decode_child", "decode"),
+            *command("headstart.cluster.engine_child", "serve"),
         )
         child = children[name] = Child(name, argv, folder / f"{name}.log")
         stack.callback(child.arm.stop)
@@ -291,8 +291,7 @@ def _block(
         cell = cells.setdefault((task, len(texts), name), Cell())
         cell.tokens.append(sum(map(len, done.answers)))
         cell.seconds.append(max(done.last_s))
-        spans = zip(done.first_s, done.last_s, strict=True)
-        cell.decode_s.append(sum(last - first for first, last in spans))
+        cell.decode_s.append(sum(done.decode_s))
         cell.answers += len(texts)
         pairs = zip(done.answers, found["plain"].answers, strict=True)
         cell.differing += sum(answer != plain for answer, plain in pairs)
@@ -357,7 +356,7 @@ def _step_s(counts: SpeculationCounts, *, is_verified: bool) -> float:
 
 def _decode_s(done: Done) -> float:
     """Seconds a token after the first, of a single answer."""
-    return (done.last_s[0] - done.first_s[0]) / (len(done.answers[0]) - 1)
+    return done.decode_s[0] / (len(done.answers[0]) - 1)
 
 
 def _speeds(cells: Cells) -> Table:

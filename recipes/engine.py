@@ -4,51 +4,27 @@ The process is born with the environment that a replica has, and runs the worker
 runs: tokens a step and tokens a second are those of serving, without HTTP.
 """
 
-import asyncio
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
 import msgspec
 
 from headstart.cluster import adapter
+from headstart.cluster.engine_child import Asked, Batch, Done, Wanted
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.models import device_of
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import SpeculationCounts
 
-__all__ = ["Done", "Engine", "serve_child"]
+__all__ = ["Engine"]
 
-_COMMAND = "from headstart.recipes.engine import serve_child; serve_child()"
-
-
-class _Wanted(msgspec.Struct):
-    model: str
-    """`ModelSettings` as JSON."""
-    path: str
-
-
-class _Batch(msgspec.Struct):
-    prompts: list[list[int]]
-    max_tokens: int
-    mode: str
-    """As a request's `headstart.speculation`."""
-
-
-class Done(msgspec.Struct):
-    """What became of a batch."""
-
-    answers: list[list[int]]
-    decode_s: list[float]
-    """Of each answer, from its first token to its last."""
-    counts: SpeculationCounts | None = None
-    """Of the batch alone, where the engine speculates."""
+Answer = TypeVar("Answer")
+_COMMAND = "from headstart.cluster.engine_child import serve; serve()"
 
 
 class Engine:
@@ -103,7 +79,7 @@ class Engine:
             stderr=self._log,
             env=environment,
         )
-        wanted = _Wanted(self._model.model_dump_json(), str(self._folder))
+        wanted = Wanted(self._model.model_dump_json(), str(self._folder))
         try:
             self._ask(wanted, str)
         except BaseException:
@@ -130,10 +106,10 @@ class Engine:
         Raises:
             SetupError: The engine died.
         """
-        done: Done = self._ask(_Batch(list(prompts), max_tokens, mode), Done)
-        return done
+        asked = [Asked(prompt, {"headstart_speculation": mode}) for prompt in prompts]
+        return self._ask(Batch(asked, max_tokens), Done)
 
-    def _ask(self, question: Any, kind: Any) -> Any:
+    def _ask(self, question: msgspec.Struct, kind: type[Answer]) -> Answer:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -148,56 +124,3 @@ class Engine:
             last = self._log.read()[-2000:].decode(errors="replace")
             raise SetupError(f"the engine ended:\n{last}")
         return msgspec.json.decode(line, type=kind)
-
-
-def serve_child() -> None:
-    """In the engine's process: load, then answer a line for a line until the input ends."""
-    wanted = msgspec.json.decode(sys.stdin.readline(), type=_Wanted)
-    # Whoever prints, in the engine's own process too, prints to the log.
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)
-        asyncio.run(_serve(wanted, answers))
-
-
-async def _serve(wanted: _Wanted, answers: Any) -> None:
-    from headstart.cluster.vllm_tap import TappedLLM
-
-    def say(value: Any) -> None:
-        answers.write(msgspec.json.encode(value) + b"\n")
-        answers.flush()
-
-    model = ModelSettings.model_validate_json(wanted.model)
-    llm = adapter.build_llm(TappedLLM, adapter.engine_arguments(model, wanted.path), [])
-    try:
-        say("")
-        before = SpeculationCounts()
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            done = await _answer(llm, msgspec.json.decode(line, type=_Batch))
-            if model.speculation is not None:
-                counts = await adapter.speculation_counts(llm)
-                done.counts, before = counts.since(before), counts
-            say(done)
-    finally:
-        llm.shutdown()
-
-
-async def _answer(llm: Any, batch: _Batch) -> Done:
-    from vllm import SamplingParams
-    from vllm.inputs import TokensPrompt
-
-    async def one(number: int) -> tuple[list[int], float]:
-        params = SamplingParams(
-            temperature=0,
-            max_tokens=batch.max_tokens,
-            extra_args={"headstart_speculation": batch.mode},
-        )
-        first = 0.0
-        answer: list[int] = []
-        prompt = TokensPrompt(prompt_token_ids=batch.prompts[number])
-        async for output in llm.generate(prompt, params, f"{time.monotonic()}-{number}"):
-            first = first or time.monotonic()
-            answer = list(output.outputs[0].token_ids)
-        return answer, time.monotonic() - first
-
-    found = await asyncio.gather(*map(one, range(len(batch.prompts))))
-    return Done([answer for answer, _ in found], [seconds for _, seconds in found])

@@ -1,7 +1,9 @@
-"""The process that decodes for `headstart bench decode`: an engine, asked in lines of JSON.
+"""An engine in a process of its own, asked in lines of JSON: batches in, answers and times out.
 
-No HTTP: what is compared is decoding. The first line of standard input says what to load; each
-further one is a batch, answered with one line.
+For whoever measures decoding, or needs many answers, without HTTP and without a cluster. The
+process wants the environment that a replica has (`adapter.engine_environment`), and runs the worker
+that a replica runs. The first line of standard input says what to load; each further one is a
+batch, answered with one line.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from headstart.cluster import adapter
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.speculation_counts import SpeculationCounts
 
-__all__ = ["Asked", "Batch", "Done", "Wanted", "decode"]
+__all__ = ["Asked", "Batch", "Done", "Wanted", "serve"]
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -30,10 +32,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One request: a chat message or token ids, and arguments for the worker."""
+    """One request."""
 
-    text: str | list[int]
+    prompt: str | list[int]
+    """What a user says, or token ids."""
     arguments: dict[str, str] = {}
+    """For the worker."""
+    temperature: float = 0.0
+    seed: int | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -54,10 +60,15 @@ class Done(msgspec.Struct, frozen=True):
     last_s: list[float]
     """Seconds to the last."""
     counts: SpeculationCounts | None
-    """Of the batch alone."""
+    """Of the batch alone, where the engine speculates."""
+
+    @property
+    def decode_s(self) -> list[float]:
+        """Seconds from the first token of each to its last."""
+        return [last - first for first, last in zip(self.first_s, self.last_s, strict=True)]
 
 
-def decode() -> None:
+def serve() -> None:
     """Load, say an empty string or why not, and serve batches until standard input ends."""
     wanted = msgspec.json.decode(sys.stdin.readline(), type=Wanted)
     # Whoever prints, in the engine's own process too, prints to the log.
@@ -96,15 +107,16 @@ async def _answer(llm: Any, batch: Batch) -> Done:
     from vllm.inputs import TokensPrompt
 
     tokenizer = llm.get_tokenizer()
-    prompts = [_tokens(tokenizer, one.text) for one in batch.asked]
+    prompts = [_tokens(tokenizer, one.prompt) for one in batch.asked]
     began = time.monotonic()
 
-    async def one(number: int) -> tuple[list[int], float, float]:
+    async def one(number: int, asked: Asked) -> tuple[list[int], float, float]:
         params = SamplingParams(
-            temperature=0,
+            temperature=asked.temperature,
+            seed=asked.seed,
             max_tokens=batch.max_tokens,
             ignore_eos=batch.ignore_eos,
-            extra_args=dict(batch.asked[number].arguments),
+            extra_args=dict(asked.arguments),
         )
         first = 0.0
         answer: list[int] = []
@@ -115,14 +127,14 @@ async def _answer(llm: Any, batch: Batch) -> Done:
             answer = list(output.outputs[0].token_ids)
         return answer, first, time.monotonic() - began
 
-    found = await asyncio.gather(*map(one, range(len(prompts))))
+    found = await asyncio.gather(*map(one, range(len(prompts)), batch.asked))
     answers, first_s, last_s = (list(column) for column in zip(*found, strict=True))
     return Done(prompts, answers, first_s, last_s, None)
 
 
-def _tokens(tokenizer: Any, text: str | list[int]) -> list[int]:
-    if not isinstance(text, str):
-        return text
-    messages = [{"role": "user", "content": text}]
+def _tokens(tokenizer: Any, prompt: str | list[int]) -> list[int]:
+    if not isinstance(prompt, str):
+        return prompt
+    messages = [{"role": "user", "content": prompt}]
     rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return list(tokenizer.encode(rendered, add_special_tokens=False))
