@@ -44,7 +44,7 @@ def make(
         SetupError: There is no such model or no prompt, or the server does not answer.
     """
     chosen = _model(settings, model)
-    texts = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = [line for line in prompts.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not texts:
         raise SetupError(f"{prompts} holds no prompt: write one on each line")
     folder = model_source.resolve(chosen.source, settings.cache_dir)

@@ -45,7 +45,8 @@ def read_prompts(path: Path, first: int = 0, num: int | None = None) -> list[Pro
         SetupError: The file cannot be read, a line is not fit, or there is no prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: JSON may hold what Unicode takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"{path} cannot be read: {error}") from error
     chosen = range(len(lines))[first : None if num is None else first + num]
