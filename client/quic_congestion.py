@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable
 from aioquic.quic.congestion.base import QuicCongestionControl, register_congestion_control
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.stream import QuicStreamSender
+from aioquic.tls import Epoch
 
 from headstart.stages.congestion import (
     PACKET_BYTES,
     CircuitBroken,
     CongestionEvent,
     PacketAcked,
+    PacketForgotten,
     PacketLost,
     PacketSent,
     TokenCongestion,
@@ -73,13 +75,15 @@ class TokenCongestionControl(QuicCongestionControl):
         """As aioquic calls it."""
         self._now = now
         for packet in packets:
-            self.num_lost += 1
             self._lose(packet, now)
 
     def on_packets_expired(self, *, packets: Iterable[QuicSentPacket]) -> None:
-        """As aioquic calls it: keys were dropped, or a probe repeats what may not be lost."""
+        """As aioquic calls it: for the handshake's keys, dropped; and for losses it knew of."""
         for packet in packets:
-            self._lose(packet, self._now)
+            if packet.epoch in (Epoch.INITIAL, Epoch.HANDSHAKE):
+                self._feed(PacketForgotten(packet.sent_bytes, _is_reliable(packet)))
+            else:
+                self._lose(packet, self._now)
 
     def on_persistent_congestion(self) -> None:
         """As aioquic calls it. The machine has its own circuit breaker."""
@@ -98,6 +102,7 @@ class TokenCongestionControl(QuicCongestionControl):
         self._publish()
 
     def _lose(self, packet: QuicSentPacket, now: float) -> None:
+        self.num_lost += 1
         sent_at = packet.sent_time or now
         self._feed(PacketLost(packet.sent_bytes, sent_at, _is_reliable(packet)))
 

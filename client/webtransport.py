@@ -24,6 +24,10 @@ PATH = "/v1/streams/transport"
 
 _WT_MAX_SESSIONS = 0x14E9CD29
 """The later drafts' setting, which Safari asks for; aioquic sends only the older one."""
+_MAX_HELD_BYTES = 256 * 1024
+"""Most that frames may hold that have not come whole. aioquic itself waits for any length."""
+_EXCESSIVE_LOAD = 0x107
+"""RFC 9114 section 8.1."""
 
 
 class _H3(H3Connection):
@@ -43,6 +47,13 @@ class _H3(H3Connection):
             stream.frame_type = FrameType.WEBTRANSPORT_STREAM
             stream.session_id = session_id
         return stream_id
+
+    def held_bytes(self, stream_id: int) -> int:
+        """Bytes of frames that have not come whole: none if the stream holds none itself."""
+        stream = self._stream.get(stream_id)
+        if stream is None or not stream.buffer:
+            return 0
+        return sum(len(each.buffer) for each in self._stream.values())
 
     def finish_stream(self, stream_id: int) -> None:
         """Forget a stream whose end was written past HTTP/3."""
@@ -94,6 +105,12 @@ class _WebTransport:
                 and to is not None
             ):
                 to.stream_data(found.stream_id, found.data, found.stream_ended)
+        if (
+            isinstance(event, quic_events.StreamDataReceived)
+            and self.h3.held_bytes(event.stream_id) > _MAX_HELD_BYTES
+        ):
+            self.carrier.close(_EXCESSIVE_LOAD, "a frame is too long")
+            self.carrier.end("a frame is too long")
         if isinstance(event, quic_events.StreamReset | quic_events.StopSendingReceived):
             if event.stream_id == self.session_id:
                 self._ended()

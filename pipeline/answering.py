@@ -150,7 +150,8 @@ class Answering:
             is_stream=inbound.is_stream,
             pace=pace,
             timing=timing,
-            abandon=None if inbound.options.detach else self._pool.continuity.abort,
+            abandon=self._pool.continuity.abort,
+            is_detached=inbound.options.detach,
         )
 
     def stream_id(self, caller: Caller) -> str:

@@ -199,6 +199,8 @@ class LogReader:
         self._ack_rate.spend(1, now)
         if self._machine is None:
             return AckOutcome.ACCEPTED  # on its way since before the fall-back
+        if self._pipes and ack.have > self._handed_over:
+            return AckOutcome.REFUSED  # a stream is to bring it, and has not been given it yet
         try:
             actions = self._machine.feed(AckReceived(ack), now)
         except ProtocolViolation:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome
@@ -44,6 +45,7 @@ class LogResponse(Response):
         join: Makes one for such a reader if it acknowledges what it has, as over QUIC.
         timing: Makes the timing object, if it was asked for.
         abandon: Called with the stream when the reader hangs up; None lets the answer go on.
+        is_detached: Whether it goes on all the same, once its reader has its name.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LogResponse(Response):
         join: Callable[[int], JoinedPace | None] = lambda after: None,
         timing: Callable[[], dict[str, Any]] | None = None,
         abandon: Callable[[Stream], Any] | None = None,
+        is_detached: bool = False,
     ) -> None:
         super().__init__()
         self._stream = stream
@@ -69,6 +72,9 @@ class LogResponse(Response):
         self._join = join
         self._timing = timing
         self._abandon = abandon
+        self._is_detached = is_detached
+        self._is_named = False
+        """Whether the head, which names the stream, was sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         carry = scope.get("extensions", {}).get(CARRY)
@@ -77,7 +83,7 @@ class LogResponse(Response):
             await start(send, 200, _NO_BODY, self._stream.id, 0)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        sending = asyncio.ensure_future(self._send(send))
+        sending = asyncio.ensure_future(self._send(partial(self._named, send)))
         leaving = asyncio.ensure_future(_client_gone(receive))
         outcome: Outcome | None = Outcome.CANCELLED
         try:
@@ -97,11 +103,16 @@ class LogResponse(Response):
 
     async def _left(self, outcome: Outcome | None) -> None:
         """The reader is done: with `None` it has read to the end."""
-        if outcome is not None and self._abandon is not None:
+        # Of a streamed answer that nobody can name, nobody reads on.
+        goes_on = self._is_detached and (self._is_named or not self._is_stream)
+        if outcome is not None and self._abandon is not None and not goes_on:
             await self._abandon(self._stream)
         if self._pace is not None:
-            is_detached = self._abandon is None
-            self._pace.left(None if is_detached else outcome)
+            self._pace.left(None if goes_on else outcome)
+
+    async def _named(self, send: Send, message: Message) -> None:
+        await send(message)
+        self._is_named = True
 
     async def _send(self, send: Send) -> None:
         stream = self._stream

@@ -95,6 +95,8 @@ class Session:
         self._readers: dict[int, LogReader] = {}
         self._asked: set[int] = set()
         """Numbers whose requests are being answered."""
+        self._untaken: dict[int, tuple[int, float]] = {}
+        """Bytes of answers' streams that wait for the client, and since when they are as many."""
         self._unsaid: list[End] = []
         """For a client that has not opened its control stream yet."""
         self._room = asyncio.Event()
@@ -120,6 +122,16 @@ class Session:
         """Give up on readers that have taken nothing of what waits for them for so long."""
         for reader in list(self._readers.values()):
             reader.expire(now, limit_s)
+        self._untaken = {
+            stream_id: (backlog, since if known == backlog else now)
+            for stream_id in self._exchanges
+            if (backlog := self._carrier.backlog(stream_id))
+            for known, since in [self._untaken.get(stream_id, (None, now))]
+        }
+        for stream_id, (_, since) in self._untaken.items():
+            if now > since + limit_s:
+                self._carrier.reset_stream(stream_id)
+                self.stream_reset(stream_id)
 
     # As `CarrierEvents`.
 
@@ -349,10 +361,14 @@ class Session:
             self._close(CLOSE_PROTOCOL, "answers end, and nobody has said hello")
 
     async def _write(self, stream_id: int, data: bytes, is_end: bool) -> None:
-        while data and not self._is_over and self._carrier.backlog(stream_id) > _AHEAD_BYTES:
+        while data and self._waits(stream_id):
             self._room.clear()
             await self._room.wait()
         self._carrier.write(stream_id, data, is_end=is_end)
+
+    def _waits(self, stream_id: int) -> bool:
+        is_wanted = not self._is_over and stream_id in self._exchanges
+        return is_wanted and self._carrier.backlog(stream_id) > _AHEAD_BYTES
 
     def _close(self, code: int, reason: str) -> None:
         self._carrier.close(code, reason)

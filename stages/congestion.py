@@ -29,6 +29,7 @@ __all__ = [
     "CircuitBroken",
     "CongestionEvent",
     "PacketAcked",
+    "PacketForgotten",
     "PacketLost",
     "PacketSent",
     "TokenCongestion",
@@ -95,10 +96,18 @@ class PacketAcked:
 
 @dataclass(frozen=True, slots=True)
 class PacketLost:
-    """A packet is taken for lost, or forgotten."""
+    """A packet is taken for lost."""
 
     size_bytes: int
     sent_at: float
+    is_reliable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PacketForgotten:
+    """Nobody will say what became of a packet: its keys were dropped (RFC 9002 section 6.4)."""
+
+    size_bytes: int
     is_reliable: bool = False
 
 
@@ -116,7 +125,7 @@ class CircuitBroken:
     reason: TripReason
 
 
-CongestionEvent = PacketSent | PacketAcked | PacketLost
+CongestionEvent = PacketSent | PacketAcked | PacketLost | PacketForgotten
 
 
 class TokenCongestion:
@@ -187,6 +196,8 @@ class TokenCongestion:
         is_bulk = self._reliable_bytes > 0
         self.in_flight_bytes = max(0, self.in_flight_bytes - event.size_bytes)
         self._reliable_bytes = max(0, self._reliable_bytes - event.size_bytes * event.is_reliable)
+        if isinstance(event, PacketForgotten):
+            return actions
         if isinstance(event, PacketLost):
             self._num_lost += 1
             self._breaker_lost += 1

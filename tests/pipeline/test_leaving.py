@@ -1,12 +1,17 @@
 """A client that hangs up: its plain answer is stopped at once, a detached one goes on."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from headstart.cluster.stream import Stream
 from headstart.monitoring.labels import Outcome
+from headstart.pipeline.log_response import LogResponse
+from headstart.stages.frames import StreamHeader
 from tests.support.events import events, text
 from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
 from tests.support.raw_http import Connection, connected
@@ -187,3 +192,39 @@ async def test_delete_leaves_a_finished_answer_alone(gateway: Gateway) -> None:
 
     assert answer.status_code == httpx.codes.NO_CONTENT
     assert (await soon(gateway.client.get(path))).content == body
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_answer_that_goes_on_is_one_that_its_reader_can_name(is_named: bool) -> None:
+    stream = Stream("a", 1 << 20)
+    if is_named:
+        stream.append(StreamHeader(200, "text/event-stream", "chat", "chatcmpl-1", "tiny", 0))
+    abandoned: list[Stream] = []
+    sent: list[str] = []
+    is_sent = asyncio.Event()
+
+    async def abandon(stream: Stream) -> None:
+        abandoned.append(stream)
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+        is_sent.set()
+
+    async def receive() -> Message:
+        if is_named:
+            await is_sent.wait()
+        return {"type": "http.disconnect"}
+
+    response = LogResponse(
+        stream,
+        after=0,
+        heartbeat_s=60,
+        has_ids=True,
+        is_stream=True,
+        abandon=abandon,
+        is_detached=True,
+    )
+    await soon(response({"type": "http"}, receive, send))
+
+    assert ("http.response.start" in sent) is is_named
+    assert abandoned == ([] if is_named else [stream])

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,13 +11,14 @@ from headstart.client.session_wire import Request, encode_message
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings
-from headstart.monitoring.labels import CarrierKind, Fallback
+from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.log_reader import LogReader
 from headstart.pipeline.quic_session import Session
 from headstart.stages.frames import Channel, Frame, StreamHeader
 from headstart.stages.wire import Ack, encode_ack
 from tests.support.carriers import MemoryCarrier, Told
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.anyio
 
@@ -230,18 +232,28 @@ class Full(MemoryCarrier):
         return self.written
 
 
-@pytest.mark.parametrize("payload", [0, 1000])
-async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
-    """With datagrams it is the stretch that none can carry, and that a stream catches up on."""
+def long_answer() -> Stream:
     answer = stream()
     for number in range(2000):
         answer.append(Frame(0, Channel.CONTENT, "word " * 20, (number,), number))
-    num_tokens: list[int] = []
-    pace = SimpleNamespace(wrote=lambda count, now: num_tokens.append(count), left=lambda why: None)
-    meter = Metrics(["fake"], "0").transport
+    return answer
+
+
+def full_carrier(payload: int) -> "Full":
     carrier = Full(Told(), 1)
     carrier.peer = MemoryCarrier(Told(), 0)
     carrier.payload = payload
+    return carrier
+
+
+@pytest.mark.parametrize("payload", [0, 1000])
+async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
+    """With datagrams it is the stretch that none can carry, and that a stream catches up on."""
+    answer = long_answer()
+    num_tokens: list[int] = []
+    pace = SimpleNamespace(wrote=lambda count, now: num_tokens.append(count), left=lambda why: None)
+    meter = Metrics(["fake"], "0").transport
+    carrier = full_carrier(payload)
     reader = LogReader(
         1,
         answer,
@@ -264,3 +276,51 @@ async def test_what_waits_for_room_is_not_said_to_be_sent(payload: int) -> None:
         reader.pump()
     assert sum(num_tokens) == 2001
     reader.close()
+
+
+async def test_nobody_has_what_a_stream_was_not_given_yet() -> None:
+    answer = long_answer()
+    meter = Metrics(["fake"], "0").transport
+    reader = LogReader(
+        1, answer, 0, full_carrier(1000), QuicSettings(), meter, fail, lambda _number: None
+    )
+    reader.start()
+    forged = Ack(1, answer.log.end, 1, 1, 0, 0, None, False, False)
+
+    assert reader.acked(forged) is AckOutcome.REFUSED
+
+    (pipe,) = reader._pipes
+    assert 0 < pipe.cursor < answer.log.end
+    assert reader.acked(Ack(1, pipe.cursor, 1, 1)) is not AckOutcome.REFUSED
+    reader.close()
+
+
+async def test_a_client_that_takes_nothing_of_a_body_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_asked, is_left = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: object, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        is_asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        is_left.set()
+
+    session, _ = new_session(app)
+    session.stream_data(0, encode_message(Request("GET", "/v1/models")), is_end=True)
+    await soon(is_asked.wait())
+    now = time.monotonic()
+    for waiting, moment, goes_on in (
+        (0, 0, True),
+        (50, 100, True),
+        (40, 155, True),
+        (40, 210, True),
+        (40, 216, False),
+    ):
+        monkeypatch.setattr(session.carrier, "backlog", lambda _, waiting=waiting: waiting)
+        session.expire(now + moment, 60)
+        assert bool(session._exchanges) is goes_on
+    await soon(is_left.wait())
+    session.closed("over")

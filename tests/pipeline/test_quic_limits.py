@@ -3,8 +3,11 @@
 from functools import partial
 
 import pytest
+from aioquic.buffer import encode_uint_var
+from aioquic.h3.connection import FrameType
 
 from headstart.client.quic_carrier import QuicCarrier
+from headstart.client.webtransport import WebTransportServer
 from tests.support.carriers import Pair, pair
 from tests.support.waiting import eventually
 
@@ -48,3 +51,35 @@ async def test_a_long_body_in_order_is_taken_whatever_its_length() -> None:
 
         await eventually(lambda: stream_id in ends.server.told.ended)
         assert ends.server.told.closed_for is None
+
+
+@pytest.mark.parametrize("num_streams", [1, 20])
+async def test_a_frame_that_never_comes_whole_does_not_buy_memory(num_streams: int) -> None:
+    async with pair("webtransport") as ends:
+        client, server = ends.client.carrier, ends.server.carrier
+        assert isinstance(client, QuicCarrier)
+        assert isinstance(server, QuicCarrier)
+        framing = server._framing
+        assert isinstance(framing, WebTransportServer)
+        begun = encode_uint_var(FrameType.HEADERS) + encode_uint_var(1 << 30)
+        streams = []
+        for _ in range(num_streams):
+            streams.append(client.quic.get_next_available_stream_id())
+            client.write(streams[-1], begun)
+        most = 0
+
+        def is_over() -> bool:
+            nonlocal most
+            held = [len(each.buffer) for each in framing.h3._stream.values()]
+            most = max(most, sum(held))
+            return ends.server.told.closed_for is not None
+
+        for _ in range(40):
+            for stream_id in streams:
+                client.write(stream_id, bytes((2 << 20) // 40 // num_streams))
+            await eventually(lambda: is_over() or not client.backlog(streams[-1]))
+            if is_over():
+                break
+
+        assert ends.server.told.closed_for == "a frame is too long"
+        assert most < 1 << 20

@@ -8,6 +8,7 @@ from headstart.stages.congestion import (
     ByteRate,
     CircuitBroken,
     PacketAcked,
+    PacketForgotten,
     PacketLost,
     PacketSent,
     TokenCongestion,
@@ -121,6 +122,17 @@ def test_loss_bounds_the_window_whatever_is_in_it(path: Path) -> None:
     path.run(6, loss=0.1, rtt_s=0.1, size=1_200, per_s=2_000)
 
     assert path.congestion.window_bytes <= 10 / (2 * 0.1 / 3) ** 0.5 * 1_200 * 1.02
+
+
+def test_packets_whose_keys_are_dropped_were_not_lost(path: Path) -> None:
+    for _ in range(200):
+        path.congestion.feed(PacketSent(500), path.now)
+        path.congestion.feed(PacketForgotten(500), path.now)
+    assert path.congestion.in_flight_bytes == 0
+    path.run(15, loss=0, rtt_s=0.05)
+
+    assert path.actions == []
+    assert path.congestion.window_bytes == INITIAL
 
 
 def test_a_short_burst_changes_nothing(path: Path) -> None:
