@@ -8,7 +8,7 @@ from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
 __all__ = ["WORSE", "costs", "losses"]
 
-GROUPS = ("lossy", "light", "clean", "overflow", "blackout", "thin uplink", "reordering")
+GROUPS = ("paper", "lossy", "light", "clean", "overflow", "blackout", "thin uplink", "reordering")
 WORSE = 1.03
 _SEEN = ("first text ms", "gap p99 ms", "longest gap ms", "stall", "complete after s")
 _PAID = ("bytes/token", "up bytes/token")

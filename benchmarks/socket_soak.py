@@ -90,7 +90,7 @@ def table(found: Soak) -> Table:
 
 def checks(found: Soak) -> list[Check]:
     """Flat memory, and nothing lost."""
-    slope = Bar("sockets_gateway_memory_slope", 0.5, "lower", "MiB/min")
+    slope = Bar("sockets_gateway_memory_slope", 0.1, "lower", "MiB/min")
     if found.seconds < FULL_S:
         memory = not_measured(slope, f"{found.seconds:.0f} s say little")
     else:

@@ -157,7 +157,7 @@ def _gain_checks(defaults: Mapping[float, Outcomes], *, is_quick: bool) -> list[
         note = (
             f"paper {target:.1%}, here {change.value:.1%} against {name}, the nearest in payload, "
             "whose lost tokens TCP's rule repairs; "
-            f"{fitted.value:.1%} against x5 repeated by a 200 ms timer, which fits the paper"
+            f"{fitted.value:.1%} against x5 repeated by a 200 ms timer, a guess that comes nearer"
         )
         bar = Bar(f"paper_vs_duplication_rtt_{1e3 * rtt_s:.0f}", TOLERANCE, "lower", "change")
         checks.append(judge(bar, _distance(change, target), is_quick=is_quick, note=note))

@@ -110,8 +110,8 @@ class BenchSettings(Section):
         default=280,
         ge=1,
         le=1960,
-        description="Questions that `livemind` asks the configured models, each once for every arm; "
-        "some 40 s for each on a laptop. With `--quick` at most 40.",
+        description="Questions that `livemind` asks the configured models, each once for every "
+        "arm; some 40 s for each on a laptop. With `--quick` at most 40.",
     )
     livemind_answer_tokens: int = Field(
         default=512,

@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
 from openai import AsyncOpenAI
 
 from headstart.cluster.stream import StreamTable
 from headstart.configs.access import AccessSettings, KeySettings
+from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Refusal
 from headstart.stages.access import hash_of
+from headstart.stages.errors import NotFound, Unauthenticated
 from headstart.stages.retention import Retention
 from tests.support.events import text
 from tests.support.gateway import CHAT, COMPLETIONS, Gateway, saying, serving, speeds
 from tests.support.raw_http import connected
+from tests.support.sessions import session_with
 from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
@@ -258,3 +262,29 @@ async def test_one_key_cannot_take_the_room_for_moving_answers() -> None:
         assert 0 < movable["bob"] <= 2
         for stream in streams.live:
             await two.pool.continuity.abort(stream)
+
+
+async def test_answers_over_quic_are_their_keys_alone() -> None:
+    slow = speeds(tokens_per_s=100.0, answer_tokens=60)
+    access = keys(key(ALICE), key(BOB))
+    async with serving(slow, quic=QuicSettings(), access=access) as gateway:
+        gateway.client.headers.update(auth(BOB))
+        async with session_with(gateway) as alices, session_with(gateway) as bobs:
+            body = msgspec.json.encode(
+                {"model": "fake", "messages": MESSAGES, "stream": True, "max_tokens": 60}
+            )
+            reading = await soon(alices.ask("POST", CHAT, [*auth(ALICE).items()], body))
+            stream_id = reading.stream_id
+            assert stream_id is not None
+
+            for headers in ([], [*auth(BOB).items()]):
+                stolen = await soon(bobs.resume(stream_id, headers))
+                await soon(stolen.finished())
+                assert stolen.answer is not None
+                assert stolen.answer.status == (404 if headers else 401)
+                assert stolen.log == b""
+                with pytest.raises(NotFound if headers else Unauthenticated):
+                    await soon(bobs.stop(stream_id, headers))
+
+            await soon(reading.finished())
+            assert reading.is_whole
