@@ -1,6 +1,15 @@
 """Answers over QUIC: datagrams, what readers acknowledge, and what they saw."""
 
-from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, Label, ResumeOutcome
+from headstart.monitoring.labels import (
+    AckOutcome,
+    CarrierKind,
+    Fallback,
+    Handshake,
+    Label,
+    PacketOutcome,
+    ResumeOutcome,
+    Way,
+)
 from headstart.monitoring.metric import GAP_S, Metric
 from headstart.stages.datagram_events import Cause
 from headstart.stages.render_gaps import StallCause
@@ -11,6 +20,9 @@ _ACK = Label("outcome", tuple(AckOutcome))
 _STALL = Label("cause", tuple(StallCause))
 _FALLBACK = Label("reason", tuple(Fallback))
 _RESUME = Label("outcome", tuple(ResumeOutcome))
+_WAY = Label("carrier", tuple(Way))
+_PACKET = Label("outcome", tuple(PacketOutcome))
+_HANDSHAKE = Label("outcome", tuple(Handshake))
 
 _RTT_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2)
 
@@ -48,6 +60,27 @@ DATAGRAMS_REPLACED = Metric(
     "Datagrams that never left, because a newer one of their stream took their place while the "
     "path was full.",
     "sum(rate(headstart_datagrams_replaced_total[5m]))",
+)
+DATAGRAMS_OVERSIZE = Metric(
+    "headstart_datagrams_oversize_total",
+    "counter",
+    "Datagrams that no packet of their connection could hold: a fault of the gateway's.",
+    "sum(increase(headstart_datagrams_oversize_total[1h]))",
+)
+QUIC_PACKETS = Metric(
+    "headstart_quic_packets_total",
+    "counter",
+    "Packets to readers by what QUIC says became of them; datagrams, streams and handshakes share "
+    "them.",
+    "sum by (outcome) (rate(headstart_quic_packets_total[5m]))",
+    (_PACKET,),
+)
+QUIC_HANDSHAKES = Metric(
+    "headstart_quic_handshakes_total",
+    "counter",
+    "Connections that had to prove their address first, and those that there was no room for.",
+    "sum by (outcome) (rate(headstart_quic_handshakes_total[5m]))",
+    (_HANDSHAKE,),
 )
 ACKS = Metric(
     "headstart_acks_total",
@@ -97,9 +130,10 @@ FALLBACKS = Metric(
 RESUMES = Metric(
     "headstart_resumes_total",
     "counter",
-    "Readers that came over QUIC for an answer asked for elsewhere, by what became of them.",
-    "sum by (outcome) (rate(headstart_resumes_total[5m]))",
-    (_RESUME,),
+    "Readers that came for an answer asked for elsewhere, by how they read it and what became of "
+    "them. Event streams after datagrams: UDP has died on the way.",
+    "sum by (carrier, outcome) (rate(headstart_resumes_total[5m]))",
+    (_WAY, _RESUME),
 )
 
 METRICS = (
@@ -108,6 +142,9 @@ METRICS = (
     DATAGRAM_BYTES,
     DATAGRAM_FRESH_BYTES,
     DATAGRAMS_REPLACED,
+    DATAGRAMS_OVERSIZE,
+    QUIC_PACKETS,
+    QUIC_HANDSHAKES,
     ACKS,
     READER_RTT,
     RENDER_GAP,

@@ -16,8 +16,10 @@ __all__ = [
     "CarrierKind",
     "Fallback",
     "FinishReason",
+    "Handshake",
     "Label",
     "Outcome",
+    "PacketOutcome",
     "Refusal",
     "ReplicaState",
     "Rescue",
@@ -25,6 +27,7 @@ __all__ = [
     "Route",
     "StepKind",
     "StreamState",
+    "Way",
 ]
 
 
@@ -179,6 +182,29 @@ class AckOutcome(StrEnum):
     """There were too many."""
     MALFORMED = "malformed"
     """Not an acknowledgement of this version."""
+
+
+class Handshake(StrEnum):
+    """What became of a connection that was not simply let in."""
+
+    ASKED_TO_PROVE = "asked_to_prove"
+    """Its address, by a token: many were half open."""
+    REFUSED = "refused"
+    """There was no room for it."""
+
+
+class PacketOutcome(StrEnum):
+    """What QUIC says of a packet to a reader."""
+
+    CONFIRMED = "confirmed"
+    LOST = "lost"
+
+
+class Way(StrEnum):
+    """How a reader gets an answer."""
+
+    SSE = "sse"
+    QUIC = "quic"
 
 
 class Fallback(StrEnum):

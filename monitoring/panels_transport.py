@@ -71,8 +71,28 @@ TRANSPORT = Row(
             (
                 Query(rate(transport.CATCH_UPS), "catch-up"),
                 Query(rate(transport.FALLBACKS, "reason"), "fallback: {{reason}}"),
-                Query(rate(transport.RESUMES, "outcome"), "resume: {{outcome}}"),
+                Query(
+                    rate(transport.RESUMES, "carrier", "outcome"),
+                    "resume over {{carrier}}: {{outcome}}",
+                ),
             ),
+        ),
+        View(
+            "Packets confirmed and lost",
+            "cps",
+            "lost: what QUIC gave up on. too long: a fault of the gateway's.",
+            (
+                Query(rate(transport.QUIC_PACKETS, "outcome"), "{{outcome}}"),
+                Query(rate(transport.DATAGRAMS_OVERSIZE), "too long for a packet"),
+            ),
+        ),
+        View(
+            "Handshakes held up",
+            "cps",
+            "Many at once have to prove their addresses; beyond `quic.max_connections` none is let "
+            "in.",
+            (Query(rate(transport.QUIC_HANDSHAKES, "outcome"), "{{outcome}}"),),
+            Kind.STACK,
         ),
     ),
 )

@@ -29,7 +29,9 @@ from headstart.monitoring.labels import (
     CarrierKind,
     Fallback,
     FinishReason,
+    Handshake,
     Outcome,
+    PacketOutcome,
     Refusal,
     ReplicaState,
     Rescue,
@@ -37,6 +39,7 @@ from headstart.monitoring.labels import (
     Route,
     StepKind,
     StreamState,
+    Way,
 )
 from headstart.monitoring.metric import Alias, Metric
 from headstart.stages.datagram_events import Cause
@@ -103,13 +106,21 @@ class TransportSeries:
         self.bytes = counters[transport.DATAGRAM_BYTES]
         self.fresh_bytes = counters[transport.DATAGRAM_FRESH_BYTES]
         self.replaced = counters[transport.DATAGRAMS_REPLACED]
+        self.oversize = counters[transport.DATAGRAMS_OVERSIZE]
+        self.packets = {how: counters[transport.QUIC_PACKETS].labels(how) for how in PacketOutcome}
+        self.handshakes = {
+            how: counters[transport.QUIC_HANDSHAKES].labels(how) for how in Handshake
+        }
         self.acks = {outcome: counters[transport.ACKS].labels(outcome) for outcome in AckOutcome}
         self.rtt = histograms[transport.READER_RTT]
         self.render_gap = histograms[transport.RENDER_GAP]
         self.stalls = {cause: counters[transport.STALLS].labels(cause) for cause in StallCause}
         self.catch_ups = counters[transport.CATCH_UPS]
         self.fallbacks = {why: counters[transport.FALLBACKS].labels(why) for why in Fallback}
-        self.resumes = {how: counters[transport.RESUMES].labels(how) for how in ResumeOutcome}
+        self.resumes = {
+            (way, how): counters[transport.RESUMES].labels(way, how)
+            for way, how in product(Way, ResumeOutcome)
+        }
 
 
 class DecodeSeries:

@@ -1,6 +1,14 @@
 """The calls that feed the metrics of readers over QUIC."""
 
-from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, ResumeOutcome
+from headstart.monitoring.labels import (
+    AckOutcome,
+    CarrierKind,
+    Fallback,
+    Handshake,
+    PacketOutcome,
+    ResumeOutcome,
+    Way,
+)
 from headstart.monitoring.series import TransportSeries
 from headstart.stages.datagram_events import Cause
 from headstart.stages.render_gaps import Gap
@@ -18,10 +26,20 @@ class TransportMeter:
         """A session has been opened."""
         self._series.connections[kind].inc()
 
-    def disconnected(self, kind: CarrierKind, num_replaced: int) -> None:
-        """It is over; `num_replaced` of its datagrams never left."""
+    def disconnected(self, kind: CarrierKind) -> None:
+        """It is over."""
         self._series.connections[kind].dec()
-        self._series.replaced.inc(num_replaced)
+
+    def carried(self, *, replaced: int, oversize: int, confirmed: int, lost: int) -> None:
+        """What became of so many more datagrams that did not leave, and packets that did."""
+        self._series.replaced.inc(replaced)
+        self._series.oversize.inc(oversize)
+        self._series.packets[PacketOutcome.CONFIRMED].inc(confirmed)
+        self._series.packets[PacketOutcome.LOST].inc(lost)
+
+    def held_up(self, outcome: Handshake, count: int) -> None:
+        """So many more connections were not simply let in."""
+        self._series.handshakes[outcome].inc(count)
 
     def sent(self, cause: Cause, size_bytes: int, fresh_bytes: int) -> None:
         """A datagram was handed to the carrier."""
@@ -47,9 +65,9 @@ class TransportMeter:
         """A reader is served by a reliable stream from now on."""
         self._series.fallbacks[reason].inc()
 
-    def resumed(self, outcome: ResumeOutcome) -> None:
+    def resumed(self, way: Way, outcome: ResumeOutcome) -> None:
         """A reader has come for an answer that was asked for elsewhere."""
-        self._series.resumes[outcome].inc()
+        self._series.resumes[way, outcome].inc()
 
     def finished(self, rtt_s: float) -> None:
         """A reader has everything."""

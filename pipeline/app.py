@@ -21,6 +21,7 @@ from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import GatewaySettings, LiveSettings
+from headstart.monitoring.labels import ResumeOutcome, Way
 from headstart.monitoring.labels import Route as RouteLabel
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.pipeline import page
@@ -34,7 +35,13 @@ from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.log_response import CARRY, LogResponse
 from headstart.pipeline.sse import events_past
 from headstart.pipeline.timing import timing_of
-from headstart.stages.errors import BadRequest, EngineFailed, EngineUnavailable, NotFound
+from headstart.stages.errors import (
+    BadRequest,
+    EngineFailed,
+    EngineUnavailable,
+    HeadstartError,
+    NotFound,
+)
 from headstart.stages.shared_room import SharedRoom
 
 __all__ = ["build"]
@@ -167,13 +174,27 @@ class _Routes:
         With `wait`, in seconds, the response ends with what there is then: for proxies that hold
         event streams back.
         """
+        try:
+            answer = await self._resumed(request)
+        except HeadstartError:
+            self._note_resumed(request, ResumeOutcome.REFUSED)
+            raise
+        self._note_resumed(request, ResumeOutcome.RESUMED)
+        return answer
+
+    def _note_resumed(self, request: Request, outcome: ResumeOutcome) -> None:
+        # The session counts its own, and knows why they came; who polls has come before.
+        if not _is_carried(request) and "wait" not in request.query_params:
+            self._metrics.transport.resumed(Way.SSE, outcome)
+
+    async def _resumed(self, request: Request) -> Response:
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
         if not text.isdecimal() or len(text) > _MAX_CURSOR_DIGITS:
             await self._stream(request)
             raise BadRequest(f"{text[:40]!r} is not a cursor", param="after")
         stream = await self._stream(request, int(text))
         has_all = stream.end is not None and stream.end.is_whole and stream.log.end == int(text) > 0
-        if has_all and CARRY not in request.scope.get("extensions", {}):
+        if has_all and not _is_carried(request):
             return Response(status_code=204)  # nothing is left, and EventSource need not come back
         after = stream.log.check_cursor(int(text))
         wait, header = request.query_params.get("wait"), stream.log.header
@@ -229,6 +250,11 @@ class _Routes:
         """Everything measured, for Prometheus."""
         text = await asyncio.to_thread(self._metrics.expose)
         return Response(text, media_type=CONTENT_TYPE)
+
+
+def _is_carried(request: Request) -> bool:
+    """Whether it came over QUIC, whose session carries logs itself."""
+    return CARRY in request.scope.get("extensions", {})
 
 
 def _wait_s(text: str) -> float:

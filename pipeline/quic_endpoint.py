@@ -94,6 +94,9 @@ class QuicEndpoint:
         for session in list(self._sessions):
             session.expire(time.monotonic(), self._gateway.send_timeout_s)
         self.close_unused(asyncio.get_running_loop().time())
+        if self._listener is not None:
+            for outcome, count in self._listener.take_held_up().items():
+                self._meter.held_up(outcome, count)
         if self._certificates is not None and self._certificates.expire(self._now()):
             _log.info("quic_certificate_renewed")
 

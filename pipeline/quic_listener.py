@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections import OrderedDict
-from collections.abc import Collection
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from aioquic._buffer import Buffer
@@ -24,6 +24,7 @@ from headstart.client.quic_carrier import (
 from headstart.client.quic_framing import ALPN, WEBTRANSPORT_ALPN
 from headstart.client.webtransport import server_framing
 from headstart.configs.serving import QuicSettings
+from headstart.monitoring.labels import Handshake
 
 __all__ = ["Listener", "configuration_for", "listen"]
 
@@ -63,10 +64,7 @@ class Listener(QuicServer):
         self._tokens = QuicRetryTokenHandler()
         self._carriers: dict[QuicCarrier, float] = {}
         """When each was of use last, at first when it came, on the event loop's clock."""
-        self.num_refused = 0
-        """Connections that there was no room for."""
-        self.num_retries = 0
-        """Clients that had to prove their address."""
+        self._held_up: Counter[Handshake] = Counter()
 
     @property
     def port(self) -> int:
@@ -79,6 +77,11 @@ class Listener(QuicServer):
     def num_connections(self) -> int:
         """Connections now, those in their handshake included."""
         return len(self._carriers)
+
+    def take_held_up(self) -> Mapping[Handshake, int]:
+        """Connections that were not simply let in, since this was asked last."""
+        taken, self._held_up = self._held_up, Counter()
+        return taken
 
     def expire(self, now: float, busy: Collection[Carrier], greeted: Collection[Carrier]) -> None:
         """Close connections that have had time to become of use, or of use again, and are of none.
@@ -113,13 +116,13 @@ class Listener(QuicServer):
         ):
             return True
         if len(self._carriers) >= self._settings.max_connections:
-            self.num_refused += 1
+            self._held_up[Handshake.REFUSED] += 1
             return False
         num_half_open = sum(not carrier.is_established for carrier in self._carriers)
         # A token that was asked for is checked even if the rush is over by now.
         must_prove = num_half_open >= self._settings.retry_above or bool(header.token)
         self._retry = self._tokens if must_prove else None  # type: ignore[assignment]
-        self.num_retries += must_prove and not header.token
+        self._held_up[Handshake.ASKED_TO_PROVE] += must_prove and not header.token
         return True
 
     def _carrier(self, quic: QuicConnection, stream_handler: object = None) -> QuicCarrier:

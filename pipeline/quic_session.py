@@ -6,10 +6,11 @@ merely late or out of bounds is ignored and counted.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from headstart.client.carrier import Carrier
+from headstart.client.carrier import Carrier, CarrierStats
 from headstart.client.session_wire import (
     VERSION,
     WHY_HEADER,
@@ -24,7 +25,7 @@ from headstart.client.session_wire import (
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings
-from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, ResumeOutcome
+from headstart.monitoring.labels import AckOutcome, CarrierKind, Fallback, ResumeOutcome, Way
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.pipeline.errors import error_body
 from headstart.pipeline.log_reader import LogReader
@@ -97,6 +98,8 @@ class Session:
         """Numbers whose requests are being answered."""
         self._untaken: dict[int, tuple[int, float]] = {}
         """Bytes of answers' streams that wait for the client, and since when they are as many."""
+        self._noted = CarrierStats()
+        """The carrier's account, as the meter was told last."""
         self._unsaid: list[End] = []
         """For a client that has not opened its control stream yet."""
         self._room = asyncio.Event()
@@ -120,6 +123,7 @@ class Session:
 
     def expire(self, now: float, limit_s: float) -> None:
         """Give up on readers that have taken nothing of what waits for them for so long."""
+        self._note_carrier()
         for reader in list(self._readers.values()):
             reader.expire(now, limit_s)
         self._untaken = {
@@ -203,8 +207,19 @@ class Session:
             task.cancel()
         for reader in list(self._readers.values()):
             reader.close()
-        self._meter.disconnected(self._kind, self._carrier.stats().replaced)
+        self._note_carrier()
+        self._meter.disconnected(self._kind)
         self._left(self)
+
+    def _note_carrier(self) -> None:
+        """Tell the meter what the carrier has done since it was asked last."""
+        before, self._noted = self._noted, replace(self._carrier.stats())
+        self._meter.carried(
+            replaced=self._noted.replaced - before.replaced,
+            oversize=self._noted.oversize - before.oversize,
+            confirmed=self._noted.packets_confirmed - before.packets_confirmed,
+            lost=self._noted.packets_lost - before.packets_lost,
+        )
 
     # What its streams say.
 
@@ -306,7 +321,7 @@ class Session:
             if number is not None:
                 self._asked.discard(number)
                 if is_idempotent(exchange.request):
-                    self._meter.resumed(_outcome(exchange))
+                    self._meter.resumed(Way.QUIC, _outcome(exchange))
             if self._exchanges.pop(stream_id, None) is not None and not exchange.is_complete:
                 self._answered.add(stream_id)
             self._running.pop(stream_id, None)

@@ -258,7 +258,7 @@ async def test_an_answer_climbs_to_datagrams_once_their_session_is_there(
 
         assert found == (await as_events(endless, answer))[: len(found)]
         outcomes = endless.exposition()
-        assert outcomes.value("headstart_resumes_total", outcome="climbed") == 1
+        assert outcomes.value("headstart_resumes_total", carrier="quic", outcome="climbed") == 1
 
 
 @pytest.mark.parametrize("is_late", [False, True])
@@ -287,7 +287,10 @@ async def test_a_readers_acknowledgements_close_the_last_stages_of_the_request_i
     assert exposition.value("headstart_output_tokens_total", model="fake") == 200
     assert exposition.value("headstart_ttft_seconds_count", model="fake") == 1
     # Who reads an ordinary answer by datagrams has not come back for it.
-    came = {how: exposition.value("headstart_resumes_total", outcome=how) for how in ResumeOutcome}
+    came = {
+        how: exposition.value("headstart_resumes_total", carrier="quic", outcome=how)
+        for how in ResumeOutcome
+    }
     assert came[ResumeOutcome.CLIMBED if is_late else ResumeOutcome.JOINED] == 1
     assert sum(came.values()) == 1
     timing = (await soon(gateway.client.get(f"/v1/streams/{answer.id}/timing"))).json()

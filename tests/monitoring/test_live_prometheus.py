@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from threading import Thread
 
 import pytest
@@ -14,9 +15,11 @@ from headstart.monitoring.labels import (
     AckOutcome,
     CarrierKind,
     Fallback,
+    Handshake,
     Outcome,
     ResumeOutcome,
     Route,
+    Way,
 )
 from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.monitoring.transport_meter import TransportMeter
@@ -152,7 +155,8 @@ def meter_transport(transport: TransportMeter) -> None:
     for kind in CarrierKind:
         transport.connected(kind)
         transport.connected(kind)
-        transport.disconnected(kind, num_replaced=1)
+        transport.disconnected(kind)
+        transport.carried(replaced=1, oversize=1, confirmed=1, lost=1)
     for cause in Cause:
         transport.sent(cause, 300, 100)
     for ack in AckOutcome:
@@ -161,8 +165,10 @@ def meter_transport(transport: TransportMeter) -> None:
         transport.shown(Gap(0.3, stall))
     for reason in Fallback:
         transport.fell_back(reason)
-    for resumed in ResumeOutcome:
-        transport.resumed(resumed)
+    for way, resumed in product(Way, ResumeOutcome):
+        transport.resumed(way, resumed)
+    for handshake in Handshake:
+        transport.held_up(handshake, 1)
     transport.caught_up()
     transport.finished(0.05)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 import pytest
@@ -116,6 +117,8 @@ async def test_detached_answer_goes_on(
     assert stream.end is not None
     assert (stream.end.is_aborted, stream.end.output_tokens) == (False, SHORT)
     kept = await soon(slow.client.get(f"/v1/streams/{stream.id}"))
+    resumed = partial(slow.exposition().value, "headstart_resumes_total", carrier="sse")
+    assert (resumed(outcome="resumed"), resumed(outcome="refused")) == (1, 0)
     if is_streamed:
         assert len(text(kept.content).split()) == SHORT
     else:

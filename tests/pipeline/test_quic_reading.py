@@ -186,7 +186,10 @@ async def test_an_answer_is_read_on_in_another_session(gateway: Gateway) -> None
 
         again = await soon(session.resume(reading.stream_id, log=log))
         assert await whole(again) == log
-        assert gateway.exposition().value("headstart_resumes_total", outcome="resumed") == 2
+        assert (
+            gateway.exposition().value("headstart_resumes_total", carrier="quic", outcome="resumed")
+            == 2
+        )
 
 
 async def test_a_reader_says_why_it_comes(gateway: Gateway) -> None:
@@ -199,7 +202,10 @@ async def test_a_reader_says_why_it_comes(gateway: Gateway) -> None:
             await whole(again)
         exposition = gateway.exposition()
         for outcome, count in (("joined", 1), ("climbed", 1), ("resumed", 2), ("refused", 0)):
-            assert exposition.value("headstart_resumes_total", outcome=outcome) == count
+            assert (
+                exposition.value("headstart_resumes_total", carrier="quic", outcome=outcome)
+                == count
+            )
 
 
 async def test_a_peer_without_datagrams_reads_a_stream(gateway: Gateway) -> None:
@@ -290,7 +296,10 @@ async def test_what_is_no_answer_comes_as_a_body(gateway: Gateway) -> None:
         assert missing.answer is not None
         assert missing.answer.status == 404
         assert msgspec.json.decode(missing.body)["error"]["type"] == "NotFoundError"
-        assert gateway.exposition().value("headstart_resumes_total", outcome="refused") == 1
+        assert (
+            gateway.exposition().value("headstart_resumes_total", carrier="quic", outcome="refused")
+            == 1
+        )
 
 
 async def test_a_reader_that_acknowledges_closes_the_last_stages(gateway: Gateway) -> None:

@@ -278,7 +278,10 @@ async def test_clients_prove_their_address_while_many_connect(gateway: Gateway) 
         await serves(gateway)
         assert gateway.quic is not None
         assert gateway.quic._listener is not None
-        assert gateway.quic._listener.num_retries == 1
+        gateway.quic.tick()
+        held_up = partial(gateway.exposition().value, "headstart_quic_handshakes_total")
+        assert held_up(outcome="asked_to_prove") == 1
+        assert held_up(outcome="refused") == 0
 
 
 async def test_there_are_so_many_connections_and_no_more() -> None:
@@ -293,6 +296,10 @@ async def test_there_are_so_many_connections_and_no_more() -> None:
         assert listener is not None
         await eventually(lambda: listener.num_connections == 0)
         await serves(gateway)
+        gateway.quic.tick()
+        exposition = gateway.exposition()
+        assert exposition.value("headstart_quic_handshakes_total", outcome="refused") >= 1
+        assert exposition.value("headstart_quic_packets_total", outcome="confirmed") > 5
 
 
 class Watching(Session):
