@@ -75,6 +75,8 @@ class Pair:
     client: End
     server: End
     listener: Listener | None = None
+    hashes: frozenset[bytes] = frozenset()
+    """Of the listener's certificates."""
 
 
 class MemoryCarrier:
@@ -189,6 +191,7 @@ async def pair(
     settings = settings or QuicSettings()
     configuration = configuration_for(settings)
     certificates = Certificates(configuration, "localhost", datetime.now(UTC))
+    hashes = frozenset(certificates.hashes)
     accepted: list[QuicCarrier] = []
 
     def accept(carrier: QuicCarrier, path: str | None) -> Told:
@@ -201,13 +204,13 @@ async def pair(
             "127.0.0.1",
             listener.port,
             lambda carrier, path: ours,
-            Trust(frozenset(certificates.hashes)),
+            Trust(hashes),
             is_webtransport=kind == "webtransport",
             has_datagrams=has_datagrams,
         )
         try:
             await eventually(lambda: bool(accepted) and accepted[0].is_established)
-            yield Pair(End(carrier, ours), End(accepted[0], theirs), listener)
+            yield Pair(End(carrier, ours), End(accepted[0], theirs), listener, hashes)
         finally:
             carrier.close()
     finally:
