@@ -46,20 +46,26 @@ class UdpRelay:
             if transport is not None:
                 transport.close()
 
-    async def rebind(self) -> None:
-        """Go on from other source ports, as a router does that has forgotten its clients."""
+    async def rebind(self, host: str = "127.0.0.1") -> None:
+        """Go on from other source ports, as a router does that has forgotten its clients.
+
+        Args:
+            host: Another address of this machine's looks like another network.
+        """
         for client in list(self._outward):
-            old, self._outward[client] = self._outward[client], await self._towards(client)
+            old, self._outward[client] = self._outward[client], await self._towards(client, host)
             old.close()
 
-    async def _towards(self, client: Address) -> asyncio.DatagramTransport:
+    async def _towards(self, client: Address, host: str = "127.0.0.1") -> asyncio.DatagramTransport:
         return await self._socket(
-            lambda data, _: self._pass(client, "down", data, self._inward, client)
+            lambda data, _: self._pass(client, "down", data, self._inward, client), host
         )
 
-    async def _socket(self, take: Callable[[bytes, Address], None]) -> asyncio.DatagramTransport:
+    async def _socket(
+        self, take: Callable[[bytes, Address], None], host: str = "127.0.0.1"
+    ) -> asyncio.DatagramTransport:
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Socket(take), local_addr=("127.0.0.1", 0)
+            lambda: _Socket(take), local_addr=(host, 0)
         )
         return transport
 

@@ -47,6 +47,9 @@ class CarrierEvents(Protocol):
     def progressed(self) -> None:
         """A packet came in: streams may have room again."""
 
+    def path_changed(self) -> None:
+        """The peer, or this end, is at another address: the path is another one."""
+
     def established(self) -> None:
         """The peer is who began the handshake: what comes from now on is no replay."""
 

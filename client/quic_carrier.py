@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events as quic_events
-from aioquic.quic.connection import NetworkAddress, QuicConnection
+from aioquic.quic.connection import NetworkAddress, QuicConnection, QuicNetworkPath
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -106,6 +106,7 @@ class QuicCarrier(QuicConnectionProtocol):
         """Why the session is over, once it is."""
         self._is_gone = False
         self._is_established = False
+        self._peer_host = ""
         self._stats = CarrierStats()
         self._checked_offset = 0
         """Sum of the streams' highest offsets when their gaps were last looked at."""
@@ -255,6 +256,9 @@ class QuicCarrier(QuicConnectionProtocol):
         assert isinstance(data, bytes)
         self._quic.receive_datagram(data, addr, now=self._loop.time())
         self._process_events()
+        paths = self._quic._network_paths
+        if paths and paths[0].addr[0] != self._peer_host:
+            self._follow_peer(paths[0])
         if self._is_hoarding():
             self.close(_FLOW_CONTROL_ERROR, "too much stream data waits for what is before it")
             self.end("too much stream data out of order")
@@ -264,6 +268,22 @@ class QuicCarrier(QuicConnectionProtocol):
             self._set_timer()
         if self._events is not None and not self._is_gone:
             self._events.progressed()
+
+    def _follow_peer(self, path: QuicNetworkPath) -> None:
+        """Take note of where the peer is: another port is most often the same path still."""
+        if not path.is_validated:
+            return
+        is_first, self._peer_host = not self._peer_host, path.addr[0]
+        if not is_first:
+            self.path_changed()
+
+    def path_changed(self) -> None:
+        """Forget what was measured: one of the two ends is at another address."""
+        self._control.path_changed(self._loop.time())
+        self._quic._loss._rtt_initialized = False
+        self._quic._loss._rtt_min = float("inf")
+        if self._events is not None and not self._is_gone:
+            self._events.path_changed()
 
     def _is_hoarding(self) -> bool:
         """Whether a peer that leaves gaps takes more memory than it may."""

@@ -48,6 +48,11 @@ class TokenCongestionControl(QuicCongestionControl):
         self._note(self.machine.expire(now))
         self._publish()
 
+    def path_changed(self, now: float) -> None:
+        """Begin anew, as on a path that nothing is known of."""
+        self.machine.path_changed(now)
+        self._publish()
+
     def can_send(self, now: float) -> bool:
         """Whether a full packet may leave, inside the window or as a probe."""
         return self._has_room or now >= self.machine.probe_at

@@ -108,6 +108,7 @@ async def rebind(carrier: QuicCarrier) -> None:
     )
     old.close()
     carrier.change_connection_id()
+    carrier.path_changed()
 
 
 async def _open_webtransport(carrier: QuicCarrier, authority: str) -> None:

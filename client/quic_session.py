@@ -187,6 +187,9 @@ class QuicSession:
     def progressed(self) -> None:
         """What is written has no need to wait."""
 
+    def path_changed(self) -> None:
+        """A reader's machine measures no path."""
+
     def established(self) -> None:
         """Requests are sent from the start: the server knows which of them to hold."""
 

@@ -28,6 +28,7 @@ from headstart.stages.datagram_events import (
     CatchUp,
     Finished,
     LogGrew,
+    PathChanged,
     ReaderAdvanced,
     SenderAction,
     SenderEvent,
@@ -162,6 +163,10 @@ class LogReader:
     def ready(self) -> None:
         """The carrier takes datagrams again."""
         self._try(lambda: self._feed(CarrierReady()))
+
+    def path_changed(self) -> None:
+        """What was measured of the path is of another one."""
+        self._try(lambda: self._feed(PathChanged()))
 
     def broken(self, reason: Fallback) -> None:
         """The carrier will take no datagrams any more."""

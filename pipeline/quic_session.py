@@ -188,6 +188,10 @@ class Session:
         for reader in list(self._readers.values()):
             reader.pump()
 
+    def path_changed(self) -> None:
+        for reader in list(self._readers.values()):
+            reader.path_changed()
+
     def established(self) -> None:
         held, self._held = self._held, {}
         for stream_id, exchange in held.items():

@@ -218,6 +218,21 @@ class TokenCongestion:
             self._grow(event.size_bytes)
         return actions
 
+    def path_changed(self, now: float) -> None:
+        """Begin anew: the path's end is at another address (RFC 9000 section 9.4).
+
+        What is in flight stays so until its sender knows better, but its losses say nothing of the
+        new path, and no more do the old one's round trip, window and periods of loss.
+        """
+        self.window_bytes = _INITIAL_PACKETS * PACKET_BYTES
+        self._max_window = _UNBOUNDED_PACKETS * PACKET_BYTES
+        self._slow_start_below = float("inf")
+        self._recovery_since = now
+        self.round_trip = RoundTrip(self.round_trip.smoothed_s)
+        self._num_acked = self._num_lost = self._breaker_acked = self._breaker_lost = 0
+        self._is_loss_high = self._was_loss_high = False
+        self._num_bad_periods = 0
+
     def expire(self, now: float) -> list[CircuitBroken]:
         """Close the periods that have ended.
 

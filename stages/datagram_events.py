@@ -20,6 +20,7 @@ __all__ = [
     "Complete",
     "Finished",
     "LogGrew",
+    "PathChanged",
     "PathQuiet",
     "ReaderAdvanced",
     "ReceiverAction",
@@ -66,7 +67,12 @@ class CarrierReady:
     """The carrier takes datagrams again."""
 
 
-SenderEvent = LogGrew | AckReceived | CarrierBlocked | CarrierReady
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """The reader is elsewhere in the network: what was known of the way to it says nothing."""
+
+
+SenderEvent = LogGrew | AckReceived | CarrierBlocked | CarrierReady | PathChanged
 
 
 @dataclass(frozen=True, slots=True)

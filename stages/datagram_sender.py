@@ -19,6 +19,7 @@ from headstart.stages.datagram_events import (
     CatchUp,
     Cause,
     Finished,
+    PathChanged,
     ReaderAdvanced,
     SenderAction,
     SenderEvent,
@@ -142,6 +143,10 @@ class DatagramSender:
             self._is_blocked = True
         elif isinstance(event, CarrierReady):
             self._is_blocked = False
+        elif isinstance(event, PathChanged):
+            # Losses are looked at over seconds only, and what is un-acked stays so.
+            self.round_trip = RoundTrip(self.round_trip.smoothed_s)
+            self._clock_offset = ClockOffset()
         return actions + self.expire(now)
 
     def deadline(self) -> float | None:

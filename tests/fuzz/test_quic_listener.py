@@ -66,7 +66,8 @@ def first_packet(alpn: str) -> bytes:
     )
     client = QuicConnection(configuration=configuration)
     client.connect(("127.0.0.1", 1), now=0.0)
-    return client.datagrams_to_send(now=0.0)[0][0]
+    packet: bytes = client.datagrams_to_send(now=0.0)[0][0]
+    return packet
 
 
 def damaged(packet: bytes, how: tuple[Any, ...]) -> bytes:

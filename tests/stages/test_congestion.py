@@ -124,6 +124,21 @@ def test_loss_bounds_the_window_whatever_is_in_it(path: Path) -> None:
     assert path.congestion.window_bytes <= 10 / (2 * 0.1 / 3) ** 0.5 * 1_200 * 1.02
 
 
+def test_another_path_is_not_judged_by_the_one_before(path: Path) -> None:
+    path.run(5, loss=0.3, rtt_s=0.02)
+    path.run(5, loss=0.1, rtt_s=0.2)
+    before = path.congestion.window_bytes
+    assert before < INITIAL
+
+    path.congestion.path_changed(path.now)
+    path.run(0.3, loss=1, rtt_s=0.2)  # what was under way on the old path is lost
+    path.congestion.path_changed(path.now)
+    path.run(5, loss=0.1, rtt_s=0.08)
+
+    assert path.congestion.window_bytes >= INITIAL
+    assert path.congestion.round_trip.min_s == pytest.approx(0.08, abs=0.021)
+
+
 def test_packets_whose_keys_are_dropped_were_not_lost(path: Path) -> None:
     for _ in range(200):
         path.congestion.feed(PacketSent(500), path.now)

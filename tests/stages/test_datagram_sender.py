@@ -10,8 +10,10 @@ from headstart.stages.datagram_events import (
     Cause,
     Finished,
     LogGrew,
+    PathChanged,
     ReaderAdvanced,
     SenderAction,
+    SenderEvent,
     Transmit,
 )
 from headstart.stages.datagram_sender import DatagramSender, SenderLimits
@@ -41,9 +43,7 @@ class Bench:
         self.log.close()
         return self.feed(LogGrew())
 
-    def feed(
-        self, event: LogGrew | AckReceived | CarrierBlocked | CarrierReady
-    ) -> list[SenderAction]:
+    def feed(self, event: SenderEvent) -> list[SenderAction]:
         return self.seen(self.sender.feed(event, self.now))
 
     def ack(self, have: int | None = None, **claims: int | bool | None) -> list[SenderAction]:
@@ -225,6 +225,18 @@ def test_the_readers_times_move_onto_the_senders_clock(bench: Bench) -> None:
     assert advanced.rendered_at is not None
     assert sent_at <= advanced.delivered_at < advanced.rendered_at <= bench.now
     assert not advanced.was_clamped
+
+
+def test_another_path_has_another_round_trip_and_the_same_text_to_confirm(bench: Bench) -> None:
+    bench.say()
+    assert bench.sender.round_trip.min_s == pytest.approx(RTT_S, abs=0.01)
+
+    bench.feed(PathChanged())
+    bench.now += 3 * RTT_S
+    bench.ack()
+
+    assert bench.sender.round_trip.min_s == pytest.approx(3 * RTT_S, abs=0.01)
+    assert bench.sender.confirmed == bench.log.end
 
 
 def test_impossible_times_are_clamped(bench: Bench) -> None:

@@ -29,6 +29,7 @@ class Told:
     ended: set[int] = field(default_factory=set)
     resets: set[int] = field(default_factory=set)
     num_ready: int = 0
+    num_paths: int = 1
     broken_for: str | None = None
     closed_for: str | None = None
     is_established: bool = False
@@ -49,6 +50,9 @@ class Told:
 
     def progressed(self) -> None:
         pass
+
+    def path_changed(self) -> None:
+        self.num_paths += 1
 
     def established(self) -> None:
         self.is_established = True
