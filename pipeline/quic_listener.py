@@ -61,6 +61,7 @@ class Listener(QuicServer):
         self._opening = opening
         self._origins = origins
         self._settings = settings
+        self._cid_bytes = configuration.connection_id_length
         self._tokens = QuicRetryTokenHandler()
         self._carriers: dict[QuicCarrier, float] = {}
         """When each was of use last, at first when it came, on the event loop's clock."""
@@ -98,7 +99,11 @@ class Listener(QuicServer):
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
         assert isinstance(data, bytes)
-        if data and data[0] & _LONG_HEADER and not self._admits(data):
+        if data and data[0] & _LONG_HEADER:
+            if not self._admits(data):
+                return
+        elif (carrier := self._protocols.get(data[1 : 1 + self._cid_bytes])) is not None:
+            carrier.datagram_received(data, addr)  # the connection reads the header again anyway
             return
         super().datagram_received(data, addr)
 
