@@ -2,7 +2,7 @@
 
 from headstart.stages.errors import ProtocolViolation
 
-__all__ = ["MAX_VARINT_BYTES", "pull_varint", "put_varint"]
+__all__ = ["MAX_VARINT_BYTES", "pull_varint", "put_varint", "varint_bytes"]
 
 MAX_VARINT_BYTES = 9
 """Of a number below 2**63."""
@@ -12,12 +12,19 @@ def put_varint(value: int) -> bytes:
     """Encode a whole number below 2**63."""
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def varint_bytes(value: int) -> int:
+    """How many bytes `put_varint` makes of a number."""
+    return (value.bit_length() + 6) // 7 or 1
 
 
 def pull_varint(

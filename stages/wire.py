@@ -14,7 +14,7 @@ import msgspec
 
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import Channel, Frame, decode_frame, encode, record_bounds
-from headstart.stages.varint import pull_varint, put_varint
+from headstart.stages.varint import pull_varint, put_varint, varint_bytes
 
 __all__ = [
     "DIGEST_BYTES",
@@ -129,7 +129,11 @@ class _Reader:
         return value
 
     def varint(self) -> int:
-        found = pull_varint(self.data, self.position)
+        position, data = self.position, self.data
+        if position < len(data) and data[position] < 0x80:
+            self.position = position + 1
+            return data[position]
+        found = pull_varint(data, position)
         if found is None:
             raise ProtocolViolation("a datagram ends too early")
         value, self.position = found
@@ -194,7 +198,7 @@ def encode_slice(data: bytes) -> bytes:
 
 def slice_overhead(room: int) -> int:
     """Most bytes that `encode_slice` adds to a slice that shall fit `room` bytes."""
-    return 1 + len(put_varint(room))
+    return 1 + varint_bytes(room)
 
 
 def encode_snapshot(
@@ -223,7 +227,7 @@ def encode_snapshot(
 
 def max_snapshot_overhead(stream: int, number: int, base: int) -> int:
     """Most bytes that `encode_snapshot` adds to the items of a single run."""
-    varints = len(put_varint(stream)) + len(put_varint(number)) + len(put_varint(base))
+    varints = varint_bytes(stream) + varint_bytes(number) + varint_bytes(base)
     return 1 + varints + 1 + DIGEST_BYTES + 9
 
 
