@@ -23,6 +23,8 @@ __all__ = ["ALGORITHM", "TokenCongestionControl"]
 
 ALGORITHM = "headstart"
 """For `QuicConfiguration.congestion_control_algorithm`."""
+_STREAM_DATA = QuicStreamSender.on_data_delivery.__name__
+"""What aioquic calls once a packet with bytes of a stream has arrived or is lost."""
 
 
 class TokenCongestionControl(QuicCongestionControl):
@@ -55,7 +57,9 @@ class TokenCongestionControl(QuicCongestionControl):
 
     def can_send(self, now: float) -> bool:
         """Whether a full packet may leave, inside the window or as a probe."""
-        return self._has_room or now >= self.machine.probe_at
+        machine = self.machine
+        has_room = machine.in_flight_bytes + PACKET_BYTES <= machine.window_bytes
+        return has_room or now >= machine.probe_at
 
     @property
     def probe_at(self) -> float:
@@ -119,26 +123,18 @@ class TokenCongestionControl(QuicCongestionControl):
         for action in actions:
             self.broken = action.reason
 
-    @property
-    def _has_room(self) -> bool:
-        return self.machine.in_flight_bytes + PACKET_BYTES <= self.machine.window_bytes
-
     def _publish(self) -> None:
         # The breaker ends datagrams; streams stay, inside the window that was left.
         machine = self.machine
-        self.bytes_in_flight = machine.in_flight_bytes
-        window = machine.window_bytes
-        if not self._has_room and self._now >= machine.probe_at:
-            window = machine.in_flight_bytes + PACKET_BYTES
-        self.congestion_window = window
+        in_flight_bytes, window_bytes = machine.in_flight_bytes, machine.window_bytes
+        if in_flight_bytes + PACKET_BYTES > window_bytes and self._now >= machine.probe_at:
+            window_bytes = in_flight_bytes + PACKET_BYTES
+        self.bytes_in_flight, self.congestion_window = in_flight_bytes, window_bytes
 
 
 def _is_reliable(packet: QuicSentPacket) -> bool:
     """Whether a packet holds bytes of a stream."""
-    handlers = (handler for handler, _ in packet.delivery_handlers)
-    return any(
-        handler.__name__ == QuicStreamSender.on_data_delivery.__name__ for handler in handlers
-    )
+    return _STREAM_DATA in [handler.__name__ for handler, _ in packet.delivery_handlers]
 
 
 register_congestion_control(ALGORITHM, TokenCongestionControl)
