@@ -6,8 +6,8 @@ Marks set in another process are moved onto the local clock by a measured `Clock
 """
 
 from collections import deque
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 __all__ = ["ClockOffset", "Mark", "Stage", "StageClock", "stage_after"]
 
@@ -122,13 +122,10 @@ class StageClock:
         return spans
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
+    number: int
     round_trip_s: float
     offset_s: float
-
-
-_UNKNOWN = _Sample(round_trip_s=float("inf"), offset_s=0.0)
 
 
 class ClockOffset:
@@ -139,44 +136,41 @@ class ClockOffset:
     the two clocks do not drift apart noticeably within the window.
     """
 
-    __slots__ = ("_best", "_samples")
+    __slots__ = ("_num_samples", "_shortest", "_window")
 
     def __init__(self, window: int = 64) -> None:
-        self._samples: deque[_Sample] = deque(maxlen=window)
-        self._best = _UNKNOWN
+        self._window = window
+        self._num_samples = 0
+        self._shortest: deque[_Sample] = deque()
+        """Of the window, those that no later one is shorter than: the shortest comes first."""
 
     def add(self, sent: float, remote_received: float, remote_sent: float, received: float) -> None:
         """Take one ping: local send, remote receive, remote send, local receive, in seconds."""
-        round_trip = (received - sent) - (remote_sent - remote_received)
-        offset = ((remote_received - sent) + (remote_sent - received)) / 2
-        sample = _Sample(max(0.0, round_trip), offset)
-        is_full = len(self._samples) == self._samples.maxlen
-        is_best_leaving = is_full and self._samples[0] is self._best
-        self._samples.append(sample)
-        if is_best_leaving:
-            self._best = min(self._samples, key=_round_trip)
-        elif sample.round_trip_s < self._best.round_trip_s:
-            self._best = sample
+        round_trip_s = max(0.0, (received - sent) - (remote_sent - remote_received))
+        offset_s = ((remote_received - sent) + (remote_sent - received)) / 2
+        shortest = self._shortest
+        while shortest and shortest[-1].round_trip_s > round_trip_s:
+            shortest.pop()
+        self._num_samples += 1
+        shortest.append(_Sample(self._num_samples, round_trip_s, offset_s))
+        if shortest[0].number <= self._num_samples - self._window:
+            shortest.popleft()
 
     @property
     def is_known(self) -> bool:
         """Whether at least one ping has come back."""
-        return self._best is not _UNKNOWN
+        return bool(self._shortest)
 
     @property
     def offset_s(self) -> float:
         """Remote clock minus local clock, in seconds; 0 before the first ping."""
-        return self._best.offset_s
+        return self._shortest[0].offset_s if self._shortest else 0.0
 
     @property
     def uncertainty_s(self) -> float:
         """Largest error `offset_s` can have, in seconds; infinite before the first ping."""
-        return self._best.round_trip_s / 2
+        return self._shortest[0].round_trip_s / 2 if self._shortest else float("inf")
 
     def to_local(self, remote: float) -> float:
         """Move a remote stamp onto the local clock."""
         return remote - self.offset_s
-
-
-def _round_trip(sample: _Sample) -> float:
-    return sample.round_trip_s
