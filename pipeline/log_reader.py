@@ -156,9 +156,11 @@ class LogReader:
 
     def acked(self, ack: Ack) -> AckOutcome:
         """Take an acknowledgement and say what became of it."""
-        outcomes: list[AckOutcome] = []
-        self._try(lambda: outcomes.append(self._take_ack(ack)))
-        return outcomes[0] if outcomes else AckOutcome.REFUSED
+        try:
+            return self._take_ack(ack)
+        except Exception as error:
+            self._failed(error)
+            return AckOutcome.REFUSED
 
     def ready(self) -> None:
         """The carrier takes datagrams again."""
@@ -174,7 +176,8 @@ class LogReader:
 
     def pump(self) -> None:
         """Write to reliable streams what they have room for."""
-        self._try(self._pump)
+        if self._pipes:
+            self._try(self._pump)
 
     def stopped(self, stream_id: int) -> None:
         """The client wants no more of a stream: nothing else brings what was to come by it."""
@@ -253,16 +256,20 @@ class LogReader:
 
     def _take_news(self) -> None:
         self._feed(LogGrew())
-        self._pump()
+        if self._pipes:
+            self._pump()
 
     def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:
-            # Whatever is wrong with one reader, the stream and its other readers go on.
-            _log.exception("reader_failed", stream=self._stream.id)
-            if not self._is_over:
-                self._give_up(EngineFailed(f"the gateway could not read the answer on: {error}"))
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # Whatever is wrong with one reader, the stream and its other readers go on.
+        _log.exception("reader_failed", stream=self._stream.id)
+        if not self._is_over:
+            self._give_up(EngineFailed(f"the gateway could not read the answer on: {error}"))
 
     def _fall_back(self, reason: Fallback, start: int) -> None:
         self._meter.fell_back(reason)
@@ -315,8 +322,10 @@ class LogReader:
 
     def _note_sent(self, now: float) -> None:
         """Tell the request's account of what has left."""
+        if self._pace is None:
+            return
         until = self._handed_over
-        if self._pace is None or until <= self._counted:
+        if until <= self._counted:
             return
         num_tokens = 0
         for cursor, frame in self._stream.log.frames(self._counted, until - self._counted):

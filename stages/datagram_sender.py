@@ -181,17 +181,18 @@ class DatagramSender:
         )
         return max(at, self._rate.free_at), cause
 
-    def _dues(self) -> Iterator[tuple[float, Cause]]:
-        yield self._last_sent_at + _HEARTBEAT_S, Cause.HEARTBEAT
+    def _dues(self) -> list[tuple[float, Cause]]:
+        dues = [(self._last_sent_at + _HEARTBEAT_S, Cause.HEARTBEAT)]
         if self._has_news:
-            overdue_s = self._last_new_at + self.frame_s - self._silent_at
-            yield self._last_new_at + self.policy.paced_s(self.frame_s, overdue_s), Cause.NEW
-        if not self._has_unacked:
-            return
-        repeat_at = self.policy.repeat_at()
-        if repeat_at is not None:
-            yield repeat_at, Cause.REPEAT
-        yield self._last_sent_at + self._probe_timeout_s, Cause.PROBE
+            frame_s = self.frame_s
+            overdue_s = self._last_new_at + frame_s - self._silent_at
+            dues.append((self._last_new_at + self.policy.paced_s(frame_s, overdue_s), Cause.NEW))
+        if self._has_unacked:
+            repeat_at = self.policy.repeat_at()
+            if repeat_at is not None:
+                dues.append((repeat_at, Cause.REPEAT))
+            dues.append((self._last_sent_at + self._probe_timeout_s, Cause.PROBE))
+        return dues
 
     @property
     def _has_news(self) -> bool:
@@ -299,6 +300,8 @@ class DatagramSender:
 
     def _extend_window(self) -> None:
         """Look at what the log has gained, as far as a silent reader may be behind."""
+        if self._window.end == self._log.end:
+            return
         start = max(self._acked, self._window.start)
         self._window.extend(start + _READ_PAYLOADS * self.limits.max_payload)
 

@@ -55,10 +55,11 @@ class SnapshotWindow:
 
     def extend(self, until: int) -> None:
         """Take records that the log has gained, up to about a cursor."""
-        room = until - self.end
-        if self._log.end == self.end or room <= 0:
+        base = self.end
+        room = until - base
+        if self._log.end == base or room <= 0:
             return
-        data, base, reference = self._log.read(self.end, room), self.end, self._references[-1]
+        data, reference = self._log.read(base, room), self._references[-1]
         first = 0
         for _, stop in record_bounds(data):
             item, reference = encode_item(data[first:stop], reference)
