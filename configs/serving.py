@@ -244,8 +244,9 @@ class QuicSettings(Section):
         default=0.02,
         ge=0.005,
         le=0.05,
-        description="Least time between two datagrams of a stream with new text, seconds; with a "
-        "long round trip it is up to 0.05.",
+        description="Time between two datagrams of a stream with new text, seconds, if it comes so "
+        "fast; one that was late does not hold up the next. With a long round trip it is up to "
+        "0.05.",
     )
     scheme: Literal["snapshots", "published"] = Field(
         default="snapshots",

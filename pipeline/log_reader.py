@@ -56,6 +56,11 @@ _log = structlog.get_logger(__name__)
 _SILENCE_S = 30.0
 """Without one acceptable acknowledgement for so long, nobody reads."""
 _ACK_BURST = 50
+_SLACK = 0.5
+"""Of `min_frame_s`. Steps of an engine may come as far apart as datagrams may leave: else one that
+is late would have all later ones wait, each for a timer of its own."""
+_TIMER_S = 0.0015
+"""uvloop's timers are rounded to milliseconds and fire up to one early; so much later none does."""
 
 
 class LogReader:
@@ -133,6 +138,7 @@ class LogReader:
             max_payload=payload,
             min_frame_s=self._settings.min_frame_s,
             bytes_per_s=self._settings.bytes_per_s,
+            slack_s=_SLACK * self._settings.min_frame_s,
         )
         rtt_s = self._carrier.stats().srtt_s
         return DatagramSender(self._number, log, self._after, limits, rtt_s)
@@ -359,7 +365,7 @@ class LogReader:
                 return
             self._timer.cancel()
         self._timer_at = due
-        delay_s = max(0.0, due - time.monotonic())
+        delay_s = max(0.0, due - time.monotonic()) + _TIMER_S
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._woken)
 
     def _woken(self) -> None:

@@ -64,6 +64,9 @@ class SenderLimits:
     """Between two datagrams with new text; in between, an eighth of the round trip."""
     bytes_per_s: float = 32_000.0
     """Long-run cap on payload bytes."""
+    slack_s: float = 0.0
+    """How much sooner than its turn new text may leave where earlier text left late: what is late
+    once does not make all that follows wait."""
 
 
 class DatagramSender:
@@ -111,6 +114,7 @@ class DatagramSender:
         self._last_base = have
         self._is_tip_next = True
         self._last_new_at = self._last_sent_at = float("-inf")
+        """When new text left, or had its turn up to `slack_s` later; and when anything left."""
         self._last_ack_at: float | None = None
         self._num_probes = 0
         self._repair_at: float | None = None
@@ -184,15 +188,20 @@ class DatagramSender:
     def _dues(self) -> list[tuple[float, Cause]]:
         dues = [(self._last_sent_at + _HEARTBEAT_S, Cause.HEARTBEAT)]
         if self._has_news:
-            frame_s = self.frame_s
-            overdue_s = self._last_new_at + frame_s - self._silent_at
-            dues.append((self._last_new_at + self.policy.paced_s(frame_s, overdue_s), Cause.NEW))
+            dues.append((self._turn_at - self.limits.slack_s, Cause.NEW))
         if self._has_unacked:
             repeat_at = self.policy.repeat_at()
             if repeat_at is not None:
                 dues.append((repeat_at, Cause.REPEAT))
             dues.append((self._last_sent_at + self._probe_timeout_s, Cause.PROBE))
         return dues
+
+    @property
+    def _turn_at(self) -> float:
+        """When the next new text is to leave."""
+        frame_s = self.frame_s
+        overdue_s = self._last_new_at + frame_s - self._silent_at
+        return self._last_new_at + self.policy.paced_s(frame_s, overdue_s)
 
     @property
     def _has_news(self) -> bool:
@@ -238,7 +247,7 @@ class DatagramSender:
         if cause is Cause.PROBE:
             self._num_probes += 1
         if cause is Cause.NEW:
-            self._last_new_at = now
+            self._last_new_at = max(now, min(self._turn_at, now + self.limits.slack_s))
             self.policy.new_sent(now, self.frame_s, size_bytes, fresh_bytes, self._is_end_sent)
         else:
             self.policy.repeated(now, size_bytes)

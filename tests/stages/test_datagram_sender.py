@@ -1,5 +1,7 @@
 """What one sender sends, and when."""
 
+from itertools import pairwise
+
 import pytest
 
 from headstart.stages.datagram_events import (
@@ -113,6 +115,32 @@ def test_tokens_of_one_frame_time_leave_as_one_datagram(bench: Bench) -> None:
     assert cause is Cause.NEW
     assert snapshot.pieces[0].stop == bench.log.end
     assert bench.now - started <= bench.sender.frame_s <= 0.05
+
+
+def test_a_late_datagram_does_not_make_those_after_it_wait() -> None:
+    bench = Bench(SenderLimits(slack_s=0.005))
+    only(bench.say())
+    began, frame_s = bench.now, bench.sender.frame_s
+
+    for late_s in (0.0, 0.004, 0.0, 0.0, 0.004):
+        began += frame_s
+        bench.now = began + late_s
+        only(bench.say())
+
+
+def test_new_text_keeps_its_pace_in_the_long_run() -> None:
+    bench = Bench(SenderLimits(slack_s=0.005))
+    only(bench.say())
+    began, sent_at = bench.now, [bench.now]
+
+    while len(sent_at) < 100:
+        bench.now += 0.001
+        if any(isinstance(action, Transmit) for action in bench.say()):
+            sent_at.append(bench.now)
+
+    gaps = [after - before for before, after in pairwise(sent_at)]
+    assert min(gaps) >= bench.sender.frame_s - 0.0051
+    assert bench.now - began >= 99 * bench.sender.frame_s - 0.0051
 
 
 def test_what_a_blocked_carrier_kept_back_is_built_anew(bench: Bench) -> None:
