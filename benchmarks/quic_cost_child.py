@@ -1,7 +1,8 @@
 """The servers whose CPU time `quic_cost` compares, each in a process of its own.
 
 Both send one datagram a stream and tick and are answered with one. The bare one is aioquic as it
-comes, and sends the same bytes every time.
+comes, and sends the same bytes every time. Both keep what is loaded out of the collector's rounds,
+as the gateway does.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from aioquic.quic.events import DatagramFrameReceived, HandshakeCompleted, QuicE
 
 from headstart.client.quic_carrier import QuicCarrier
 from headstart.client.quic_framing import ALPN
+from headstart.cluster.process_memory import keep_loaded
 from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.configs.serving import QuicSettings
@@ -161,6 +163,7 @@ class _Bare:
 async def _serve(server: _Ours | _Bare) -> None:
     loop = asyncio.get_running_loop()
     _say(await server.listen())
+    keep_loaded()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
