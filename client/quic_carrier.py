@@ -37,7 +37,7 @@ MAX_DATAGRAM_FRAME = 65_536
 
 _ACK_DELAY_S = 0.0235
 """An acknowledgement of QUIC's own leaves with the next datagram, or by itself after this: half the
-packets, as long as it is more than a frame's time. Peers are told to expect 0.025 s, timers' too."""
+packets, as long as it is more than a frame's time. Peers are told to expect 0.025 s at most."""
 _STREAM_ACK_DELAY_S = 0.001
 """One of stream data does not wait: it is what the sender's window waits for."""
 

@@ -73,11 +73,13 @@ def first_packet(alpn: str) -> bytes:
 def damaged(packet: bytes, how: tuple[Any, ...]) -> bytes:
     match how:
         case ("flip", at, bits) if at < len(packet):
-            return packet[:at] + bytes([packet[at] ^ bits]) + packet[at + 1 :]
+            found = bytearray(packet)
+            found[at] ^= bits
+            return bytes(found)
         case ("cut", at):
-            return packet[:at]
+            return packet[: int(at)]
         case ("insert", at, data):
-            return packet[:at] + data + packet[at:]
+            return b"".join((packet[:at], data, packet[at:]))
     return packet
 
 
