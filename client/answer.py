@@ -103,7 +103,8 @@ class AsyncAnswer(Generic[Chunk]):
         self._is_over = False
         self._is_closed = False
         self._watching: set[asyncio.Task[None]] = set()
-        self._arrivals: asyncio.Queue[_Arrived | _Usable] = asyncio.Queue(_QUEUED_BATCHES)
+        self._arrivals: asyncio.Queue[_Arrived | _Usable | None] = asyncio.Queue(_QUEUED_BATCHES)
+        """What the reader is to look at; None wakes it at the end."""
         self._tasks: dict[Rung, asyncio.Task[None]] = {}
         self._start(Rung.SSE, first)
         self._act(self._ladder.start())
@@ -193,6 +194,8 @@ class AsyncAnswer(Generic[Chunk]):
                 arrived = await self._arrivals.get()
         except TimeoutError:
             return
+        if arrived is None:
+            return
         rung, now = arrived.rung, loop.time()
         if isinstance(arrived, _Usable):
             self._act(self._ladder.feed(Available(rung), now), is_climb=True)
@@ -280,7 +283,7 @@ class AsyncAnswer(Generic[Chunk]):
             await self._arrivals.put(_Usable(rung))
 
     async def _stop(self) -> None:
-        """Close every carrier and wait until it is closed. Idempotent."""
+        """Close every carrier, wake the reader, and wait until they are closed. Idempotent."""
         if self._is_closed:
             return
         self._is_over = self._is_closed = True
@@ -288,5 +291,8 @@ class AsyncAnswer(Generic[Chunk]):
         self._tasks.clear()
         for task in tasks:
             task.cancel()
+        while not self._arrivals.empty():
+            self._arrivals.get_nowait()
+        self._arrivals.put_nowait(None)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._on_close(self)

@@ -250,6 +250,22 @@ async def test_cancelling_stops_the_engine_and_the_iteration() -> None:
         await gateway.replica.idle(1.0)
 
 
+@pytest.mark.parametrize("how", ["cancel", "close", "client"])
+async def test_whoever_waits_for_a_chunk_is_told_that_the_answer_was_left(how: str) -> None:
+    async with serving(speeds(tokens_per_s=0.001)) as gateway:
+        client = AsyncClient(gateway.url)
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+        reader = asyncio.ensure_future(_drain(answer))
+        await eventually(lambda: bool(answer.cursor and answer._arrivals._getters))  # type: ignore[attr-defined]
+
+        await soon({"cancel": answer.cancel, "close": answer.close, "client": client.close}[how]())
+
+        await soon(reader, 5.0)
+        await soon(client.close())
+        await gateway.replica.idle(1.0)
+
+
 @pytest.mark.parametrize("how", ["answer", "client", "with"])
 async def test_leaving_an_answer_stops_it(how: str) -> None:
     async with serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway:

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
 
 from headstart.client import Client
 from headstart.stages.errors import NotFound
-from tests.support.gateway import Gateway, saying
+from tests.support.gateway import Gateway, saying, serving, speeds
 from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
@@ -71,3 +72,17 @@ async def test_cancelling_and_leaving(gateway: Gateway) -> None:
 
     assert await in_thread(work) == []
     await eventually(lambda: gateway.replica.engine.load().running == 0)
+
+
+async def test_another_thread_may_cancel_what_is_waited_for() -> None:
+    def work(url: str) -> None:
+        with Client(url) as client, ThreadPoolExecutor() as threads:
+            answer = client.completions.create(prompt="a", stream=True)
+            next(answer)
+            reader = threads.submit(lambda: list(answer))
+            answer.cancel()
+            reader.result(5.0)
+
+    async with serving(speeds(tokens_per_s=0.001)) as gateway:
+        await in_thread(lambda: work(gateway.url))
+        await gateway.replica.idle(1.0)
