@@ -12,12 +12,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
-import httpx
 import msgspec
 import openai
 
-from headstart.client.carriers import CarrierLost, EventCarrier, SilentCarrier
-from headstart.client.errors import error_in, error_of, unreachable
+from headstart.client.carriers import CarrierLost, EventCarrier, SilentCarrier, Stop
+from headstart.client.errors import error_in
 from headstart.client.events import Event
 from headstart.stages.carrier_ladder import (
     Advanced,
@@ -43,6 +42,7 @@ Chunk = TypeVar("Chunk", bound=openai.BaseModel)
 
 _QUEUED_BATCHES = 64
 _CANCEL_TRIES = 3
+_CANCEL_TRY_S = 3.0
 _CANCEL_WAIT_S = 0.5
 
 
@@ -70,7 +70,7 @@ class AsyncAnswer(Generic[Chunk]):
     the answer on the server too.
 
     Args:
-        http: For cancelling.
+        stops: The ways to have it stopped; all are tried at once.
         answer_id: The gateway's id of the answer; empty where it is no Headstart gateway, whose
             answers cannot be resumed.
         carriers: The rungs there are; the event stream always is.
@@ -82,7 +82,7 @@ class AsyncAnswer(Generic[Chunk]):
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        stops: Sequence[Stop],
         answer_id: str,
         carriers: Mapping[Rung, EventCarrier],
         first: AsyncGenerator[Sequence[Event]],
@@ -91,7 +91,7 @@ class AsyncAnswer(Generic[Chunk]):
         on_close: Callable[["AsyncAnswer[Chunk]"], None] = lambda _: None,
     ) -> None:
         self.id = answer_id
-        self._http = http
+        self._stops = stops
         self._carriers = carriers
         self._chunk_type = chunk_type
         self._on_close = on_close
@@ -170,18 +170,33 @@ class AsyncAnswer(Generic[Chunk]):
         """Ask the gateway to stop; returns why it could not be asked."""
         why: str | None = None
         for left in reversed(range(num_tries)):
-            try:
-                response = await self._http.delete(f"/v1/streams/{self.id}")
-            except httpx.HTTPError as error:
-                why = unreachable(error)
-            else:
-                # An answer that it does not know any more has stopped as well.
-                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
-                    return None
-                why = str(error_of(response.status_code, response.content))
+            why = await self._race_stops()
+            if why is None:
+                return None
             if left:
                 await asyncio.sleep(_CANCEL_WAIT_S)
         return why
+
+    async def _race_stops(self) -> str | None:
+        """Return once one way has done it, else why none has."""
+        asking = [asyncio.ensure_future(stop(self.id)) for stop in self._stops]
+        why: list[str] = []
+        try:
+            async with asyncio.timeout(_CANCEL_TRY_S):
+                for asked in asyncio.as_completed(asking):
+                    try:
+                        await asked
+                    except (CarrierLost, HeadstartError) as error:
+                        why.append(str(error))
+                    else:
+                        return None
+        except TimeoutError:
+            why.append(f"no answer within {_CANCEL_TRY_S:g} s")
+        finally:
+            for one in asking:
+                one.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        return "; ".join(why)
 
     async def _take(self) -> None:
         """Wait for what comes next, a carrier's events or the ladder's deadline."""

@@ -10,7 +10,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from headstart.client.answer import AsyncAnswer
-from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Polling, events_of
+from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Http, Polling, events_of
 from headstart.client.errors import error_of, unreachable
 from headstart.client.live import AsyncLivePrompt
 from headstart.client.offered import Offered, can_read_datagrams
@@ -74,10 +74,6 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._quiet_s = quiet_s
         self._limits = limits
-        self._carriers: dict[Rung, EventCarrier] = {
-            Rung.SSE: EventStream(self._http, quiet_s),
-            Rung.POLL: Polling(self._http, quiet_s),
-        }
         if datagrams is True:
             datagrams = can_read_datagrams() and Offered(self._http)
         self._sessions = None if datagrams is False else Sessions(datagrams)
@@ -96,8 +92,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Stop every answer that is still being read, and close the connections."""
         self._is_closing = True
-        for answer in list(self._answers):
-            await answer.close()
+        await asyncio.gather(*(answer.close() for answer in self._answers))
         if self._spare is not None:
             self._spare.cancel()
             await asyncio.gather(self._spare, return_exceptions=True)
@@ -183,18 +178,23 @@ class AsyncClient:
     def read(
         self, response: httpx.Response, chunk_type: type[Chunk], *, is_timed: bool = False
     ) -> AsyncAnswer[Chunk]:
-        """Read the answer that a response begins.
+        """Read the answer that a response begins, with the key that it was asked for with.
 
         Args:
             is_timed: Whether a chunk with timings was asked for, which no other carrier has.
         """
-        carriers = dict(self._carriers)
-        if self._sessions is not None and not is_timed:
-            key = self._http.headers.get("authorization")
-            headers = () if key is None else (("authorization", key),)
-            carriers[Rung.DATAGRAMS] = Records(self._sessions, headers)
+        key = response.request.headers.get("authorization")
+        headers = () if key is None else (("authorization", key),)
+        http = Http(self._http, headers, self._quiet_s)
+        carriers: dict[Rung, EventCarrier] = {Rung.SSE: EventStream(http), Rung.POLL: Polling(http)}
+        stops = [http.stop]
+        if self._sessions is not None:
+            records = Records(self._sessions, headers)
+            stops.append(records.stop)
+            if not is_timed:
+                carriers[Rung.DATAGRAMS] = records
         answer = AsyncAnswer(
-            self._http,
+            stops,
             response.headers.get("x-headstart-stream", ""),
             carriers,
             events_of(response, self._quiet_s),

@@ -5,17 +5,34 @@ whether the answer is whole by then is for `AsyncAnswer` to see.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import httpx
 
-from headstart.client.errors import error_of
+from headstart.client.errors import error_of, unreachable
 from headstart.client.events import Event, EventSplitter
 from headstart.stages.errors import EngineLost
 
-__all__ = ["CarrierLost", "EventCarrier", "EventStream", "Polling", "SilentCarrier", "events_of"]
+__all__ = [
+    "QUIET_S",
+    "CarrierLost",
+    "EventCarrier",
+    "EventStream",
+    "Headers",
+    "Http",
+    "Polling",
+    "SilentCarrier",
+    "Stop",
+    "events_of",
+]
+
+Headers = Sequence[tuple[str, str]]
+Stop = Callable[[str], Coroutine[Any, Any, None]]
+"""Has an answer stopped, one that nobody knows any more included. Raises `CarrierLost` where the
+gateway could not be asked, and why where it refuses."""
 
 QUIET_S = 20.0
 """The gateway says something every 15 s unless it is told otherwise."""
@@ -62,6 +79,59 @@ class EventCarrier(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Http:
+    """How one answer is asked for over HTTP.
+
+    Args:
+        client: Asks.
+        headers: Go along, before the client's own of the same name.
+        quiet_s: Silence that is borne.
+    """
+
+    client: httpx.AsyncClient
+    headers: Headers = ()
+    quiet_s: float = QUIET_S
+
+    async def rest(self, stream: str, query: dict[str, int]) -> httpx.Response:
+        """Ask for what is past a cursor.
+
+        Raises:
+            CarrierLost: It may be tried again.
+            HeadstartError: The answer cannot be had.
+        """
+        request = self.client.build_request(
+            "GET", f"/v1/streams/{stream}", params=query, headers=self.headers
+        )
+        try:
+            async with asyncio.timeout(self.quiet_s):
+                response = await self.client.send(request, stream=True)
+                if response.is_success:
+                    return response
+                body = await response.aread()
+        except TimeoutError as error:
+            raise SilentCarrier from error
+        except httpx.HTTPError as error:
+            raise CarrierLost from error
+        if response.status_code in _MAY_PASS:
+            raise CarrierLost
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise EngineLost(
+                "the gateway does not know this answer any more: it was restarted, or the answer "
+                "has expired; ask again"
+            )
+        raise error_of(response.status_code, body)
+
+    async def stop(self, stream: str) -> None:
+        """A `Stop`."""
+        try:
+            response = await self.client.delete(f"/v1/streams/{stream}", headers=self.headers)
+        except httpx.HTTPError as error:
+            raise CarrierLost(unreachable(error)) from error
+        if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
+            raise error_of(response.status_code, response.content)
+
+
 async def events_of(response: httpx.Response, quiet_s: float) -> AsyncGenerator[Sequence[Event]]:
     """Yield the events of an event stream that has begun, and close it.
 
@@ -88,9 +158,8 @@ async def events_of(response: httpx.Response, quiet_s: float) -> AsyncGenerator[
 class EventStream:
     """Server-sent events."""
 
-    def __init__(self, http: httpx.AsyncClient, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, http: Http) -> None:
         self._http = http
-        self._quiet_s = quiet_s
 
     async def is_usable(self) -> bool:
         """At any time."""
@@ -100,13 +169,13 @@ class EventStream:
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False
     ) -> AsyncGenerator[Sequence[Event]]:
         """Read on, by `EventCarrier`'s rules."""
-        response = await _ask(self._http, stream, {"after": after}, self._quiet_s)
+        response = await self._http.rest(stream, {"after": after})
         if response.status_code == httpx.codes.NO_CONTENT:
             # It ended just here, in a way that only the event before can tell.
             await response.aclose()
-            response = await _ask(self._http, stream, {"after": before_last}, self._quiet_s)
+            response = await self._http.rest(stream, {"after": before_last})
         yield ()
-        async with aclosing(events_of(response, self._quiet_s)) as batches:
+        async with aclosing(events_of(response, self._http.quiet_s)) as batches:
             async for events in batches:
                 yield events
 
@@ -114,9 +183,8 @@ class EventStream:
 class Polling:
     """Requests that each end with what there is."""
 
-    def __init__(self, http: httpx.AsyncClient, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, http: Http) -> None:
         self._http = http
-        self._quiet_s = quiet_s
 
     async def is_usable(self) -> bool:
         """At any time."""
@@ -128,17 +196,17 @@ class Polling:
         """Read on, by `EventCarrier`'s rules."""
         while True:
             query = {"after": after, "wait": _POLL_S}
-            response = await _ask(self._http, stream, query, self._quiet_s)
+            response = await self._http.rest(stream, query)
             if response.status_code == httpx.codes.NO_CONTENT:
                 await response.aclose()
                 query = {"after": before_last, "wait": 0}
-                response = await _ask(self._http, stream, query, self._quiet_s)
-                async with aclosing(events_of(response, self._quiet_s)) as batches:
+                response = await self._http.rest(stream, query)
+                async with aclosing(events_of(response, self._http.quiet_s)) as batches:
                     async for events in batches:
                         yield events
                 return
             yield ()
-            async with aclosing(events_of(response, self._quiet_s)) as batches:
+            async with aclosing(events_of(response, self._http.quiet_s)) as batches:
                 async for events in batches:
                     for event in events:
                         if event.cursor is not None:
@@ -146,27 +214,3 @@ class Polling:
                     yield events
                     if events and events[-1].cursor is None:
                         return  # what is not in the log says why that ends
-
-
-async def _ask(
-    http: httpx.AsyncClient, stream: str, query: dict[str, int], quiet_s: float
-) -> httpx.Response:
-    request = http.build_request("GET", f"/v1/streams/{stream}", params=query)
-    try:
-        async with asyncio.timeout(quiet_s):
-            response = await http.send(request, stream=True)
-            if response.is_success:
-                return response
-            body = await response.aread()
-    except TimeoutError as error:
-        raise SilentCarrier from error
-    except httpx.HTTPError as error:
-        raise CarrierLost from error
-    if response.status_code in _MAY_PASS:
-        raise CarrierLost
-    if response.status_code == httpx.codes.NOT_FOUND:
-        raise EngineLost(
-            "the gateway does not know this answer any more: it was restarted, or the answer has "
-            "expired; ask again"
-        )
-    raise error_of(response.status_code, body)

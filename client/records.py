@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headstart.client.carriers import CarrierLost
+from headstart.client.carriers import CarrierLost, Headers
 from headstart.client.events import Event
 from headstart.client.session_wire import WHY_HEADER, Why
-from headstart.stages.errors import ProtocolViolation
+from headstart.stages.errors import NotFound, ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
 
@@ -23,7 +23,6 @@ __all__ = ["Connect", "Growing", "RecordProjector", "Records", "Session", "Sessi
 
 _log = logging.getLogger(__name__)
 
-Headers = Sequence[tuple[str, str]]
 _RETRY_S = 30.0
 """After an attempt that failed: networks that block UDP go on doing so."""
 _ANSWER_S = 3.0
@@ -78,6 +77,15 @@ class Session(Protocol):
         """Read an answer no longer; it goes on."""
         ...
 
+    async def stop(self, stream_id: str, headers: Headers) -> object:
+        """Have an answer stopped.
+
+        Raises:
+            ConnectionError: The session ended first.
+            HeadstartError: The gateway refuses.
+        """
+        ...
+
     def close(self) -> None:
         """End it; what is read by it is cut off."""
         ...
@@ -126,7 +134,8 @@ class Sessions:
     def prepare(self) -> None:
         """Begin to open a session, if there is none and none was refused a moment ago."""
         loop = asyncio.get_running_loop()
-        if not self._is_usable and loop.time() >= self._not_before:
+        is_opening = self._opening is not None and not self._opening.done()
+        if not is_opening and self.open is None and loop.time() >= self._not_before:
             self._opening = loop.create_task(self._opened(), name="open a session")
 
     async def close(self) -> None:
@@ -141,17 +150,18 @@ class Sessions:
     async def current(self) -> Session | None:
         """Wait for an open session, opening one if need be; None where there cannot be one."""
         self.prepare()
-        if self._opening is None:
-            return None
-        session = await asyncio.shield(self._opening)
-        return None if session is None or session.closed_for is not None else session
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+        return self.open
 
     @property
-    def _is_usable(self) -> bool:
-        if self._opening is None or not self._opening.done():
-            return self._opening is not None
-        session = self._opening.result()
-        return session is not None and session.closed_for is None
+    def open(self) -> Session | None:
+        """The session, where one is open now."""
+        task = self._opening
+        if task is None or not task.done() or task.cancelled():
+            return None
+        session = task.result()
+        return None if session is None or session.closed_for is not None else session
 
     async def _opened(self) -> Session | None:
         try:
@@ -177,6 +187,18 @@ class Records:
     async def is_usable(self) -> bool:
         """Wait until there is a session, opening one if need be, or there cannot be one."""
         return await self._sessions.current() is not None
+
+    async def stop(self, stream: str) -> None:
+        """A `Stop`, over the session if one is open."""
+        session = self._sessions.open
+        if session is None:
+            raise CarrierLost("there is no session")
+        try:
+            await session.stop(stream, self._headers)
+        except NotFound:
+            return
+        except OSError as error:
+            raise CarrierLost(str(error)) from error
 
     async def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False

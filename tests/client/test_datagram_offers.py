@@ -1,6 +1,6 @@
 """Where a client looks for datagrams, whom it trusts, and what it does where there are none."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import httpx
@@ -8,6 +8,7 @@ import pytest
 
 from headstart.client import AsyncClient
 from headstart.client import async_client as async_client_module
+from headstart.client.carriers import EventStream, Http
 from headstart.client.offered import Offered, _address
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.serving import QuicSettings
@@ -26,21 +27,23 @@ from tests.client.datagram_reading import (
 )
 from tests.support.certificates import make_certificate
 from tests.support.events import text
-from tests.support.gateway import Gateway, serving, speeds
+from tests.support.gateway import Gateway, saying, serving, speeds
 from tests.support.offering import OtherPort
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.anyio
 
 
+ACCESS = AccessSettings(
+    keys=tuple(KeySettings(id=name, hash=hash_of(f"hs-{name}")) for name in ("alice", "bob"))
+)
+
+
 async def test_keys_are_asked_for_over_quic_too() -> None:
-    access = AccessSettings(
-        keys=tuple(KeySettings(id=name, hash=hash_of(f"hs-{name}")) for name in ("alice", "bob"))
-    )
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(
             serving(
-                speeds(tokens_per_s=100.0, answer_tokens=100), quic=QuicSettings(), access=access
+                speeds(tokens_per_s=100.0, answer_tokens=100), quic=QuicSettings(), access=ACCESS
             )
         )
         alice, bob = [
@@ -62,13 +65,40 @@ async def test_keys_are_asked_for_over_quic_too() -> None:
         assert exposition.value("headstart_refusals_total", reason=Refusal.UNAUTHENTICATED) == 2
 
         # Whoever has no right to it learns nothing by the event stream either.
-        batches = bob._carriers[Rung.SSE].read(answer.id, 0, 0)
+        batches = EventStream(Http(bob._http)).read(answer.id, 0, 0)
         with pytest.raises(EngineLost):
             await soon(anext(batches))
         async with AsyncClient(gateway.url, api_key="wrong") as mallory:
             with pytest.raises(Unauthenticated):
                 await ask(mallory)
         await soon(rest(answer))
+
+
+@pytest.mark.parametrize("has_datagrams", [False, True])
+async def test_an_answer_is_read_on_and_stopped_with_the_key_it_was_asked_for_with(
+    has_datagrams: bool,
+) -> None:
+    engine = speeds(tokens_per_s=50.0, answer_tokens=100_000)
+    async with (
+        serving(engine, quic=QuicSettings(), access=ACCESS) as gateway,
+        AsyncClient(
+            gateway.url, api_key="hs-alice", limits=UNHURRIED, datagrams=has_datagrams
+        ) as client,
+    ):
+        answer = await soon(
+            client.chat.completions.create(
+                **saying(), stream=True, extra_headers={"Authorization": "Bearer hs-bob"}
+            )
+        )
+        if has_datagrams:
+            await until(answer, ONLY_DATAGRAMS)
+        else:
+            await soon(anext(answer))
+            async with aclosing(answer._carriers[Rung.SSE].read(answer.id, 0, 0)) as batches:
+                assert await soon(anext(batches)) == ()
+
+        await soon(answer.cancel())
+        await gateway.replica.idle(1.0)
 
 
 async def refusal_over_quic(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from headstart.client import AsyncClient
@@ -347,6 +348,26 @@ async def test_cancelling_stops_the_engine(endless: Gateway) -> None:
         assert endless.quic is not None
         (session,) = endless.quic._sessions
         await eventually(lambda: not session._readers)
+
+
+@pytest.mark.parametrize("is_session_dead", [False, True])
+async def test_an_answer_is_stopped_by_whichever_way_is_open(
+    endless: Gateway, monkeypatch: pytest.MonkeyPatch, is_session_dead: bool
+) -> None:
+    async def unreachable(*_: Any, **__: Any) -> httpx.Response:
+        raise httpx.ConnectError("the network is down")
+
+    async with relayed(endless) as (relay, client):
+        answer = await ask(client)
+        await until(answer, ONLY_DATAGRAMS)
+        if is_session_dead:
+            relay.is_dark = True
+        else:
+            monkeypatch.setattr(client._http, "delete", unreachable)
+
+        await soon(answer.cancel(), 2.0)
+
+        await endless.replica.idle(1.0)
 
 
 async def test_somebody_elses_cancelling_is_an_error(endless: Gateway) -> None:

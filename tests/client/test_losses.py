@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from headstart.client import AsyncClient, records
+from headstart.client import answer as answer_module
+from headstart.client.carriers import EventStream, Http, Polling
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
 from tests.support.events import text
@@ -216,8 +218,10 @@ async def test_a_replica_that_died_meanwhile_is_an_error() -> None:
                 await soon(reader)
 
 
-@pytest.mark.parametrize("rung", [Rung.SSE, Rung.POLL])
-async def test_an_answer_that_failed_just_where_its_reader_was_tells_why(rung: Rung) -> None:
+@pytest.mark.parametrize("carrier", [EventStream, Polling])
+async def test_an_answer_that_failed_just_where_its_reader_was_tells_why(
+    carrier: type[EventStream | Polling],
+) -> None:
     async with (
         serving(speeds(tokens_per_s=50.0, answer_tokens=1_000), data_plane=IMPATIENT) as gateway,
         AsyncClient(gateway.url) as client,
@@ -229,7 +233,7 @@ async def test_an_answer_that_failed_just_where_its_reader_was_tells_why(rung: R
         await soon(stream.finished())
         *_, before_last, last = [cursor for cursor, _ in stream.log.frames(0)]
 
-        batches = client._carriers[rung].read(answer.id, last, before_last)
+        batches = carrier(Http(client._http)).read(answer.id, last, before_last)
         events = [event async for batch in batches for event in batch]
 
     assert [event.cursor for event in events] == [None, None]
@@ -306,6 +310,62 @@ async def test_an_answer_that_cannot_be_stopped_is_said_so(slow: Gateway) -> Non
             await soon(answer.cancel())
 
 
+class Dead(httpx.AsyncHTTPTransport):
+    """A network on which the first requests to stop something are never answered."""
+
+    def __init__(self, num_lost: int) -> None:
+        super().__init__()
+        self.num_lost = num_lost
+        self.num_waiting = self.most_waiting = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method != "DELETE" or self.num_lost == 0:
+            return await super().handle_async_request(request)
+        self.num_lost -= 1
+        self.num_waiting += 1
+        self.most_waiting = max(self.most_waiting, self.num_waiting)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.num_waiting -= 1
+        raise AssertionError
+
+
+async def test_a_request_to_stop_that_is_lost_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_module, "_CANCEL_TRY_S", 0.05)
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=None, transport=Dead(2)) as http,
+        AsyncClient(http=http) as client,
+    ):
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        await soon(anext(answer))
+
+        await soon(answer.cancel(), 10.0)
+
+        await gateway.replica.idle(1.0)
+
+
+async def test_closing_a_client_waits_once_for_all_its_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_module, "_CANCEL_TRY_S", 0.05)
+    network = Dead(3)
+    async with (
+        serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=None, transport=network) as http,
+    ):
+        client = AsyncClient(http=http)
+        for _ in range(3):
+            await soon(client.chat.completions.create(**saying(), stream=True))
+
+        await soon(client.close(), 10.0)
+
+        assert network.most_waiting == 3
+
+
 class Session:
     """A datagram session that reads the gateway's own log."""
 
@@ -327,6 +387,9 @@ class Session:
 
     def drop(self, reading: "Reading") -> None:
         self.readings.remove(reading.stream_id)
+
+    async def stop(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> None:
+        raise ConnectionError("nobody answers")
 
     def close(self) -> None:
         self.closed_for = "closed"
@@ -451,6 +514,6 @@ async def test_an_expired_answer_is_not_waited_for() -> None:
         await _drain(answer)
         now[0] = 100.0
         streams.expire()
-        async with aclosing(client._carriers[Rung.SSE].read(answer.id, 0, 0)) as batches:
+        async with aclosing(EventStream(Http(client._http)).read(answer.id, 0, 0)) as batches:
             with pytest.raises(EngineLost):
                 await soon(anext(batches))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from headstart.client import records as records_module
-from headstart.client.carriers import CarrierLost
-from headstart.client.records import Headers, Records, Sessions
+from headstart.client.carriers import CarrierLost, Headers
+from headstart.client.records import Records, Sessions
 from tests.support.node_client import node
 from tests.support.waiting import soon
 
@@ -25,6 +25,9 @@ class Silent:
 
     def drop(self, reading: Any) -> None:
         raise AssertionError("nothing was read")
+
+    async def stop(self, stream_id: str, headers: Headers) -> None:
+        await asyncio.Event().wait()
 
     def close(self) -> None:
         self.closed_for = "closed"
