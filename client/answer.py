@@ -6,6 +6,7 @@ their session acknowledges them as they come and keeps them, no more than the an
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -37,6 +38,8 @@ from headstart.stages.errors import EngineLost, EngineUnavailable, HeadstartErro
 from headstart.stages.sse import DONE
 
 __all__ = ["AsyncAnswer"]
+
+_log = logging.getLogger(__name__)
 
 Chunk = TypeVar("Chunk", bound=openai.BaseModel)
 
@@ -99,7 +102,7 @@ class AsyncAnswer(Generic[Chunk]):
         self._ladder = CarrierLadder(has_datagrams, limits)
         self._before_last = 0
         self._ready: deque[Chunk] = deque()
-        self._error: HeadstartError | None = None
+        self._error: Exception | None = None
         self._is_over = False
         self._is_closed = False
         self._watching: set[asyncio.Task[None]] = set()
@@ -227,8 +230,9 @@ class AsyncAnswer(Generic[Chunk]):
         self._ended(rung, arrived.error, now)
 
     def _ended(self, rung: Rung, error: Exception | None, now: float) -> None:
-        if isinstance(error, HeadstartError) and rung is not Rung.DATAGRAMS:
-            self._end(error)
+        is_loss = error is None or isinstance(error, CarrierLost)
+        if not is_loss and rung is not Rung.DATAGRAMS:
+            self._end(error)  # a refusal, or a fault of ours, which nobody shall wait for
         elif not self.id:
             self._end(EngineLost("the connection was lost, and this server cannot resume answers"))
         elif isinstance(error, SilentCarrier) and rung is not Rung.DATAGRAMS:
@@ -258,7 +262,7 @@ class AsyncAnswer(Generic[Chunk]):
             else:
                 self._ready.append(self._chunk_type.construct(**fields))
 
-    def _end(self, error: HeadstartError | None) -> None:
+    def _end(self, error: Exception | None) -> None:
         self._is_over, self._error = True, error
 
     def _act(self, actions: Sequence[LadderAction], *, is_climb: bool = False) -> None:
@@ -289,8 +293,10 @@ class AsyncAnswer(Generic[Chunk]):
             async with aclosing(batches):
                 async for events in batches:
                     await self._arrivals.put(_Arrived(rung, task, events))
-        except (CarrierLost, HeadstartError) as reason:
+        except Exception as reason:
             error = reason
+            if not isinstance(reason, CarrierLost | HeadstartError):
+                _log.exception("reading an answer by %s failed", rung)
         await self._arrivals.put(_Arrived(rung, task, None, error))
 
     async def _watch(self, rung: Rung) -> None:

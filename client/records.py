@@ -168,8 +168,10 @@ class Sessions:
             return await self._connect()
         except OSError as error:
             _log.info("answers come by event streams alone: %s", error)
-            self._not_before = asyncio.get_running_loop().time() + _RETRY_S
-            return None
+        except Exception:
+            _log.exception("answers come by event streams alone: opening a session failed")
+        self._not_before = asyncio.get_running_loop().time() + _RETRY_S
+        return None
 
 
 class Records:

@@ -232,7 +232,8 @@ export class Answer {
     }
     if (signal.aborted) return;
     if (failure !== null && !(failure instanceof CarrierLost || failure instanceof HeadstartError)) {
-      this.#end(failure); // a fault of ours, which nobody shall wait for
+      console.error(failure);
+      if (rung !== DATAGRAMS) this.#end(failure); // a fault of ours, which nobody shall wait for
     }
     this.#arrivals.push({ rung, carrying, events: null, error: failure });
     this.#changed.set();

@@ -503,6 +503,45 @@ async def test_a_session_whose_server_is_gone_does_not_hold_the_answer_up(
     assert shown == text((await soon(stored(slow))).content)
 
 
+async def test_a_fault_of_ours_in_a_session_leaves_the_event_stream(
+    slow: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Session):
+        async def resume(
+            self, stream_id: str, headers: Sequence[tuple[str, str]], log: bytes
+        ) -> "Reading":
+            raise RuntimeError("a bug of ours")
+
+    async def none() -> Session:
+        raise RuntimeError("another bug of ours")
+
+    async def connect() -> Session:
+        return Broken(slow, None, is_mute=False)
+
+    for connecting in (none, connect):
+        async with AsyncClient(slow.url, api_key="key", datagrams=connecting) as client:
+            for _ in range(2):
+                shown = await soon(said(client))
+                assert shown == text((await soon(stored(slow))).content)
+    assert {"a bug of ours", "another bug of ours"} <= {
+        str(record.exc_info[1]) for record in caplog.records if record.exc_info
+    }
+
+
+async def test_a_fault_of_ours_in_the_event_stream_is_raised(slow: Gateway) -> None:
+    async def fails(request: httpx.Request) -> None:
+        if request.method == "GET":
+            raise RuntimeError("a bug of ours")
+
+    cuts = iter([900])
+    network = Breaking(lambda: next(cuts, None))
+    async with reading(slow, network) as client:
+        answer = await soon(client.chat.completions.create(**saying(), stream=True))
+        client._http.event_hooks["request"].append(fails)
+        with pytest.raises(RuntimeError, match="a bug of ours"):
+            await soon(_drain(answer))
+
+
 async def test_an_expired_answer_is_not_waited_for() -> None:
     now = [0.0]
     streams = table(ttl_s=10.0, now=lambda: now[0])
