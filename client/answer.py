@@ -16,7 +16,7 @@ from typing import Generic, Self, TypeVar
 import msgspec
 import openai
 
-from headstart.client.carriers import CarrierLost, EventCarrier, SilentCarrier, Stop
+from headstart.client.carriers import Batch, CarrierLost, EventCarrier, SilentCarrier, Stop
 from headstart.client.errors import error_in
 from headstart.client.events import Event
 from headstart.stages.carrier_ladder import (
@@ -51,11 +51,11 @@ _CANCEL_WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Arrived:
-    """What a carrier has brought, or how it ended: `events` is None then."""
+    """What a carrier has brought, or how it ended: `batch` is None then."""
 
     rung: Rung
     task: asyncio.Task[None] | None
-    events: Sequence[Event] | None
+    batch: Batch | None
     error: Exception | None = None
 
 
@@ -88,7 +88,7 @@ class AsyncAnswer(Generic[Chunk]):
         stops: Sequence[Stop],
         answer_id: str,
         carriers: Mapping[Rung, EventCarrier],
-        first: AsyncGenerator[Sequence[Event]],
+        first: AsyncGenerator[Batch],
         chunk_type: type[Chunk],
         limits: LadderLimits | None = None,
         on_close: Callable[["AsyncAnswer[Chunk]"], None] = lambda _: None,
@@ -220,14 +220,16 @@ class AsyncAnswer(Generic[Chunk]):
             return
         if arrived.task is not self._tasks.get(rung):
             return  # closed before this was looked at: it counts for nothing, and comes again
-        if arrived.events is not None:
+        if arrived.batch is None:
+            del self._tasks[rung]
+            self._ended(rung, arrived.error, now)
+        elif isinstance(arrived.batch, Quiet):
+            self._act(self._ladder.feed(arrived.batch, now))
+        else:
             self._act(self._ladder.feed(Opened(rung), now))
-            for event in arrived.events:
+            for event in arrived.batch:
                 if rung in self._ladder.rungs:
                     self._show(event, rung, now)
-            return
-        del self._tasks[rung]
-        self._ended(rung, arrived.error, now)
 
     def _ended(self, rung: Rung, error: Exception | None, now: float) -> None:
         is_loss = error is None or isinstance(error, CarrierLost)
@@ -283,16 +285,16 @@ class AsyncAnswer(Generic[Chunk]):
                 batches = carrier.read(self.id, action.after, before_last, is_climb=is_climb)
                 self._start(action.rung, batches)
 
-    def _start(self, rung: Rung, batches: AsyncGenerator[Sequence[Event]]) -> None:
+    def _start(self, rung: Rung, batches: AsyncGenerator[Batch]) -> None:
         loop = asyncio.get_running_loop()
         self._tasks[rung] = loop.create_task(self._carry(rung, batches), name=f"carry {rung}")
 
-    async def _carry(self, rung: Rung, batches: AsyncGenerator[Sequence[Event]]) -> None:
+    async def _carry(self, rung: Rung, batches: AsyncGenerator[Batch]) -> None:
         task, error = asyncio.current_task(), None
         try:
             async with aclosing(batches):
-                async for events in batches:
-                    await self._arrivals.put(_Arrived(rung, task, events))
+                async for batch in batches:
+                    await self._arrivals.put(_Arrived(rung, task, batch))
         except Exception as reason:
             error = reason
             if not isinstance(reason, CarrierLost | HeadstartError):
@@ -300,8 +302,8 @@ class AsyncAnswer(Generic[Chunk]):
         await self._arrivals.put(_Arrived(rung, task, None, error))
 
     async def _watch(self, rung: Rung) -> None:
-        if await self._carriers[rung].is_usable():
-            await self._arrivals.put(_Usable(rung))
+        await self._carriers[rung].usable()
+        await self._arrivals.put(_Usable(rung))
 
     async def _stop(self) -> None:
         """Close every carrier, wake the reader, and wait until they are closed. Idempotent."""

@@ -14,10 +14,12 @@ import httpx
 
 from headstart.client.errors import error_of, unreachable
 from headstart.client.events import Event, EventSplitter
+from headstart.stages.carrier_ladder import Quiet
 from headstart.stages.errors import EngineLost
 
 __all__ = [
     "QUIET_S",
+    "Batch",
     "CarrierLost",
     "EventCarrier",
     "EventStream",
@@ -29,6 +31,8 @@ __all__ = [
     "events_of",
 ]
 
+Batch = Sequence[Event] | Quiet
+"""What has come; `Quiet` says that nothing has for too long, and that it is still waited for."""
 Headers = Sequence[tuple[str, str]]
 Stop = Callable[[str], Coroutine[Any, Any, None]]
 """Has an answer stopped, one that nobody knows any more included. Raises `CarrierLost` where the
@@ -55,13 +59,13 @@ class EventCarrier(Protocol):
     The third, by datagrams, is in `client/records.py`.
     """
 
-    async def is_usable(self) -> bool:
-        """Wait for what reading needs, if that is on its way, and say whether it is there."""
+    async def usable(self) -> None:
+        """Wait until there is what reading needs, however long."""
         ...
 
     def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False
-    ) -> AsyncGenerator[Sequence[Event]]:
+    ) -> AsyncGenerator[Batch]:
         """Yield the events past a cursor, in order, in batches. The first may be empty: it says
         that the other end has answered.
 
@@ -161,9 +165,8 @@ class EventStream:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def is_usable(self) -> bool:
+    async def usable(self) -> None:
         """At any time."""
-        return True
 
     async def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False
@@ -186,9 +189,8 @@ class Polling:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def is_usable(self) -> bool:
+    async def usable(self) -> None:
         """At any time."""
-        return True
 
     async def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False

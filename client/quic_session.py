@@ -74,6 +74,11 @@ class QuicSession:
         assert self._carrier is not None, "a session begins with its carrier"
         return self._carrier
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether answers are read by it."""
+        return any(not reading.is_over for reading in self._readings.values())
+
     async def ask(
         self, method: str, path: str, headers: Headers = (), body: bytes = b"", log: bytes = b""
     ) -> Reading:

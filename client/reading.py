@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 from headstart.client.session_wire import Answer, End
@@ -51,9 +50,8 @@ class Reading:
         """The head of the answer, once it is here; records may be here before it."""
         self.error: dict[str, Any] | None = None
         """Why the answer is not whole, in OpenAI's words, once it is over."""
-        self.is_quiet = False
-        """Nothing has come for three seconds: try another way, from the same cursor."""
         self.is_over = False
+        self._is_quiet = False
         self._body: list[bytes] = []
         self._send = send
         self._receiver = receiver(number, log)
@@ -107,17 +105,24 @@ class Reading:
     async def records(self) -> AsyncIterator[bytes]:
         """Yield whole records as they come, each once, until the answer is over.
 
-        What is handed on so counts as shown: acknowledgements tell the server when.
+        What is handed on so counts as shown: acknowledgements tell the server when. An empty run
+        says that nothing has come for three seconds: another way, from the same cursor, may be
+        quicker. This one is listened to all the same.
         """
         cursor = 0
         while True:
-            await self._until(partial(self._is_past, cursor))
-            records = self._receiver.read(cursor)
-            if not records:
+            await self._grown(cursor, or_quiet=True)
+            if records := self._receiver.read(cursor):
+                cursor += len(records)
+                self.feed(Rendered(cursor))
+            elif self.is_over:
                 return
-            cursor += len(records)
-            self.feed(Rendered(cursor))
             yield records
+            if not records:
+                await self._grown(cursor, or_quiet=False)
+
+    async def _grown(self, cursor: int, *, or_quiet: bool) -> None:
+        await self._until(lambda: self._is_past(cursor) or (or_quiet and self._is_quiet))
 
     def _is_past(self, cursor: int) -> bool:
         return self._receiver.shown > cursor
@@ -144,7 +149,7 @@ class Reading:
         if self.is_over and not is_late:
             return
         now = asyncio.get_running_loop().time()
-        self.is_quiet &= isinstance(event, Rendered)
+        self._is_quiet &= isinstance(event, Rendered)
         try:
             self._act(self._receiver.feed(event, now), now)
         except ProtocolViolation as error:
@@ -187,7 +192,7 @@ class Reading:
             elif isinstance(action, Complete):
                 self._check_over()
             elif isinstance(action, PathQuiet):
-                self.is_quiet = True
+                self._is_quiet = True
                 self._changed.set()
         self._arm(now)
 

@@ -6,15 +6,15 @@ stream's own events byte for byte, so a reader may change carriers in the middle
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from headstart.client.carriers import CarrierLost, Headers
+from headstart.client.carriers import Batch, CarrierLost, Headers
 from headstart.client.events import Event
 from headstart.client.session_wire import WHY_HEADER, Why
+from headstart.stages.carrier_ladder import Quiet, Rung
 from headstart.stages.errors import NotFound, ProtocolViolation
 from headstart.stages.frames import StreamHeader, decode_frame, decode_header, record_bounds
 from headstart.stages.sse import project, split_events
@@ -27,8 +27,6 @@ _RETRY_S = 30.0
 """After an attempt that failed: networks that block UDP go on doing so."""
 _ANSWER_S = 3.0
 """Within which a session's server answers; one that has been restarted knows nothing of it."""
-_LOOK_S = 0.5
-"""How often a reading that brings nothing is asked whether its path is quiet."""
 
 
 class Growing(Protocol):
@@ -47,13 +45,11 @@ class Growing(Protocol):
         """Whether all of its log is here."""
         ...
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing has come for too long, not even a heartbeat."""
-        ...
-
     def records(self) -> AsyncIterator[bytes]:
-        """Yield whole records from the log's header on, until the answer or the session is over."""
+        """Yield whole records from the log's header on, until the answer or the session is over.
+
+        An empty run says that nothing has come for too long, not even a heartbeat.
+        """
         ...
 
 
@@ -63,6 +59,11 @@ class Session(Protocol):
     @property
     def closed_for(self) -> str | None:
         """Why it ended; None while it is open."""
+        ...
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether answers are read by it."""
         ...
 
     async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
@@ -186,9 +187,12 @@ class Records:
         self._headers = headers
         self._log = b""
 
-    async def is_usable(self) -> bool:
-        """Wait until there is a session, opening one if need be, or there cannot be one."""
-        return await self._sessions.current() is not None
+    async def usable(self) -> None:
+        """Wait until there is a session, opening one if need be."""
+        while True:
+            if await self._sessions.current() is not None:
+                return
+            await asyncio.sleep(_RETRY_S)
 
     async def stop(self, stream: str) -> None:
         """A `Stop`, over the session if one is open."""
@@ -204,8 +208,11 @@ class Records:
 
     async def read(
         self, stream: str, after: int, before_last: int, *, is_climb: bool = False
-    ) -> AsyncGenerator[Sequence[Event]]:
-        """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped."""
+    ) -> AsyncGenerator[Batch]:
+        """Read on, by `EventCarrier`'s rules; what is before `after` comes again, to be dropped.
+
+        A quiet session is listened to: after a blackout nobody is there sooner.
+        """
         session = await self._sessions.current()
         if session is None:
             raise CarrierLost
@@ -215,16 +222,18 @@ class Records:
             async with asyncio.timeout(_ANSWER_S):
                 reading = await session.resume(stream, headers, self._log)
         except TimeoutError as error:
-            # Its server is gone; QUIC itself would take ten times as long to see that.
-            session.close()
+            # Its server may be gone; QUIC itself would take ten times as long to see that. If it is
+            # the path that is dark, who reads on goes on where that ends.
+            if not session.is_reading:
+                session.close()
             raise CarrierLost from error
         except OSError as error:
             raise CarrierLost from error
         projector = RecordProjector()
         try:
             yield ()
-            async for records in _lively(reading):
-                yield projector.feed(records)
+            async for records in reading.records():
+                yield projector.feed(records) if records else Quiet(Rung.DATAGRAMS)
             if reading.is_whole and reading.error is not None:
                 yield [Event(None, msgspec.json.encode({"error": reading.error}))]
         except ProtocolViolation as error:
@@ -232,32 +241,3 @@ class Records:
         finally:
             self._log = b"" if reading.is_whole else reading.log
             session.drop(reading)
-
-
-async def _lively(reading: Growing) -> AsyncGenerator[bytes]:
-    """Yield its records while its path is not quiet.
-
-    Raises:
-        CarrierLost: It is.
-    """
-    runs = reading.records()
-    while True:
-        taking = asyncio.ensure_future(_next(runs))
-        try:
-            while not taking.done():
-                await asyncio.wait((taking,), timeout=_LOOK_S)
-                if reading.is_quiet and not taking.done():
-                    raise CarrierLost
-        finally:
-            if not taking.done():
-                taking.cancel()
-                with suppress(asyncio.CancelledError):
-                    await taking
-        records = taking.result()
-        if records is None:
-            return
-        yield records
-
-
-async def _next(runs: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(runs, None)

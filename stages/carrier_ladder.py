@@ -29,6 +29,8 @@ __all__ = [
 
 _DATAGRAM_TRIES = 3
 """A session may end for many reasons; who fails again and again is left alone for this answer."""
+_FORGIVEN_S = 5.0
+"""For which datagrams have to deliver; what failed before counts no more then."""
 
 
 class Rung(StrEnum):
@@ -144,6 +146,8 @@ class CarrierLadder:
         self._is_quiet = False
         """Whether datagrams are open and have fallen silent."""
         self._num_datagram_failures = 0
+        self._delivering_since: float | None = None
+        """Since when datagrams have delivered, and neither failed nor fallen silent."""
         self._goal: int | None = None
         """Where datagrams have to get to: where the reader was when the first one came. Where it is
         now, they may never be: they are paced, and the event stream is a few tokens ahead."""
@@ -212,6 +216,10 @@ class CarrierLadder:
                 self._race_until = now + self._limits.race_s
             return []
         self._has_session, self._is_quiet = True, False
+        if self._delivering_since is None:
+            self._delivering_since = now
+        elif now >= self._delivering_since + _FORGIVEN_S:
+            self._num_datagram_failures = 0
         if self._goal is None:
             self._goal = self.cursor
         if event.cursor < self._goal:
@@ -231,7 +239,8 @@ class CarrierLadder:
     def _quiet(self, rung: Rung, now: float) -> list[LadderAction]:
         if rung is Rung.DATAGRAMS:
             # Should they come to life again, they climb anew.
-            self._goal, self._is_climbing, self._is_quiet = None, True, True
+            self._goal = self._delivering_since = None
+            self._is_climbing = self._is_quiet = True
             return [] if self._open & {Rung.SSE, Rung.POLL} else [self._opened(self._reliable)]
         # An event stream says something every few seconds. The first time, the connection is taken
         # for dead, as after a change of address; then somebody in between holds the events back.
@@ -267,7 +276,8 @@ class CarrierLadder:
     def _opened(self, rung: Rung) -> Open:
         self._open.add(rung)
         if rung is Rung.DATAGRAMS:
-            self._goal, self._has_session, self._is_quiet = None, False, False
+            self._goal = self._delivering_since = None
+            self._has_session = self._is_quiet = False
         return Open(rung, self.cursor)
 
     def _close(self, rungs: set[Rung]) -> list[LadderAction]:

@@ -6,11 +6,13 @@
 import { CarrierLost, QUIET, SilentCarrier } from "./carriers.js";
 import { EngineLost, EngineUnavailable, HeadstartError, errorOf } from "./errors.js";
 import { DATAGRAMS, Ladder, SSE } from "./ladder.js";
-import { Signal, now, sleep } from "./waiting.js";
+import { Signal, now, sleep, within } from "./waiting.js";
 
 const QUEUED_BATCHES = 64;
 const CANCEL_TRIES = 3;
+const CANCEL_TRY_S = 3;
 const CANCEL_WAIT_S = 0.5;
+const RETRY_S = 30;
 
 export class Answer {
   /** The gateway's id of the answer; empty where it is no Headstart gateway. */
@@ -32,10 +34,7 @@ export class Answer {
   #isClosed = false;
   #isByStream = false;
 
-  /**
-   * Made by `Headstart`. `carriers` are the rungs there are, by name; `first` reads the
-   * response to the request, if there was one; `onClose` is told once that nothing more will come.
-   */
+  /** Made by `Headstart`; `first` reads the response to the request, if there was one. */
   constructor(http, carriers, position, first, limits, onClose) {
     this.id = position.id;
     this.#http = http;
@@ -91,7 +90,7 @@ export class Answer {
     if (why !== null) throw new EngineUnavailable(`the gateway could not be told to stop: ${why}`);
   }
 
-  /** Read every open rung anew from the cursor: the network has changed, or the page was asleep. */
+  /** Read every open rung anew from the cursor. */
   reconnect(rungs = this.#ladder.rungs) {
     if (this.#isOver || this.id === "") return;
     for (const rung of rungs) {
@@ -202,13 +201,14 @@ export class Answer {
   }
 
   async #watch(rung) {
-    if (!(await this.#carriers.get(rung).isUsable()) || this.#isOver) return;
+    while (!(await this.#carriers.get(rung).isUsable()) && !this.#isOver) await sleep(RETRY_S);
+    if (this.#isOver) return;
     this.#act(this.#ladder.available(rung), true);
     this.#changed.set();
   }
 
   #read(rung, after, signal, isClimb) {
-    return this.#carriers.get(rung).read(this.id, after, this.#before, signal, isClimb);
+    return this.#carriers.get(rung).read(this.#http, this.id, after, this.#before, signal, isClimb);
   }
 
   #start(rung, read) {
@@ -233,7 +233,7 @@ export class Answer {
     if (signal.aborted) return;
     if (failure !== null && !(failure instanceof CarrierLost || failure instanceof HeadstartError)) {
       console.error(failure);
-      if (rung !== DATAGRAMS) this.#end(failure); // a fault of ours, which nobody shall wait for
+      if (rung !== DATAGRAMS) this.#end(failure); // a fault of ours
     }
     this.#arrivals.push({ rung, carrying, events: null, error: failure });
     this.#changed.set();
@@ -244,10 +244,11 @@ export class Answer {
     for (let left = numTries - 1; ; left--) {
       let why;
       try {
-        const response = await this.#http.fetch(`/v1/streams/${encodeURIComponent(this.id)}`, {
+        const asking = this.#http.fetch(`/v1/streams/${encodeURIComponent(this.id)}`, {
           method: "DELETE",
           keepalive: true,
         });
+        const response = await within(asking, CANCEL_TRY_S);
         // An answer that it does not know any more has stopped as well.
         if (response.ok || response.status === 404) return null;
         why = String(errorOf(response.status, await response.text()));

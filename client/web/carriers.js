@@ -1,8 +1,8 @@
 /**
  * The rungs over HTTP: an event stream, and one short request after another.
  *
- * `read(id, after, before, signal)` yields batches of the events past a cursor; an empty one says that
- * somebody has answered. `before` is the cursor of one event earlier: at the end of a log that event
+ * `read(http, id, after, before, signal)` yields batches of the events past a cursor; an empty one says
+ * that somebody has answered. `before` is the cursor of one event earlier: at the end of a log that
  * alone tells how the answer ended. What comes twice is dropped.
  */
 
@@ -24,12 +24,17 @@ export const QUIET = Symbol("quiet");
 /** Nothing came for too long, though the connection stands. */
 export class SilentCarrier extends CarrierLost {}
 
-/** What is read by HTTP: where, with which headers, and the silence that is borne, in seconds. */
+/** What is asked by HTTP: where, with which headers, and the silence that is borne. */
 export class Http {
   constructor(baseUrl, headers, quietS) {
     this.baseUrl = baseUrl;
     this.headers = headers;
     this.quietS = quietS;
+  }
+
+  /** With further headers. */
+  with(headers) {
+    return new Http(this.baseUrl, { ...this.headers, ...headers }, this.quietS);
   }
 
   fetch(path, options = {}) {
@@ -61,6 +66,7 @@ export class Http {
 
   /** Yield the events of an event stream that has begun, and let go of it. */
   async *events(response, signal) {
+    if (response.status === NO_CONTENT) return;
     const splitter = new EventSplitter();
     const reader = response.body.getReader();
     const leave = () => reader.cancel().catch(() => {});
@@ -83,7 +89,7 @@ export class Http {
     }
   }
 
-  /** Who leaves an HTTP/1.1 response early loses its connection: have one for the next question. */
+  /** Leaving an HTTP/1.1 response costs its connection: have one for the next question. */
   #connect() {
     fetch(this.baseUrl + "/healthz").then((response) => response.arrayBuffer()).catch(() => {});
   }
@@ -95,36 +101,26 @@ function lost(error) {
 
 /** Server-sent events. */
 export class EventStream {
-  constructor(http) {
-    this.http = http;
-  }
-
-  async *read(id, after, before, signal) {
-    let response = await this.http.rest(id, { after }, signal);
-    if (response.status === NO_CONTENT) {
-      response = await this.http.rest(id, { after: before }, signal);
-    }
+  async *read(http, id, after, before, signal) {
+    let response = await http.rest(id, { after }, signal);
+    if (response.status === NO_CONTENT) response = await http.rest(id, { after: before }, signal);
     yield [];
-    if (response.status !== NO_CONTENT) yield* this.http.events(response, signal);
+    yield* http.events(response, signal);
   }
 }
 
 /** Requests that each end with what there is. */
 export class Polling {
-  constructor(http) {
-    this.http = http;
-  }
-
-  async *read(id, after, before, signal) {
+  async *read(http, id, after, before, signal) {
     for (;;) {
-      let response = await this.http.rest(id, { after, wait: POLL_S }, signal);
+      let response = await http.rest(id, { after, wait: POLL_S }, signal);
       if (response.status === NO_CONTENT) {
-        response = await this.http.rest(id, { after: before, wait: 0 }, signal);
-        if (response.status !== NO_CONTENT) yield* this.http.events(response, signal);
+        response = await http.rest(id, { after: before, wait: 0 }, signal);
+        yield* http.events(response, signal);
         return;
       }
       yield [];
-      for await (const events of this.http.events(response, signal)) {
+      for await (const events of http.events(response, signal)) {
         for (const { cursor } of events) {
           if (cursor !== null) [before, after] = [after, cursor];
         }

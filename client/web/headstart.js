@@ -48,8 +48,8 @@ export class Headstart {
     this.#timeoutS = timeoutS;
     this.#limits = limits;
     this.#carriers = new Map([
-      [SSE, new EventStream(this.#http)],
-      [POLL, new Polling(this.#http)],
+      [SSE, new EventStream()],
+      [POLL, new Polling()],
     ]);
     if (datagrams && Records.isPossible) {
       this.#records = new Records(this.#http);
@@ -71,14 +71,14 @@ export class Headstart {
   /** Read an answer on from its `position`, after a reload or in another tab. */
   resume(position) {
     this.prepare();
-    return this.#read(position, null, this.#carriers);
+    return this.#read(position, null);
   }
 
   /** Begin a prompt that is sent as it is typed. */
   async live(options = {}) {
     this.prepare();
     const { begin } = await import("./live.js");
-    const read = (position, first) => this.#read(position, first, this.#carriers);
+    const read = (position, first) => this.#read(position, first);
     return this.#hold(await begin(this.#http, this.#ask.bind(this), read, options, this.#left));
   }
 
@@ -103,8 +103,9 @@ export class Headstart {
     const isTimed = fields.headstart?.timing === true;
     const carriers = new Map(this.#carriers);
     if (isTimed) carriers.delete(DATAGRAMS);
-    const first = (leaving) => this.#http.events(response, leaving);
-    const answer = this.#read({ id, cursor: 0, before: 0 }, first, carriers);
+    const http = this.#http.with(headers);
+    const first = (leaving) => http.events(response, leaving);
+    const answer = this.#read({ id, cursor: 0, before: 0 }, first, carriers, http);
     signal?.addEventListener("abort", () => answer.close(), { once: true });
     if (signal?.aborted) answer.close();
     return answer;
@@ -146,8 +147,8 @@ export class Headstart {
     }
   }
 
-  #read(position, first, carriers) {
-    return this.#hold(new Answer(this.#http, carriers, position, first, this.#limits, this.#left));
+  #read(position, first, carriers = this.#carriers, http = this.#http) {
+    return this.#hold(new Answer(http, carriers, position, first, this.#limits, this.#left));
   }
 
   #hold(answer) {
@@ -176,7 +177,7 @@ export class Headstart {
     this.#hiddenSince = null;
     this.#records?.attach();
     if (!wasAsleep) return;
-    // A session notices a silent path itself; an event stream takes longer.
+    // A session notices a silent path itself.
     for (const answer of this.#answers) answer.reconnect([SSE, POLL]);
   }
 }

@@ -10,8 +10,9 @@ export const SSE = "sse";
 export const POLL = "poll";
 
 const DATAGRAM_TRIES = 3;
+const FORGIVEN_S = 5;
 
-/** How patient a client is, in seconds; what each is, stands in headstart.d.ts. */
+/** How patient a client is; headstart.d.ts says what each is. */
 const LIMITS = { raceS: 0.3, resumeS: 60, minRetryS: 0.1, maxRetryS: 2 };
 
 export class Ladder {
@@ -26,6 +27,7 @@ export class Ladder {
   #isClimbing = false;
   #isQuiet = false;
   #numDatagramFailures = 0;
+  #deliveringSince = null;
   #goal = null;
   #retryAt = null;
   #numFailures = 0;
@@ -76,6 +78,8 @@ export class Ladder {
     }
     this.#hasSession = true;
     this.#isQuiet = false;
+    this.#deliveringSince ??= now;
+    if (now >= this.#deliveringSince + FORGIVEN_S) this.#numDatagramFailures = 0;
     this.#goal ??= this.cursor;
     if (cursor < this.#goal) return [];
     this.#raceUntil = this.#retryAt = null;
@@ -96,7 +100,7 @@ export class Ladder {
     if (!this.#counts(rung)) return [];
     if (rung === DATAGRAMS) {
       // Should they come to life again, they climb anew.
-      this.#goal = null;
+      this.#goal = this.#deliveringSince = null;
       this.#isClimbing = this.#isQuiet = true;
       return this.#open.size > 1 ? [] : [this.#opened(this.#reliable)];
     }
@@ -170,7 +174,7 @@ export class Ladder {
   #opened(rung) {
     this.#open.add(rung);
     if (rung === DATAGRAMS) {
-      this.#goal = null;
+      this.#goal = this.#deliveringSince = null;
       this.#hasSession = this.#isQuiet = false;
     }
     return { type: "open", rung, after: this.cursor };

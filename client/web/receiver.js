@@ -1,7 +1,7 @@
 /**
  * Reads one token log from datagrams and catch-up bytes:
  * `headstart.stages.datagram_receiver`, step for step.
- * Times are seconds and an argument. Every call returns what is to be done, in order:
+ * Every call returns what is to be done, in order:
  * `{type: "render", start, records}`, `{type: "ack", datagram}`, `{type: "complete"}`,
  * `{type: "quiet"}`; it throws a `ProtocolViolation` where the sender contradicts itself.
  */

@@ -1,7 +1,4 @@
-/**
- * The rung of datagrams: a session where the gateway offers one, and the records that come by it.
- * All answers share it.
- */
+/** The rung of datagrams: a session where the gateway offers one, which all answers share. */
 
 import { CarrierLost, QUIET } from "./carriers.js";
 import { ProtocolViolation, errorIn } from "./errors.js";
@@ -40,7 +37,7 @@ export class Records {
     this.#opening = opening;
   }
 
-  /** Wait until there is a session, opening one if need be, or there cannot be one. */
+  /** Whether there is a session, if need be after opening one. */
   async isUsable() {
     this.prepare();
     await this.#opening;
@@ -68,14 +65,17 @@ export class Records {
   }
 
   /** Read from the answer's beginning; what is not new is dropped. */
-  async *read(id, after, _before, signal, isClimb) {
+  async *read({ headers }, id, after, _before, signal, isClimb) {
     if (!(await this.isUsable()) || signal.aborted) throw new CarrierLost();
     const session = this.#session;
     const why = after === 0 ? "join" : isClimb ? "climb" : "resume";
-    const asking = session.resume(id, { ...this.#http.headers, "x-headstart-why": why });
-    // One that was restarted answers nothing, which QUIC sees late.
-    const reading = await within(asking, ANSWER_S).catch(() => session.close());
-    if (!reading) throw new CarrierLost();
+    const reading = session.resume(id, { ...headers, "x-headstart-why": why });
+    if (!(await within(reading.begun(), ANSWER_S).catch(() => false))) {
+      session.drop(reading);
+      // QUIC sees late that it is gone; if the path is dark, others read on where that ends.
+      if (!session.isReading) session.close();
+      throw new CarrierLost();
+    }
     const stop = () => session.drop(reading);
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();

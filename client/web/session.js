@@ -50,8 +50,13 @@ export class Session {
     this.#run(this.#readPushed());
   }
 
-  /** Read an answer from its beginning. Returns a `Reading`, or null where the session is over. */
-  async resume(id, headers) {
+  /** Whether answers are read by it. */
+  get isReading() {
+    return [...this.#readings.values()].some(({ isOver }) => !isOver);
+  }
+
+  /** Read an answer from its beginning. */
+  resume(id, headers) {
     const number = ++this.#numbers;
     this.#forgetOldest();
     const reading = new Reading(number, (stream, ack) => this.#send(stream, ack));
@@ -60,7 +65,7 @@ export class Session {
     const request = { type: "request", method: "GET", path, headers: Object.entries(headers), number };
     this.#run(this.#ask(reading, request));
     if (this.closedFor !== null) reading.close({ message: this.closedFor, type: "ConnectionError" });
-    return (await reading.begun()) ? reading : null;
+    return reading;
   }
 
   /** Read an answer no longer; it goes on. */

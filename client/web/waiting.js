@@ -5,7 +5,6 @@ export const now = () => performance.now() / 1000;
 
 export const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** Somebody sets it, somebody waits for it. */
 export class Signal {
   #promise;
   #resolve;

@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
-from headstart.client import AsyncClient
+from headstart.client import AsyncClient, records
 from headstart.client.offered import Offered
 from headstart.client.quic_session import QuicSession
 from headstart.client.records import Records
@@ -23,6 +24,7 @@ from headstart.stages.errors import Cancelled
 from tests.client.datagram_reading import (
     ONLY_DATAGRAMS,
     UNHURRIED,
+    Answer,
     as_events,
     ask,
     reading,
@@ -311,18 +313,41 @@ async def test_a_blackout_is_waited_out(gateway: Gateway) -> None:
         assert found == await as_events(gateway, answer)
 
 
-async def test_a_long_blackout_of_udp_is_left_for_the_event_stream(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datagram_receiver, "_QUIET_S", 0.2)
-    async with relayed(gateway) as (relay, client):
-        answer = await ask(client)
-        found = await until(answer, ONLY_DATAGRAMS)
-        relay.is_dark = True
-        found += await until(answer, frozenset({Rung.SSE, Rung.DATAGRAMS}))
-        found += await soon(rest(answer))
+async def in_the_dark(answer: Answer, seconds: float) -> list[ChatCompletionChunk]:
+    """What comes of an answer in that time, in which its event stream has to take over."""
+    dark_until = asyncio.get_running_loop().time() + seconds
+    found = await until(answer, frozenset({Rung.SSE, Rung.DATAGRAMS}))
+    while asyncio.get_running_loop().time() < dark_until:
+        found.append(await soon(anext(answer)))
+    return found
 
-        assert found == await as_events(gateway, answer)
+
+@pytest.mark.parametrize(
+    ("quiet_s", "dark_s"), [(0.2, 1.5), pytest.param(3.0, 12.0, marks=pytest.mark.heavy)]
+)
+async def test_a_long_blackout_of_udp_is_left_for_the_event_stream_and_ends_on_datagrams(
+    endless: Gateway, monkeypatch: pytest.MonkeyPatch, quiet_s: float, dark_s: float
+) -> None:
+    monkeypatch.setattr(datagram_receiver, "_QUIET_S", quiet_s)
+    monkeypatch.setattr(records, "_ANSWER_S", quiet_s)
+    async with relayed(endless) as (relay, client):
+        answers = [await ask(client), await ask(client)]
+        found = [await until(answer, ONLY_DATAGRAMS) for answer in answers]
+        session = await session_of(client)
+        relay.is_dark = True
+        dark = [in_the_dark(answer, dark_s) for answer in answers]
+        found += await asyncio.gather(*dark)
+        # One that is asked for now tries them, and does the others no harm.
+        late = await ask(client)
+        await until(late, frozenset({Rung.SSE}))
+        relay.is_dark = False
+        found += [await until(answer, ONLY_DATAGRAMS) for answer in answers]
+
+        assert await session_of(client) is session
+        for number, answer in enumerate(answers):
+            await soon(answer.cancel())
+            read = [chunk for part in found[number::2] for chunk in part]
+            assert read == (await as_events(endless, answer))[: len(read)]
 
 
 async def test_without_the_end_point_the_event_stream_takes_over(gateway: Gateway) -> None:

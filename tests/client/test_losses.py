@@ -371,9 +371,13 @@ class Session:
 
     def __init__(self, gateway: Gateway, breaks_after: int | None, is_mute: bool) -> None:
         self.closed_for: str | None = None
-        self.gateway, self.breaks_after, self.is_quiet = gateway, breaks_after, is_mute
+        self.gateway, self.breaks_after, self.is_mute = gateway, breaks_after, is_mute
         self.readings: list[str] = []
         self.resumed_after: list[int] = []
+
+    @property
+    def is_reading(self) -> bool:
+        return bool(self.readings)
 
     async def resume(
         self, stream_id: str, headers: Sequence[tuple[str, str]], log: bytes
@@ -401,13 +405,10 @@ class Reading:
         self.num_runs = 0
         self.is_whole, self.error = False, None
 
-    @property
-    def is_quiet(self) -> bool:
-        return self.session.is_quiet
-
     async def records(self) -> AsyncIterator[bytes]:
         stream, cursor = self.session.gateway.streams.get(self.stream_id), len(self.log)
-        if self.session.is_quiet:
+        if self.session.is_mute:
+            yield b""
             await asyncio.Event().wait()
         if self.log:
             yield self.log

@@ -19,6 +19,8 @@ class Silent:
 
     def __init__(self) -> None:
         self.closed_for: str | None = None
+        self.is_reading = False
+        """Another answer, whatever becomes of this one."""
 
     async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
         await asyncio.Event().wait()
@@ -52,18 +54,52 @@ async def test_a_session_that_does_not_answer_is_replaced(monkeypatch: pytest.Mo
         await soon(anext(records.read("a", 0, 0)))
 
     assert [session.closed_for for session in opened.sessions] == ["closed"]
-    assert await soon(records.is_usable())
+    await soon(records.usable())
     assert [session.closed_for for session in opened.sessions] == ["closed", None]
 
 
 async def test_a_session_that_has_ended_is_of_no_use_until_another_is_open() -> None:
     opened = Opened()
     sessions = Sessions(opened)
-    records = Records(sessions)
-    assert await soon(records.is_usable())
+    await soon(Records(sessions).usable())
     opened.sessions[0].close()
     sessions._not_before = float("inf")
-    assert not await soon(records.is_usable())
+    assert await soon(sessions.current()) is None
+    with pytest.raises(CarrierLost):
+        await soon(anext(Records(sessions).read("a", 0, 0)))
+
+
+async def test_a_session_that_others_read_by_is_not_closed_for_one_that_gets_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The path may be dark, and they go on where that ends."""
+    monkeypatch.setattr(records_module, "_ANSWER_S", 0.01)
+    opened = Opened()
+    sessions = Sessions(opened)
+    await soon(sessions.current())
+    opened.sessions[0].is_reading = True
+    with pytest.raises(CarrierLost):
+        await soon(anext(Records(sessions).read("a", 0, 0)))
+
+    assert [session.closed_for for session in opened.sessions] == [None]
+
+
+async def test_a_session_that_cannot_be_had_is_tried_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records_module, "_RETRY_S", 0.01)
+    num_tries = 0
+
+    async def connect() -> Silent:
+        nonlocal num_tries
+        num_tries += 1
+        if num_tries < 3:
+            raise ConnectionRefusedError
+        return Silent()
+
+    await soon(Records(Sessions(connect)).usable())
+
+    assert num_tries == 3
 
 
 def test_in_the_browser_too() -> None:

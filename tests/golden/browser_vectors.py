@@ -89,7 +89,7 @@ def vectors() -> Json:
         "malformed": _malformed(),
         "logs": [_log(name, api) for name, api in RECORDED.items()],
         "receivers": [_receiver_trace(Random(seed)) for seed in range(6)],
-        "ladders": [_ladder_trace(Random(seed)) for seed in range(20)],
+        "ladders": [_ladder_trace(Random(seed)) for seed in range(32)],
         "addresses": [_address_of(*one) for one in _ADDRESSES],
         "errors": [_error(kind) for kind in _kinds()],
         "refusals": [_refusal(*one) for one in _REFUSALS],

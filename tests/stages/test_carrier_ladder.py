@@ -302,3 +302,29 @@ def test_datagrams_that_fail_again_and_again_are_left_alone() -> None:
 
     assert num_opened == 3
     assert ladder.rungs == {Rung.SSE}
+
+
+def test_failures_are_forgotten_once_datagrams_have_delivered_for_a_while() -> None:
+    ladder = CarrierLadder(True)
+    ladder.start()
+    now = 0.0
+    for _ in range(10):
+        for _ in range(7):
+            ladder.feed(Advanced(Rung.DATAGRAMS, ladder.cursor + 1), now)
+            now += 1.0
+        actions = ladder.feed(Failed(Rung.DATAGRAMS), now)
+        assert Open(Rung.DATAGRAMS, ladder.cursor) in actions
+
+
+def test_a_silence_is_no_time_of_delivering() -> None:
+    ladder = CarrierLadder(True)
+    ladder.start()
+    actions: list[LadderAction] = []
+    for start in (0.0, 10.0, 20.0):
+        ladder.feed(Advanced(Rung.DATAGRAMS, 1), start)
+        ladder.feed(Quiet(Rung.DATAGRAMS), start + 3.0)
+        ladder.feed(Advanced(Rung.SSE, 1), start + 6.0)
+        ladder.feed(Advanced(Rung.DATAGRAMS, 1), start + 6.1)
+        actions = ladder.feed(Failed(Rung.DATAGRAMS), start + 6.2)
+
+    assert actions == [Open(Rung.SSE, 1)]

@@ -37,7 +37,7 @@ const http = {
 const records = new Records(http);
 let outcome = "read";
 try {
-  await records.read("a", 0, 0, new AbortController().signal).next();
+  await records.read(http, "a", 0, 0, new AbortController().signal).next();
 } catch (error) {
   outcome = error instanceof CarrierLost ? "lost" : String(error);
 }
