@@ -8,10 +8,10 @@ their session acknowledges them as they come and keeps them, no more than the an
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 import openai
@@ -105,10 +105,12 @@ class AsyncAnswer(Generic[Chunk]):
         self._error: Exception | None = None
         self._is_over = False
         self._is_closed = False
-        self._watching: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        """All tasks that have not ended, those of carriers that are being closed too."""
         self._arrivals: asyncio.Queue[_Arrived | _Usable | None] = asyncio.Queue(_QUEUED_BATCHES)
         """What the reader is to look at; None wakes it at the end."""
         self._tasks: dict[Rung, asyncio.Task[None]] = {}
+        """Of the open carriers."""
         self._start(Rung.SSE, first)
         self._act(self._ladder.start())
 
@@ -275,9 +277,7 @@ class AsyncAnswer(Generic[Chunk]):
                 if (task := self._tasks.pop(action.rung, None)) is not None:
                     task.cancel()
             elif isinstance(action, Watch):
-                watching = asyncio.ensure_future(self._watch(action.rung))
-                self._watching.add(watching)
-                watching.add_done_callback(self._watching.discard)
+                self._run(self._watch(action.rung), f"watch {action.rung}")
             else:
                 assert isinstance(action, Open)
                 carrier = self._carriers[action.rung]
@@ -286,8 +286,13 @@ class AsyncAnswer(Generic[Chunk]):
                 self._start(action.rung, batches)
 
     def _start(self, rung: Rung, batches: AsyncGenerator[Batch]) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks[rung] = loop.create_task(self._carry(rung, batches), name=f"carry {rung}")
+        self._tasks[rung] = self._run(self._carry(rung, batches), f"carry {rung}")
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def _carry(self, rung: Rung, batches: AsyncGenerator[Batch]) -> None:
         task, error = asyncio.current_task(), None
@@ -310,12 +315,15 @@ class AsyncAnswer(Generic[Chunk]):
         if self._is_closed:
             return
         self._is_over = self._is_closed = True
-        tasks = [*self._tasks.values(), *self._watching]
         self._tasks.clear()
+        tasks = list(self._running)
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # or it could not close what it reads
+                task.cancel()
         while not self._arrivals.empty():
             self._arrivals.get_nowait()
         self._arrivals.put_nowait(None)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._on_close(self)
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._on_close(self)
