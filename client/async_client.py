@@ -60,7 +60,7 @@ class AsyncClient:
         timeout_s: float = 600.0,
         quiet_s: float = QUIET_S,
         limits: LadderLimits | None = None,
-        datagrams: Connect | bool = True,
+        datagrams: Connect[Any] | bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}

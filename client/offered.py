@@ -6,7 +6,7 @@ from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -75,21 +75,21 @@ class Offered:
             one.value for one in offer.certificate_hashes if one.algorithm == "sha-256"
         )
         # A tenth of a second of work, during which the event stream goes on.
-        quic: Any = await asyncio.to_thread(import_module, "headstart.client.quic_session")
+        await asyncio.to_thread(import_module, "headstart.client.quic_session")
+        from headstart.client.quic_connect import Trust
+
         asked = self._http.base_url.host
         host = offer.host if offer.is_public else _address(offer.host, asked, bool(hashes))
-        trust = quic.Trust(hashes, os.environ.get("SSL_CERT_FILE"))  # as HTTP's
+        trust = Trust(hashes, os.environ.get("SSL_CERT_FILE"))  # as HTTP's
         self._known = host, offer.port, trust
         return await self._connect(*self._known)
 
     async def _connect(
         self, host: str, port: int, trust: "Trust", ticket: "SessionTicket | None" = None
     ) -> "QuicSession":
-        quic: Any = import_module("headstart.client.quic_session")
-        session: QuicSession = await quic.connect(
-            host, port, trust, ticket=ticket, on_ticket=self._keep
-        )
-        return session
+        from headstart.client.quic_session import connect
+
+        return await connect(host, port, trust, ticket=ticket, on_ticket=self._keep)
 
     def _keep(self, ticket: "SessionTicket") -> None:
         self._ticket = ticket

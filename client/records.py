@@ -7,7 +7,7 @@ stream's own events byte for byte, so a reader may change carriers in the middle
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -53,7 +53,10 @@ class Growing(Protocol):
         ...
 
 
-class Session(Protocol):
+Read = TypeVar("Read", bound=Growing)
+
+
+class Session(Protocol[Read]):
     """A connection over which answers come by datagrams."""
 
     @property
@@ -66,15 +69,15 @@ class Session(Protocol):
         """Whether answers are read by it."""
         ...
 
-    async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
-        """Read an answer on, after the records that are here already; returns a `Growing`.
+    async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Read:
+        """Read an answer on, after the records that are here already.
 
         Raises:
             ConnectionError: The session ended first.
         """
         ...
 
-    def drop(self, reading: Any) -> None:
+    def drop(self, reading: Read) -> None:
         """Read an answer no longer; it goes on."""
         ...
 
@@ -92,7 +95,7 @@ class Session(Protocol):
         ...
 
 
-Connect = Callable[[], Awaitable[Session]]
+Connect = Callable[[], Awaitable[Session[Read]]]
 """Opens a session; raises `OSError` where none can be had."""
 
 
@@ -121,15 +124,15 @@ class RecordProjector:
         return events
 
 
-class Sessions:
+class Sessions(Generic[Read]):
     """Opens a session when one is needed, another when that has ended.
 
     All answers share it; one that cannot wait for it does not stop it from being opened.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect[Read]) -> None:
         self._connect = connect
-        self._opening: asyncio.Task[Session | None] | None = None
+        self._opening: asyncio.Task[Session[Read] | None] | None = None
         self._not_before = float("-inf")
 
     def prepare(self) -> None:
@@ -148,7 +151,7 @@ class Sessions:
         if session is not None and not isinstance(session, BaseException):
             session.close()
 
-    async def current(self) -> Session | None:
+    async def current(self) -> Session[Read] | None:
         """Wait for an open session, opening one if need be; None where there cannot be one."""
         self.prepare()
         if self._opening is not None:
@@ -156,7 +159,7 @@ class Sessions:
         return self.open
 
     @property
-    def open(self) -> Session | None:
+    def open(self) -> Session[Read] | None:
         """The session, where one is open now."""
         task = self._opening
         if task is None or not task.done() or task.cancelled():
@@ -164,7 +167,7 @@ class Sessions:
         session = task.result()
         return None if session is None or session.closed_for is not None else session
 
-    async def _opened(self) -> Session | None:
+    async def _opened(self) -> Session[Read] | None:
         try:
             return await self._connect()
         except OSError as error:
@@ -175,14 +178,14 @@ class Sessions:
         return None
 
 
-class Records:
+class Records(Generic[Read]):
     """An `EventCarrier` by datagrams, of one answer.
 
     What one session has brought of the log, the next need not bring again. What came by event
     streams it does bring: the digest is over all of the log, and events are not the log's bytes.
     """
 
-    def __init__(self, sessions: Sessions, headers: Headers = ()) -> None:
+    def __init__(self, sessions: Sessions[Read], headers: Headers = ()) -> None:
         self._sessions = sessions
         self._headers = headers
         self._log = b""

@@ -149,8 +149,7 @@ class Render:
     start: int
     """Cursor of the first."""
     records: bytes
-    """Whole records; may be empty where only a part of a long one is new, whose text so far is
-    `DatagramReceiver.unfinished_text`."""
+    """Whole records; may be empty where only a part of a long one is new."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from headstart.stages.datagram_events import (
 )
 from headstart.stages.errors import ProtocolViolation
 from headstart.stages.frames import LENGTH_BYTES
-from headstart.stages.record_cut import text_so_far
 from headstart.stages.varint import pull_varint
 from headstart.stages.wire import Ack, Piece, Snapshot, encode_ack, log_digest
 
@@ -80,15 +79,6 @@ class DatagramReceiver:
     def read(self, after: int) -> bytes:
         """Return the whole records past a cursor."""
         return bytes(self._log[after : self._shown])
-
-    @property
-    def unfinished_text(self) -> str:
-        """Text so far of the record that is still arriving, from its beginning.
-
-        Costs as much as there is of that record, so whoever shows it decides how often.
-        None of our clients shows it.
-        """
-        return text_so_far(bytes(self._log[self._shown :]))
 
     def feed(self, event: ReceiverEvent, now: float) -> list[ReceiverAction]:
         """Take one event.

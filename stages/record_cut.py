@@ -1,12 +1,12 @@
-"""Where a record of a token log may be cut, and what can be shown of its first part.
+"""Where a record of a token log may be cut.
 
-A record is cut only where it is longer than a datagram: anywhere but inside a code point of its
-text. The text is the third field of a frame, so it can be shown before the rest has arrived.
+It is cut only where it is longer than a datagram: anywhere but inside a code point of its text. The
+text is the third field of a frame, so a reader could show it before the rest has arrived.
 """
 
 from headstart.stages.frames import MAX_RECORD_BYTES
 
-__all__ = ["last_cut", "text_so_far", "text_span"]
+__all__ = ["last_cut", "text_span"]
 
 _FRAME_HEADS = range(0x95, 0x97)
 """MessagePack arrays of five or six fields: a frame without or with its payload."""
@@ -69,12 +69,3 @@ def last_cut(record: bytes, stop: int) -> int:
         if cut >= end or record[cut] & 0xC0 != 0x80:
             return cut
     return stop
-
-
-def text_so_far(record: bytes) -> str:
-    """Text of a record that has not arrived completely; never ends inside a code point."""
-    span = text_span(record)
-    if span is None:
-        return ""
-    start, end = span
-    return str(record[start:end], "utf-8", "ignore")
