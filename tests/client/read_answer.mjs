@@ -1,6 +1,7 @@
 // Reads one answer through the module: node read_answer.mjs BASE_URL [OPTIONS [NETWORK]]. Prints, as
 // JSON, its chunks, the rungs it came by, and the error that ended it. On the network "breaking",
-// bodies of events break off after 700 bytes; on "held", they stand still unless they are polled.
+// bodies of events break off after 700 bytes; on "held", they stand still unless they are polled. The
+// option `headers` is the request's own.
 
 import { Headstart } from "../../client/web/headstart.js";
 
@@ -29,14 +30,15 @@ globalThis.fetch = async (url, init) => {
   return new Response(response.body.pipeThrough(cut), { status, headers });
 };
 
-const client = new Headstart({ baseUrl, ...JSON.parse(options) });
+const { headers, ...ofClient } = JSON.parse(options);
+const client = new Headstart({ baseUrl, ...ofClient });
 const body = { model: "fake", messages: [{ role: "user", content: "Name three colours." }] };
 const chunks = [];
 const rungs = new Set();
 let failure = null;
 let id = null;
 try {
-  const answer = await client.chat.completions.create({ ...body, stream: true });
+  const answer = await client.chat.completions.create({ ...body, stream: true }, { headers });
   id = answer.id;
   for await (const chunk of answer) {
     chunks.push(chunk);

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from headstart.configs.access import AccessSettings, KeySettings
+from headstart.stages.access import hash_of
 from tests.support.events import chunks
 from tests.support.gateway import Gateway, serving, speeds
 from tests.support.node_client import read_through_node
@@ -37,6 +39,18 @@ async def test_connections_that_break_again_and_again_lose_nothing() -> None:
         found = await read(gateway, "breaking")
         assert found["failure"] is None
         assert found["chunks"] == await the_same(gateway, found["id"])
+
+
+async def test_an_answer_is_read_on_with_the_key_it_was_asked_for_with() -> None:
+    keys = tuple(KeySettings(id=name, hash=hash_of(f"hs-{name}")) for name in ("alice", "bob"))
+    async with serving(SLOW, access=AccessSettings(keys=keys)) as gateway:
+        asked = {"authorization": "Bearer hs-bob"}
+        found = await read(gateway, "breaking", apiKey="hs-alice", headers=asked)
+        assert found["failure"] is None
+        path = f"/v1/streams/{found['id']}"
+        assert found["chunks"] == chunks(
+            (await soon(gateway.client.get(path, headers=asked))).content
+        )
 
 
 async def test_event_streams_that_are_held_back_are_polled() -> None:
