@@ -316,7 +316,7 @@ async def test_a_blackout_is_waited_out(gateway: Gateway) -> None:
 async def in_the_dark(answer: Answer, seconds: float) -> list[ChatCompletionChunk]:
     """What comes of an answer in that time, in which its event stream has to take over."""
     dark_until = asyncio.get_running_loop().time() + seconds
-    found = await until(answer, frozenset({Rung.SSE, Rung.DATAGRAMS}))
+    found = await soon(until(answer, frozenset({Rung.SSE, Rung.DATAGRAMS})), 20.0)
     while asyncio.get_running_loop().time() < dark_until:
         found.append(await soon(anext(answer)))
     return found
@@ -339,9 +339,9 @@ async def test_a_long_blackout_of_udp_is_left_for_the_event_stream_and_ends_on_d
         found += await asyncio.gather(*dark)
         # One that is asked for now tries them, and does the others no harm.
         late = await ask(client)
-        await until(late, frozenset({Rung.SSE}))
+        await soon(until(late, frozenset({Rung.SSE})), 30.0)
         relay.is_dark = False
-        found += [await until(answer, ONLY_DATAGRAMS) for answer in answers]
+        found += [await soon(until(answer, ONLY_DATAGRAMS), 20.0) for answer in answers]
 
         assert await session_of(client) is session
         for number, answer in enumerate(answers):
