@@ -16,9 +16,10 @@ from typing import Any, Generic, Self, TypeVar
 import msgspec
 import openai
 
-from headstart.client.carriers import Batch, CarrierLost, EventCarrier, SilentCarrier, Stop
+from headstart.client.carriers import Batch, CarrierLost, EventCarrier, SilentCarrier
 from headstart.client.errors import error_in
 from headstart.client.events import Event
+from headstart.client.stopping import Stop, ask_to_stop
 from headstart.stages.carrier_ladder import (
     Advanced,
     Available,
@@ -45,8 +46,6 @@ Chunk = TypeVar("Chunk", bound=openai.BaseModel)
 
 _QUEUED_BATCHES = 64
 _CANCEL_TRIES = 3
-_CANCEL_TRY_S = 3.0
-_CANCEL_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ class AsyncAnswer(Generic[Chunk]):
         is_unfinished = not self._is_over
         await self._stop()
         if is_unfinished and self.id:
-            await self._delete(1)
+            await ask_to_stop(self._stops, self.id)
 
     async def cancel(self) -> None:
         """Stop the answer. What has been made of it so far was yielded, or is dropped.
@@ -167,41 +166,9 @@ class AsyncAnswer(Generic[Chunk]):
         self._is_over = True
         self._ready.clear()
         await self._stop()
-        error = await self._delete(_CANCEL_TRIES) if self.id else None
-        if error is not None:
-            raise EngineUnavailable(f"the gateway could not be told to stop: {error}")
-
-    async def _delete(self, num_tries: int) -> str | None:
-        """Ask the gateway to stop; returns why it could not be asked."""
-        why: str | None = None
-        for left in reversed(range(num_tries)):
-            why = await self._race_stops()
-            if why is None:
-                return None
-            if left:
-                await asyncio.sleep(_CANCEL_WAIT_S)
-        return why
-
-    async def _race_stops(self) -> str | None:
-        """Return once one way has done it, else why none has."""
-        asking = [asyncio.ensure_future(stop(self.id)) for stop in self._stops]
-        why: list[str] = []
-        try:
-            async with asyncio.timeout(_CANCEL_TRY_S):
-                for asked in asyncio.as_completed(asking):
-                    try:
-                        await asked
-                    except (CarrierLost, HeadstartError) as error:
-                        why.append(str(error))
-                    else:
-                        return None
-        except TimeoutError:
-            why.append(f"no answer within {_CANCEL_TRY_S:g} s")
-        finally:
-            for one in asking:
-                one.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        return "; ".join(why)
+        why = await ask_to_stop(self._stops, self.id, _CANCEL_TRIES) if self.id else None
+        if why is not None:
+            raise EngineUnavailable(f"the gateway could not be told to stop: {why}")
 
     async def _take(self) -> None:
         """Wait for what comes next, a carrier's events or the ladder's deadline."""

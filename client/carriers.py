@@ -5,10 +5,10 @@ whether the answer is whole by then is for `AsyncAnswer` to see.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 
@@ -27,16 +27,12 @@ __all__ = [
     "Http",
     "Polling",
     "SilentCarrier",
-    "Stop",
     "events_of",
 ]
 
 Batch = Sequence[Event] | Quiet
 """What has come; `Quiet` says that nothing has for too long, and that it is still waited for."""
 Headers = Sequence[tuple[str, str]]
-Stop = Callable[[str], Coroutine[Any, Any, None]]
-"""Has an answer stopped, one that nobody knows any more included. Raises `CarrierLost` where the
-gateway could not be asked, and why where it refuses."""
 
 QUIET_S = 20.0
 """The gateway says something every 15 s unless it is told otherwise."""

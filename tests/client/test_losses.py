@@ -10,8 +10,7 @@ from random import Random
 import httpx
 import pytest
 
-from headstart.client import AsyncClient, records
-from headstart.client import answer as answer_module
+from headstart.client import AsyncClient, records, stopping
 from headstart.client.carriers import EventStream, Http, Polling
 from headstart.stages.carrier_ladder import LadderLimits, Rung
 from headstart.stages.errors import Cancelled, EngineLost, EngineUnavailable
@@ -334,7 +333,7 @@ class Dead(httpx.AsyncHTTPTransport):
 async def test_a_request_to_stop_that_is_lost_is_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answer_module, "_CANCEL_TRY_S", 0.05)
+    monkeypatch.setattr(stopping, "_TRY_S", 0.05)
     async with (
         serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=None, transport=Dead(2)) as http,
@@ -351,7 +350,7 @@ async def test_a_request_to_stop_that_is_lost_is_made_again(
 async def test_closing_a_client_waits_once_for_all_its_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answer_module, "_CANCEL_TRY_S", 0.05)
+    monkeypatch.setattr(stopping, "_TRY_S", 0.05)
     network = Dead(3)
     async with (
         serving(speeds(tokens_per_s=50.0, answer_tokens=100_000)) as gateway,
