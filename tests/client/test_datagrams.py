@@ -294,8 +294,10 @@ async def test_a_readers_acknowledgements_close_the_last_stages_of_the_request_i
         how: exposition.value("headstart_resumes_total", carrier="quic", outcome=how)
         for how in ResumeOutcome
     }
-    assert came[ResumeOutcome.CLIMBED if is_late else ResumeOutcome.JOINED] == 1
-    assert sum(came.values()) == 1
+    # One whose datagrams lost the race at its beginning may climb to them later.
+    at_first, later = came.pop(ResumeOutcome.JOINED), came.pop(ResumeOutcome.CLIMBED)
+    assert (at_first + later >= 1) if is_late else (at_first, later) == (1, 0)
+    assert sum(came.values()) == 0
     timing = (await soon(gateway.client.get(f"/v1/streams/{answer.id}/timing"))).json()
     assert 0 <= timing["stages_s"]["network"] < 1
 
