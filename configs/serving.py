@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from headstart.configs.fields import MIB, File, Port, Secret
+from headstart.configs.fields import MAX_PORT, MIB, File, Port, Secret
 from headstart.configs.section import Section, wrong
 
 __all__ = [
@@ -201,6 +201,14 @@ class QuicSettings(Section):
         description="Name or address at which clients reach the UDP port, where it is not the one "
         "at which they reach HTTP: behind NAT, or where a proxy takes HTTP alone. `/v1/transport` "
         "announces it. Unset: `host`, or what the client asked.",
+    )
+    public_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_PORT,
+        description="UDP port at which clients reach `port`, where it has another number there: "
+        "behind a load balancer, or one that a container's is mapped to. `/v1/transport` announces "
+        "it. Unset: the one that is listened on.",
     )
     certificate_file: File | None = Field(
         default=None,

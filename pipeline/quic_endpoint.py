@@ -123,13 +123,14 @@ class QuicEndpoint:
             return None
         name = self._public_host(asked)
         host = f"[{name}]" if ":" in name else name
+        port = self._settings.public_port or self._listener.port
         hashes = [] if self._certificates is None else self._certificates.hashes
         return {
             "version": VERSION,
-            "url": f"https://{host}:{self._listener.port}{PATH}",
+            "url": f"https://{host}:{port}{PATH}",
             "host": name,
             "is_public": self._settings.public_host is not None,
-            "port": self._listener.port,
+            "port": port,
             "alpn": ALPN,
             "certificate_hashes": [
                 {"algorithm": "sha-256", "value": b64encode(value).decode()} for value in hashes
@@ -149,7 +150,7 @@ class QuicEndpoint:
 
     @property
     def port(self) -> int:
-        """UDP port, once it listens."""
+        """UDP port that it listens on, once it does."""
         assert self._listener is not None
         return self._listener.port
 

@@ -71,6 +71,28 @@ async def test_a_public_host_is_announced_whatever_was_asked() -> None:
         )
 
 
+async def test_a_public_port_is_announced_and_another_listened_on() -> None:
+    async with (
+        serving(quic=QuicSettings(public_port=4433)) as gateway,
+        session_with(gateway, gateway.quic.port) as session,  # type: ignore[union-attr]
+    ):
+        assert gateway.quic is not None
+        assert gateway.quic.port != 4433
+        offer = (await soon(gateway.client.get("/v1/transport"))).json()
+        assert offer["port"] == 4433
+        assert offer["url"] == "https://127.0.0.1:4433/v1/streams/transport"
+        policy = (await soon(gateway.client.get("/"))).headers["content-security-policy"]
+        assert "connect-src 'self' https://127.0.0.1:4433;" in policy
+        health = await soon(session.ask("GET", "/healthz"))
+        await soon(health.finished())
+
+
+@pytest.mark.parametrize("port", [0, 65_536])
+def test_a_public_port_is_one_that_clients_can_send_to(port: int) -> None:
+    with pytest.raises(ValidationError):
+        QuicSettings(public_port=port)
+
+
 @pytest.mark.parametrize("name", ["", "chat.example.org:443", "[::1]", "https://chat.example.org"])
 def test_a_public_host_is_a_name_or_an_address(name: str) -> None:
     with pytest.raises(ValidationError):
