@@ -19,13 +19,23 @@ from headstart.configs.serving import QuicSettings
 from headstart.pipeline.tls import check_files
 from headstart.stages.errors import SetupError
 
-__all__ = ["Certificates", "SelfSigned", "check", "from_files", "is_wildcard", "wall_clock"]
+__all__ = [
+    "Certificates",
+    "SelfSigned",
+    "check",
+    "ends_soon",
+    "from_files",
+    "is_wildcard",
+    "wall_clock",
+]
 
 _VALID = timedelta(days=13)
 """Fourteen is the most that browsers take, clocks that differ included."""
 _BACKDATED = timedelta(hours=1)
 _RENEWED_BEFORE = timedelta(days=6)
 """Clocks may differ by so much; a page is told of a certificate a week before it is used."""
+_ENDS_SOON = timedelta(days=7)
+"""Left to whoever has to renew one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +113,8 @@ class Certificates:
         self._configuration.certificate_chain = []
 
 
-def from_files(configuration: QuicConfiguration, certificate: Path, key: Path) -> None:
-    """Take a certificate chain and its key from PEM files.
+def from_files(configuration: QuicConfiguration, certificate: Path, key: Path) -> x509.Certificate:
+    """Take a certificate chain and its key from PEM files; return the server's own.
 
     Raises:
         SetupError: They cannot be read, or are not what they should be.
@@ -113,20 +123,44 @@ def from_files(configuration: QuicConfiguration, certificate: Path, key: Path) -
     try:
         configuration.load_cert_chain(certificate, key)
     except (OSError, ValueError, TypeError, IndexError) as error:
-        raise SetupError(
-            f"quic.certificate_file: cannot use {certificate} with {key}: {error}",
-            param="quic.certificate_file",
-        ) from error
+        raise _unusable(f"cannot use {certificate} with {key}: {error}") from error
+    loaded: x509.Certificate = configuration.certificate
+    return loaded
 
 
-def check(settings: QuicSettings) -> None:
+def check(settings: QuicSettings, now: datetime) -> datetime | None:
     """Find out before anything starts whether the configured files can be used.
 
+    Returns:
+        When the certificate ends, if that is soon.
+
     Raises:
-        SetupError: They cannot.
+        SetupError: They cannot, or not now.
     """
-    if settings.enabled and settings.certificate_file is not None and settings.key_file is not None:
-        from_files(QuicConfiguration(is_client=False), settings.certificate_file, settings.key_file)
+    path, key = settings.certificate_file, settings.key_file
+    if not settings.enabled or path is None or key is None:
+        return None
+    # Its chain may hold more than a client needs: of that, what has expired does no harm.
+    certificate = from_files(QuicConfiguration(is_client=False), path, key)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now < end:
+        fix = "renew it" if now >= end else "wait, or set this machine's clock"
+        valid = f"valid from {_shown(begin)} to {_shown(end)}"
+        raise _unusable(f"{path} is {valid}, and it is {_shown(now)} now; {fix}")
+    return end if ends_soon(certificate, now) else None
+
+
+def ends_soon(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether a certificate ends within a week, or has ended."""
+    return now >= certificate.not_valid_after_utc - _ENDS_SOON
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _unusable(why: str) -> SetupError:
+    return SetupError(f"quic.certificate_file: {why}", param="quic.certificate_file")
 
 
 def wall_clock() -> datetime:

@@ -61,7 +61,7 @@ def serve(settings: Settings, announce: Callable[[str], None] = lambda line: Non
             host=settings.gateway.host,
             fix="set gateway.tls_cert_file and gateway.tls_key_file, or end TLS in front",
         )
-    certificates.check(settings.quic)
+    certificates.check(settings.quic, certificates.wall_clock())
     with _listen(settings) as listener:
         return asyncio.run(_Daemon(settings, listener, announce).run())
 

@@ -253,8 +253,11 @@ def _ports(machine: Machine, settings: Settings) -> Iterator[Finding]:
 def _certificates(machine: Machine, settings: Settings) -> Iterator[Finding]:
     for key, why in machine.certificates.items():
         yield _problem(key, why, "correct the file, or unset it")
+    for key, end in machine.ending.items():
+        yield _warn(key, f"ends on {end}", "renew it, and start again: it is read at start")
     gateway, quic = settings.gateway, settings.quic
-    if not machine.certificates and (gateway.tls_cert_file or quic.certificate_file):
+    is_well = not machine.certificates and not machine.ending
+    if is_well and (gateway.tls_cert_file or quic.certificate_file):
         yield _ok("certificates", "can be used with their keys")
 
 

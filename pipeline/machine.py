@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -62,12 +61,15 @@ class Machine:
     """Name of each model to whether its weights are here, or to why they cannot be had."""
     certificates: Mapping[str, str] = field(default_factory=dict)
     """Settings key of each certificate or key that cannot be used, to the reason."""
+    ending: Mapping[str, str] = field(default_factory=dict)
+    """Settings key of each certificate that ends within a week, to the moment."""
     cluster: str = ""
     """Why the Ray cluster of the settings cannot be reached."""
 
 
 def probe(settings: Settings | None) -> Machine:
     """Look at the machine, and at what the settings name."""
+    bad, ending = ({}, {}) if settings is None else _certificates(settings)
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         kernel=platform.release(),
@@ -86,7 +88,8 @@ def probe(settings: Settings | None) -> Machine:
         packages=_packages(),
         ports={} if settings is None else _taken_ports(settings),
         models={} if settings is None else _models(settings),
-        certificates={} if settings is None else _bad_certificates(settings),
+        certificates=bad,
+        ending=ending,
         cluster="" if settings is None else _cluster_fault(settings.ray.address),
     )
 
@@ -178,20 +181,28 @@ def _taken_ports(settings: Settings) -> dict[str, str]:
     return taken
 
 
-def _bad_certificates(settings: Settings) -> dict[str, str]:
+def _certificates(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """Those that cannot be used, and those that soon cannot."""
     from headstart.pipeline import certificates
 
-    bad = {}
-    for check in (
-        partial(check_certificate, settings.gateway),
-        partial(certificates.check, settings.quic),
-    ):
-        try:
-            check()
-        except SetupError as error:
-            key, _, why = error.message.partition(": ")
-            bad[key] = why
-    return bad
+    bad: dict[str, str] = {}
+    ending: dict[str, str] = {}
+    try:
+        check_certificate(settings.gateway)
+    except SetupError as error:
+        _note(error, bad)
+    try:
+        end = certificates.check(settings.quic, certificates.wall_clock())
+        if end is not None:
+            ending["quic.certificate_file"] = f"{end:%Y-%m-%d %H:%M} UTC"
+    except SetupError as error:
+        _note(error, bad)
+    return bad, ending
+
+
+def _note(error: SetupError, bad: dict[str, str]) -> None:
+    key, _, why = error.message.partition(": ")
+    bad[key] = why
 
 
 def _models(settings: Settings) -> dict[str, bool | str]:

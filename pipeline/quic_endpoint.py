@@ -5,7 +5,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -19,9 +19,12 @@ from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import GatewaySettings, QuicSettings
 from headstart.monitoring.labels import CarrierKind
 from headstart.monitoring.transport_meter import TransportMeter
-from headstart.pipeline.certificates import Certificates, from_files, is_wildcard
+from headstart.pipeline.certificates import Certificates, ends_soon, from_files, is_wildcard
 from headstart.pipeline.quic_listener import Listener, configuration_for, listen
 from headstart.pipeline.quic_session import Session
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["QuicEndpoint"]
 
@@ -56,8 +59,12 @@ class QuicEndpoint:
         self._sessions: set[Session] = set()
         self._configuration = configuration_for(settings)
         self._certificates: Certificates | None = None
+        self._untold: x509.Certificate | None = None
+        """From files, as long as nobody has been told that it ends."""
         if settings.certificate_file is not None and settings.key_file is not None:
-            from_files(self._configuration, settings.certificate_file, settings.key_file)
+            self._untold = from_files(
+                self._configuration, settings.certificate_file, settings.key_file
+            )
         else:
             name = settings.public_host or self._host
             self._certificates = Certificates(self._configuration, name, now())
@@ -89,8 +96,8 @@ class QuicEndpoint:
         await self._tasks.close()
 
     def tick(self) -> None:
-        """Renew the certificate if it is time; leave readers that do not read, and connections
-        that serve nobody."""
+        """Renew the certificate if it is time, or say that somebody should; leave readers that do
+        not read, and connections that serve nobody."""
         for session in list(self._sessions):
             session.expire(time.monotonic(), self._gateway.send_timeout_s)
         self.close_unused(asyncio.get_running_loop().time())
@@ -99,6 +106,10 @@ class QuicEndpoint:
                 self._meter.held_up(outcome, count)
         if self._certificates is not None and self._certificates.expire(self._now()):
             _log.info("quic_certificate_renewed")
+        if self._untold is not None and ends_soon(self._untold, self._now()):
+            end, self._untold = self._untold.not_valid_after_utc, None
+            fix = "renew quic.certificate_file, which is read at start"
+            _log.warning("quic_certificate_ends", at=end.isoformat(), fix=fix)
 
     def close_unused(self, now: float) -> None:
         """Close connections that nobody asks or reads on, by the loop's clock; keep up the others.

@@ -1,8 +1,11 @@
 """The gateway's own certificate is one that browsers take, and is renewed in time."""
 
+import asyncio
+from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from structlog.testing import capture_logs
 
 from headstart.configs.serving import QuicSettings
 from headstart.configs.settings import GatewaySettings
@@ -81,11 +85,17 @@ def endpoint(certificate: Path, key: Path) -> QuicEndpoint:
     return QuicEndpoint(settings, GatewaySettings(), Metrics(["fake"], "0").transport, lambda: NOW)
 
 
-def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
-    made = SelfSigned.make("localhost", NOW)
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def written(made: SelfSigned, folder: Path) -> tuple[Path, Path]:
+    """The files of a certificate and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
     certificate.write_bytes(made.certificate.public_bytes(Encoding.PEM))
     key.write_bytes(made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate, key
+
+
+def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
+    made = SelfSigned.make("localhost", NOW)
+    certificate, key = written(made, tmp_path)
     found = endpoint(certificate, key)
     assert found._configuration.certificate == made.certificate
 
@@ -93,8 +103,8 @@ def test_a_certificate_can_come_from_files(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(certificate, key)
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
-        check(QuicSettings(certificate_file=certificate, key_file=key))
-    check(QuicSettings(enabled=False, certificate_file=certificate, key_file=key))
+        check(QuicSettings(certificate_file=certificate, key_file=key), NOW)
+    check(QuicSettings(enabled=False, certificate_file=certificate, key_file=key), NOW)
     with pytest.raises(SetupError, match=r"quic\.certificate_file"):
         endpoint(tmp_path / "missing.pem", key)
 
@@ -117,7 +127,48 @@ def test_what_openssl_takes_and_quic_cannot_use_is_refused_before_the_start(tmp_
     check_files(made.cert_file, made.key_file, "certificate", "key")
 
     with pytest.raises(SetupError, match=r"quic\.certificate_file: cannot use"):
-        check(QuicSettings(certificate_file=made.cert_file, key_file=made.key_file))
+        check(QuicSettings(certificate_file=made.cert_file, key_file=made.key_file), NOW)
+
+
+@pytest.mark.parametrize(
+    ("days", "fix"), [(-1.0, "set this machine's clock"), (12.97, "renew it"), (100.0, "renew it")]
+)
+def test_files_whose_time_has_not_come_or_is_over_are_refused(
+    tmp_path: Path, days: float, fix: str
+) -> None:
+    certificate, key = written(SelfSigned.make("localhost", NOW), tmp_path)
+    settings = QuicSettings(certificate_file=certificate, key_file=key)
+    now = NOW + timedelta(days=days)
+
+    with pytest.raises(SetupError, match=r"^quic\.certificate_file: ") as caught:
+        check(settings, now)
+
+    assert "from 2026-11-22 11:00 UTC to 2026-12-05 11:00 UTC" in caught.value.message
+    assert f"{now:%Y-%m-%d %H:%M} UTC now; " in caught.value.message
+    assert fix in caught.value.message
+    check(settings.model_copy(update={"enabled": False}), now)
+
+
+def test_a_certificate_from_files_that_ends_within_a_week_is_told_of_once(tmp_path: Path) -> None:
+    made = SelfSigned.make("localhost", NOW)
+    certificate, key = written(made, tmp_path)
+    settings = QuicSettings(certificate_file=certificate, key_file=key)
+    assert check(settings, NOW + timedelta(days=5)) is None
+    assert check(settings, NOW + timedelta(days=6)) == made.certificate.not_valid_after_utc
+
+    async def log_of(days: Sequence[float]) -> list[MutableMapping[str, Any]]:
+        moments = iter([NOW + timedelta(days=day) for day in days])
+        meter = Metrics(["fake"], "0").transport
+        told = QuicEndpoint(settings, GatewaySettings(), meter, lambda: next(moments))
+        with capture_logs() as logs:
+            for _ in days:
+                told.tick()
+        return logs
+
+    assert asyncio.run(log_of([1, 5])) == []
+    (warning,) = asyncio.run(log_of([5, 6, 7]))
+    assert warning["log_level"] == "warning"
+    assert warning["at"] == "2026-12-05T11:00:00+00:00"
 
 
 def test_one_for_all_addresses_names_none_that_nobody_can_reach() -> None:

@@ -4,6 +4,7 @@ import json
 import resource
 import socket
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ NONE = {**FIT.packages, "ray": Package("==2.60.*", None, is_met=False)}
             "problem",
             ["no key"],
         ),
+        (
+            {"ending": {"quic.certificate_file": "2026-12-05 11:00 UTC"}},
+            [CPU],
+            "quic.certificate_file",
+            "warning",
+            ["2026-12-05", "renew it"],
+        ),
         ({"has_openmp": False}, [CPU], "preload", "warning", ["libiomp5", "intel-openmp"]),
         ({"num_gpus": 1}, [GPU], "gpus", "problem", ["ask for 2 GPUs", "has 1", "nvidia-smi"]),
         ({"ports": {"gateway.port": "in use"}}, [CPU], "gateway.port", "problem", ["8000: in use"]),
@@ -161,6 +169,21 @@ def test_certificates_that_cannot_be_used_are_found(tmp_path: Path) -> None:
     found = machines.probe(settings(FAKE, *files, *gone)).certificates
 
     assert set(found) == {"gateway.tls_key_file", "quic.certificate_file"}
+
+
+def test_certificate_that_has_ended_or_soon_will_is_found(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)  # for a day
+    files = settings(
+        FAKE, f"quic.certificate_file={made.cert_file}", f"quic.key_file={made.key_file}"
+    )
+    ending = machines.probe(files)
+    made = make_certificate(tmp_path, lasts=timedelta(minutes=-1))
+    ended = machines.probe(files)
+
+    assert set(ending.ending) == {"quic.certificate_file"}
+    assert not ending.certificates
+    assert not ended.ending
+    assert " is valid from " in ended.certificates["quic.certificate_file"]
 
 
 def test_any_port_needs_no_look() -> None:

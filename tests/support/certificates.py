@@ -21,8 +21,13 @@ class Certificate:
     key_file: Path
 
 
-def make_certificate(folder: Path, name: str = "localhost", passphrase: str = "") -> Certificate:
-    """Write a certificate for `localhost` and 127.0.0.1, valid for a day."""
+def make_certificate(
+    folder: Path,
+    name: str = "localhost",
+    passphrase: str = "",
+    lasts: dt.timedelta = dt.timedelta(days=1),
+) -> Certificate:
+    """Write a certificate for `localhost` and 127.0.0.1, valid since an hour ago."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
@@ -34,7 +39,7 @@ def make_certificate(folder: Path, name: str = "localhost", passphrase: str = ""
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + lasts)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
