@@ -13,6 +13,7 @@ from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Http, Polling, events_of
 from headstart.client.errors import error_of, unreachable
 from headstart.client.live import AsyncLivePrompt
+from headstart.client.models import AsyncModels
 from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records, Sessions
 from headstart.stages.carrier_ladder import LadderLimits, Rung
@@ -82,6 +83,7 @@ class AsyncClient:
         self._is_closing = False
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)
+        self.models = AsyncModels(self.fetch)
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,6 +171,14 @@ class AsyncClient:
                 f"the gateway cannot be reached: {unreachable(error)}"
             ) from error
         raise error_of(response.status_code, refusal)
+
+    async def fetch(self, path: str, headers: dict[str, str]) -> bytes:
+        """Read all of what a path gives.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        return await _whole(await self.send("GET", path, {}, headers))
 
     def prepare(self) -> None:
         """Begin to open what an answer might be read by, while it is being asked for."""

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 import anyio
 import openai
 from anyio.from_thread import BlockingPortal
+from openai.pagination import SyncPage
+from openai.types import Model
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.async_client import AsyncClient, Requests
 from headstart.client.live import AsyncLivePrompt, Computed
+from headstart.client.models import PATH, path_of
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -39,6 +42,7 @@ class Client:
         self._client = self._portal.call(_made, base_url, options)
         self.chat = _Chat(self._portal, self._client)
         self.completions = BlockingRequests(self._portal, self._client.completions)
+        self.models = Models(self._portal, self._client)
         atexit.register(self.close)
 
     def __enter__(self) -> Self:
@@ -175,6 +179,32 @@ class BlockingRequests(Generic[Whole, Chunk]):
             whole: Whole = self._portal.call(_whole, self._requests, fields)
             return whole
         return Answer(self._portal, self._portal.call(_streamed, self._requests, fields))
+
+
+class Models:
+    """The models that one may ask; made by `Client`."""
+
+    def __init__(self, portal: BlockingPortal, client: AsyncClient) -> None:
+        self._portal = portal
+        self._client = client
+
+    def list(self, *, extra_headers: dict[str, str] | None = None) -> SyncPage[Model]:
+        """List all that the key may use; the page yields them.
+
+        Raises:
+            HeadstartError: It is refused, or nobody answers.
+        """
+        found = self._portal.call(self._client.fetch, PATH, extra_headers or {})
+        return SyncPage[Model].model_validate_json(found)
+
+    def retrieve(self, model: str, *, extra_headers: dict[str, str] | None = None) -> Model:
+        """Describe one model.
+
+        Raises:
+            HeadstartError: There is none of that name, or nobody answers.
+        """
+        found = self._portal.call(self._client.fetch, path_of(model), extra_headers or {})
+        return Model.model_validate_json(found)
 
 
 class _Chat:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from headstart.client import AsyncClient
 from tests.support.gateway import Gateway, serving
@@ -28,5 +29,15 @@ async def client(gateway: Gateway) -> AsyncIterator[AsyncClient]:
     async with (
         httpx.AsyncClient(base_url=gateway.url, timeout=None, trust_env=False) as http,
         AsyncClient(http=http) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def openai(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    """The official client."""
+    async with (
+        DefaultAsyncHttpxClient(trust_env=False) as http,
+        AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any", http_client=http) as client,
     ):
         yield client

@@ -1,9 +1,7 @@
 """What comes out of the client is what comes out of OpenAI's."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 
 from headstart.client import AsyncClient
@@ -14,16 +12,6 @@ from tests.support.waiting import soon
 pytestmark = pytest.mark.anyio
 
 VOLATILE = {"id", "created"}
-
-
-@pytest.fixture
-async def openai(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    """The official client."""
-    async with (
-        DefaultAsyncHttpxClient(trust_env=False) as http,
-        AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any", http_client=http) as client,
-    ):
-        yield client
 
 
 async def test_chat_chunks_equal_openais(client: AsyncClient, openai: AsyncOpenAI) -> None:
