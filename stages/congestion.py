@@ -63,6 +63,12 @@ _BREAKER_MIN_PACKETS = 5
 """More than half lost in each of ten seconds in a row: this path is not for datagrams."""
 _MAX_ACK_DELAY_S = 0.025
 """RFC 9000 section 18.2, the default."""
+_EAGER_PROBE_S = 0.04
+"""Least time between two probes: two of the fastest frames."""
+_EAGER_PROBES = 8
+"""So many leave as soon as an answer could have come: on a short path a burst of losses fills the
+window by itself, and is over before a slower probe. Three times as many cost a blackout of 5 s 7 %
+of its bytes."""
 _MIN_PROBE_S = 0.1
 _MAX_PROBE_S = 0.4
 """A full window does not end probing: after a blackout somebody must find that it is over."""
@@ -168,10 +174,15 @@ class TokenCongestion:
         """From when on one packet may leave whatever is in flight (RFC 9002 section 7.5).
 
         Not before the path has been silent for twice its shortest round trip, which a confirmation
-        that was late by a blackout does not raise; then at a steady pace for a while.
+        that was late by a blackout does not raise; then at a steady pace for a while, on short
+        paths faster at first.
         """
+        probe_s = _MIN_PROBE_S
+        if self._num_probes < _EAGER_PROBES:
+            answered_s = self.round_trip.min_s + _MAX_ACK_DELAY_S
+            probe_s = min(probe_s, max(_EAGER_PROBE_S, answered_s))
         num_doublings = max(0, self._num_probes - _STEADY_PROBES)
-        next_at = self._last_sent_at + min(_MIN_PROBE_S * 2.0**num_doublings, _MAX_PROBE_S)
+        next_at = self._last_sent_at + min(probe_s * 2.0**num_doublings, _MAX_PROBE_S)
         if self._unanswered_since is None:
             return next_at
         return max(next_at, self._unanswered_since + 2 * self.round_trip.min_s + _MAX_ACK_DELAY_S)

@@ -183,6 +183,22 @@ def test_a_silent_path_is_probed_steadily_and_a_path_that_answers_is_not(path: P
     assert gaps[-1] == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(("rtt_s", "gap_s"), [(0.001, 0.04), (0.03, 0.055), (0.3, 0.1)])
+def test_a_short_path_is_probed_as_fast_as_it_could_answer_at_first(
+    path: Path, rtt_s: float, gap_s: float
+) -> None:
+    path.run(5, loss=0, rtt_s=rtt_s)
+    congestion, sent_at = path.congestion, [path.now]
+    congestion.feed(PacketSent(congestion.window_bytes), path.now)
+    for _ in range(20):
+        sent_at.append(congestion.probe_at)
+        congestion.feed(PacketSent(1_200), sent_at[-1])
+
+    gaps = [after - before for before, after in pairwise(sent_at)]
+    assert gaps[1:7] == [pytest.approx(gap_s)] * 6
+    assert gaps[7:] == [pytest.approx(0.1)] * 13
+
+
 def test_a_late_confirmation_does_not_put_off_the_probe(path: Path) -> None:
     """One from before a blackout raises the smoothed round trip, and says nothing of the path."""
     path.run(5, loss=0, rtt_s=0.05)
