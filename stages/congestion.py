@@ -42,10 +42,13 @@ _INITIAL_PACKETS = 10
 """RFC 9002 section 7.2. Loss without delay never takes the window below it."""
 _MIN_PACKETS = 4
 """Loss with delay does."""
-_INFLATION = 1.25
-"""A round trip this many times the shortest means a queue."""
+_INFLATION = 0.25
+"""A round trip longer than the shortest by this share means a queue."""
 _MIN_QUEUE_S = 0.005
 """Below this, a longer round trip is jitter."""
+_JITTERS = 4
+"""Below so many times the difference of two in a row, too: delays drawn anew for each packet are
+two to three times as long on average, and a queue hardly differs from one to the next."""
 _MAX_TIMES_TCP = 10
 """RFC 8083 section 4.3."""
 _UNBOUNDED_PACKETS = 1 << 20
@@ -268,8 +271,9 @@ class TokenCongestion:
 
     @property
     def _has_queue(self) -> bool:
-        shortest = self.round_trip.min_s
-        return self.round_trip.smoothed_s > max(shortest * _INFLATION, shortest + _MIN_QUEUE_S)
+        trip = self.round_trip
+        jitter_s = max(_MIN_QUEUE_S, _JITTERS * trip.jitter_s)
+        return trip.smoothed_s - trip.min_s > max(_INFLATION * trip.min_s, jitter_s)
 
     def _shrink(self, min_packets: int, now: float, *needed_bytes: int) -> None:
         self._recovery_since = now

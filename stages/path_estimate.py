@@ -8,10 +8,14 @@ from collections import deque
 __all__ = ["LossMeter", "RoundTrip"]
 
 _MIN_RTT_WINDOW_S = 10.0
+_JITTER_SAMPLES = 16
+"""RFC 3550 section 6.4.1."""
 
 
 class RoundTrip:
-    """Smoothed round trip by RFC 6298, and the shortest of the last ten to twenty seconds.
+    """Smoothed round trip by RFC 6298, the shortest of the last ten to twenty seconds, and by how
+    much one differs from the next: much where a path delays each packet as it likes, little where a
+    queue delays them all.
 
     Args:
         initial_s: Assumed before the first sample, in seconds; the handshake's round trip.
@@ -20,7 +24,11 @@ class RoundTrip:
     def __init__(self, initial_s: float) -> None:
         self.smoothed_s = initial_s
         self.variation_s = initial_s / 2
+        self.jitter_s = 0.0
+        """Mean difference of two samples in a row, as RFC 3550 smooths it."""
         self.is_known = False
+        self._latest_s = initial_s
+        self._num_samples = 0
         self._window_min = self._older_min = float("inf")
         self._window_end = float("-inf")
 
@@ -32,6 +40,10 @@ class RoundTrip:
         else:
             self.variation_s += (abs(sample_s - self.smoothed_s) - self.variation_s) / 4
             self.smoothed_s += (sample_s - self.smoothed_s) / 8
+            self._num_samples = min(self._num_samples + 1, _JITTER_SAMPLES)
+            difference_s = abs(sample_s - self._latest_s)
+            self.jitter_s += (difference_s - self.jitter_s) / self._num_samples
+        self._latest_s = sample_s
         if now >= self._window_end:
             self._window_end = now + _MIN_RTT_WINDOW_S
             self._older_min, self._window_min = self._window_min, sample_s

@@ -1,6 +1,7 @@
 """How much may be in flight, and when it is over."""
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -82,6 +83,31 @@ def test_random_loss_is_not_congestion(path: Path) -> None:
 def test_loss_with_a_queue_is_congestion_down_to_four_packets(path: Path) -> None:
     path.run(2, loss=0, rtt_s=0.1)
     path.run(8, loss=0.1, rtt_s=0.2)
+    assert path.congestion.window_bytes == 4 * 1_200
+
+
+def jittered(path: Path, seed: int, queue_s: float) -> None:
+    """Up to 80 ms each way on a path that has no delay itself; of ten packets one is lost."""
+    random = Random(seed)
+    for number in range(1, 1_001):
+        path.now += 0.02
+        rtt_s = 0.001 + queue_s + 0.08 * (random.random() + random.random())
+        sent_at, is_lost = path.now - rtt_s, number % 10 == 0
+        path.congestion.feed(PacketSent(500), path.now)
+        event = PacketLost(500, sent_at) if is_lost else PacketAcked(500, sent_at, rtt_s)
+        path.actions += path.congestion.feed(event, path.now)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_jitter_is_no_queue(path: Path, seed: int) -> None:
+    jittered(path, seed, queue_s=0.0)
+    assert path.congestion.window_bytes == INITIAL
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_queue_is_seen_through_jitter(path: Path, seed: int) -> None:
+    jittered(path, seed, queue_s=0.0)
+    jittered(path, seed + 100, queue_s=0.3)
     assert path.congestion.window_bytes == 4 * 1_200
 
 
@@ -266,6 +292,20 @@ def test_the_round_trip_follows_rfc_6298() -> None:
     for second in range(10, 40):
         round_trip.add(0.2, float(second))
     assert round_trip.min_s == 0.2
+
+
+def test_jitter_is_the_difference_of_two_samples_in_a_row() -> None:
+    round_trip = RoundTrip(0.3)
+    round_trip.add(0.1, 0.0)
+    assert round_trip.jitter_s == 0
+    round_trip.add(0.18, 0.1)
+    assert round_trip.jitter_s == pytest.approx(0.08)
+    for number in range(100):
+        round_trip.add(0.1 + 0.08 * (number % 2), 0.2 + number / 10)
+    assert round_trip.jitter_s == pytest.approx(0.08)
+    for number in range(100):
+        round_trip.add(0.18 + 0.002 * number, 11.0 + number / 10)
+    assert round_trip.jitter_s == pytest.approx(0.002, rel=0.1)
 
 
 def test_loss_is_counted_over_a_window() -> None:
