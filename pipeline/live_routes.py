@@ -89,8 +89,7 @@ class LiveRoutes:
         session = self._session(request)
         if asked.session is not None:
             session.configure(asked.session)
-        for one in asked.edits:
-            session.edit(one)
+        session.edit(*asked.edits)
         return _state(session)
 
     async def commit(self, request: Request) -> Response:

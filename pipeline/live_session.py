@@ -44,7 +44,7 @@ from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
-from headstart.stages.prompt_document import EditError, PromptDocument
+from headstart.stages.prompt_document import Edit, EditError, PromptDocument
 from headstart.stages.warm_events import Answered, Committed, Edited, EditKind, Restarted
 
 __all__ = ["LiveSession"]
@@ -164,14 +164,27 @@ class LiveSession:
             raise
         self._warmer.feed(Restarted())
 
-    def edit(self, event: Append | Replace | Clear) -> None:
-        """Change the text.
+    def edit(self, *events: Append | Replace | Clear) -> None:
+        """Change the text; what follows from several changes is done once.
 
         Raises:
-            LiveRefused: It cannot be done, and the text is as it was.
+            LiveRefused: One cannot be done: those before it are, those after it are not.
         """
         self._check_quiet()
-        self._check_version(event.version)
+        length, starts = len(self.text), list[int]()
+        try:
+            for event in events:
+                self._check_version(event.version)
+                starts.append(self._edited(event).start)
+                if not self.text:  # nothing that is known of it is kept, whatever follows
+                    self._follow_edits(starts, length)
+                    length, starts = 0, []
+        finally:
+            if starts:
+                self._follow_edits(starts, length)
+
+    def _edited(self, event: Append | Replace | Clear) -> Edit:
+        """Change the text, and nothing else."""
         document = self._document
         if isinstance(event, Append):
             kind, edit = EditKind.APPEND, document.append(event.text)
@@ -182,10 +195,15 @@ class LiveSession:
         if isinstance(edit, EditError):
             raise refusal(edit)
         self._metrics.live_edited(kind)
+        return edit
+
+    def _follow_edits(self, starts: list[int], length: int) -> None:
+        """Think and compute about a text that had so many code points before its edits."""
+        start = min(starts)
         if self._thinker is not None:
-            self._thinker.feed(Retyped(edit.start, document.text))
+            self._thinker.feed(Retyped(start, self.text))
         shown = self._shown_to
-        self._warmer.feed(Edited(edit.start - shown, len(document.text) - shown, edit.is_append))
+        self._warmer.feed(Edited(start - shown, len(self.text) - shown, start == length))
 
     async def commit(self, version: int | None = None) -> LiveAnswer:
         """Send the text off, as the request that it would have been in one piece.

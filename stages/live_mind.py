@@ -6,6 +6,7 @@ counts as long as the text it is about, from the first code point on, is what it
 prompt has the text and what is left of its thoughts.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import inf
 
@@ -99,7 +100,9 @@ class LiveMind:
         self._budget = budget
         self._text = ""
         self._ends: list[int] = []
-        """Where the segments after the last thought end."""
+        """Where segments end."""
+        self._uncut_from: int | None = None
+        """First code point whose segment may not be what it was."""
         self._noted: list[Noted] = []
         self._job: _Job | None = None
         self._stopped: dict[int, tuple[_Job, Outcome]] = {}
@@ -167,8 +170,10 @@ class LiveMind:
             return None if is_over else self._sent_at + self._limits.wait_s
         if self._job is not None:
             return self._looks_at
-        if self._is_given_up or self._num_begun >= self._limits.max_thoughts:
+        if self._is_over:
             return None
+        if self._uncut_from is not None:
+            return self._blocked_until
         due = self._due()
         return None if due is None else max(due[0], self._next_at, self._blocked_until)
 
@@ -178,6 +183,8 @@ class LiveMind:
             return self._sent(now)
         if self._job is not None:
             return self._look(now)
+        if not self._is_over and self._uncut_from is not None and now >= self._blocked_until:
+            self._cut(now)
         at = self.deadline()
         if at is None or now < at:
             return []
@@ -186,13 +193,21 @@ class LiveMind:
             return []
         return self._begin(now)
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further thought is asked for about this text as it is."""
+        return self._is_given_up or self._num_begun >= self._limits.max_thoughts
+
     def _retyped(self, event: Retyped, now: float) -> list[MindAction]:
         is_append = event.start == len(self._text)
         self._text = event.text
         actions = self._forget(event.start, Outcome.EDITED)
-        self._cut(now)
+        is_cut = self._uncut_from is None
+        self._changed_from(event.start)
         self._settles_at = now + self._limits.settle_s
-        if not is_append:
+        if is_append and is_cut:
+            self._cut(now)
+        elif not is_append:  # all that follows is cut again, but not with every keystroke
             self._blocked_until = max(self._blocked_until, now + self._limits.edit_settle_s)
         self._is_given_up = False
         return actions
@@ -209,7 +224,7 @@ class LiveMind:
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
         self._num_begun = self._made_tokens = 0
         self._settles_at = now + self._limits.settle_s
-        self._cut(now)
+        self._changed_from(0)
         return actions
 
     def _forget(self, start: int, outcome: Outcome) -> list[MindAction]:
@@ -228,30 +243,51 @@ class LiveMind:
         self._noted = kept
         return actions
 
+    def _changed_from(self, start: int) -> None:
+        """Have the text cut again from `start` on."""
+        self._uncut_from = start if self._uncut_from is None else min(start, self._uncut_from)
+
     def _cut(self, now: float) -> None:
-        """Find the segments after the last thought."""
-        start = self._noted[-1].end if self._noted else 0
-        self._ends = [start + end for end in self._segment(self._text[start:])]
+        """Find the segments that are not known.
+
+        Where one ends depends on what follows, so the last one before is cut again; a thought
+        ends one, whatever follows.
+        """
+        start, self._uncut_from = self._uncut_from, None
+        assert start is not None
+        del self._ends[max(0, bisect_right(self._ends, start) - 1) :]
+        begin = max(self._thought_to, self._ends[-1] if self._ends else 0)
+        self._ends += [begin + end for end in self._segment(self._text[begin:])]
         if not self._has_complete:
             self._complete_at = None
         elif self._complete_at is None:
             self._complete_at = now
 
     @property
+    def _thought_to(self) -> int:
+        """Where the last thought ends."""
+        return self._noted[-1].end if self._noted else 0
+
+    @property
+    def _new_ends(self) -> list[int]:
+        """Where the last two segments after it end, as far as there are any."""
+        return [end for end in self._ends[-2:] if end > self._thought_to]
+
+    @property
     def _has_complete(self) -> bool:
         """Whether new segments are complete, and worth a thought."""
-        start = self._noted[-1].end if self._noted else 0
-        return len(self._ends) > 1 and self._ends[-2] - start >= self._limits.min_chars
+        ends = self._new_ends
+        return len(ends) > 1 and ends[0] - self._thought_to >= self._limits.min_chars
 
     def _due(self) -> tuple[float, int] | None:
         """When a thought may be asked for next, and what it would be about."""
-        if not self._ends:
+        ends = self._new_ends
+        if not ends:
             return None
-        start = self._noted[-1].end if self._noted else 0
         if self._complete_at is not None:
-            return self._complete_at + self._limits.debounce_s, self._ends[-2]
-        if self._ends[-1] - start >= self._limits.min_chars and ends_a_phrase(self._text):
-            return self._settles_at, self._ends[-1]
+            return self._complete_at + self._limits.debounce_s, ends[0]
+        if ends[-1] - self._thought_to >= self._limits.min_chars and ends_a_phrase(self._text):
+            return self._settles_at, ends[-1]
         return None
 
     @property
@@ -319,7 +355,7 @@ class LiveMind:
         self._charge(job, event.num_tokens, now)
         self._noted.append(Noted(job.end, event.thought, event.num_tokens))
         self._complete_at = None
-        self._cut(now)
+        self._changed_from(job.end)
         return [] if event.thought.text else [Ended(Outcome.WAIT, event.num_tokens)]
 
     def _failed(self, event: Failed, now: float) -> list[MindAction]:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 
 __all__ = ["Granularity", "Segmenter", "ends_a_phrase", "segment_ends", "segmenter"]
 
@@ -19,6 +20,8 @@ _MIN_CHARS = 10
 """Shorter clauses are joined to the next: `however,` gives nobody anything to think about."""
 _MAX_CHARS = 400
 """Longer segments are cut where there is white space."""
+_MOST_CHARS = 4096
+"""Longer ones are cut, whatever there is."""
 
 
 class Granularity(StrEnum):
@@ -107,10 +110,13 @@ def _clause_ends(text: str, start: int, end: int) -> list[int]:
 def _pieces(text: str, start: int, end: int) -> list[int]:
     """Cut what is too long; return the ends, the last of which is `end`."""
     ends: list[int] = []
-    while end - start > _MAX_CHARS:
-        cut = next((at + 1 for at in range(start + _MAX_CHARS, start, -1) if text[at].isspace()), 0)
-        if not cut or cut >= end:
-            break
-        ends.append(cut)
-        start = cut
+    while end - start > _MAX_CHARS and (start := _piece_end(text, start, end)) < end:
+        ends.append(start)
     return [*ends, end]
+
+
+def _piece_end(text: str, start: int, end: int) -> int:
+    """Return where the first piece of what is too long ends."""
+    last = min(end, start + _MOST_CHARS)
+    near, far = range(start + _MAX_CHARS, start, -1), range(start + _MAX_CHARS + 1, last)
+    return next((at + 1 for at in chain(near, far) if text[at].isspace()), last)

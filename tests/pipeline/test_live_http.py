@@ -8,6 +8,8 @@ import pytest
 from headstart.configs.serving import QuicSettings
 from headstart.monitoring.labels import Outcome
 from headstart.pipeline.live_events import MAX_EDITS
+from headstart.stages import segmenter
+from headstart.stages.segmenter import segment_ends
 from tests.support.events import text as text_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.sessions import events_of, session_with, whole
@@ -77,6 +79,27 @@ async def test_what_is_refused(gateway: Gateway) -> None:
     begun = await soon(gateway.client.post("/v1/live", json={"session": {"model": "none"}}))
     assert begun.status_code == 404
     assert len(gateway.live_prompts) == 1
+
+
+async def test_many_edits_in_one_request_are_followed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work: list[int] = []
+
+    def segment(text: str, *_: Any, **__: Any) -> list[int]:
+        work.append(len(text))
+        return segment_ends(text)
+
+    monkeypatch.setattr(segmenter, "segment_ends", segment)
+    async with serving(speeds()) as gateway:
+        text = "Name three colours. " * 10_000
+        path = await begin(gateway, session={"mode": "livemind"}, text=text)
+        replaced = {"type": "input_text.replace", "start": 0, "end": 1, "text": "N"}
+        for edits in ([replaced] * MAX_EDITS, [append("x")] * MAX_EDITS):
+            work.clear()
+            answer = await soon(gateway.client.patch(path, json={"edits": edits}))
+            assert answer.json()["version"] >= MAX_EDITS
+            assert len(work) <= 2
 
 
 async def test_one_answer_at_a_time() -> None:

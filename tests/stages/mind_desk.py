@@ -15,7 +15,7 @@ from headstart.stages.mind_events import (
     Thoughtful,
 )
 from headstart.stages.prompt_document import PromptDocument
-from headstart.stages.segmenter import segment_ends
+from headstart.stages.segmenter import Segmenter, segment_ends
 from headstart.stages.thoughts import Kind, Thought
 from headstart.stages.warm_budget import WarmBudget
 
@@ -35,9 +35,10 @@ class Desk:
     done: list[MindAction] = field(default_factory=list)
     about: str = ""
     """The text that the latest question was about."""
+    segment: Segmenter = segment_ends
 
     def __post_init__(self) -> None:
-        self.mind = LiveMind(self.limits, segment_ends, self.budget)
+        self.mind = LiveMind(self.limits, self.segment, self.budget)
         self.document = PromptDocument(10_000)
 
     def feed(self, event: Event) -> None:

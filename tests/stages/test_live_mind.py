@@ -1,5 +1,6 @@
 """What the LiveMind machine thinks about, what edits do to it, and what a commit gets."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from headstart.stages.mind_events import (
     Resumed,
     SentOff,
 )
+from headstart.stages.segmenter import segment_ends
 from tests.stages.mind_desk import FIRST, LIMITS, SECOND, THIRD, Desk
 
 
@@ -194,3 +196,42 @@ def test_other_instructions_drop_everything() -> None:
     desk.feed(Reset(desk.document.text))
     assert not desk.mind.noted
     assert desk.outcomes == [(Outcome.DROPPED, 10)]
+
+
+def test_a_keystroke_has_its_own_segment_cut_and_an_edit_the_rest_once() -> None:
+    work: list[int] = []
+
+    def segment(text: str) -> list[int]:
+        work.append(len(text))
+        return segment_ends(text)
+
+    desk = Desk(replace(LIMITS, max_thoughts=1, min_chars=10_000), segment=segment)
+    desk.type("".join(f"This is sentence number {number}. " for number in range(500)))
+    work.clear()
+    for letter in "And this is one more. And here is another one, too. ":
+        desk.type(letter)
+    assert max(work) < 200
+
+    work.clear()
+    for _ in range(10):
+        desk.replace(3, 3, "x")
+        desk.wait(0.1)
+    assert not work
+    desk.wait(LIMITS.edit_settle_s)
+    assert len(work) == 1
+
+
+def test_what_is_cut_bit_by_bit_is_cut_like_the_whole() -> None:
+    chooser = random.Random(3)
+    words = ["It", " is", " late", ". ", "! ", ", ", "No", "日本。", " 3.5", "\n\n", "e.g. ", "x" * 500]
+    for _ in range(200):
+        desk = Desk(replace(LIMITS, min_chars=10_000))
+        for _ in range(30):
+            if (length := len(desk.document.text)) and chooser.random() < 0.3:
+                start = chooser.randrange(length)
+                end = min(length, start + chooser.randrange(9))
+                desk.replace(start, end, chooser.choice(words))
+            else:
+                desk.type(chooser.choice(words))
+        desk.wait(LIMITS.edit_settle_s)
+        assert desk.mind._ends == segment_ends(desk.document.text)

@@ -54,7 +54,8 @@ def test_short_clauses_go_with_the_next() -> None:
 def test_text_without_sentences_is_cut_where_there_is_space() -> None:
     text = "word " * 200
     assert all(len(one) <= 401 for one in pieces(text, Granularity.SENTENCE))
-    assert segment_ends("x" * 2000) == [2000]
+    assert segment_ends("x" * 2000 + " word" * 100) == [2001, 2401, 2500]
+    assert segment_ends("x" * 10_000) == [4096, 8192, 10_000]
 
 
 TEXTS = st.text(st.characters() | st.sampled_from("\xa0\u3000\u2028 .!?。\n\"')"), max_size=300)
