@@ -31,6 +31,11 @@ class Tasks:
         task.add_done_callback(self._done)
         return task
 
+    async def finished(self, within_s: float) -> None:
+        """Wait until all have ended, for so many seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

@@ -41,6 +41,8 @@ _log = structlog.get_logger(__name__)
 
 _MAX_WAIT = 10
 """Debounces that typing without a pause puts rendering off."""
+_CLOSE_S = 10.0
+"""Longest that sessions may take to settle their accounts."""
 
 
 class Watcher(Protocol):
@@ -187,6 +189,7 @@ class LiveSessions:
         """End every session."""
         for kept in list(self._kept.values()):
             self.end(kept.session)
+        await self._tasks.finished(_CLOSE_S)
         await self._tasks.close()
 
     def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 from headstart.configs.live import LiveSettings
 from headstart.configs.serving import GatewaySettings
 from headstart.pipeline.access import ANYONE
+from headstart.pipeline.live_events import Append
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
 from tests.support.events import text as text_of
@@ -218,6 +219,18 @@ async def test_closing_forgets_the_text(gateway: Gateway) -> None:
         assert (await client.error())["code"] == "session_ended"
         await eventually(lambda: kept.session.text == "")
         assert len(gateway.live_prompts) == 0
+
+
+async def test_a_gateway_that_stops_ends_its_sessions(gateway: Gateway) -> None:
+    session = gateway.live_prompts.create(ANYONE)
+    session.start()
+    session.edit(Append(text="word " * 200))
+    await eventually(lambda: session.progress.warm_tokens > 0)
+
+    await soon(gateway.live_prompts.close())
+
+    assert session.text == ""
+    assert gateway.exposition().value("headstart_live_wasted_tokens_total", model="fake") > 0
 
 
 async def test_no_more_sessions_than_there_may_be() -> None:
