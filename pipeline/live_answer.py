@@ -40,8 +40,10 @@ class LiveAnswer:
         self.stream = stream
         self.pace = pace
         self.inbound = replace(inbound, body=b"")  # it holds the text, which may be cleared
-        self.settled: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
-        """What was computed ahead for it; done once it is over and the session goes on."""
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once it is over and the session goes on."""
+        self.account: Account | None = None
+        """What was computed ahead for it; set when it is over."""
         self.waited_s = waited_s
         """From the commit on, for a thought in the making: before the request began."""
         self.thought: MindAccount | None = None

@@ -9,7 +9,6 @@ from headstart.pipeline.live_answer import LiveAnswer
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.timing import timing_of
 from headstart.stages.frames import Channel, Frame
-from headstart.stages.warm_policy import Account
 
 __all__ = ["deltas", "described", "done", "text_state"]
 
@@ -50,8 +49,10 @@ def deltas(frames: list[tuple[int, Frame]]) -> list[dict[str, Any]]:
     return events
 
 
-def done(answer: LiveAnswer, account: Account) -> dict[str, Any]:
+def done(answer: LiveAnswer) -> dict[str, Any]:
     """Say how an answer ended, where its time went, and what was computed ahead for it."""
+    account = answer.account
+    assert account is not None
     return {
         "type": "response.done",
         "response": {"id": answer.stream.id, **_outcome(answer)},

@@ -40,7 +40,7 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
-from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
+from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused, NotFound
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
@@ -220,6 +220,8 @@ class LiveSession:
         began = time.monotonic()
         try:
             noted = await self._sent_off()
+            if self._is_closed:
+                raise NotFound("no such live prompt: unknown or expired")
             waited_s = time.monotonic() - began
             pace = self._answering.paced(Route.LIVE)
             self._warmer.feed(Committed())
@@ -233,9 +235,10 @@ class LiveSession:
         except BaseException:  # also if whoever asked does not wait any longer
             self._reopen()
             raise
-        self.answer = LiveAnswer(stream, pace, inbound, waited_s)
-        self._tasks.start(self._follow(self.answer), name=f"live answer {stream.id}")
-        return self.answer
+        answer = self.answer = LiveAnswer(stream, pace, inbound, waited_s)
+        stream.on_end(lambda: self._settle(answer))
+        self._tasks.start(self._follow(answer), name=f"live answer {stream.id}")
+        return answer
 
     async def cancel(self) -> None:
         """Stop the answer.
@@ -250,12 +253,13 @@ class LiveSession:
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
         self._is_closed = True
-        self.meter().ended(self._warmer.settle(0))
+        if not self.is_answering:
+            self.meter().ended(self._warmer.settle(0))
         self._document.clear()
         self._context = LiveContext()
+        await self._warmer.close()
         if self._thinker is not None:
             await self._thinker.close()
-        await self._warmer.close()
         await self._tasks.close()
 
     @property
@@ -271,6 +275,8 @@ class LiveSession:
 
     def rethought(self) -> None:
         """Compute what comes now that there are other thoughts, and tell of them."""
+        if self._is_closed:
+            return
         self._warmer.feed(Restarted())
         if (news := self.reasoning) is not None:
             self.tell(news)
@@ -288,25 +294,28 @@ class LiveSession:
         )
         return Question(request, self._cache_salt)
 
+    def _settle(self, answer: LiveAnswer) -> None:
+        """Count what an answer found computed, whatever becomes of the session."""
+        end = answer.stream.end or StreamEnd()
+        answer.account = self._warmer.settle(end.cached_tokens)
+        if self._thinker is not None:
+            answer.thought = self._thinker.account()
+        meter = self.meter()
+        meter.ended(answer.account)
+        meter.committed(end.prompt_tokens, end.cached_tokens)
+
     async def _follow(self, answer: LiveAnswer) -> None:
         """Wait for the end of an answer; then the conversation goes on."""
         stream = answer.stream
         await stream.finished()
-        end = stream.end or StreamEnd()
-        account = self._warmer.settle(end.cached_tokens)
-        if self._thinker is not None:
-            answer.thought = self._thinker.account()
-        meter = self.meter()
-        meter.ended(account)
-        meter.committed(end.prompt_tokens, end.cached_tokens)
-        header = stream.log.header
+        end, header = stream.end or StreamEnd(), stream.log.header
         tokens: tuple[int, ...] = ()
         try:
             if header is not None and header.is_event_stream and end.failure is None:
                 self._go_on(said(stream))
                 tokens = tokens_of(stream)
         finally:  # whatever it was, the session can be used again
-            answer.settled.set_result(account)
+            answer.settled.set_result(None)
             self._reopen(end.prompt_tokens, tokens)
 
     def _go_on(self, message: Message) -> None:

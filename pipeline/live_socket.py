@@ -245,13 +245,13 @@ class LiveSocket:
                 if is_paced and taken:
                     num_tokens = sum(len(frame.tokens) for _, frame in taken)
                     answer.pace.wrote(num_tokens, time.monotonic())
-            account = await asyncio.shield(answer.settled)
+            await asyncio.shield(answer.settled)
         finally:
             if is_paced:
                 answer.pace.left(None)
         await self._say({"type": "response.output_text.done", "response_id": stream.id})
         assert self._session is not None
-        await self._say(done(answer, account) | text_state(self._session))
+        await self._say(done(answer) | text_state(self._session))
 
 
 _DONE: dict[type[InEvent], str] = {

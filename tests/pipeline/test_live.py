@@ -231,6 +231,23 @@ async def test_cancelling_stops_the_answer_and_the_conversation_goes_on() -> Non
         await gateway.replica.idle(5)
 
 
+async def test_what_was_computed_for_an_answer_counts_though_its_session_is_closed() -> None:
+    quick = speeds(prefill_tokens_per_s=4000.0, tokens_per_s=100.0, answer_tokens=30)
+    async with serving(quick) as gateway, live(gateway) as client:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        await client.say("input_text.commit")
+        await client.until("response.output_text.delta")
+        await client.say("session.close")
+        assert await client.closed() == 4002
+        await eventually(lambda: not gateway.streams.live)
+        after = gateway.exposition()
+
+    assert after.value("headstart_live_wasted_tokens_total", model="fake") == 0
+    assert after.value("headstart_live_committed_tokens_total", model="fake") > 400
+    assert after.value("headstart_live_cached_share_count", model="fake") == 1
+
+
 async def test_death_of_the_replica_while_typing_costs_only_warmth() -> None:
     async with serving(slow(), slow()) as gateway, live(gateway) as client:
         await client.type(LONG)

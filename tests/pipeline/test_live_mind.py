@@ -5,8 +5,11 @@ import json
 
 import pytest
 
+from headstart.cluster.engine import EngineRequest
+from headstart.cluster.remote_engine import RemoteEngine
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_events import Clear
+from headstart.stages.errors import NotFound
 from tests.pipeline.live_client import live
 from tests.pipeline.thinking import (
     FIRST,
@@ -152,6 +155,40 @@ async def test_whoever_leaves_while_a_thought_is_waited_for_may_come_back() -> N
         _, done = await client.commit()
         assert done["response"]["status"] == "completed"
         assert said_in(answer_of(gateway), "user")[-1].endswith("It goes on. [end]")
+
+
+async def test_a_session_that_is_closed_computes_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rendered: list[EngineRequest] = []
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        await client.type(FIRST + "It")
+        await until_thought(client, 1)
+        await client.until("input_text.computed")
+        await gateway.replica.idle(2.0)
+        session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
+        monkeypatch.setattr(RemoteEngine, "render", lambda _, request: rendered.append(request))
+        await session.close()
+        assert not rendered
+        assert session._warmer._timer is None
+
+
+async def test_what_is_closed_is_not_sent_off() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="wait")
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
+        commit = asyncio.ensure_future(session.commit())
+        await eventually(lambda: session._is_committing)
+        assert session._thinker is not None
+        assert session._thinker._answer is not None
+        session._thinker._answer.set_result(())
+        await session.close()
+        with pytest.raises(NotFound):
+            await soon(commit)
+        assert not [one for one in gateway.replica.requests if not one.is_background]
 
 
 async def test_a_commit_over_http_of_a_session_that_is_closed() -> None:
