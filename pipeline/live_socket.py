@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from headstart.cluster.tasks import Tasks
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
@@ -35,7 +37,7 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_report import deltas, described, done, text_state
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
-from headstart.stages.errors import BadRequest, HeadstartError, LiveRefused
+from headstart.stages.errors import BadRequest, EngineFailed, HeadstartError, LiveRefused
 from headstart.stages.warm_events import LiveStage
 
 __all__ = ["PROTOCOL", "LiveSocket"]
@@ -69,7 +71,9 @@ class LiveSocket:
         self._writing = asyncio.Lock()
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Done with the code to close with."""
+        self._tasks = Tasks()
         self._carrying: asyncio.Task[None] | None = None
+        """Sends the latest answer, once those before are sent."""
         self._session: LiveSession | None = None
 
     async def run(self) -> None:
@@ -91,8 +95,7 @@ class LiveSocket:
             await asyncio.wait([*tasks, self._over], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._sessions.unwatch(session, self)
-            if self._carrying is not None:
-                tasks.append(self._carrying)
+            await self._tasks.close()
             for task in tasks:
                 task.cancel()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -226,15 +229,35 @@ class LiveSocket:
             self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
 
     def _carry(self, answer: LiveAnswer, after: int, *, is_paced: bool) -> None:
-        if self._carrying is not None:
-            self._carrying.cancel()
-        self._carrying = asyncio.ensure_future(self._send_answer(answer, after, is_paced=is_paced))
+        before = self._carrying
+        sending = self._send_answer(answer, after, before, is_paced=is_paced)
+        self._carrying = self._tasks.start(self._told_of(sending), name="carry live answer")
 
-    async def _send_answer(self, answer: LiveAnswer, cursor: int, *, is_paced: bool) -> None:
+    async def _told_of(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what the client waits for; it hears of what fails."""
+        try:
+            await work
+        except WebSocketDisconnect:
+            pass  # whoever reads hears of it, too
+        except Exception:
+            error = EngineFailed("this failed; the gateway's log has the details")
+            self._put(error_event(error, None))
+            raise
+
+    async def _send_answer(
+        self,
+        answer: LiveAnswer,
+        cursor: int,
+        before: asyncio.Task[None] | None,
+        *,
+        is_paced: bool,
+    ) -> None:
         stream = answer.stream
         response = {"id": stream.id, "status": "in_progress"}
-        await self._say({"type": "response.created", "response": response})
         try:
+            if before is not None:
+                await asyncio.wait([before])
+            await self._say({"type": "response.created", "response": response})
             while stream.end is None or stream.log.end > cursor:
                 await stream.grown(cursor)
                 cursor = cursor or stream.log.header_end

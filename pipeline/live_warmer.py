@@ -168,37 +168,45 @@ class LiveWarmer:
         return link
 
     async def _render(self) -> None:
-        prompt, began = self._prompt(), time.monotonic()
+        try:
+            planned = await self._planned()
+        except Exception as error:  # the policy must hear of it, or it would wait for ever
+            if isinstance(error, ClientError):
+                self._tell(error)
+            self.feed(Failed(is_render=True, is_final=not isinstance(error, EngineError)))
+            if not isinstance(error, HeadstartError):
+                raise
+            return
+        self.feed(planned)
+        self._tell(self.progress)
+
+    async def _planned(self) -> Planned:
+        began = time.monotonic()
+        prompt = self._prompt()
         at = boundary(prompt.text)
         texts = (prompt.text, *continuations(prompt.text, at))
         segmented = time.monotonic()
-        try:
-            link = self._replica(prompt.model)
-            whole, *others = await asyncio.gather(
-                *(link.render(prompt.request(text)) for text in texts)
-            )
-        except HeadstartError as error:
-            is_final = isinstance(error, ClientError)
-            if is_final:
-                self._tell(error)
-            self.feed(Failed(is_render=True, is_final=is_final))
-            return
+        link = self._replica(prompt.model)
+        whole, *others = await asyncio.gather(
+            *(link.render(prompt.request(text)) for text in texts)
+        )
         rendered = time.monotonic()
         stable = whole[: common_length(whole, *others)]
         meter = self._meter()
         meter.passed(LiveStage.RENDER, rendered - segmented)
         meter.passed(LiveStage.SEGMENT, segmented - began + time.monotonic() - rendered)
         self._rendered = prompt.version, len(whole)
-        self.feed(Planned(stable, at))
-        self._tell(self.progress)
+        return Planned(stable, at)
 
     async def _warm(self, tokens: list[int]) -> None:
-        prompt = self._prompt()
         try:
+            prompt = self._prompt()
             link = self._replica(prompt.model)
             warmth = await link.warm(tokens, cache_salt=prompt.cache_salt, model=prompt.model)
-        except (EngineError, ClientError):
+        except Exception as error:
             self.feed(Failed(is_render=False))
+            if not isinstance(error, HeadstartError):
+                raise
             return
         self._meter().warmed(max(0, len(tokens) - 1 - warmth.num_cached), warmth.seconds)
         self.feed(Warmed(warmth.num_cached, warmth.seconds))

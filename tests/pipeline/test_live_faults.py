@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from headstart.cluster.remote_engine import RemoteEngine
 from headstart.configs.live import LiveSettings
 from headstart.configs.serving import GatewaySettings
+from headstart.pipeline import live_socket
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_events import Append
 from tests.pipeline.live_client import LiveClient, live
@@ -151,6 +153,58 @@ async def test_no_replica_at_commit_loses_nothing() -> None:
         answer, done = await client.commit()
         assert done["response"]["status"] == "completed"
         assert answer
+
+
+@pytest.mark.parametrize("call", ["render", "warm"])
+async def test_a_fault_of_ours_while_computing_wedges_nothing(
+    gateway: Gateway, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, faults = getattr(RemoteEngine, call), [RuntimeError("a bug")]
+
+    async def broken(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await whole(*args, **kwargs)
+
+    monkeypatch.setattr(RemoteEngine, call, broken)
+    async with live(gateway) as client:
+        await client.type("word " * 200)
+        await eventually(lambda: not faults)
+        await client.type("more " * 100)
+        await client.until_warm(192)
+
+
+async def test_an_answer_that_cannot_be_carried_is_told_of(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    async with live(gateway) as client:
+        await client.type("Name three colours.")
+        with monkeypatch.context() as patch:
+            patch.setattr(live_socket, "deltas", broken)
+            await client.say("input_text.commit")
+            assert (await client.error())["type"] == "InternalServerError"
+        await eventually(lambda: not gateway.streams.live)
+        await is_usable(client)
+
+
+async def test_a_commit_that_comes_at_once_waits_for_the_answer_before(gateway: Gateway) -> None:
+    async with live(gateway) as client:
+        session = gateway.live_prompts.get((await client.next())["session"]["id"], ANYONE)
+        (kept,) = gateway.live_prompts._kept.values()
+        watcher: Any = kept.watcher
+        await client.type("Name three colours.")
+        async with watcher._writing:  # the client is slow to read
+            await client.say("input_text.commit")
+            await eventually(lambda: session.answer is not None and not session.is_answering)
+            await client.say("input_text.append", text="And three more.")
+            await client.say("input_text.commit")
+            await eventually(lambda: session.is_answering)
+        first, second = [(await client.until("response.done"))["response"] for _ in range(2)]
+        assert first["id"] != second["id"]
+        assert (first["status"], second["status"]) == ("completed", "completed")
 
 
 async def test_lost_socket_keeps_the_session_and_its_answer() -> None:
