@@ -1,5 +1,7 @@
 """Live prompts over plain HTTP: the same session that the WebSocket has, one request an event."""
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -13,11 +15,13 @@ from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import read_body as read_bytes
+from headstart.pipeline.live_answer import LiveAnswer
 from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.live_socket import LiveSocket
-from headstart.stages.errors import HeadstartError
+from headstart.pipeline.log_response import client_gone
+from headstart.stages.errors import BadRequest, HeadstartError
 from headstart.stages.origins import may_open
 
 __all__ = ["LiveRoutes"]
@@ -95,7 +99,7 @@ class LiveRoutes:
     async def commit(self, request: Request) -> Response:
         """Send the text off; the response is the answer, as an event stream with cursors."""
         asked = read_body(await self._body(request), _Committed)
-        answer = await self._session(request).commit(asked.version)
+        answer = await _unless_left(request, self._session(request).commit(asked.version))
         return self._answering.response(answer.stream, answer.inbound, answer.pace)
 
     async def end(self, request: Request) -> Response:
@@ -116,6 +120,21 @@ class LiveRoutes:
 
     async def _body(self, request: Request) -> bytes:
         return await read_bytes(request, self._settings)
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, LiveAnswer]) -> LiveAnswer:
+    """Await `work`, but cancel it when whoever asked for it leaves."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(client_gone(request.receive))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise BadRequest("the client left before its text was sent off")
+        return working.result()
+    finally:
+        for one in (working, leaving):
+            one.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def _state(session: LiveSession, status: int = 200) -> Response:

@@ -4,6 +4,7 @@ Belongs to a key, not to a connection: whoever has the key and the id edits it, 
 WebSocket. Its text is in memory only, and in no log, metric or trace.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -104,6 +105,7 @@ class LiveSession:
         self._is_closed = False
         self._is_committing = False
         """Whether a thought is waited for before the text is sent off."""
+        self._is_commit_cancelled = False
         self._tasks = Tasks()
         self._make_thinker = thinker
         self._thinker: LiveThinker | None = None
@@ -222,6 +224,8 @@ class LiveSession:
             noted = await self._sent_off()
             if self._is_closed:
                 raise NotFound("no such live prompt: unknown or expired")
+            if self._is_commit_cancelled:
+                raise LiveConflict("the text was not sent off", code="commit_cancelled")
             waited_s = time.monotonic() - began
             pace = self._answering.paced(Route.LIVE)
             self._warmer.feed(Committed())
@@ -241,14 +245,19 @@ class LiveSession:
         return answer
 
     async def cancel(self) -> None:
-        """Stop the answer.
+        """Stop the answer, or the commit that waits for a thought; the text is still there then.
 
         Raises:
-            LiveConflict: There is none.
+            LiveConflict: There is neither.
         """
-        if not self.is_answering or self.answer is None:
+        if self.is_answering and self.answer is not None:
+            await self._abort(self.answer.stream)
+        elif self._is_committing and self._thinker is not None:
+            self._is_commit_cancelled = True
+            self._thinker.wait_no_longer()
+            await asyncio.sleep(0)  # whoever commits hears of it before anything else is done
+        else:
             raise LiveConflict("no answer is being made", code="no_response")
-        await self._abort(self.answer.stream)
 
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
@@ -342,6 +351,7 @@ class LiveSession:
         self._warmer.feed(Answered(num_chars, prompt_tokens, tokens))
 
     async def _sent_off(self) -> tuple[Noted, ...]:
+        self._is_commit_cancelled = False
         if self._thinker is None:
             return ()
         self._is_committing = True

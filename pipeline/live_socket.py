@@ -1,6 +1,6 @@
 """A live prompt over a WebSocket: events in, events out, in the manner of OpenAI's Realtime API.
 
-One task reads, one writes, one carries the answer. The answer is read from its log with a cursor,
+One task reads, one writes, one sends off, one carries the answer. The answer is read from its log with a cursor,
 as by every other carrier, so a client that comes back goes on where it was; and as by every other,
 it is written in the turn of the event loop in which it is read.
 """
@@ -173,13 +173,23 @@ class LiveSocket:
                 session.edit(event)
                 self._put({"type": _DONE[type(event)], **text_state(session)})
             case Commit():
-                answer = await session.commit(event.version)
-                self._put({"type": "input_text.committed", **text_state(session)})
-                self._carry(answer, 0, is_paced=True)
+                committing = self._commit(session, event)
+                self._tasks.start(self._told_of(committing), name="commit live prompt")
+                await asyncio.sleep(0)  # it has begun: what follows comes after it
             case Cancel():
                 await session.cancel()
             case Close():
                 self._sessions.end(session)
+
+    async def _commit(self, session: LiveSession, event: Commit) -> None:
+        """Send the text off, which may wait for a thought: other events are taken meanwhile."""
+        try:
+            answer = await session.commit(event.version)
+        except HeadstartError as error:
+            self._put(error_event(error, event.event_id))
+            return
+        self._put({"type": "input_text.committed", **text_state(session)})
+        self._carry(answer, 0, is_paced=True)
 
     async def _write(self) -> None:
         while True:

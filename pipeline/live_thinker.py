@@ -135,6 +135,11 @@ class LiveThinker:
         self.feed(SentOff())
         return await self._answer
 
+    def wait_no_longer(self) -> None:
+        """Have `sent_off` return: nobody wants the answer any more."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(())
+
     async def close(self) -> None:
         """Stop everything, and forget what was thought."""
         self.feed(Reset(""))

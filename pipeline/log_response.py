@@ -84,7 +84,7 @@ class LogResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         sending = asyncio.ensure_future(self._send(partial(self._named, send)))
-        leaving = asyncio.ensure_future(_client_gone(receive))
+        leaving = asyncio.ensure_future(client_gone(receive))
         outcome: Outcome | None = Outcome.CANCELLED
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +140,7 @@ class LogResponse(Response):
             await send_body(stream, send, pace=pace, timing=self._timing)
 
 
-async def _client_gone(receive: Receive) -> None:
+async def client_gone(receive: Receive) -> None:
+    """Wait until whoever asked has left, once the body of the request is read."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -141,6 +141,53 @@ async def test_a_session_that_is_closed_waits_for_no_thought() -> None:
         assert not [one for one in gateway.replica.requests if not one.is_background]
 
 
+async def test_a_commit_that_waits_for_a_thought_can_be_cancelled() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, at_commit="wait")
+        await client.type(FIRST + "It")
+        await begun(gateway)
+        await client.say("input_text.commit", event_id="mine")
+        await client.say("input_text.append", text="x")
+        assert (await client.error())["code"] == "response_in_progress"
+        await client.say("response.cancel")
+        error = await client.error()
+        assert (error["code"], error["event_id"]) == ("commit_cancelled", "mine")
+        await client.type(" goes on.")
+        assert not [one for one in gateway.replica.requests if not one.is_background]
+        await think(client, at_commit="cancel")
+        _, done = await client.commit()
+        assert done["response"]["status"] == "completed"
+        assert said_in(answer_of(gateway), "user")[-1].endswith("It goes on. [end]")
+
+
+async def test_a_socket_that_is_lost_while_a_thought_is_waited_for() -> None:
+    async with serving(slow()) as gateway:
+        async with live(gateway) as client:
+            await think(client, at_commit="wait")
+            await client.type(FIRST + "It")
+            await begun(gateway)
+            session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
+            await client.say("input_text.commit")
+            await eventually(lambda: session._is_committing)
+        await eventually(lambda: not session._is_committing)
+        assert not [one for one in gateway.replica.requests if not one.is_background]
+
+
+async def test_a_client_that_leaves_while_a_thought_is_waited_for_gets_no_answer_made() -> None:
+    async with serving(slow()) as gateway:
+        body = {"session": MIND | {"livemind": {"at_commit": "wait"}}, "text": FIRST + "It"}
+        state = (await soon(gateway.client.post("/v1/live", json=body))).json()
+        await begun(gateway)
+        session = gateway.live_prompts.get(state["id"], ANYONE)
+        asked = asyncio.ensure_future(gateway.client.post(f"/v1/live/{state['id']}/commit"))
+        await eventually(lambda: session._is_committing)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await eventually(lambda: not session._is_committing)
+        assert not [one for one in gateway.replica.requests if not one.is_background]
+        assert session.text == FIRST + "It"
+
+
 async def test_whoever_leaves_while_a_thought_is_waited_for_may_come_back() -> None:
     async with serving(slow()) as gateway, live(gateway) as client:
         await think(client, at_commit="wait")
