@@ -58,6 +58,8 @@ class Watcher(Protocol):
 @dataclass(eq=False)
 class _Kept:
     session: LiveSession
+    patience_s: float
+    """How long it may be silent."""
     expires_at: float
     watcher: Watcher | None = None
 
@@ -126,7 +128,8 @@ class LiveSessions:
             lambda *parts: self._warmer(budget, *parts),
             lambda *parts: self._thinker(budget, *parts),
         )
-        self._kept[session.id] = _Kept(session, self._now() + self._settings.idle_timeout_s)
+        self._kept[session.id] = kept = _Kept(session, 0.0, 0.0)
+        self._wait_for(kept, self._settings.idle_timeout_s)
         self._metrics.set_live_sessions(len(self._kept))
         return session
 
@@ -148,7 +151,7 @@ class LiveSessions:
     def touch(self, session: LiveSession) -> None:
         """Note a sign of life."""
         if (kept := self._kept.get(session.id)) is not None:
-            kept.expires_at = self._now() + self._settings.idle_timeout_s
+            self._wait_for(kept, self._settings.idle_timeout_s)
 
     def watch(self, session: LiveSession, watcher: Watcher) -> None:
         """Let one connection have the session's events; it takes over from any other."""
@@ -163,7 +166,7 @@ class LiveSessions:
         if kept is not None and kept.watcher is watcher:
             kept.watcher = None
             session.tell = lambda _: None
-            kept.expires_at = self._now() + self._settings.resume_s
+            self._wait_for(kept, self._settings.resume_s)
 
     def end(self, session: LiveSession) -> None:
         """Forget a session and its text."""
@@ -180,10 +183,13 @@ class LiveSessions:
         now = self._now()
         for kept in [one for one in self._kept.values() if one.expires_at <= now]:
             if kept.session.is_answering:
-                self.touch(kept.session)
+                self._wait_for(kept, kept.patience_s)
             else:
                 _log.info("live_prompt_expired")
                 self.end(kept.session)
+
+    def _wait_for(self, kept: _Kept, patience_s: float) -> None:
+        kept.patience_s, kept.expires_at = patience_s, self._now() + patience_s
 
     async def close(self) -> None:
         """End every session."""

@@ -265,6 +265,27 @@ async def test_idle_sessions_expire_and_lost_ones_sooner() -> None:
             assert await client.closed() == 4002
 
 
+async def test_a_session_that_is_lost_while_it_is_answered_is_kept_no_longer() -> None:
+    clock = Clock()
+    limits = LiveSettings(idle_timeout_s=100, resume_s=10)
+    slow = speeds(tokens_per_s=100, answer_tokens=10_000)
+    async with serving(slow, now=clock, live=limits) as gateway:
+        async with live(gateway) as client:
+            await client.type("Count to a million.")
+            await client.say("input_text.commit")
+            await client.until("response.output_text.delta")
+        await eventually(lambda: not any(k.watcher for k in gateway.live_prompts._kept.values()))
+        clock.now += 11
+        gateway.live_prompts.expire()
+        assert len(gateway.live_prompts) == 1
+        await gateway.pool.continuity.abort(gateway.live)
+        (kept,) = gateway.live_prompts._kept.values()
+        await eventually(lambda: not kept.session.is_answering)
+        clock.now += 11
+        gateway.live_prompts.expire()
+        assert len(gateway.live_prompts) == 0
+
+
 async def test_closing_forgets_the_text(gateway: Gateway) -> None:
     async with live(gateway) as client:
         await client.type("a secret")
