@@ -40,15 +40,20 @@ class WarmLane:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn to prefill, first come first served, and have it."""
         async with self._turn:
-            await self._is_clear.wait()
+            await self._clear()
             yield
 
     @asynccontextmanager
     async def row(self) -> AsyncIterator[None]:
         """Wait for a place in the batch, and have it for one background answer."""
         async with self._rows:
-            await self._is_clear.wait()
+            await self._clear()
             yield
+
+    async def _clear(self) -> None:
+        # Whoever is woken has its turn later: another answer may wait by then.
+        while not self._is_clear.is_set():
+            await self._is_clear.wait()
 
     def _passed(self, stream: Stream) -> None:
         self._waiting.discard(stream)

@@ -3,12 +3,13 @@
 from headstart.monitoring.labels import Label
 from headstart.monitoring.metric import MODEL, STAGE_S, Metric
 from headstart.stages.mind_events import Outcome as Thought
-from headstart.stages.warm_events import EditKind, LiveStage, Why
+from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 
 _LIVE_STAGE = Label("stage", tuple(LiveStage))
 _THOUGHT = Label("outcome", tuple(Thought))
 _EDIT = Label("kind", tuple(EditKind))
 _WHY = Label("reason", tuple(Why))
+_BUDGET = Label("budget", tuple(Budget))
 
 _SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 
@@ -30,9 +31,9 @@ LIVE_STAGE_DURATION = Metric(
     "histogram",
     "Time of one piece of work on a live prompt before it is sent off: taking an event (ingest), "
     "finding what can no longer change (segment), making token ids (render, hop included), "
-    "prefilling a slice (warm, engine time without the wait for a turn), making a thought (think, "
-    "with its waits). The request that sends it off is in headstart_stage_duration_seconds, and "
-    "none of this is.",
+    "prefilling a slice (warm, from its first to its last step in the engine), making a thought "
+    "(think, with its waits). The request that sends it off is in "
+    "headstart_stage_duration_seconds, and none of this is.",
     "sum by (stage) (rate(headstart_live_stage_seconds_sum[5m]))"
     " / sum by (stage) (rate(headstart_live_stage_seconds_count[5m]))",
     (_LIVE_STAGE, MODEL),
@@ -41,7 +42,8 @@ LIVE_STAGE_DURATION = Metric(
 LIVE_WARM_TOKENS = Metric(
     "headstart_live_warm_tokens_total",
     "counter",
-    "Prompt tokens that slices have computed ahead; what was cached already is not in it.",
+    "Prompt tokens computed ahead, of texts and of the prompts of thoughts about them; what was "
+    "cached already is not in it.",
     "sum(rate(headstart_live_warm_tokens_total[5m]))",
     (MODEL,),
 )
@@ -49,7 +51,8 @@ LIVE_WASTED_TOKENS = Metric(
     "headstart_live_wasted_tokens_total",
     "counter",
     "Prompt tokens computed ahead that no committed prompt found in the cache, counted when a "
-    "turn ends: edited away, evicted, or never sent off. An aborted slice counts as a whole.",
+    "turn ends: edited away, evicted, never sent off, or of the prompts of thoughts and of no use "
+    "to the answer's. An aborted slice counts as a whole. The model is the one that answers.",
     "sum(rate(headstart_live_wasted_tokens_total[5m]))"
     " / (sum(rate(headstart_live_committed_tokens_total[5m])) > 0)",
     (MODEL,),
@@ -72,8 +75,9 @@ LIVE_CACHED_SHARE = Metric(
 LIVE_HIDDEN = Metric(
     "headstart_live_hidden_seconds_total",
     "counter",
-    "Engine time spent ahead on tokens that a committed prompt then found in the cache: prefill "
-    "that nobody waited for. Credited, never part of a request's stages.",
+    "Time that the engine had slices in its batch whose tokens a committed prompt then found in "
+    "the cache: prefill that nobody waited for, what ran beside it included. Credited, never part "
+    "of a request's stages.",
     "sum(rate(headstart_live_hidden_seconds_total[5m]))",
     (MODEL,),
 )
@@ -90,7 +94,7 @@ LIVE_THOUGHTS = Metric(
     "Thoughts about live prompts (LiveMind), by what became of them: used (in an answer's prompt), "
     "wait (the model had nothing to say yet), dropped (its text was edited or never sent off); or "
     "stopped by an edit (edited), at commit (committed), for requests that waited (yielded); or "
-    "failed. The model is the one that answers.",
+    "failed. The model is the one that thinks.",
     "sum by (outcome) (rate(headstart_live_thoughts_total[5m]))",
     (_THOUGHT, MODEL),
 )
@@ -102,12 +106,13 @@ LIVE_THOUGHT_TOKENS = Metric(
     "sum by (outcome) (rate(headstart_live_thought_tokens_total[5m]))",
     (_THOUGHT, MODEL),
 )
-LIVE_THOUGHTS_STARVED = Metric(
-    "headstart_live_thoughts_starved_total",
+LIVE_BUDGET_WAITS = Metric(
+    "headstart_live_budget_waits_total",
     "counter",
-    "Times that a thought had to wait because a budget was used up: the key's, or the gateway's.",
-    "sum(rate(headstart_live_thoughts_starved_total[5m]))",
-    (MODEL,),
+    "Times that work on a live prompt had to wait because a budget was used up, the key's or the "
+    "gateway's: of prompt tokens computed ahead (warm), or of thought tokens (thoughts).",
+    "sum by (budget) (rate(headstart_live_budget_waits_total[5m]))",
+    (_BUDGET, MODEL),
 )
 
 METRICS = (
@@ -122,5 +127,5 @@ METRICS = (
     LIVE_ABORTED,
     LIVE_THOUGHTS,
     LIVE_THOUGHT_TOKENS,
-    LIVE_THOUGHTS_STARVED,
+    LIVE_BUDGET_WAITS,
 )

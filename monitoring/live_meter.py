@@ -2,8 +2,8 @@
 
 from headstart.monitoring.series import LiveSeries
 from headstart.stages.mind_events import Outcome as Thought
-from headstart.stages.warm_events import LiveStage, Why
-from headstart.stages.warm_policy import Account
+from headstart.stages.warm_events import Budget, LiveStage, Why
+from headstart.stages.warm_ledger import Account
 
 __all__ = ["LiveMeter"]
 
@@ -32,9 +32,9 @@ class LiveMeter:
         self._series.thoughts[outcome].inc()
         self._series.thought_tokens[outcome].inc(num_tokens)
 
-    def starved(self) -> None:
-        """A thought has to wait for its budget."""
-        self._series.starved.inc()
+    def starved(self, budget: Budget) -> None:
+        """Work has to wait for its budget."""
+        self._series.starved[budget].inc()
 
     def ended(self, account: Account) -> None:
         """A turn is over, sent off or not."""

@@ -18,7 +18,7 @@ LIVE = Row(
         View(
             "Hidden prefill",
             "s",
-            "Seconds of engine time a second that nobody waited for.",
+            "Seconds a second that slices were in the engine and nobody waited.",
             (Query(rate(live.LIVE_HIDDEN, "model"), "{{model}}"),),
         ),
         View(
@@ -73,12 +73,15 @@ LIVE = Row(
         View(
             "Thought tokens",
             "cps",
-            "All but used and wait were for nothing. starved: budgets that were used up, times a "
-            "second.",
-            (
-                Query(rate(live.LIVE_THOUGHT_TOKENS, "outcome"), "{{outcome}}"),
-                Query(rate(live.LIVE_THOUGHTS_STARVED), "starved"),
-            ),
+            "All but used and wait were for nothing.",
+            (Query(rate(live.LIVE_THOUGHT_TOKENS, "outcome"), "{{outcome}}"),),
+        ),
+        View(
+            "Waits for a budget",
+            "cps",
+            "Budgets that were used up: live.tokens_per_minute, live.thinking.tokens_per_minute, "
+            "or a key's.",
+            (Query(rate(live.LIVE_BUDGET_WAITS, "budget"), "{{budget}}"),),
         ),
         View(
             "Live prompts",

@@ -48,7 +48,7 @@ from headstart.stages.mind_events import Outcome as Thought
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
-from headstart.stages.warm_events import EditKind, LiveStage, Why
+from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 
 __all__ = ["DecodeSeries", "LiveSeries", "ModelSeries", "Series", "TransportSeries"]
 
@@ -163,7 +163,7 @@ class LiveSeries:
         self.thought_tokens = {
             one: counters[live.LIVE_THOUGHT_TOKENS].labels(one, model) for one in Thought
         }
-        self.starved = counters[live.LIVE_THOUGHTS_STARVED].labels(model)
+        self.starved = {one: counters[live.LIVE_BUDGET_WAITS].labels(one, model) for one in Budget}
 
 
 class ModelSeries:

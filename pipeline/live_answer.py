@@ -14,7 +14,7 @@ from headstart.stages.errors import HeadstartError
 
 if TYPE_CHECKING:
     from headstart.stages.live_mind import MindAccount
-    from headstart.stages.warm_policy import Account
+    from headstart.stages.warm_ledger import Account
 
 __all__ = ["LiveAnswer", "News", "Reasoning"]
 

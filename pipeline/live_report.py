@@ -77,6 +77,7 @@ def _thinking(answer: LiveAnswer) -> dict[str, Any]:
         "thoughts": account.num_used,
         "thought_tokens": account.used_tokens,
         "wasted_thought_tokens": account.made_tokens - account.used_tokens,
+        "thought_engine_s": round(account.seconds, 6),
     }
 
 

@@ -111,6 +111,7 @@ class LiveSession:
         self._thinker: LiveThinker | None = None
         self._cache_salt = self._salt()
         self._warmer = warmer(self._prompt, self.meter, self._told)
+        self._ledger = self._warmer.ledger
 
     @property
     def text(self) -> str:
@@ -263,7 +264,7 @@ class LiveSession:
         """Stop everything and forget the text. The answer in the making goes on."""
         self._is_closed = True
         if not self.is_answering:
-            self.meter().ended(self._warmer.settle(0))
+            self.meter().ended(self._ledger.settle(0))
         self._document.clear()
         self._context = LiveContext()
         await self._warmer.close()
@@ -306,7 +307,7 @@ class LiveSession:
     def _settle(self, answer: LiveAnswer) -> None:
         """Count what an answer found computed, whatever becomes of the session."""
         end = answer.stream.end or StreamEnd()
-        answer.account = self._warmer.settle(end.cached_tokens)
+        answer.account = self._ledger.settle(end.cached_tokens)
         if self._thinker is not None:
             answer.thought = self._thinker.account()
         meter = self.meter()

@@ -33,6 +33,7 @@ from headstart.stages.rate_limit import Bucket
 from headstart.stages.segmenter import segmenter
 from headstart.stages.thoughts import Kind
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits
 
 __all__ = ["LiveSessions", "Watcher"]
@@ -116,7 +117,7 @@ class LiveSessions:
             raise Overloaded(
                 f"all {self._settings.max_sessions} places for live prompts are taken; try again"
             )
-        budget = WarmBudget(self._all, *self._access.warm_buckets(caller))
+        ledger = WarmLedger(WarmBudget(self._all, *self._access.warm_buckets(caller)))
         session = LiveSession(
             self._access.stream_id(caller),
             caller,
@@ -125,8 +126,8 @@ class LiveSessions:
             self._pool.continuity.abort,
             self._metrics,
             self._settings.max_chars,
-            lambda *parts: self._warmer(budget, *parts),
-            lambda *parts: self._thinker(budget, *parts),
+            lambda *parts: self._warmer(ledger, *parts),
+            self._thinker,
         )
         self._kept[session.id] = kept = _Kept(session, 0.0, 0.0)
         self._wait_for(kept, self._settings.idle_timeout_s)
@@ -209,9 +210,7 @@ class LiveSessions:
             self._speeds[link] = PrefillSpeed(link.info.block_size, slice_s)
         return self._speeds[link]
 
-    def _thinker(
-        self, warm: WarmBudget, session: LiveSession, warmer: LiveWarmer, mind: MindConfig
-    ) -> LiveThinker:
+    def _thinker(self, session: LiveSession, warmer: LiveWarmer, mind: MindConfig) -> LiveThinker:
         """Make what thinks about a session's text.
 
         Raises:
@@ -247,16 +246,15 @@ class LiveSessions:
             mind.actions,
             self,
             warmer,
-            warm,
             session.question,
-            session.meter,
+            self._metrics.live(self._answering.configured(model)),
             session.rethought,
             self._forget,
         )
 
     def _warmer(
         self,
-        budget: WarmBudget,
+        ledger: WarmLedger,
         prompt: Callable[[], Prompt],
         meter: Callable[[], LiveMeter],
         tell: Callable[[Progress | HeadstartError], None],
@@ -266,4 +264,4 @@ class LiveSessions:
             settings.debounce_s, settings.edit_debounce_s, _MAX_WAIT * settings.debounce_s
         )
         unknown = PrefillSpeed(CPU_BLOCK_TOKENS, settings.slice_s)
-        return LiveWarmer(self, prompt, limits, unknown, budget, meter, tell)
+        return LiveWarmer(self, prompt, limits, unknown, ledger, meter, tell)

@@ -1,8 +1,8 @@
 """A live prompt over a WebSocket: events in, events out, in the manner of OpenAI's Realtime API.
 
-One task reads, one writes, one sends off, one carries the answer. The answer is read from its log with a cursor,
-as by every other carrier, so a client that comes back goes on where it was; and as by every other,
-it is written in the turn of the event loop in which it is read.
+One task reads, one writes, one sends off, one carries the answer. The answer is read from its log
+with a cursor, as by every other carrier, so a client that comes back goes on where it was; and as
+by every other, it is written in the turn of the event loop in which it is read.
 """
 
 import asyncio

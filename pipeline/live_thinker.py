@@ -38,10 +38,11 @@ from headstart.stages.mind_events import (
     Thoughtful,
 )
 from headstart.stages.mind_prompt import Noted
+from headstart.stages.mirror import StreamEnd
 from headstart.stages.stable_prefix import common_length
+from headstart.stages.stage_clock import Mark
 from headstart.stages.thoughts import Kind, parse
-from headstart.stages.warm_budget import WarmBudget
-from headstart.stages.warm_events import LiveStage
+from headstart.stages.warm_events import Budget, LiveStage
 
 __all__ = ["LiveThinker", "Question"]
 
@@ -63,13 +64,12 @@ class LiveThinker:
     Args:
         mind: The machine.
         model: The served name that thinks.
-        is_own: Whether it answers, too.
+        is_own: Whether it answers, too, and finds what was computed for thoughts.
         actions: What the model may do.
         replicas: Where to think.
         warmer: Of the same session: what it has computed need not be computed again.
-        budget: Of prompt tokens that are computed ahead.
         ask: Makes the request for a thought.
-        meter: Returns what counts the session's work.
+        meter: Counts what the model does.
         changed: Called when there is a thought more, or some less.
         forget: Drops the log of a stream that has ended.
     """
@@ -82,9 +82,8 @@ class LiveThinker:
         actions: tuple[Kind, ...],
         replicas: Replicas,
         warmer: LiveWarmer,
-        budget: WarmBudget,
         ask: Callable[[Think], Question],
-        meter: Callable[[], LiveMeter],
+        meter: LiveMeter,
         changed: Callable[[], None],
         forget: Callable[[str], None],
     ) -> None:
@@ -94,7 +93,6 @@ class LiveThinker:
         self._actions = actions
         self._replicas = replicas
         self._warmer = warmer
-        self._budget = budget
         self._ask = ask
         self._meter = meter
         self._changed = changed
@@ -102,6 +100,8 @@ class LiveThinker:
         self._link: RemoteEngine | None = None
         self._known: list[int] = []
         """Prompt of the latest thought, which its replica has in its cache."""
+        self._known_salt: str | None = None
+        """Its cache salt."""
         self._stops: dict[int, asyncio.Event] = {}
         self._tasks = Tasks()
         self._thinking: set[asyncio.Task[None]] = set()
@@ -177,9 +177,9 @@ class LiveThinker:
                 case Dropped():
                     has_changed = True
                 case Ended():
-                    self._meter().thought(action.outcome, action.num_tokens)
+                    self._meter.thought(action.outcome, action.num_tokens)
                 case Starved():
-                    self._meter().starved()
+                    self._meter.starved(Budget.THOUGHTS)
         self._arm()
         if has_changed:
             self._changed()
@@ -201,7 +201,7 @@ class LiveThinker:
         try:
             outcome = await self._made(think, stop)
         finally:  # whatever it was, the machine can go on
-            self._meter().passed(LiveStage.THINK, time.monotonic() - began)
+            self._meter.passed(LiveStage.THINK, time.monotonic() - began)
             self.feed(outcome)
             del self._stops[think.job]
         if len(self.noted) > num_before:
@@ -226,18 +226,36 @@ class LiveThinker:
         with suppress(TimeoutError):
             async with asyncio.timeout(_ABORT_S):
                 await stream.finished()
+        self._count(link, stream)
         return self._outcome(think, stream)
+
+    def _count(self, link: RemoteEngine, stream: Stream) -> None:
+        """Count what of its prompt a thought has had computed, behind the slices."""
+        end = stream.end or StreamEnd()
+        whole = self._replicas.speed(link).whole(end.prompt_tokens)
+        computed = max(0, whole - end.cached_tokens)
+        seconds = _seconds(stream, Mark.SCHEDULED, Mark.FIRST_TOKEN)
+        self._meter.warmed(computed, seconds)
+        self._warmer.ledger.computed(
+            0,
+            computed,
+            end.cached_tokens,
+            seconds,
+            time.monotonic(),
+            is_elsewhere=not self._is_own,
+        )
 
     def _outcome(self, think: Think, stream: Stream) -> Thoughtful | Failed:
         end, header = stream.end, stream.log.header
+        seconds = _seconds(stream, Mark.FIRST_TOKEN, Mark.LAST_TOKEN)
         if end is None or end.failure is not None:
-            return Failed(think.job, None)
+            return Failed(think.job, None, seconds=seconds)
         if end.is_aborted:
-            return Failed(think.job, end.output_tokens)
+            return Failed(think.job, end.output_tokens, seconds=seconds)
         if header is None or not header.is_event_stream:
             return Failed(think.job, 0, is_final=True)  # the engine refuses it
         thought = parse(said(stream)["content"], self._actions)
-        return Thoughtful(think.job, thought, end.output_tokens)
+        return Thoughtful(think.job, thought, end.output_tokens, seconds)
 
     def _replica(self) -> RemoteEngine:
         beside = self._warmer.link if self._is_own else self._link
@@ -248,22 +266,53 @@ class LiveThinker:
 
     async def _prefill(self, link: RemoteEngine, question: Question) -> None:
         """Compute all of a prompt but its last slice, slice by slice."""
-        tokens = await link.render(question.request)
+        tokens, salt = await link.render(question.request), question.cache_salt
+        if salt != self._known_salt:
+            self._known, self._known_salt = [], salt
         speed = self._replicas.speed(link)
-        known = common_length(tokens, self._known)
-        if link is self._warmer.link:
-            known = max(known, common_length(tokens, self._warmer.warm_ids))
+        warm = self._warmer.warm_ids(link, self._model, salt)
+        known = max(common_length(tokens, one) for one in (self._known, warm))
         known = speed.whole(known)
         while len(tokens) - known > speed.slice_tokens:
-            end = known + speed.slice_tokens
-            head = tokens[: end + 1]
-            warmth = await link.warm(head, cache_salt=question.cache_salt, model=self._model)
-            computed = max(0, end - warmth.num_cached)
-            self._budget.take(computed, time.monotonic())
-            speed.observe(computed, warmth.seconds)
-            self._meter().warmed(computed, warmth.seconds)
-            known = end
+            known = await self._slice(link, tokens, known, salt)
         self._known = tokens
+
+    async def _slice(
+        self, link: RemoteEngine, tokens: list[int], known: int, cache_salt: str | None
+    ) -> int:
+        """Compute the next slice once the budget has it; return where it ends."""
+        ledger, speed = self._warmer.ledger, self._replicas.speed(link)
+        while wait_s := ledger.wait_s(speed, time.monotonic()):
+            self._meter.starved(Budget.WARM)
+            await asyncio.sleep(wait_s)
+        missing = speed.whole(len(tokens) - known)
+        reserved = ledger.reserve(missing, speed, time.monotonic())
+        end = known + reserved
+        is_elsewhere = not self._is_own
+        try:
+            head = tokens[: end + 1]
+            warmth = await link.warm(head, cache_salt=cache_salt, model=self._model)
+        except asyncio.CancelledError:
+            ledger.aborted(reserved, known, is_elsewhere=is_elsewhere)
+            raise
+        except BaseException:
+            ledger.failed(reserved, time.monotonic())
+            raise
+        computed, now = max(0, end - warmth.num_cached), time.monotonic()
+        ledger.computed(
+            reserved, computed, warmth.num_cached, warmth.seconds, now, is_elsewhere=is_elsewhere
+        )
+        speed.observe(computed, warmth.seconds)
+        self._meter.warmed(computed, warmth.seconds)
+        return end
+
+
+def _seconds(stream: Stream, begin: Mark, end: Mark) -> float:
+    """Return the time between two moments of an answer that is over, or from one to its end."""
+    began, ended = stream.clock.get(begin), stream.clock.get(end)
+    if began is None:
+        return 0.0
+    return max(0.0, (time.monotonic() if ended is None else ended) - began)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

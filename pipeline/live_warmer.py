@@ -12,10 +12,11 @@ from headstart.cluster.tasks import Tasks
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.stages.errors import ClientError, EngineError, HeadstartError
 from headstart.stages.stable_prefix import boundary, common_length, continuations
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import (
     Abort,
     Action,
+    Budget,
     Drop,
     Event,
     Failed,
@@ -23,10 +24,12 @@ from headstart.stages.warm_events import (
     Moved,
     Planned,
     Render,
+    Starved,
     Warm,
     Warmed,
 )
-from headstart.stages.warm_policy import Account, WarmLimits, WarmPolicy
+from headstart.stages.warm_ledger import WarmLedger
+from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 
 __all__ = ["LiveWarmer", "Progress", "Prompt", "Replicas"]
 
@@ -75,7 +78,7 @@ class LiveWarmer:
         prompt: Returns the prompt as it is now.
         limits: How eager to be.
         speed: Until there is a replica.
-        budget: Of the session.
+        ledger: Of the session.
         meter: Told of everything.
         tell: Called with progress, and with what the engine refuses to render.
     """
@@ -86,17 +89,21 @@ class LiveWarmer:
         prompt: Callable[[], Prompt],
         limits: WarmLimits,
         speed: PrefillSpeed,
-        budget: WarmBudget,
+        ledger: WarmLedger,
         meter: Callable[[], LiveMeter],
         tell: Callable[[Progress | HeadstartError], None],
     ) -> None:
         self.link: RemoteEngine | None = None
         """The replica that the session sticks to."""
+        self.ledger = ledger
+        """Of all that is computed ahead for the session."""
+        self._place: tuple[RemoteEngine, str, str | None] | None = None
+        """Replica, model and cache salt: what is in the cache for one is not for another."""
         self._replicas = replicas
         self._prompt = prompt
         self._meter = meter
         self._tell = tell
-        self._policy = WarmPolicy(limits, speed, budget)
+        self._policy = WarmPolicy(limits, speed, ledger)
         self._tasks = Tasks()
         self._rendering: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -118,14 +125,9 @@ class LiveWarmer:
         policy = self._policy
         return Progress(version, num_tokens, policy.planned_tokens, policy.warm_tokens)
 
-    @property
-    def warm_ids(self) -> list[int]:
-        """What is in the replica's cache, as far as is known."""
-        return self._policy.warm_ids
-
-    def settle(self, num_cached: int) -> Account:
-        """Close the account of a turn."""
-        return self._policy.settle(num_cached)
+    def warm_ids(self, link: RemoteEngine, model: str, cache_salt: str | None) -> list[int]:
+        """Return what is in a replica's cache for a model and salt, as far as is known here."""
+        return self._policy.warm_ids if (link, model, cache_salt) == self._place else []
 
     async def close(self) -> None:
         """Stop everything."""
@@ -150,6 +152,8 @@ class LiveWarmer:
                     assert self._warming is not None
                     self._warming.cancel()
                     self._meter().aborted(action.why)
+                case Starved():
+                    self._meter().starved(Budget.WARM)
         self._arm()
 
     def _arm(self) -> None:
@@ -160,10 +164,11 @@ class LiveWarmer:
             delay_s = max(0.0, due - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.start)
 
-    def _replica(self, model: str) -> RemoteEngine:
-        link = self._replicas.stay(model, self.link)
-        if link is not self.link:
-            self.link = link
+    def _replica(self, prompt: Prompt) -> RemoteEngine:
+        link = self._replicas.stay(prompt.model, self.link)
+        place = link, prompt.model, prompt.cache_salt
+        if place != self._place:
+            self.link, self._place = link, place
             self.feed(Moved(self._replicas.speed(link)))
         return link
 
@@ -186,7 +191,7 @@ class LiveWarmer:
         at = boundary(prompt.text)
         texts = (prompt.text, *continuations(prompt.text, at))
         segmented = time.monotonic()
-        link = self._replica(prompt.model)
+        link = self._replica(prompt)
         whole, *others = await asyncio.gather(
             *(link.render(prompt.request(text)) for text in texts)
         )
@@ -201,7 +206,7 @@ class LiveWarmer:
     async def _warm(self, tokens: list[int]) -> None:
         try:
             prompt = self._prompt()
-            link = self._replica(prompt.model)
+            link = self._replica(prompt)
             warmth = await link.warm(tokens, cache_salt=prompt.cache_salt, model=prompt.model)
         except Exception as error:
             self.feed(Failed(is_render=False))

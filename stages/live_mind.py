@@ -76,6 +76,8 @@ class MindAccount:
     used_tokens: int
     made_tokens: int
     """Of all thoughts, stopped ones too as far as known."""
+    seconds: float
+    """From the first token of each to its last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class LiveMind:
         self._sent_at: float | None = None
         """When the text was sent off; it is not thought about any more."""
         self._is_answered = False
-        self._made_tokens = 0
+        self._made_tokens, self._made_s = 0, 0.0
 
     @property
     def noted(self) -> tuple[Noted, ...]:
@@ -139,7 +141,8 @@ class LiveMind:
     def account(self) -> MindAccount:
         """Say what was thought since the last reset."""
         used = [one for one in self._noted if one.thought.text] if self._is_answered else []
-        return MindAccount(len(used), sum(one.num_tokens for one in used), self._made_tokens)
+        used_tokens = sum(one.num_tokens for one in used)
+        return MindAccount(len(used), used_tokens, self._made_tokens, self._made_s)
 
     def feed(self, event: Event, now: float) -> list[MindAction]:
         """Take what has happened; return what to do about it."""
@@ -223,6 +226,7 @@ class LiveMind:
         self._text = event.text
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
         self._num_begun = self._made_tokens = 0
+        self._made_s = 0.0
         self._settles_at = now + self._limits.settle_s
         self._changed_from(0)
         return actions
@@ -349,6 +353,7 @@ class LiveMind:
 
     def _thought(self, event: Thoughtful, now: float) -> list[MindAction]:
         job = self._job
+        self._made_s += event.seconds
         if job is None or event.job != job.number:
             return self._settle(event.job, event.num_tokens, now)
         self._job = None
@@ -360,6 +365,7 @@ class LiveMind:
 
     def _failed(self, event: Failed, now: float) -> list[MindAction]:
         job = self._job
+        self._made_s += event.seconds
         if job is not None and event.job == job.number:
             self._job = None
             self._stopped[job.number] = job, Outcome.FAILED

@@ -85,6 +85,8 @@ class Thoughtful:
     thought: Thought
     num_tokens: int
     """That the engine made for it."""
+    seconds: float = 0.0
+    """From its first token to its last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Failed:
     """That the engine made; None where nobody knows, and all that were allowed count."""
     is_final: bool = False
     """Whether asking again is useless before something changes."""
+    seconds: float = 0.0
+    """From its first token to its last."""
 
 
 @dataclass(frozen=True, slots=True)

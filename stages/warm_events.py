@@ -10,6 +10,7 @@ __all__ = [
     "Abort",
     "Action",
     "Answered",
+    "Budget",
     "Committed",
     "Drop",
     "EditKind",
@@ -21,6 +22,7 @@ __all__ = [
     "Planned",
     "Render",
     "Restarted",
+    "Starved",
     "Warm",
     "Warmed",
     "Why",
@@ -34,7 +36,7 @@ class Why(StrEnum):
     """Its tokens are no part of the prompt any more."""
     COMMITTED = "committed"
     MOVED = "moved"
-    """The session has another replica, or none."""
+    """The session has another replica, adapter or cache salt."""
 
 
 class LiveStage(StrEnum):
@@ -50,6 +52,15 @@ class LiveStage(StrEnum):
     """The engine prefills a slice."""
     THINK = "think"
     """The engine makes a thought, waits for its turn included."""
+
+
+class Budget(StrEnum):
+    """What may be used up; values are metric label values."""
+
+    WARM = "warm"
+    """Of prompt tokens that are computed ahead."""
+    THOUGHTS = "thoughts"
+    """Of tokens of thoughts."""
 
 
 class EditKind(StrEnum):
@@ -93,7 +104,7 @@ class Warmed:
     num_cached: int
     """How many of its tokens were there before."""
     seconds: float
-    """Time that the engine spent on it."""
+    """From its beginning to its end in the engine, which may have done other things meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Another replica computes from now on; none of its cache is known."""
+    """It is computed elsewhere from now on: on another replica, with another adapter or cache salt.
+
+    None of what is in the cache there is known.
+    """
 
     speed: PrefillSpeed
 
@@ -156,4 +170,9 @@ class Drop:
     """Stop what `Render` asked for; nothing is fed for it."""
 
 
-Action = Render | Drop | Warm | Abort
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """A slice has to wait for its budget."""
+
+
+Action = Render | Drop | Warm | Abort | Starved

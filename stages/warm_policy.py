@@ -10,7 +10,7 @@ from math import inf
 
 from headstart.stages.render_pace import RenderLimits, RenderPace
 from headstart.stages.stable_prefix import common_length
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import (
     Abort,
     Action,
@@ -24,16 +24,14 @@ from headstart.stages.warm_events import (
     Planned,
     Render,
     Restarted,
+    Starved,
     Warm,
     Warmed,
     Why,
 )
+from headstart.stages.warm_ledger import WarmLedger
 
-__all__ = [
-    "Account",
-    "WarmLimits",
-    "WarmPolicy",
-]
+__all__ = ["WarmLimits", "WarmPolicy"]
 
 _RETRY_S = 1.0
 """After a replica could not prefill."""
@@ -47,39 +45,19 @@ class WarmLimits(RenderLimits):
     """How long what was computed is taken to be in the cache without having been seen there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What was computed ahead in one turn, and what it was good for."""
-
-    computed_tokens: int
-    used_tokens: int
-    """Of those, what the committed prompt found in the cache."""
-    seconds: float
-    """Engine time of all of it."""
-
-    @property
-    def wasted_tokens(self) -> int:
-        return self.computed_tokens - self.used_tokens
-
-    @property
-    def hidden_s(self) -> float:
-        """Engine time that the answer did not have to wait for."""
-        return self.seconds * self.used_tokens / self.computed_tokens if self.computed_tokens else 0
-
-
 class WarmPolicy:
     """The machine.
 
     Args:
         limits: How eager to be.
         speed: Of the replica.
-        budget: Of the session's key, and of all.
+        ledger: Of the session.
     """
 
-    def __init__(self, limits: WarmLimits, speed: PrefillSpeed, budget: WarmBudget) -> None:
+    def __init__(self, limits: WarmLimits, speed: PrefillSpeed, ledger: WarmLedger) -> None:
         self._limits = limits
         self._speed = speed
-        self._budget = budget
+        self._ledger = ledger
         self._rendering = RenderPace(limits)
         self._plan: list[int] = []
         """Ids of the prompt that further text cannot change."""
@@ -90,14 +68,11 @@ class WarmPolicy:
         self._said: tuple[int, tuple[int, ...]] | None = None
         """Tokens of the latest prompt, and its answer, until they are found in a plan."""
         self._in_flight: list[int] | None = None
-        self._charged = 0
-        """Tokens that the budget was charged for it."""
+        self._reserved = 0
+        """Tokens that were charged for it."""
+        self._is_starved = False
         self._is_answering = False
         self._blocked_until = 0.0
-        self._computed = 0
-        self._seconds = 0.0
-        self._found: int | None = None
-        """Tokens that were in the cache before this session computed any."""
 
     @property
     def planned_tokens(self) -> int:
@@ -168,17 +143,6 @@ class WarmPolicy:
             actions += self._next_slice(now)
         return actions
 
-    def settle(self, num_cached: int) -> Account:
-        """Close the account of a turn.
-
-        Args:
-            num_cached: Prompt tokens that the answer found in the cache; 0 if there was none.
-        """
-        used = max(0, min(self._computed, num_cached - (self._found or 0)))
-        account = Account(self._computed, used, self._seconds)
-        self._computed, self._seconds, self._found = 0, 0.0, None
-        return account
-
     def _edited(self, event: Edited, now: float) -> list[Action]:
         kept = self._rendering.edited(event, self._speed.block_size, now)
         actions = self._keep(kept, Why.EDITED) if kept < len(self._plan) else []
@@ -217,11 +181,7 @@ class WarmPolicy:
         if done is None:
             return
         computed = max(0, self._speed.whole(len(done)) - event.num_cached)
-        self._budget.take(computed - self._charged, now)
-        if computed and self._found is None:
-            self._found = event.num_cached
-        self._computed += computed
-        self._seconds += event.seconds
+        self._ledger.computed(self._reserved, computed, event.num_cached, event.seconds, now)
         self._speed.observe(computed, event.seconds)
         self._warm = done
         self._seen_at = now
@@ -230,7 +190,7 @@ class WarmPolicy:
         if event.is_render:
             self._rendering.failed(now, is_final=event.is_final)
         elif self._in_flight is not None:
-            self._budget.take(-self._charged, now)
+            self._ledger.failed(self._reserved, now)
             self._in_flight = None
             self._blocked_until = now + _RETRY_S
 
@@ -243,10 +203,8 @@ class WarmPolicy:
     def _abort(self, why: Why) -> list[Action]:
         if self._in_flight is None:
             return []
-        # Nobody says how far it came: all of it counts.
         known = self._speed.whole(common_length(self._in_flight, self._warm))
-        self._found = known if self._found is None else self._found
-        self._computed += self._speed.whole(len(self._in_flight)) - known
+        self._ledger.aborted(self._speed.whole(len(self._in_flight)) - known, known)
         self._in_flight = None
         return [Abort(why)]
 
@@ -265,16 +223,14 @@ class WarmPolicy:
         return self._speed.whole(common_length(self._warm, self._plan))
 
     def _next_slice(self, now: float) -> list[Action]:
-        start, block = self._missing_from, self._speed.block_size
-        if wait_s := self._budget.wait_s(block, now):
+        if wait_s := self._ledger.wait_s(self._speed, now):
             self._blocked_until = now + wait_s
-            return []
-        left = max(
-            block, self._speed.whole(int(min(self._budget.left(now), self._speed.slice_tokens)))
-        )
-        end = min(start + left, self._end)
-        self._charged = end - start
-        self._budget.take(self._charged, now)
+            was_starved, self._is_starved = self._is_starved, True
+            return [] if was_starved else [Starved()]
+        self._is_starved = False
+        start = self._missing_from
+        self._reserved = self._ledger.reserve(self._end - start, self._speed, now)
+        end = start + self._reserved
         # An engine always computes the last id: without one more it would compute a block again
         # that it has.
         self._in_flight = self._plan[: end + 1]

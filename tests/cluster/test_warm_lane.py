@@ -57,3 +57,23 @@ async def test_none_while_an_answer_waits() -> None:
 
     await soon(task)
     assert calls.order == [1]
+
+
+async def test_none_before_an_answer_that_comes_as_the_last_one_has_passed() -> None:
+    lane = WarmLane(1)
+    calls = Calls(lane)
+    calls.let_go.set()
+    first, second = Stream("one", 1 << 20), Stream("two", 1 << 20)
+    lane.give_way_to(first)
+    task = asyncio.ensure_future(calls.one(1))
+    await asyncio.sleep(0)
+
+    first.finish(StreamEnd())
+    lane.give_way_to(second)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not calls.order
+    second.finish(StreamEnd())
+
+    await soon(task)
+    assert calls.order == [1]

@@ -35,8 +35,8 @@ from headstart.stages.speculation_counts import (
     Undrafted,
 )
 from headstart.stages.stage_clock import Mark, Stage, StageClock
-from headstart.stages.warm_events import EditKind, LiveStage, Why
-from headstart.stages.warm_policy import Account
+from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
+from headstart.stages.warm_ledger import Account
 from tests.monitoring.live_prometheus import LivePrometheus, live_prometheus, needs_prometheus
 from tests.monitoring.panel_queries import PanelQuery
 
@@ -145,7 +145,7 @@ def meter_live(metrics: Metrics) -> None:
             live.aborted(why)
         for outcome in Thought:
             live.thought(outcome, 12)
-        live.starved()
+        live.starved(Budget.WARM)
         live.warmed(64, 0.1)
         live.ended(Account(64, 32, 0.1))
         live.committed(100, 96)

@@ -68,6 +68,20 @@ async def test_typed_corrected_and_committed() -> None:
         assert done["num_chars"] == 0
 
 
+async def test_another_cache_salt_makes_it_cold_and_it_is_computed_again() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        await client.say("session.update", session={"sampling": {"cache_salt": "mine"}})
+        await client.until("session.updated")
+        assert (await client.until("input_text.computed"))["warm_tokens"] == 0
+        await client.until_warm(WARM)
+        _, done = await client.commit()
+        timing = done["timing"]
+        assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 2 * BLOCK
+        assert done["computed_ahead"]["tokens"] >= 2 * WARM
+
+
 async def test_random_edits_end_in_the_plain_answer() -> None:
     async with serving(speeds(tokens_per_s=0, time_to_first_token_s=0)) as gateway:
         async with live(gateway) as client:

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_events import Clear
@@ -45,6 +45,7 @@ async def test_a_thought_is_in_the_answers_prompt() -> None:
         assert said_in(body, "user") == [FIRST, "It takes an hour. [end]"]
         assert done["computed_ahead"]["thoughts"] == 1
         assert done["computed_ahead"]["thought_tokens"] == 64  # as many as it may
+        assert done["computed_ahead"]["thought_engine_s"] >= 63 / 400
         (asked,) = thoughts_of(gateway)
         assert json.loads(asked.body)["messages"] == body["messages"][:2]
 
@@ -207,15 +208,20 @@ async def test_whoever_leaves_while_a_thought_is_waited_for_may_come_back() -> N
 async def test_a_session_that_is_closed_computes_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rendered: list[EngineRequest] = []
-    async with serving(speeds()) as gateway, live(gateway) as client:
-        await think(client, show_thoughts=True)
+    rendered: list[Any] = []
+
+    async def render(_: RemoteEngine, request: Any) -> list[int]:
+        rendered.append(request)
+        return []
+
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True, max_tokens=16)
         await client.type(FIRST + "It")
         await until_thought(client, 1)
-        await client.until("input_text.computed")
-        await gateway.replica.idle(2.0)
+        await client.type(SECOND[2:] + "When")
+        await begun(gateway, 2)
         session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
-        monkeypatch.setattr(RemoteEngine, "render", lambda _, request: rendered.append(request))
+        monkeypatch.setattr(RemoteEngine, "render", render)
         await session.close()
         assert not rendered
         assert session._warmer._timer is None

@@ -118,7 +118,7 @@ async def test_a_keys_budget() -> None:
             await eventually(
                 lambda: (
                     gateway.exposition().value(
-                        "headstart_live_thoughts_starved_total", model="fake"
+                        "headstart_live_budget_waits_total", budget="thoughts", model="fake"
                     )
                     == 1
                 )

@@ -21,6 +21,7 @@ from headstart.stages.warm_events import (
     Warmed,
     Why,
 )
+from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 from tests.stages.warm_bench import BLOCK, HEAD, SLICE_S, SPEED, STEP_S, Bench, render
 
@@ -146,7 +147,7 @@ BEHIND = list(range(80, 92))
 def test_what_an_answer_has_computed_is_not_computed_again(
     follows: list[int], first_missing: int
 ) -> None:
-    policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, SLICE_S), WarmBudget())
+    policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, SLICE_S), WarmLedger(WarmBudget()))
     policy.expire(0.0)
     policy.feed(Planned(PROMPT[:10], NO_TEXT), 0.0)
     policy.feed(Warmed(0, 1.0), 0.1)
@@ -246,12 +247,12 @@ def test_the_account_of_a_turn() -> None:
     bench.run(10)
     cached = bench.num_cached(render(bench.document.text))
 
-    account = bench.policy.settle(cached)
+    account = bench.ledger.settle(cached)
 
     assert account.computed_tokens == account.used_tokens == bench.computed == cached - BLOCK
     assert account.wasted_tokens == 0
     assert account.hidden_s == account.seconds > bench.computed / SPEED
-    assert bench.policy.settle(0).computed_tokens == 0
+    assert bench.ledger.settle(0).computed_tokens == 0
 
 
 def test_what_was_edited_away_is_waste() -> None:
@@ -262,7 +263,7 @@ def test_what_was_edited_away_is_waste() -> None:
     bench.edit(0, 3, "uno")
     bench.run(10)
 
-    account = bench.policy.settle(bench.num_cached(render(bench.document.text)))
+    account = bench.ledger.settle(bench.num_cached(render(bench.document.text)))
 
     assert account.computed_tokens == bench.computed
     assert account.wasted_tokens == before - BLOCK
@@ -288,6 +289,7 @@ def test_the_budget_is_kept() -> None:
     bench.run(90)
 
     assert bench.computed <= capacity * 2.5 + SLICE_S * SPEED
+    assert bench.num_starved > 0
     bench.run(300)
     assert bench.num_cached(bench.stable) == bench.whole
 
@@ -339,7 +341,7 @@ def test_any_script_ends_warm(script: list[tuple], tokens_per_minute: int | None
                 done = len(bench.slices)
                 bench.run(rest[0])
                 assert len(bench.slices) == done
-                bench.policy.settle(0)
+                bench.ledger.settle(0)
                 bench.document.clear()
                 bench.feed(Answered(0))
     bench.is_lost = False

@@ -14,10 +14,12 @@ from headstart.stages.warm_events import (
     Failed,
     Planned,
     Render,
+    Starved,
     Warm,
     Warmed,
     Why,
 )
+from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 
 BLOCK, SLICE_S, SPEED = 4, 0.1, 100.0
@@ -41,13 +43,15 @@ class Bench:
     computed: int = 0
     aborts: list[Why] = field(default_factory=list)
     num_renders: int = 0
+    num_starved: int = 0
     is_lost: bool = False
     render_s: float = RENDER_S
 
     def __post_init__(self) -> None:
         self.document = PromptDocument(10_000)
+        self.ledger = WarmLedger(self.budget)
         self.speed = PrefillSpeed(BLOCK, SLICE_S)
-        self.policy = WarmPolicy(WarmLimits(), self.speed, self.budget)
+        self.policy = WarmPolicy(WarmLimits(), self.speed, self.ledger)
         self._rendering: tuple[float, str] | None = None
         self._warming: tuple[float, list[int]] | None = None
         self._do(self.policy.expire(self.now))
@@ -148,3 +152,5 @@ class Bench:
                     assert self._warming is not None
                     self._warming = None
                     self.aborts.append(why)
+                case Starved():
+                    self.num_starved += 1

@@ -1,0 +1,186 @@
+"""What live prompts have computed ahead: where it is of use, and on whose account it goes."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from headstart.cluster.engine import EngineRequest, Warmth
+from headstart.monitoring.metrics import Metrics
+from headstart.pipeline.live_thinker import LiveThinker, Question
+from headstart.pipeline.live_warmer import LiveWarmer, Prompt
+from headstart.stages.errors import EngineLost
+from headstart.stages.live_mind import LiveMind, MindLimits
+from headstart.stages.rate_limit import Bucket
+from headstart.stages.segmenter import segment_ends
+from headstart.stages.thoughts import BASIC_ACTIONS
+from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_events import Restarted
+from headstart.stages.warm_ledger import WarmLedger
+from headstart.stages.warm_policy import WarmLimits
+from tests.monitoring.exposition import Exposition
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+BLOCK = 4
+TEXT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+WHOLE = 12
+"""Tokens of it in whole blocks."""
+
+
+class Link:
+    """A replica: every word is a token."""
+
+    def __init__(self) -> None:
+        self.warmed: list[tuple[str | None, str | None, int]] = []
+        """Model, salt and length of every slice."""
+        self.error: Exception | None = None
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def render(self, request: EngineRequest) -> list[int]:
+        return [sum(word) for word in request.body.split()]
+
+    async def warm(self, tokens: list[int], *, cache_salt: str | None, model: str) -> Warmth:
+        self.warmed.append((model, cache_salt, len(tokens) - 1))
+        await self.go_on.wait()
+        if self.error is not None:
+            raise self.error
+        return Warmth(len(tokens) - 1 - BLOCK, 0.01)
+
+
+@dataclass
+class Place:
+    """A replica, as sessions find it, and what they compute there."""
+
+    bucket: Bucket = field(default_factory=lambda: Bucket(10_000))
+    prompt: Prompt = field(default_factory=lambda: Prompt("small", TEXT, 1, _request, None))
+
+    def __post_init__(self) -> None:
+        self.link: Any = Link()
+        self.metrics = Metrics(("small", "poet"), "0")
+        self.ledger = WarmLedger(WarmBudget(self.bucket))
+        speed = PrefillSpeed(BLOCK, 0.01)
+        meter = self.metrics.live("small")
+        self.warmer = LiveWarmer(
+            self,
+            lambda: self.prompt,
+            WarmLimits(),
+            speed,
+            self.ledger,
+            lambda: meter,
+            lambda _: None,
+        )
+
+    def thinker(self, model: str = "small") -> LiveThinker:
+        budget = WarmBudget()
+        return LiveThinker(
+            LiveMind(MindLimits(), segment_ends, budget),
+            model,
+            model == "small",
+            BASIC_ACTIONS,
+            self,
+            self.warmer,
+            lambda _: Question(_request(TEXT), None),
+            self.metrics.live(model),
+            lambda: None,
+            lambda _: None,
+        )
+
+    def stay(self, _model: str, _link: Any) -> Any:
+        return self.link
+
+    def speed(self, _link: Any) -> PrefillSpeed:
+        return PrefillSpeed(BLOCK, 0.01)
+
+    def measured(self, name: str, **labels: str) -> float:
+        return Exposition.of(self.metrics._series._registry.collect()).value(name, **labels)
+
+
+def _request(text: str) -> EngineRequest:
+    return EngineRequest("", "POST", "/", (), text.encode())
+
+
+@pytest.mark.parametrize("change", [{"model": "poet"}, {"cache_salt": "another"}])
+async def test_what_is_warm_for_one_adapter_or_salt_is_not_for_another(
+    change: dict[str, Any],
+) -> None:
+    place = Place()
+    place.warmer.start()
+    await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
+    assert len(place.warmer.warm_ids(place.link, "small", None)) == WHOLE + 1
+    place.link.warmed.clear()
+
+    place.prompt = replace(place.prompt, **change)
+    place.warmer.feed(Restarted())
+    await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
+
+    model, salt = place.prompt.model, place.prompt.cache_salt
+    assert place.link.warmed == [(model, salt, end) for end in (4, 8, 12)]
+    assert place.warmer.warm_ids(place.link, "small", None) == []
+    await place.warmer.close()
+
+
+async def test_a_thought_of_an_adapter_or_with_another_salt_computes_its_own_prompt() -> None:
+    place = Place()
+    place.warmer.start()
+    await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
+    place.link.warmed.clear()
+    question = Question(_request(TEXT), None)
+
+    await place.thinker()._prefill(place.link, question)
+    assert not place.link.warmed
+    poet = place.thinker("poet")
+    await poet._prefill(place.link, question)
+    assert [model for model, _, _ in place.link.warmed] == ["poet"] * 3
+    await poet._prefill(place.link, question)
+    assert len(place.link.warmed) == 3
+    await poet._prefill(place.link, replace(question, cache_salt="another"))
+    assert [salt for _, salt, _ in place.link.warmed[3:]] == ["another"] * 3
+    await place.warmer.close()
+
+
+async def test_the_prompts_of_thoughts_are_in_the_sessions_account_and_under_their_model() -> None:
+    place = Place()
+    await place.thinker()._prefill(place.link, Question(_request(TEXT), None))
+    account = place.ledger.settle(WHOLE)
+    assert (account.computed_tokens, account.used_tokens) == (WHOLE, WHOLE)
+    assert account.hidden_s == account.seconds == pytest.approx(0.03)
+
+    await place.thinker("poet")._prefill(place.link, Question(_request(TEXT), None))
+    account = place.ledger.settle(WHOLE)
+    assert (account.computed_tokens, account.wasted_tokens) == (WHOLE, WHOLE)
+    for model in ("small", "poet"):
+        assert place.measured("headstart_live_warm_tokens_total", model=model) == WHOLE
+
+
+async def test_the_prompt_of_a_thought_waits_for_the_budget() -> None:
+    place = Place(Bucket(60))
+    place.bucket.take(60 - BLOCK, asyncio.get_running_loop().time())
+    work = place.thinker()._prefill(place.link, Question(_request(TEXT), None))
+    thinking = asyncio.ensure_future(work)
+    waits = "headstart_live_budget_waits_total"
+    await eventually(lambda: place.measured(waits, budget="warm", model="small") == 1)
+    assert len(place.link.warmed) == 1
+    thinking.cancel()
+    await asyncio.gather(thinking, return_exceptions=True)
+
+
+async def test_a_slice_that_fails_is_given_back_and_one_that_is_stopped_counts() -> None:
+    place = Place(Bucket(60))
+    level = place.bucket.level(asyncio.get_running_loop().time())
+    place.link.error = EngineLost("gone")
+    question = Question(_request(TEXT), None)
+    with pytest.raises(EngineLost):
+        await place.thinker()._prefill(place.link, question)
+    assert place.bucket.level(0.0) == pytest.approx(level, abs=BLOCK / 2)
+    assert place.ledger.settle(0).computed_tokens == 0
+
+    place.link.go_on.clear()
+    thinking = asyncio.ensure_future(place.thinker()._prefill(place.link, question))
+    await eventually(lambda: len(place.link.warmed) == 2)
+    thinking.cancel()
+    await asyncio.gather(thinking, return_exceptions=True)
+    assert place.ledger.settle(0).wasted_tokens == BLOCK
