@@ -64,7 +64,10 @@ class LiveSettings(Section):
         "keys, from anyone.",
     )
     max_sessions: int = Field(
-        default=1024, ge=1, description="Most open sessions; further ones get 503."
+        default=1024,
+        ge=1,
+        description="Most open sessions; further ones get 503. Keys share them: one by itself has "
+        "half at most, a second one half of the rest, and gets 429 beyond that.",
     )
     max_chars: int = Field(
         default=262_144,
@@ -72,6 +75,18 @@ class LiveSettings(Section):
         le=4_194_304,
         description="Most that one session holds, code points: the prompt, what came before it, "
         "instructions and tools.",
+    )
+    max_total_chars: int = Field(
+        default=33_554_432,
+        ge=1024,
+        description="Most that all sessions hold together, code points of up to 4 bytes; keys "
+        "share them as they share sessions.",
+    )
+    max_renders: int = Field(
+        default=8,
+        ge=1,
+        description="Most live prompts of one key, or of all where there are no keys, that "
+        "replicas make token ids of at the same time.",
     )
     idle_timeout_s: float = Field(
         default=900.0,

@@ -29,10 +29,10 @@ LIVE_EDITS = Metric(
 LIVE_STAGE_DURATION = Metric(
     "headstart_live_stage_seconds",
     "histogram",
-    "Time of one piece of work on a live prompt before it is sent off: taking an event (ingest), "
-    "finding what can no longer change (segment), making token ids (render, hop included), "
-    "prefilling a slice (warm, from its first to its last step in the engine), making a thought "
-    "(think, with its waits). The request that sends it off is in "
+    "Time of one piece of work on a live prompt before it is sent off: taking edits (ingest), "
+    "finding what can no longer change or where sentences end (segment), making token ids "
+    "(render, hop included), prefilling a slice (warm, from its first to its last step in the "
+    "engine), making a thought (think, with its waits). The request that sends it off is in "
     "headstart_stage_duration_seconds, and none of this is.",
     "sum by (stage) (rate(headstart_live_stage_seconds_sum[5m]))"
     " / sum by (stage) (rate(headstart_live_stage_seconds_count[5m]))",

@@ -298,7 +298,7 @@ def build(
     routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
     live = live or LiveSettings()
     sessions = LiveSessions(pool, answering, access, metrics, live, now, streams.drop)
-    live_routes = LiveRoutes(sessions, answering, settings, metrics).routes()
+    live_routes = LiveRoutes(sessions, answering, settings).routes()
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [
         Middleware(

@@ -11,7 +11,6 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from headstart.configs.settings import GatewaySettings
-from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import read_body as read_bytes
@@ -43,7 +42,6 @@ class LiveRoutes:
         sessions: The sessions.
         answering: Carries their answers.
         settings: Of the gateway.
-        metrics: Told of everything.
     """
 
     def __init__(
@@ -51,12 +49,10 @@ class LiveRoutes:
         sessions: LiveSessions,
         answering: Answering,
         settings: GatewaySettings,
-        metrics: Metrics,
     ) -> None:
         self._sessions = sessions
         self._answering = answering
         self._settings = settings
-        self._metrics = metrics
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -111,7 +107,7 @@ class LiveRoutes:
         """Have a session over a WebSocket."""
         origin, host = socket.headers.get("origin"), socket.headers.get("host", "")
         if may_open(origin, host, self._settings.cors_origins):
-            await LiveSocket(socket, self._sessions, self._metrics).run()
+            await LiveSocket(socket, self._sessions).run()
         else:
             await socket.close(1008)
 

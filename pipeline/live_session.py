@@ -41,12 +41,20 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
-from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused, NotFound
+from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused, NotFound, Overloaded
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.prompt_document import Edit, EditError, PromptDocument
-from headstart.stages.warm_events import Answered, Committed, Edited, EditKind, Restarted
+from headstart.stages.shared_room import Share
+from headstart.stages.warm_events import (
+    Answered,
+    Committed,
+    Edited,
+    EditKind,
+    LiveStage,
+    Restarted,
+)
 
 __all__ = ["LiveSession"]
 
@@ -62,6 +70,7 @@ class LiveSession:
         abort: Stops an answer.
         metrics: Told of everything.
         max_chars: Most that it holds.
+        share: What it holds of what all sessions may.
         warmer: Makes its warmer, of what returns the prompt, its meter, and what is told of it.
         thinker: Makes what thinks about its text; raises `HeadstartError` where that may not be.
     """
@@ -75,6 +84,7 @@ class LiveSession:
         abort: Callable[[Stream], Awaitable[None]],
         metrics: Metrics,
         max_chars: int,
+        share: Share,
         warmer: Callable[
             [
                 Callable[[], Prompt],
@@ -101,6 +111,7 @@ class LiveSession:
         self._metrics = metrics
         self._document = PromptDocument(max_chars)
         self._max_chars = max_chars
+        self._share = share
         self._context = LiveContext()
         self._is_closed = False
         self._is_committing = False
@@ -173,6 +184,7 @@ class LiveSession:
         Raises:
             LiveRefused: One cannot be done: those before it are, those after it are not.
         """
+        began = time.monotonic()
         self._check_quiet()
         length, starts = len(self.text), list[int]()
         try:
@@ -185,20 +197,33 @@ class LiveSession:
         finally:
             if starts:
                 self._follow_edits(starts, length)
+            self.meter().passed(LiveStage.INGEST, time.monotonic() - began)
 
     def _edited(self, event: Append | Replace | Clear) -> Edit:
         """Change the text, and nothing else."""
         document = self._document
+        self._hold(0 if isinstance(event, Clear) else len(event.text))
         if isinstance(event, Append):
             kind, edit = EditKind.APPEND, document.append(event.text)
         elif isinstance(event, Replace):
             kind, edit = EditKind.REPLACE, document.replace(event.start, event.end, event.text)
         else:
             kind, edit = EditKind.CLEAR, document.clear()
+        self._hold()
         if isinstance(edit, EditError):
             raise refusal(edit)
         self._metrics.live_edited(kind)
         return edit
+
+    def _hold(self, more: int = 0) -> None:
+        """Hold what there is of what all sessions share, and so many code points more.
+
+        Raises:
+            Overloaded: There is no room; where there is no more, there always is.
+        """
+        num_chars = self._max_chars - self._document.max_chars + len(self.text)
+        if not self._share.hold(num_chars + more) and more:
+            raise Overloaded("all room for live prompts is taken, or your share of it; try again")
 
     def _follow_edits(self, starts: list[int], length: int) -> None:
         """Think and compute about a text that had so many code points before its edits."""
@@ -267,6 +292,7 @@ class LiveSession:
             self.meter().ended(self._ledger.settle(0))
         self._document.clear()
         self._context = LiveContext()
+        self._share.hold(0)
         await self._warmer.close()
         if self._thinker is not None:
             await self._thinker.close()
@@ -333,6 +359,7 @@ class LiveSession:
         self._context = self._context.followed_by({"role": "user", "content": self.text}, message)
         self._document.clear()
         self._document.max_chars = max(0, self._room)
+        self._hold()
         if self._thinker is not None:
             self._thinker.feed(Reset(""))
 
@@ -404,9 +431,14 @@ class LiveSession:
 
     def _make_room(self) -> None:
         """Leave to the text what the rest has not taken."""
-        if self._room < len(self.text):
+        room = self._room
+        if room < len(self.text):
             raise refusal(EditError.TOO_LONG)
-        self._document.max_chars = self._room
+        more = self._document.max_chars - room
+        if more > 0:
+            self._hold(more)
+        self._document.max_chars = room
+        self._hold()
 
     @property
     def _room(self) -> int:

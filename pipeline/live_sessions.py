@@ -1,5 +1,7 @@
 """Every live prompt of a gateway, until it is closed or has been silent for too long."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,12 +29,15 @@ from headstart.stages.errors import (
     LiveRefused,
     NotFound,
     Overloaded,
+    RateLimited,
 )
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.rate_limit import Bucket
-from headstart.stages.segmenter import segmenter
+from headstart.stages.segmenter import Segmenter, segmenter
+from headstart.stages.shared_room import Share, SharedRoom
 from headstart.stages.thoughts import Kind
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_events import LiveStage
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits
 
@@ -96,6 +101,10 @@ class LiveSessions:
         self._settings = settings
         self._now = now
         self._kept: dict[str, _Kept] = {}
+        self._places = SharedRoom(settings.max_sessions)
+        self._chars = SharedRoom(settings.max_total_chars)
+        self._renders: dict[str, asyncio.Semaphore] = {}
+        """Of each key."""
         self._speeds: WeakKeyDictionary[RemoteEngine, PrefillSpeed] = WeakKeyDictionary()
         self._all = Bucket(settings.tokens_per_minute)
         self._thoughts = Bucket(settings.thinking.tokens_per_minute)
@@ -117,6 +126,10 @@ class LiveSessions:
             raise Overloaded(
                 f"all {self._settings.max_sessions} places for live prompts are taken; try again"
             )
+        key_id = caller.key_id
+        if not self._places.take(key_id, 1):
+            raise RateLimited("the API key has its share of the places for live prompts; try again")
+        renders = self._renders.setdefault(key_id, asyncio.Semaphore(self._settings.max_renders))
         ledger = WarmLedger(WarmBudget(self._all, *self._access.warm_buckets(caller)))
         session = LiveSession(
             self._access.stream_id(caller),
@@ -126,7 +139,8 @@ class LiveSessions:
             self._pool.continuity.abort,
             self._metrics,
             self._settings.max_chars,
-            lambda *parts: self._warmer(ledger, *parts),
+            Share(self._chars, key_id),
+            lambda *parts: self._warmer(ledger, renders, *parts),
             self._thinker,
         )
         self._kept[session.id] = kept = _Kept(session, 0.0, 0.0)
@@ -174,6 +188,7 @@ class LiveSessions:
         kept = self._kept.pop(session.id, None)
         if kept is None:
             return
+        self._places.give_back(session.caller.key_id, 1)
         self._metrics.set_live_sessions(len(self._kept))
         self._tasks.start(session.close(), name="close live prompt")
         if kept.watcher is not None:
@@ -238,7 +253,9 @@ class LiveSessions:
             wait_s=settings.wait_s,
         )
         budget = WarmBudget(self._thoughts, *self._access.thinking_buckets(session.caller))
-        machine = LiveMind(limits, segmenter(mind.segments, mind.language.lower()), budget)
+        meter = self._metrics.live(self._answering.configured(model))
+        segment = _timed(segmenter(mind.segments, mind.language.lower()), meter)
+        machine = LiveMind(limits, segment, budget)
         return LiveThinker(
             machine,
             model,
@@ -247,7 +264,7 @@ class LiveSessions:
             self,
             warmer,
             session.question,
-            self._metrics.live(self._answering.configured(model)),
+            meter,
             session.rethought,
             self._forget,
         )
@@ -255,6 +272,7 @@ class LiveSessions:
     def _warmer(
         self,
         ledger: WarmLedger,
+        renders: asyncio.Semaphore,
         prompt: Callable[[], Prompt],
         meter: Callable[[], LiveMeter],
         tell: Callable[[Progress | HeadstartError], None],
@@ -264,4 +282,14 @@ class LiveSessions:
             settings.debounce_s, settings.edit_debounce_s, _MAX_WAIT * settings.debounce_s
         )
         unknown = PrefillSpeed(CPU_BLOCK_TOKENS, settings.slice_s)
-        return LiveWarmer(self, prompt, limits, unknown, ledger, meter, tell)
+        return LiveWarmer(self, prompt, limits, unknown, ledger, renders, meter, tell)
+
+
+def _timed(segment: Segmenter, meter: LiveMeter) -> Segmenter:
+    def timed(text: str) -> list[int]:
+        began = time.monotonic()
+        ends = segment(text)
+        meter.passed(LiveStage.SEGMENT, time.monotonic() - began)
+        return ends
+
+    return timed

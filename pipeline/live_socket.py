@@ -17,7 +17,6 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headstart.cluster.tasks import Tasks
-from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
 from headstart.pipeline.live_events import (
@@ -38,7 +37,6 @@ from headstart.pipeline.live_report import deltas, described, done, text_state
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.stages.errors import BadRequest, EngineFailed, HeadstartError, LiveRefused
-from headstart.stages.warm_events import LiveStage
 
 __all__ = ["PROTOCOL", "LiveSocket"]
 
@@ -59,13 +57,11 @@ class LiveSocket:
     Args:
         socket: Not accepted yet.
         sessions: The sessions.
-        metrics: Told of everything.
     """
 
-    def __init__(self, socket: WebSocket, sessions: LiveSessions, metrics: Metrics) -> None:
+    def __init__(self, socket: WebSocket, sessions: LiveSessions) -> None:
         self._socket = socket
         self._sessions = sessions
-        self._metrics = metrics
         self._out: deque[dict[str, Any]] = deque()
         self._has_news = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -148,7 +144,6 @@ class LiveSocket:
             message = await self._socket.receive()
             if message["type"] != "websocket.receive":
                 return
-            began = time.monotonic()
             data: str | bytes = message.get("text") or message.get("bytes") or b""
             assert self._session is not None
             self._sessions.touch(self._session)
@@ -159,8 +154,6 @@ class LiveSocket:
             except HeadstartError as error:
                 event_id = event_id_of(data) if event is None else event.event_id
                 self._put(error_event(error, event_id))
-            meter = self._metrics.live(self._session.configured)
-            meter.passed(LiveStage.INGEST, time.monotonic() - began)
 
     async def _take(self, event: InEvent) -> None:
         session = self._session

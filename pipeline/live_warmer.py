@@ -79,6 +79,7 @@ class LiveWarmer:
         limits: How eager to be.
         speed: Until there is a replica.
         ledger: Of the session.
+        renders: How many prompts of its key may be rendered at once.
         meter: Told of everything.
         tell: Called with progress, and with what the engine refuses to render.
     """
@@ -90,6 +91,7 @@ class LiveWarmer:
         limits: WarmLimits,
         speed: PrefillSpeed,
         ledger: WarmLedger,
+        renders: asyncio.Semaphore,
         meter: Callable[[], LiveMeter],
         tell: Callable[[Progress | HeadstartError], None],
     ) -> None:
@@ -101,6 +103,7 @@ class LiveWarmer:
         """Replica, model and cache salt: what is in the cache for one is not for another."""
         self._replicas = replicas
         self._prompt = prompt
+        self._renders = renders
         self._meter = meter
         self._tell = tell
         self._policy = WarmPolicy(limits, speed, ledger)
@@ -174,7 +177,8 @@ class LiveWarmer:
 
     async def _render(self) -> None:
         try:
-            planned = await self._planned()
+            async with self._renders:
+                planned = await self._planned()
         except Exception as error:  # the policy must hear of it, or it would wait for ever
             if isinstance(error, ClientError):
                 self._tell(error)

@@ -2,11 +2,13 @@
 
 from collections import Counter
 
-__all__ = ["SharedRoom"]
+__all__ = ["Share", "SharedRoom"]
 
 
 class SharedRoom:
     """So many bytes, of which an owner gets no more than what is left free beside it.
+
+    Whatever else is counted is shared in the same way.
 
     One owner alone gets half, a second half of the rest, and so on: however much the first ones
     hold, one who comes later finds some (dynamic thresholds, Choudhury and Hahne 1998).
@@ -43,3 +45,27 @@ class SharedRoom:
         self._held[owner] -= size_bytes
         if not self._held[owner]:
             del self._held[owner]
+
+
+class Share:
+    """What one thing holds of a room; it grows and shrinks.
+
+    Args:
+        room: What is shared.
+        owner: Who holds it, among others.
+    """
+
+    def __init__(self, room: SharedRoom, owner: str) -> None:
+        self._room = room
+        self._owner = owner
+        self._held = 0
+
+    def hold(self, size: int) -> bool:
+        """Hold so much from now on, or return False and hold what was held."""
+        more = size - self._held
+        if more > 0 and not self._room.take(self._owner, more):
+            return False
+        if more < 0:
+            self._room.give_back(self._owner, -more)
+        self._held = size
+        return True

@@ -43,9 +43,9 @@ class LiveStage(StrEnum):
     """What is done for a prompt before it is sent off; values are metric label values."""
 
     INGEST = "ingest"
-    """An event is read and the text edited."""
+    """The text is edited, and it is decided what follows."""
     SEGMENT = "segment"
-    """It is found out what of the text can no longer change."""
+    """It is found out what of the text can no longer change, or where its sentences end."""
     RENDER = "render"
     """The replica makes token ids of it, hop included."""
     WARM = "warm"

@@ -150,7 +150,7 @@ async def test_a_delta_is_written_as_soon_as_its_reader_has_a_turn() -> None:
         socket = WebSocket(scope | {"state": {"caller": ANYONE}}, heard.get, send)
         heard.put_nowait({"type": "websocket.connect"})
         turns = Turns()
-        live_socket = LiveSocket(socket, gateway.live_prompts, gateway.metrics)
+        live_socket = LiveSocket(socket, gateway.live_prompts)
         serve = asyncio.ensure_future(live_socket.run())
         typed = {"type": "input_text.append", "text": "Go on."}
         for event in (typed, {"type": "input_text.commit"}):

@@ -12,7 +12,8 @@ from headstart.configs.live import LiveSettings
 from headstart.configs.serving import GatewaySettings
 from headstart.pipeline import live_socket
 from headstart.pipeline.access import ANYONE
-from headstart.pipeline.live_events import Append
+from headstart.pipeline.live_events import Append, Clear
+from headstart.pipeline.live_warmer import LiveWarmer
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
 from tests.support.events import text as text_of
@@ -315,6 +316,68 @@ async def test_no_more_sessions_than_there_may_be() -> None:
             assert (await another.error())["type"] == "ServiceUnavailableError"
         assert (await gateway.client.post("/v1/live")).status_code == 503
         await is_usable(client)
+
+
+async def test_no_key_takes_every_place() -> None:
+    access = keys(key(ALICE, live=True), key(BOB, live=True))
+    async with serving(access=access, live=LiveSettings(max_sessions=4)) as gateway:
+
+        async def begin(name: str) -> int:
+            answer = await gateway.client.post("/v1/live", headers=auth(name))
+            return int(answer.status_code)
+
+        assert [await begin(ALICE) for _ in range(3)] == [201, 201, 429]
+        assert [await begin(BOB) for _ in range(2)] == [201, 429]
+        for kept in list(gateway.live_prompts._kept.values())[:2]:
+            gateway.live_prompts.end(kept.session)
+        assert await begin(ALICE) == 201
+
+
+async def test_no_key_takes_all_the_room() -> None:
+    access = keys(key(ALICE, live=True), key(BOB, live=True))
+    limits = LiveSettings(max_total_chars=2048)
+    async with serving(access=access, live=limits) as gateway:
+
+        async def begin(name: str, num_chars: int, **session: Any) -> int:
+            body = {"text": "x" * num_chars, "session": session}
+            answer = await gateway.client.post("/v1/live", headers=auth(name), json=body)
+            return int(answer.status_code)
+
+        assert await begin(ALICE, 1025) == 503
+        assert await begin(ALICE, 0, instructions="x" * 1025) == 503
+        assert await begin(ALICE, 600) == 201
+        assert await begin(ALICE, 600) == 503
+        assert await begin(BOB, 600) == 201
+        for kept in list(gateway.live_prompts._kept.values()):
+            kept.session.edit(Clear())
+        assert await begin(ALICE, 900) == 201
+        assert len(gateway.live_prompts) == 3
+        async with live(gateway, additional_headers=auth(ALICE)) as client:
+            await client.type("a")
+            await client.say("input_text.append", text="x" * 900)
+            assert (await client.error())["type"] == "ServiceUnavailableError"
+            await is_usable(client)
+
+
+async def test_a_keys_prompts_are_rendered_a_few_at_a_time(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, now, most = LiveWarmer._planned, [0], [0]
+
+    async def counted(warmer: LiveWarmer) -> Any:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        try:
+            return await whole(warmer)
+        finally:
+            now[0] -= 1
+
+    monkeypatch.setattr(LiveWarmer, "_planned", counted)
+    sessions = [gateway.live_prompts.create(ANYONE) for _ in range(30)]
+    for session in sessions:
+        session.start()
+    await eventually(lambda: all(one.progress.prompt_tokens for one in sessions))
+    assert 1 < most[0] <= LiveSettings().max_renders
 
 
 async def test_live_prompts_can_be_switched_off() -> None:

@@ -364,6 +364,9 @@ async def test_over_http() -> None:
         await eventually(lambda: bool(kept.reasoning and kept.reasoning.thoughts))
         state = (await soon(gateway.client.get(path))).json()
         assert state["reasoning"]["thoughts"][0]["end"] == len(FIRST)
+        for stage in ("ingest", "segment", "think"):
+            name = "headstart_live_stage_seconds_count"
+            assert gateway.exposition().value(name, stage=stage, model="fake") > 0, stage
         answer = await soon(gateway.client.post(f"{path}/commit"))
         assert answer.status_code == 200
         assert len(said_in(answer_of(gateway), "assistant")) == 1

@@ -70,6 +70,7 @@ class Place:
             WarmLimits(),
             speed,
             self.ledger,
+            asyncio.Semaphore(1),
             lambda: meter,
             lambda _: None,
         )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.shared_room import SharedRoom
+from headstart.stages.shared_room import Share, SharedRoom
 
 sizes = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=60)
 
@@ -51,3 +51,18 @@ def test_what_is_given_back_is_there_again(asked: list[tuple[str, int]]) -> None
         room.give_back(owner, size)
 
     assert filled(room, "a") == 500
+
+
+def test_a_share_grows_and_shrinks() -> None:
+    room = SharedRoom(800)
+    first, second = Share(room, "a"), Share(room, "a")
+
+    assert first.hold(300)
+    assert not second.hold(101)
+    assert second.hold(100)
+    assert not first.hold(301)
+    assert first.hold(200)
+    assert second.hold(200)
+    assert first.hold(0)
+    assert second.hold(0)
+    assert room.free_bytes == 800
