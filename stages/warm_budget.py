@@ -4,14 +4,19 @@ Both are shared: a budget by all sessions of a key, or of the gateway; a speed b
 replica.
 """
 
+from collections import deque
+from itertools import combinations
 from math import inf
+from statistics import median
 
 from headstart.stages.rate_limit import Bucket
 
 __all__ = ["PrefillSpeed", "WarmBudget"]
 
-_WEIGHT = 0.3
-"""Of the latest slice in the mean of all."""
+_MEMORY = 16
+"""Slices of a replica that are remembered."""
+_GROWTH = 2
+"""Times as many tokens as the largest of them, at most: nobody knows what more would take."""
 
 
 class WarmBudget:
@@ -45,7 +50,10 @@ class WarmBudget:
 
 
 class PrefillSpeed:
-    """Prompt tokens a second of one replica, as measured on slices.
+    """What slices of one replica take: a fixed time, and a time for every token.
+
+    Both are medians over the latest slices, so that one that was slow by chance, as the first ones
+    of an engine are, says little.
 
     Args:
         block_size: Tokens in a block of its prefix cache.
@@ -55,7 +63,8 @@ class PrefillSpeed:
     def __init__(self, block_size: int, slice_s: float) -> None:
         self.block_size = block_size
         self._slice_s = slice_s
-        self._tokens_per_s = 0.0
+        self._seen: deque[tuple[int, float]] = deque(maxlen=_MEMORY)
+        """Tokens and seconds of the latest slices."""
 
     def whole(self, num_tokens: int) -> int:
         """Return how many of so many tokens are in whole blocks."""
@@ -63,15 +72,32 @@ class PrefillSpeed:
 
     def observe(self, num_tokens: int, seconds: float) -> None:
         """Take what one slice took; what was cached says nothing of the speed."""
-        if num_tokens <= 0 or seconds <= 0:
-            return
-        speed = num_tokens / seconds
-        if not self._tokens_per_s or speed < self._tokens_per_s:
-            self._tokens_per_s = speed  # a slice that took too long must not be followed by another
-        else:
-            self._tokens_per_s += _WEIGHT * (speed - self._tokens_per_s)
+        if num_tokens > 0 and seconds > 0:
+            self._seen.append((num_tokens, seconds))
 
     @property
     def slice_tokens(self) -> int:
         """Tokens of the next slice: whole blocks, at least one."""
-        return max(self.block_size, self.whole(int(self._tokens_per_s * self._slice_s)))
+        if not self._seen:
+            return self.block_size
+        fixed_s, token_s = self._cost()
+        most: float = _GROWTH * max(tokens for tokens, _ in self._seen)
+        if token_s > 0:
+            most = min(most, (self._slice_s - fixed_s) / token_s)
+        tokens, seconds = self._seen[-1]
+        if seconds > self._slice_s:  # one that took too long must not be followed by another
+            most = min(most, tokens * self._slice_s / seconds)
+        return max(self.block_size, self.whole(int(most)))
+
+    def _cost(self) -> tuple[float, float]:
+        """Return the fixed time and the time of a token (after Theil and Sen), in seconds."""
+        slopes = [
+            (more_s - less_s) / (more - less)
+            for (less, less_s), (more, more_s) in combinations(sorted(self._seen), 2)
+            if more > less
+        ]
+        if slopes:
+            token_s = max(0.0, median(slopes))
+        else:  # all of one size, which says nothing of their parts: half of each
+            token_s = median(seconds / tokens for tokens, seconds in self._seen) / 2
+        return median(seconds - token_s * tokens for tokens, seconds in self._seen), token_s
