@@ -83,7 +83,7 @@ class FakeEngine(Engine):
         try:
             return self._read(request).prompts[0]
         except ClientError as error:
-            raise BadRequest(error.message, param=error.param) from error
+            raise BadRequest.of_engine(error.message, error.param) from error
 
     async def warm(
         self, tokens: list[int], *, cache_salt: str | None = None, model: str | None = None

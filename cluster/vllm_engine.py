@@ -150,7 +150,7 @@ class VllmEngine(Engine):
             raise EngineFailed(f"vLLM could not render the prompt: status {status}")
         if status != 200:
             reason = msgspec.json.decode(body, type=_Refusal).error
-            raise BadRequest(reason.message, param=reason.param)
+            raise BadRequest.of_engine(reason.message, reason.param)
         answer = msgspec.json.decode(body)
         rendered = answer[0] if isinstance(answer, list) else answer
         return list(rendered["token_ids"])

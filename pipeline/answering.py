@@ -28,7 +28,7 @@ from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import (
     EngineUnavailable,
     Forbidden,
-    NotFound,
+    ModelNotFound,
     Overloaded,
 )
 from headstart.stages.stage_clock import Mark
@@ -177,7 +177,7 @@ class Answering:
             return own
         if model not in served:
             usable = ", ".join(filter(caller.may_use, served))
-            raise NotFound(
+            raise ModelNotFound(
                 f"The model `{shortened(model)}` does not exist. Valid aliases: {usable}.",
                 param="model",
             )

@@ -12,10 +12,19 @@ from starlette.responses import Response
 from headstart.monitoring.labels import Refusal
 from headstart.stages.errors import HeadstartError, RequestTimeout, Unauthenticated
 
-__all__ = ["HANDLERS", "error_body", "error_headers", "error_object", "error_response", "shortened"]
+__all__ = [
+    "HANDLERS",
+    "error_body",
+    "error_headers",
+    "error_object",
+    "error_response",
+    "live_error",
+    "shortened",
+]
 
 _MOST_QUOTED = 200
 """Characters."""
+_LIVE_PATH = "/v1/live"
 _NO_RETRY = {"x-should-retry": "false"}
 
 
@@ -29,9 +38,20 @@ def error_object(error: HeadstartError) -> dict[str, Any]:
     return _object(error.message, error.kind, error.param, error.code)
 
 
-def error_response(error: HeadstartError) -> Response:
-    """Answer a request that failed before its first byte."""
-    return Response(error_body(error), error.http_status, error_headers(error), "application/json")
+def live_error(error: HeadstartError) -> dict[str, Any]:
+    """The same of a live prompt: its `code` is a stable word on every carrier."""
+    return _object(error.message, error.kind, error.param, error.word)
+
+
+def error_response(error: HeadstartError, path: str = "") -> Response:
+    """Answer a request that failed before its first byte.
+
+    Args:
+        path: That it was for.
+    """
+    is_live = path.startswith(_LIVE_PATH)
+    body = _encoded(live_error(error)) if is_live else error_body(error)
+    return Response(body, error.http_status, error_headers(error), "application/json")
 
 
 def error_headers(error: HeadstartError) -> dict[str, str]:
@@ -64,7 +84,7 @@ async def _headstart_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HeadstartError)
     if (refusal := Refusal.of(error)) is not None:
         request.app.state.refused(refusal)
-    return error_response(error)
+    return error_response(error, request.scope["path"])
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from headstart.pipeline.errors import live_error
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
 from headstart.stages.mind_events import AtCommit
 from headstart.stages.mind_prompt import Format
@@ -188,14 +189,7 @@ def in_progress() -> LiveConflict:
 
 def error_event(error: HeadstartError, event_id: str | None) -> dict[str, Any]:
     """Return the event that tells of an error."""
-    fields = {
-        "type": error.kind,
-        "code": str(error.code) if isinstance(error, LiveRefused) else error.param or error.kind,
-        "message": error.message.encode("utf-8", "backslashreplace").decode(),
-        "param": error.param,
-        "event_id": event_id,
-    }
-    return {"type": "error", "error": fields}
+    return {"type": "error", "error": live_error(error) | {"event_id": event_id}}
 
 
 def _head(data: str | bytes) -> _Type:

@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
-from headstart.pipeline.errors import error_object
+from headstart.pipeline.errors import live_error
 from headstart.pipeline.live_answer import LiveAnswer
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.timing import timing_of
+from headstart.stages.errors import BadRequest
 from headstart.stages.frames import Channel, Frame
 
 __all__ = ["deltas", "described", "done", "text_state"]
@@ -16,6 +17,15 @@ _DELTAS = {
     Channel.CONTENT: "response.output_text.delta",
     Channel.REASONING: "response.reasoning_text.delta",
 }
+
+
+class _Reason(msgspec.Struct):
+    message: str
+    param: str | None = None
+
+
+class _Refusal(msgspec.Struct):
+    error: _Reason
 
 
 def text_state(session: LiveSession) -> dict[str, Any]:
@@ -86,7 +96,7 @@ def _outcome(answer: LiveAnswer) -> dict[str, Any]:
     end, header = answer.stream.end, answer.stream.log.header
     assert end is not None
     if end.failure is not None:
-        return {"status": "failed", "error": error_object(end.failure.to_error())}
+        return {"status": "failed", "error": live_error(end.failure.to_error())}
     if header is None or not header.is_event_stream:
         return {"status": "failed", "error": _refusal_of(answer)}
     status = "cancelled" if end.is_aborted else "completed"
@@ -97,6 +107,7 @@ def _refusal_of(answer: LiveAnswer) -> Any:
     """Return what the engine said instead of answering."""
     body = b"".join(frame.payload or b"" for _, frame in answer.stream.log.frames(0))
     try:
-        return msgspec.json.decode(body)["error"]
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return {"message": "the engine refused the request", "code": "refused"}
+        said = msgspec.json.decode(body, type=_Refusal).error
+    except msgspec.MsgspecError:
+        return live_error(BadRequest("the engine refused the request"))
+    return live_error(BadRequest.of_engine(said.message, said.param))

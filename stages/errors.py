@@ -4,6 +4,8 @@
 HeadstartError
 ├── ClientError            they erred: 4xx, do not retry
 │   ├── BadRequest  NotFound  PayloadTooLarge  HeadTooLarge  RequestTimeout  Cancelled
+│   │   ├── ContextLengthExceeded  a BadRequest
+│   │   └── ModelNotFound          a NotFound
 │   ├── LiveRefused            of a live prompt, with a code
 │   │   └── LiveConflict       not now
 │   ├── Unauthenticated  Forbidden
@@ -21,12 +23,14 @@ Each class has the HTTP status and the stable `kind` that clients see; the gatew
 tree in one place. Nobody decides on the text of a message.
 """
 
+import re
 from typing import ClassVar
 
 __all__ = [
     "BadRequest",
     "Cancelled",
     "ClientError",
+    "ContextLengthExceeded",
     "EngineError",
     "EngineFailed",
     "EngineLost",
@@ -36,6 +40,7 @@ __all__ = [
     "HeadstartError",
     "LiveConflict",
     "LiveRefused",
+    "ModelNotFound",
     "NotContinued",
     "NotFound",
     "Overloaded",
@@ -72,6 +77,11 @@ class HeadstartError(Exception):
         """What a client is told in one word: the HTTP status where there is no better one."""
         return self.http_status
 
+    @property
+    def word(self) -> str:
+        """The same where nobody expects vLLM's words: the name of the class, as in `not_found`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
 
 class ClientError(HeadstartError):
     """The request is at fault."""
@@ -83,12 +93,26 @@ class ClientError(HeadstartError):
 class BadRequest(ClientError):
     """The request is malformed or asks for something impossible."""
 
+    @staticmethod
+    def of_engine(message: str, param: str | None) -> "BadRequest":
+        """Make the error for what an engine refuses; vLLM names the field at fault."""
+        kind = ContextLengthExceeded if param == "input_tokens" else BadRequest
+        return kind(message, param=param)
+
+
+class ContextLengthExceeded(BadRequest):
+    """The prompt is more than the model's context holds."""
+
 
 class NotFound(ClientError):
     """No such model, stream or route."""
 
     kind = "NotFoundError"
     http_status = 404
+
+
+class ModelNotFound(NotFound):
+    """No such model."""
 
 
 class RequestTimeout(ClientError):
@@ -162,6 +186,10 @@ class LiveRefused(ClientError):
 
     @property
     def code(self) -> str:
+        return self._code
+
+    @property
+    def word(self) -> str:
         return self._code
 
 

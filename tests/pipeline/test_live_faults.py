@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     ),
     "nothing to cancel": ({"type": "response.cancel"}, "no_response"),
     "another mode": ({"type": "session.update", "session": {"mode": "psychic"}}, "invalid_event"),
-    "another model": ({"type": "session.update", "session": {"model": "none"}}, "model"),
+    "another model": ({"type": "session.update", "session": {"model": "none"}}, "model_not_found"),
     "a field of ours": (
         {"type": "session.update", "session": {"sampling": {"stream": False}}},
         "invalid_event",
@@ -136,11 +136,14 @@ async def test_context_overflow_while_typing() -> None:
     async with serving(small) as gateway, live(gateway) as client:
         await client.type("word " * 100)
         error = await client.error()
-        assert (error["code"], error["type"]) == ("input_tokens", "BadRequestError")
+        too_long = ("context_length_exceeded", "BadRequestError", "input_tokens")
+        assert (error["code"], error["type"], error["param"]) == too_long
         await client.say("input_text.commit")
         done = await client.until("response.done")
         assert done["response"]["status"] == "failed"
-        assert "context length" in done["response"]["error"]["message"]
+        error = done["response"]["error"]
+        assert (error["code"], error["type"], error["param"]) == too_long
+        assert "context length" in error["message"]
         assert done["num_chars"] == len("word " * 100)  # nothing is lost
         await is_usable(client)
 

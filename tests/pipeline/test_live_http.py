@@ -62,7 +62,7 @@ async def test_what_is_refused(gateway: Gateway) -> None:
         ({"edits": [append("")] * (MAX_EDITS + 1)}, 400, "invalid_body"),
         ({"edits": [append("x") | {"version": 77}]}, 409, "version_conflict"),
         ({"edits": [{"type": "input_text.commit"}]}, 400, "invalid_body"),
-        ({"session": {"model": "none"}}, 404, 404),
+        ({"session": {"model": "none"}}, 404, "model_not_found"),
         ([1], 400, "invalid_body"),
     ]
     for body, status, code in refusals:
@@ -76,6 +76,7 @@ async def test_what_is_refused(gateway: Gateway) -> None:
     for method in ("GET", "PATCH", "DELETE"):
         answer = await soon(gateway.client.request(method, "/v1/live/nobody", content=b"{}"))
         assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "not_found"
     begun = await soon(gateway.client.post("/v1/live", json={"session": {"model": "none"}}))
     assert begun.status_code == 404
     assert len(gateway.live_prompts) == 1

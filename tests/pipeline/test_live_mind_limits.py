@@ -74,7 +74,7 @@ async def test_no_thought_is_made_where_the_replica_is_busy() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"livemind": {"thinker": "nobody"}}, "model"),
+    ({"livemind": {"thinker": "nobody"}}, "model_not_found"),
     ({"livemind": {"actions": ["wait"]}}, "invalid_event"),
     ({"livemind": {"format": "u-pi"}}, "invalid_event"),
     ({"livemind": {"max_tokens": 0}}, "invalid_event"),
@@ -98,7 +98,7 @@ async def test_switched_off() -> None:
     settings = LiveSettings(thinking=ThinkingSettings(enabled=False))
     async with serving(speeds(), live=settings) as gateway, live(gateway) as client:
         await client.say("session.update", session=MIND)
-        assert (await client.error())["code"] == "mode"
+        assert (await client.error())["code"] == "forbidden"
 
 
 async def test_a_keys_budget() -> None:
@@ -109,7 +109,7 @@ async def test_a_keys_budget() -> None:
     async with serving(speeds(), access=keys(*entries)) as gateway:
         async with live(gateway, additional_headers=auth(BOB)) as client:
             await client.say("session.update", session=MIND)
-            assert (await client.error())["code"] == "mode"
+            assert (await client.error())["code"] == "forbidden"
         async with live(gateway, additional_headers=auth(ALICE)) as client:
             await think(client, show_thoughts=True)
             await client.type(FIRST + "It")
@@ -133,7 +133,7 @@ async def test_a_key_has_only_its_own_models_think() -> None:
     two = serving(speeds("fake"), speeds("wise"), access=access)
     async with two as gateway, live(gateway, additional_headers=auth(ALICE)) as client:
         await client.say("session.update", session=MIND | {"livemind": {"thinker": "wise"}})
-        assert (await client.error())["code"] == "model"
+        assert (await client.error())["code"] == "forbidden"
 
 
 async def test_a_replica_that_dies_while_it_thinks() -> None:

@@ -43,6 +43,25 @@ def test_each_error_has_a_stable_face(
     assert (error.kind, error.http_status, error.is_retryable) == (kind, http_status, is_retryable)
 
 
+def test_each_error_has_a_stable_word() -> None:
+    words = {error("").word for error in subclasses(HeadstartError)}
+    assert words >= {
+        "bad_request",
+        "context_length_exceeded",
+        "engine_failed",
+        "engine_lost",
+        "engine_unavailable",
+        "forbidden",
+        "model_not_found",
+        "not_found",
+        "overloaded",
+        "payload_too_large",
+        "rate_limited",
+        "unauthenticated",
+    }
+    assert errors.LiveRefused("", code="out_of_range").word == "out_of_range"
+
+
 def test_client_errors_are_4xx_and_retryable_exactly_when_429() -> None:
     for error in subclasses(ClientError):
         assert 400 <= error.http_status < 500
