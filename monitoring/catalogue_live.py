@@ -2,11 +2,11 @@
 
 from headstart.monitoring.labels import Label
 from headstart.monitoring.metric import MODEL, STAGE_S, Metric
-from headstart.stages.mind_events import Outcome as Thought
+from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 
 _LIVE_STAGE = Label("stage", tuple(LiveStage))
-_THOUGHT = Label("outcome", tuple(Thought))
+_THOUGHT = Label("outcome", tuple(ThoughtOutcome))
 _EDIT = Label("kind", tuple(EditKind))
 _WHY = Label("reason", tuple(Why))
 _BUDGET = Label("budget", tuple(Budget))

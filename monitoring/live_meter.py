@@ -1,7 +1,7 @@
 """The calls that feed the metrics of live prompts."""
 
 from headstart.monitoring.series import LiveSeries
-from headstart.stages.mind_events import Outcome as Thought
+from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.warm_events import Budget, LiveStage, Why
 from headstart.stages.warm_ledger import Account
 
@@ -27,7 +27,7 @@ class LiveMeter:
         """A slice has been stopped."""
         self._series.aborted[why].inc()
 
-    def thought(self, outcome: Thought, num_tokens: int) -> None:
+    def thought(self, outcome: ThoughtOutcome, num_tokens: int) -> None:
         """It is known what became of a thought."""
         self._series.thoughts[outcome].inc()
         self._series.thought_tokens[outcome].inc(num_tokens)

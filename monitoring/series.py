@@ -44,7 +44,7 @@ from headstart.monitoring.labels import (
 from headstart.monitoring.metric import Alias, Metric
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
-from headstart.stages.mind_events import Outcome as Thought
+from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.speculation_counts import Position, Undrafted
 from headstart.stages.stage_clock import Stage
@@ -159,9 +159,11 @@ class LiveSeries:
         self.cached_share = histograms[live.LIVE_CACHED_SHARE].labels(model)
         self.hidden = counters[live.LIVE_HIDDEN].labels(model)
         self.aborted = {why: counters[live.LIVE_ABORTED].labels(why) for why in Why}
-        self.thoughts = {one: counters[live.LIVE_THOUGHTS].labels(one, model) for one in Thought}
+        self.thoughts = {
+            one: counters[live.LIVE_THOUGHTS].labels(one, model) for one in ThoughtOutcome
+        }
         self.thought_tokens = {
-            one: counters[live.LIVE_THOUGHT_TOKENS].labels(one, model) for one in Thought
+            one: counters[live.LIVE_THOUGHT_TOKENS].labels(one, model) for one in ThoughtOutcome
         }
         self.starved = {one: counters[live.LIVE_BUDGET_WAITS].labels(one, model) for one in Budget}
 

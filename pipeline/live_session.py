@@ -158,7 +158,7 @@ class LiveSession:
         self._check_quiet()
         unset = msgspec.UNSET
         before = self.model, self.mode, self.mind
-        context_before = self._context
+        context_before, max_chars_before = self._context, self._document.max_chars
         try:
             if config.model is not unset:
                 self.model = self._answering.name_for(config.model, self.caller)
@@ -174,7 +174,8 @@ class LiveSession:
             self.model, self.mode, self.mind = before
             self._context = context_before
             self._cache_salt = self._salt()
-            self._make_room()
+            self._document.max_chars = max_chars_before
+            self._hold()
             raise
         self._warmer.feed(Restarted())
 
@@ -202,7 +203,8 @@ class LiveSession:
     def _edited(self, event: Append | Replace | Clear) -> Edit:
         """Change the text, and nothing else."""
         document = self._document
-        self._hold(0 if isinstance(event, Clear) else len(event.text))
+        more = "" if isinstance(event, Clear) else event.text
+        self._hold(min(len(more), document.max_chars))
         if isinstance(event, Append):
             kind, edit = EditKind.APPEND, document.append(event.text)
         elif isinstance(event, Replace):

@@ -127,8 +127,6 @@ class LiveSessions:
                 f"all {self._settings.max_sessions} places for live prompts are taken; try again"
             )
         key_id = caller.key_id
-        if not self._places.take(key_id, 1):
-            raise RateLimited("the API key has its share of the places for live prompts; try again")
         renders = self._renders.setdefault(key_id, asyncio.Semaphore(self._settings.max_renders))
         ledger = WarmLedger(WarmBudget(self._all, *self._access.warm_buckets(caller)))
         session = LiveSession(
@@ -143,6 +141,8 @@ class LiveSessions:
             lambda *parts: self._warmer(ledger, renders, *parts),
             self._thinker,
         )
+        if not self._places.take(key_id, 1):
+            raise RateLimited("the API key has its share of the places for live prompts; try again")
         self._kept[session.id] = kept = _Kept(session, 0.0, 0.0)
         self._wait_for(kept, self._settings.idle_timeout_s)
         self._metrics.set_live_sessions(len(self._kept))

@@ -18,6 +18,7 @@ from headstart.stages.warm_events import (
     Action,
     Budget,
     Drop,
+    Edited,
     Event,
     Failed,
     LiveStage,
@@ -52,8 +53,9 @@ class Progress:
     """How much of a prompt is computed."""
 
     version: int
-    """Of the text that was rendered last."""
+    """Of the text that all of it holds for; typing on leaves it so."""
     prompt_tokens: int
+    """Of the latest rendering."""
     stable_tokens: int
     """How many of them further text cannot change."""
     warm_tokens: int
@@ -112,11 +114,15 @@ class LiveWarmer:
         self._warming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rendered = (0, 0)
-        """Version and tokens of the latest rendering."""
+        """Tokens of the latest rendering, and the version that the plan was made or cut for."""
 
     def feed(self, event: Event) -> None:
         """Let the policy know of something, and do what follows from it."""
+        before = self._policy.warm_tokens
         self._do(self._policy.feed(event, time.monotonic()))
+        if isinstance(event, Edited | Moved) and self._policy.warm_tokens < before:
+            self._rendered = self._prompt().version, self._rendered[1]
+            self._tell(self.progress)
 
     def start(self) -> None:
         """Begin with what comes before the text."""

@@ -25,7 +25,7 @@ from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
-from headstart.stages.mind_events import Outcome as Thought
+from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.speculation_counts import (
@@ -143,7 +143,7 @@ def meter_live(metrics: Metrics) -> None:
             live.passed(stage, 0.002)
         for why in Why:
             live.aborted(why)
-        for outcome in Thought:
+        for outcome in ThoughtOutcome:
             live.thought(outcome, 12)
         live.starved(Budget.WARM)
         live.warmed(64, 0.1)

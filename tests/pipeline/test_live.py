@@ -68,6 +68,16 @@ async def test_typed_corrected_and_committed() -> None:
         assert done["num_chars"] == 0
 
 
+async def test_an_edit_says_how_much_warmth_it_took_away() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        await client.say("input_text.replace", start=0, end=5, text="first")
+        computed = await client.until("input_text.computed")
+        assert (computed["version"], computed["warm_tokens"]) == (2, 0)
+        await client.until_warm(WARM)
+
+
 async def test_another_cache_salt_makes_it_cold_and_it_is_computed_again() -> None:
     async with serving(slow()) as gateway, live(gateway) as client:
         await client.type(LONG)

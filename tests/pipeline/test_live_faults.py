@@ -336,6 +336,15 @@ async def test_no_key_takes_every_place() -> None:
         assert await begin(ALICE) == 201
 
 
+async def test_a_session_that_is_refused_takes_no_place() -> None:
+    access = keys(key(ALICE, live=True, models=("another",)))
+    async with serving(access=access) as gateway:
+        free = gateway.live_prompts._places.free_bytes
+        answer = await gateway.client.post("/v1/live", headers=auth(ALICE))
+        assert answer.json()["error"]["code"] == "forbidden"
+        assert gateway.live_prompts._places.free_bytes == free
+
+
 async def test_no_key_takes_all_the_room() -> None:
     access = keys(key(ALICE, live=True), key(BOB, live=True))
     limits = LiveSettings(max_total_chars=2048)
