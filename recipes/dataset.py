@@ -9,6 +9,7 @@ from headstart.recipes.noise import Shown, augmented, drawn, refilled, scheduled
 from headstart.recipes.packing import Pack, pack
 from headstart.recipes.samples import Sample, SampleFile
 from headstart.recipes.training import TrainOptions
+from headstart.recipes.trajectories import Block
 
 __all__ = ["PackedSamples", "packed"]
 
@@ -42,26 +43,42 @@ class PackedSamples(Dataset[Pack]):
 
 
 def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:
-    """Draw the noise of a sample's blocks and lay it out."""
+    """Draw the noise of a sample's blocks, once for each of its copies, and lay it out."""
     tokens = sample.tokens[: options.max_length]
     room = options.max_length - len(tokens)
-    blocks, tails = [], []
-    for block, states in zip(sample.blocks, sample.tails, strict=True):
-        room -= block.length
-        if room < 0 or block.end > len(tokens):
-            break
-        blocks.append(block)
-        tails.append(states)
-    if options.method == "cllm":
-        shown = drawn(tails, random)
-    else:
-        shown = scheduled(tails, [block.length for block in blocks], options.window, random)
-    noisy = []
-    for block, state in zip(blocks, shown, strict=True):
-        tail = state.tail
-        right = tokens[block.end - len(tail) : block.end]
-        tail = augmented(tail, right, options.augment, random)
-        if random.random() < options.refill:
-            tail = refilled(tail, tokens[: block.start + 1], random)
-        noisy.append(Shown(tail, state.window))
-    return pack(tokens, len(sample.prompt), blocks, noisy)
+    blocks: list[Block] = []
+    shown: list[Shown] = []
+    phase = random.random()
+    for copy in range(options.copies):
+        fitting, tails = [], []
+        for block, states in zip(sample.blocks, sample.tails, strict=True):
+            room -= block.length
+            if room < 0 or block.end > len(tokens):
+                break
+            fitting.append(block)
+            tails.append(states)
+        if options.method == "cllm":
+            states = drawn(tails, random)
+        else:
+            # Copies show each block at noises that lie evenly apart.
+            turned = (phase + copy / options.copies) % 1
+            states = scheduled(tails, [each.length for each in fitting], options.window, turned)
+        for block, state in zip(fitting, states, strict=True):
+            tail = _disturbed(state.tail, tokens[: block.end], block, options, random)
+            shown.append(Shown(tail, state.window + copy * len(sample.blocks)))
+        blocks += fitting
+    return pack(tokens, len(sample.prompt), blocks, shown)
+
+
+def _disturbed(
+    tail: list[int],
+    tokens: list[int],
+    block: Block,
+    options: TrainOptions,
+    random: np.random.Generator,
+) -> list[int]:
+    right = tokens[len(tokens) - len(tail) :]
+    tail = augmented(tail, right, options.augment, random)
+    if random.random() < options.refill:
+        tail = refilled(tail, tokens[: block.start + 1], random)
+    return tail

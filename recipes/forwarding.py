@@ -13,7 +13,7 @@ from headstart.recipes.samples import Sample
 from headstart.recipes.trajectories import first_guess, iterate
 from headstart.stages.errors import SetupError
 
-__all__ = ["batch_of", "check_mask", "logits_of", "trajectories"]
+__all__ = ["batch_of", "behead", "check_mask", "outputs_of", "trajectories"]
 
 _FIELDS = ("tokens", "positions", "windows", "sights")
 _COUNTED = ("students", "teachers", "learned")
@@ -34,8 +34,8 @@ def batch_of(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(each) for name, each in (rows | counted).items()}
 
 
-def logits_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Run a batch, each token seeing what it may."""
+def outputs_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Run a batch, each token seeing what it may; returns logits, if the model is not headless."""
     mask = mask_of(batch["positions"], batch["windows"], batch["sights"])
     said: torch.Tensor = model(
         input_ids=batch["tokens"],
@@ -46,10 +46,10 @@ def logits_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return said
 
 
-def _logits(model: Any, packs: Sequence[Pack]) -> torch.Tensor:
-    batch = batch_of(packs)
+def _outputs(model: Any, item: Pack) -> torch.Tensor:
+    batch = batch_of([item])
     with torch.inference_mode():
-        return logits_of(model, {name: each.to(model.device) for name, each in batch.items()})
+        return outputs_of(model, {name: each.to(model.device) for name, each in batch.items()})
 
 
 def trajectories(model: Any, samples: Sequence[Sample], seed: int) -> list[list[list[list[int]]]]:
@@ -82,7 +82,10 @@ class _Iterated:
         self._lengths = [[block.length for block in sample.blocks] for sample in samples]
         clean, noisy = [], []
         for sample in samples:
-            shown = [Shown([], window) for window, _ in enumerate(sample.blocks)]
+            shown = [
+                Shown(sample.tokens[block.start : block.end], window)
+                for window, block in enumerate(sample.blocks)
+            ]
             item = pack(sample.tokens, len(sample.prompt), sample.blocks, shown)
             clean.append(_part(item, slice(len(sample.tokens))))
             noisy.append(_part(item, slice(len(sample.tokens), None)))
@@ -99,6 +102,7 @@ class _Iterated:
                 position_ids=before["positions"].to(model.device),
                 attention_mask=mask[:, :, :width, :width],
                 use_cache=True,
+                logits_to_keep=1,
             ).past_key_values
 
     def predict(self, states: list[list[int]]) -> list[list[int]]:
@@ -151,9 +155,33 @@ def check_mask(model: Any, item: Pack) -> None:
     # No noisy block may see the answer's last token: it lies behind where every block begins.
     changed = item.tokens.copy()
     changed[size - 1] = 0 if changed[size - 1] else 1
-    one, two = (_logits(model, [each])[0, size:] for each in (item, replace(item, tokens=changed)))
+    one, two = (_outputs(model, each)[0, size:] for each in (item, replace(item, tokens=changed)))
     if (one - two).abs().max() > 0.05 * one.float().std():
         raise SetupError(
             "this model's attention does not heed a mask (it is no full attention), and packed "
             "sequences need one: train a model such as Llama or Qwen"
         )
+
+
+def behead(model: Any, item: Pack) -> torch.Tensor:
+    """Make a model give what its head is applied to, in place of logits; returns the head.
+
+    Raises:
+        SetupError: Its logits are no plain product of the two.
+    """
+    head = model.get_output_embeddings()
+    if head is not None:
+        logits = _outputs(model, item)
+        head.forward = _as_it_is
+        product = _outputs(model, item) @ head.weight.detach().T
+        # What is no number is found out about, and said, in the first step.
+        if not (product - logits).abs().max() > 0.1 * logits.std():
+            return head.weight  # type: ignore[no-any-return]
+    raise SetupError(
+        "this model does more to its logits than multiply with a matrix, and the losses are made "
+        "for that alone: train a model such as Llama or Qwen"
+    )
+
+
+def _as_it_is(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden

@@ -5,6 +5,8 @@ Of Headstart, only what runs where torch and transformers are: a training machin
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["Chat", "device_of", "fingerprint", "folder_of", "load", "need"]
+__all__ = ["Chat", "device_of", "fingerprint", "folder_of", "load", "machine", "need"]
 
 _PROBE = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
 _SAMPLED_BYTES = 1 << 20
@@ -46,7 +48,7 @@ def folder_of(source: str, adapter: Path | None = None) -> Path:
         SetupError: There is none, or the adapter is not one of it.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not (path / "adapter_config.json").is_file():
         folder = path.resolve()
     else:
         from headstart.cluster.model_source import resolve
@@ -77,8 +79,25 @@ def device_of(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load(folder: Path, device: str, dtype: str) -> Any:
+def machine(device: str) -> str:
+    """Return what a device is, in words, for the cards of what it makes."""
+    if device == "cuda":
+        import torch
+
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        name = platform.machine()
+    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+
+
+def load(folder: Path, device: str, dtype: str, attention: str = "sdpa") -> Any:
     """Load a model whose attention takes a mask of ours.
+
+    Args:
+        attention: One of transformers' kinds.
 
     Raises:
         SetupError: The folder holds no such model.
@@ -88,7 +107,7 @@ def load(folder: Path, device: str, dtype: str) -> Any:
 
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            folder, dtype=getattr(torch, dtype), attn_implementation=attention
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).partition("\n")[0]

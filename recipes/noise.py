@@ -26,33 +26,26 @@ class Shown:
 
 
 def scheduled(
-    trajectories: Sequence[Tails], lengths: Sequence[int], window: int, random: np.random.Generator
+    trajectories: Sequence[Tails], lengths: Sequence[int], window: int, phase: float
 ) -> list[Shown]:
     """Show the blocks of an answer ever more wrong through each window (2512.14681).
 
     The noise of a window's blocks goes from none to everything in equal steps, and each shows the
-    state of its trajectory that is nearest. Where the first window begins is drawn: answers are
-    often shorter than a window, and each block shall be seen at every noise.
+    state of its trajectory that is nearest.
 
     Args:
         trajectories: Of each block.
         lengths: Of each block, in tokens.
         window: Blocks in a window.
+        phase: Where in a window the answer begins, from 0 to 1. To be drawn: answers are often
+            shorter than a window, and each block shall be seen at every noise.
     """
     span = min(window, len(lengths))
-    if span < 2:
-        levels = [float(random.random()) for _ in lengths]
-        return [
-            Shown(_nearest(tails, length, level), number)
-            for number, (tails, length, level) in enumerate(
-                zip(trajectories, lengths, levels, strict=True)
-            )
-        ]
-    phase = int(random.integers(span))
     found = []
     for number, (tails, length) in enumerate(zip(trajectories, lengths, strict=True)):
-        turn, place = divmod(number + phase, span)
-        found.append(Shown(_nearest(tails, length, place / (span - 1)), turn))
+        turn, place = divmod(number + int(phase * span), span)
+        level = place / (span - 1) if span > 1 else phase
+        found.append(Shown(_nearest(tails, length, level), turn))
     return found
 
 

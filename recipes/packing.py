@@ -1,9 +1,11 @@
 """One answer and all its noisy blocks as one sequence: one forward pass trains every block.
 
-Prompt and answer come first, as they are; behind them every block once more, as a state of its
-trajectory, with the positions of the original. A mask decides who sees whom (2512.14681): the
-answer sees itself only; a noisy block sees prompt and answer before its window, the noisy blocks of
-its window before it, and itself up to each token.
+Prompt and answer come first, as they are; behind them every block once more or several times, as a
+state of its trajectory, with the positions of the original. A mask decides who sees whom
+(2512.14681): the answer sees itself only; a noisy block sees prompt and answer before its window,
+the noisy blocks of its window before it, and itself up to each token. Right tokens with which a
+window begins are those of the answer in all that they see: they are not computed again, and what
+follows sees the answer up to there.
 """
 
 from collections.abc import Sequence
@@ -53,7 +55,7 @@ def pack(
 
     Args:
         tokens: Prompt and answer.
-        blocks: Of the answer, in order.
+        blocks: Of the answer, those of each window in order.
         shown: What is shown of each block.
     """
     size = len(tokens)
@@ -63,16 +65,19 @@ def pack(
     teachers: list[int] = []
     opened: dict[int, int] = {}
     for block, state in zip(blocks, shown, strict=True):
-        begin = len(sequence)
-        right = block.length - len(state.tail)
-        sequence += [*tokens[block.start : block.start + right], *state.tail]
-        positions += range(block.start, block.end)
-        windows += [state.window] * block.length
-        sights += [opened.setdefault(state.window, block.start)] * block.length
+        wrong = block.end - len(state.tail)
+        first = block.start if state.window in opened else wrong
+        if first == block.end:
+            continue
+        begin = len(sequence) - first
+        sequence += [*tokens[first:wrong], *state.tail]
+        positions += range(first, block.end)
+        windows += [state.window] * (block.end - first)
+        sights += [opened.setdefault(state.window, first)] * (block.end - first)
         # From the first wrong token on, as far as there is a next token.
-        counted = range(right, min(block.length, size - 1 - block.start))
-        students += (begin + index for index in counted)
-        teachers += (block.start + index for index in counted)
+        counted = range(wrong, min(block.end, size - 1))
+        students += (begin + place for place in counted)
+        teachers += counted
     columns = (sequence, positions, windows, sights, students, teachers)
     learned = range(num_prompt - 1, size - 1)
     return Pack(*(np.array(column, dtype=np.int64) for column in (*columns, learned)))

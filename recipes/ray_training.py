@@ -30,17 +30,19 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
             "Ray Train is not installed: run `pip install 'headstart[recipes-ray]'`"
         ) from error
 
-    from headstart.recipes.models import device_of
+    from headstart.recipes.models import device_of, folder_of
+    from headstart.recipes.planning import with_dtype
 
+    device = device_of(options.device)
+    options = with_dtype(options, folder_of(options.model), device)  # one for all workers
     absolute = {
         name: str(value.absolute()) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
     }
-    is_on_gpu = device_of(options.device) == "cuda"
     trainer = TorchTrainer(
         _work,
         train_loop_config=absolute,
-        scaling_config=ScalingConfig(num_workers=options.workers, use_gpu=is_on_gpu),
+        scaling_config=ScalingConfig(num_workers=options.workers, use_gpu=device == "cuda"),
         run_config=RunConfig(storage_path=str(options.out.absolute() / "ray")),
     )
     try:
@@ -54,7 +56,7 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
 def _work(plain: dict[str, Any]) -> None:
     from headstart.recipes.running import run
 
-    paths = {"data", "out", "adapter"}
+    paths = {"data", "out", "adapter", "start"}
     values: dict[str, Any] = {
         n: Path(v) if n in paths and v is not None else v for n, v in plain.items()
     }

@@ -1,54 +1,39 @@
 """A training run, from its data to a result in the output folder."""
 
-import json
 import shutil
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
+from headstart.recipes.budget import Budget
+from headstart.recipes.checkpoints import resumable
 from headstart.recipes.collecting import claim
 from headstart.recipes.dataset import PackedSamples
 from headstart.recipes.disk import check_disk, disk_faults
-from headstart.recipes.forwarding import check_mask
-from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, need
+from headstart.recipes.forwarding import behead, check_mask
+from headstart.recipes.learning import keep_memory, samples_for, trained_model
+from headstart.recipes.models import Chat, device_of, folder_of, machine, need
 from headstart.recipes.pieces import cut
+from headstart.recipes.planning import check, identity, planned, result_of, with_dtype
 from headstart.recipes.plots import plot_metrics
-from headstart.recipes.prompts import read_prompts
-from headstart.recipes.samples import Sample, SampleFile, read_card, write_json
-from headstart.recipes.training import (
-    Budget,
-    PackTrainer,
-    TrainOptions,
-    arguments,
-    described,
-    last_checkpoint,
-)
-from headstart.stages.errors import SetupError
+from headstart.recipes.samples import write_json
+from headstart.recipes.training import PackTrainer, TrainOptions, arguments, described
 
 __all__ = ["train"]
 
-_BUDGETS = (
-    "max_samples",
-    "max_minutes",
-    "epochs",
-    "workers",
-    "save_minutes",
-    "log_steps",
-    "shard_bytes",
-    "dry_run",
-    "device",
-    "out",
-)
-"""Options that may differ when a run goes on."""
 _ADAM_BYTES = 12
 """Weight, and both moments, of each trained number in a checkpoint."""
+_REHEARSED_STEPS = 3
 
 
 def train(options: TrainOptions) -> dict[str, Any]:
-    """Train, or go on; returns what is noted in the output folder's run.json.
+    """Train, or go on; returns what is noted in the output folder's result.json.
 
     Raises:
         SetupError: Data, model, tokenizer, memory or disk are not fit, or the loss is no number.
@@ -62,88 +47,57 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
 def run(options: TrainOptions) -> dict[str, Any]:
     """Train in this process, alone or as one of several that torch has joined."""
+    check(options)
     base = folder_of(options.model)
     chat = Chat.of(base)
-    samples = _samples(options, chat)
+    samples = samples_for(options, chat)
     device = device_of(options.device)
-    model = _trained_model(options, base, device)
-    num = max(1, round(len(samples) * options.epochs))
-    num = min(num, options.max_samples or num)
+    if device == "cpu":
+        keep_memory()
+    options = with_dtype(options, base, device)
+    model = trained_model(options, base, device)
+    num = planned(options, len(samples))
     dataset = PackedSamples(samples, options, num)
-    check_mask(
-        model.eval(),
-        next(
-            (each for each in map(dataset.__getitem__, range(min(num, 8))) if len(each.students)),
-            dataset[0],
-        ),
+    item = next(
+        (each for each in map(dataset.__getitem__, range(min(num, 8))) if len(each.students)),
+        dataset[0],
     )
+    check_mask(model.eval(), item)
+    head = behead(model, item)
     model.train()
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     if options.dry_run:
-        return _rehearse(options, model, dataset, device, trained)
-    claim(options.out, {k: v for k, v in described(options).items() if k not in _BUDGETS})
+        return _rehearse(options, (model, head), dataset, device, trained)
+    claim(options.out, identity(options))
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
-    done = options.out / "result.json"
-    if done.exists() and json.loads(done.read_bytes())["planned"] >= num:
-        return dict(json.loads(done.read_bytes()))
-    trainer = _trainer(options, model, dataset, device, options.out)
-    with disk_faults(options.out):
-        checkpoint = last_checkpoint(options.out)
+    if (done := result_of(options, num)) is not None:
+        return done
+    trainer = _trainer(options, (model, head), dataset, device, options.out)
+    with disk_faults(options.out), _as_computed(model, options):
+        plan = {"samples": num, "max_minutes": options.max_minutes}
+        checkpoint = resumable(options.out, plan, options.decay) or options.start
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if not trainer.is_world_process_zero():
             return {}
+        if trainer.budget.is_paused:
+            return _progress(trainer, num) | {"is_paused": True}
         return _finish(options, trainer, base, num)
 
 
-def _samples(options: TrainOptions, chat: Chat) -> SampleFile | list[Sample]:
-    if options.method == "sft":
-        prompts = read_prompts(options.data)
-        found = [
-            Sample(each.id, chat.prompt(each.messages), chat.answer(each.answer), 0, 0, [])
-            for each in prompts
-            if each.answer
-        ]
-        if not found:
-            raise SetupError(f"{options.data} has no `answer`s: `--method sft` learns those")
-        return found
-    card = read_card(options.data)
-    if card["tokenizer"] != chat.identity:
-        raise SetupError(
-            f"{options.data} was collected with another tokenizer or chat template than "
-            f"{options.model} has: collect from this model"
-        )
-    if card["weights"] != fingerprint(folder_of(options.model, options.adapter)):
-        raise SetupError(
-            f"{options.data} holds another model's answers than those of {options.model}"
-            f"{' with its adapter' if options.adapter else ''}: collect from the model to train"
-        )
-    return SampleFile(options.data / "samples.jsonl")
+def _as_computed(model: Any, options: TrainOptions) -> AbstractContextManager[None]:
+    """Leave it to autocast to make one dtype of an adapter's and its inputs': peft goes by float32.
 
-
-def _trained_model(options: TrainOptions, base: Path, device: str) -> Any:
-    """Load weights to train: all in float32, or an adapter beside frozen ones."""
+    That takes two conversions less for each projection.
+    """
     if not options.lora_rank:
-        return load(folder_of(options.model, options.adapter), device, "float32")
-    peft = need("peft")
-    model = load(base, device, options.dtype)
-    if options.adapter is not None:
-        rank = peft.PeftConfig.from_pretrained(options.adapter).r
-        if rank != options.lora_rank:
-            raise SetupError(f"{options.adapter} is of rank {rank}: give --lora-rank {rank}")
-        return peft.PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
-    torch.manual_seed(options.seed)
-    config = peft.LoraConfig(
-        r=options.lora_rank,
-        lora_alpha=2 * options.lora_rank,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    return peft.get_peft_model(model, config)
+        return nullcontext()
+    casting: Any = need("peft.helpers").disable_input_dtype_casting
+    return casting(model)  # type: ignore[no-any-return]
 
 
 def _trainer(
     options: TrainOptions,
-    model: Any,
+    learner: tuple[Any, torch.Tensor],
     dataset: PackedSamples,
     device: str,
     out: Path,
@@ -151,14 +105,38 @@ def _trainer(
 ) -> PackTrainer:
     workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     per_step = options.batch * options.accumulate * workers
-    minutes = options.max_minutes
+    steps = steps or -(-len(dataset) // per_step)
+    minutes, piece = options.max_minutes, options.piece_minutes
+    budget = Budget(
+        num_steps=steps,
+        samples_per_step=per_step,
+        decay=options.decay,
+        max_s=minutes and minutes * 60,
+        piece_s=piece and piece * 60,
+        save_s=options.save_minutes * 60,
+        milestone=options.milestone,
+    )
+    model, head = learner
     return PackTrainer(
         options=options,
-        budget=Budget(minutes and minutes * 60, options.save_minutes * 60),
+        budget=budget,
+        head=head,
         model=model,
-        args=arguments(options, out, steps or -(-len(dataset) // per_step), device),
+        args=arguments(options, out, steps, device),
         train_dataset=dataset,
     )
+
+
+def _progress(trainer: PackTrainer, num: int) -> dict[str, Any]:
+    history = trainer.state.log_history
+    return {
+        "planned": num,
+        "samples": min(num, max(line.get("samples", 0) for line in history)),
+        "tokens": max(line.get("tokens", 0) for line in history),
+        "steps": trainer.state.global_step,
+        "elapsed_s": max(line.get("elapsed_s", 0.0) for line in history),
+        "last": next(line for line in reversed(history) if "consistency" in line),
+    }
 
 
 def _finish(options: TrainOptions, trainer: PackTrainer, base: Path, num: int) -> dict[str, Any]:
@@ -180,13 +158,10 @@ def _finish(options: TrainOptions, trainer: PackTrainer, base: Path, num: int) -
     note = {
         "result": name,
         "options": described(options),
-        "planned": num,
-        "samples": min(num, max(line.get("samples", 0) for line in history)),
-        "steps": trainer.state.global_step,
-        "elapsed_s": max(line.get("elapsed_s", 0.0) for line in history),
-        "last": next(line for line in reversed(history) if "consistency" in line),
+        **_progress(trainer, num),
         "versions": {each: _version(each) for each in packages},
         "device": str(trainer.args.device),
+        "machine": machine(device_of(options.device)),
     }
     write_json(options.out / "result.json", note)
     return note
@@ -199,27 +174,45 @@ def _version(package: str) -> str | None:
         return None
 
 
+class _Laps(TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.ends.append(time.monotonic())
+
+
 def _rehearse(
-    options: TrainOptions, model: Any, dataset: PackedSamples, device: str, trained: int
+    options: TrainOptions,
+    learner: tuple[Any, torch.Tensor],
+    dataset: PackedSamples,
+    device: str,
+    trained: int,
 ) -> dict[str, Any]:
-    """Time two steps, and say what the run would take."""
+    """Time steps, the first one left out, and say what the run would take."""
     import tempfile
 
+    laps = _Laps()
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        trainer = _trainer(options, model, dataset, device, Path(folder), steps=2)
-        with disk_faults(options.out):
+        short = replace(options, log_steps=1, max_minutes=None, piece_minutes=None, milestone=None)
+        trainer = _trainer(short, learner, dataset, device, Path(folder), steps=_REHEARSED_STEPS)
+        trainer.add_callback(laps)
+        with disk_faults(options.out), _as_computed(learner[0], options):
             trainer.train()
-        step_s = (time.monotonic() - began) / 2
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
-    per_step = options.batch * options.accumulate
-    whole_s = step_s * len(dataset) / per_step
+    step_s = (laps.ends[-1] - laps.ends[0]) / (len(laps.ends) - 1)
+    per_step = trainer.budget.samples_per_step
+    tokens = [line["tokens"] for line in trainer.state.log_history if "tokens" in line]
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _resident_bytes()
     return {
         "samples": len(dataset),
         "trained_parameters": trained,
+        "dtype": options.dtype,
         "seconds_a_step": round(step_s, 2),
-        "minutes_for_all": round(whole_s / 60, 1),
+        "tokens_a_second": round((max(tokens) - tokens[0]) / (step_s * (len(laps.ends) - 1))),
+        "minutes_for_all": round(step_s * len(dataset) / per_step / 60, 1),
         "samples_in_time": (
             None
             if options.max_minutes is None

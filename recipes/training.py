@@ -6,8 +6,6 @@ that goes on from its last checkpoint sees what it would have seen.
 
 import json
 import math
-import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,17 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from headstart.recipes.forwarding import batch_of, logits_of
+from headstart.recipes.budget import Budget
+from headstart.recipes.forwarding import batch_of, outputs_of
 from headstart.recipes.losses import losses_of
 from headstart.recipes.options import option
+from headstart.recipes.packing import PADDING
 from headstart.stages.errors import SetupError
 
-__all__ = ["METHODS", "Budget", "PackTrainer", "TrainOptions", "last_checkpoint"]
+__all__ = ["METHODS", "PackTrainer", "TrainOptions"]
 
 METHODS = ("jacobi-forcing", "cllm", "sft")
-
-_WARM_UP_STEPS = 50
-"""Most steps in which the learning rate rises; less in short runs."""
+DTYPES = ("auto", "bfloat16", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +40,20 @@ class TrainOptions:
     lora_rank: int = option("rank of the LoRA adapter; 0 trains all weights", 0)
     epochs: float = option("times that each sample is seen", 1.0)
     max_samples: int | None = option("end after so many samples", None)
-    max_minutes: float | None = option("end after so many minutes, the learning rate at 0", None)
-    batch: int = option("samples in a forward pass", 2)
-    accumulate: int = option("forward passes in an optimizer step", 2)
+    max_minutes: float | None = option("end after so many minutes, all calls together", None)
+    piece_minutes: float | None = option("pause after so many; the same command goes on", None)
+    decay: float = option("share of the run, its last, in which the learning rate falls to 0", 0.2)
+    milestone: int | None = option("keep a checkpoint at so many samples, twice as many, ...", None)
+    start: Path | None = option("kept checkpoint of another run, to bring to an end", None)
+    batch: int = option("samples in a forward pass", 1)
+    accumulate: int = option("forward passes in an optimizer step", 4)
     learning_rate: float = option("at its highest", 2e-4)
     weight_decay: float = option("of AdamW", 0.0)
     consistency_weight: float = option("of the consistency loss", 1.0)
     ar_weight: float = option("of the next-token loss on the answers", 10.0)
     label_smoothing: float = option("of the next-token loss", 0.0)
     window: int = option("blocks in which noise grows from none to all", 8)
+    copies: int = option("noises that each block is shown at, in one pass", 2)
     augment: float = option("share of wrong tokens that are set right, at random", 0.25)
     refill: float = option("share of tails whose end is drawn anew, as the server's are", 0.25)
     max_length: int = option("longest packed sequence; longer samples lose their last blocks", 2048)
@@ -58,46 +61,10 @@ class TrainOptions:
     save_minutes: float = option("between two checkpoints", 5.0)
     log_steps: int = option("optimizer steps between two lines of metrics", 10)
     device: str = option("auto, cpu or cuda", "auto")
-    dtype: str = option("that is computed in", "bfloat16", ("bfloat16", "float32"))
+    dtype: str = option("computed in; auto is the faster one", "auto", DTYPES)
     workers: int = option("processes or GPUs, by Ray Train", 1)
     shard_bytes: int | None = option("also write the result as pieces of at most so many", None)
     dry_run: bool = option("check everything and time two steps, then stop", False)
-
-
-class Budget(TrainerCallback):
-    """Ends a run in time, saves now and then, and knows how far the run has come.
-
-    Args:
-        max_s: Seconds of training, those before a kill included; None is no limit.
-        save_s: Between two checkpoints.
-    """
-
-    def __init__(self, max_s: float | None, save_s: float) -> None:
-        self._max_s = max_s
-        self._save_s = save_s
-        self._began = self._saved = time.monotonic()
-        self._before = 0.0
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    @property
-    def share(self) -> float:
-        """Of the time that there is."""
-        return 0.0 if self._max_s is None else self.elapsed_s / self._max_s
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = self._saved = time.monotonic()
-        self._before = max((line.get("elapsed_s", 0.0) for line in state.log_history), default=0.0)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now = time.monotonic()
-        if self.share >= 1:
-            control.should_training_stop = control.should_save = control.should_log = True
-        elif now - self._saved >= self._save_s:
-            control.should_save = control.should_log = True
-            self._saved = now
 
 
 class PackTrainer(Trainer):
@@ -107,29 +74,27 @@ class PackTrainer(Trainer):
         SetupError: The loss or a gradient is no number.
     """
 
-    def __init__(self, *, options: TrainOptions, budget: Budget, **rest: Any) -> None:
+    def __init__(
+        self, *, options: TrainOptions, budget: Budget, head: torch.Tensor, **rest: Any
+    ) -> None:
         super().__init__(callbacks=[budget, _Watch()], data_collator=batch_of, **rest)
         # The loss is a mean over each batch: the Trainer divides by accumulated passes.
         self.model_accepts_loss_kwargs = False
         self._options = options
-        self._budget = budget
+        self.budget = budget
+        self._head = head
         self._sums = np.zeros(3)
+        self._tokens: int | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         chosen: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(chosen)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Up, and down along a cosine to the end of the samples or the time."""
-
-        def rate(step: int) -> float:
-            share = min(1.0, max(step / num_training_steps, self._budget.share))
-            rise = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, num_training_steps / 20)))
-            return rise * (0.5 + 0.5 * math.cos(math.pi * share))
-
+        """The budget says how high the learning rate is."""
         if self.lr_scheduler is None:
             chosen: Any = optimizer or self.optimizer
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, self.budget.rate)
         return self.lr_scheduler
 
     def compute_loss(
@@ -140,14 +105,16 @@ class PackTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         options = self._options
-        logits = logits_of(model, inputs)
+        hidden = outputs_of(model, inputs)
         losses = losses_of(
-            logits,
+            hidden,
+            self._head,
             *(inputs[name] for name in ("tokens", "students", "teachers", "learned")),
+            consistency_weight=options.consistency_weight,
+            ar_weight=1.0 if options.method == "sft" else options.ar_weight,
             label_smoothing=options.label_smoothing,
+            dtype=getattr(torch, options.dtype),
         )
-        weight = 1.0 if options.method == "sft" else options.ar_weight
-        loss = options.consistency_weight * losses.consistency + weight * losses.autoregressive
         parts = [losses.consistency.item(), losses.autoregressive.item()]
         if not all(map(math.isfinite, parts)):
             raise SetupError(
@@ -155,15 +122,25 @@ class PackTrainer(Trainer):
                 "--learning-rate, or compute with --dtype float32"
             )
         self._sums += [*parts, 1]
-        return (loss, logits) if return_outputs else loss
+        self._tokens = self.tokens + int((inputs["windows"] != PADDING).sum())
+        return (losses.total, hidden) if return_outputs else losses.total
+
+    @property
+    def tokens(self) -> int:
+        """That this worker has run through the model, those before a kill included."""
+        if self._tokens is None:
+            before = max((line.get("tokens", 0) for line in self.state.log_history), default=0)
+            self._tokens = int(before) // self.args.world_size
+        return self._tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._sums[2]:
             logs["consistency"], logs["autoregressive"] = (self._sums[:2] / self._sums[2]).tolist()
             self._sums[:] = 0
-        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        logs["samples"] = self.state.global_step * per_step * self.args.world_size
-        logs["elapsed_s"] = round(self._budget.elapsed_s, 1)
+        logs["samples"] = self.state.global_step * self.budget.samples_per_step
+        logs["tokens"] = self.tokens * self.args.world_size
+        logs["share"] = self.budget.share(self.state.global_step)
+        logs["elapsed_s"] = round(self.budget.elapsed_s, 1)
         super().log(logs, start_time)
 
 
@@ -210,19 +187,6 @@ def arguments(options: TrainOptions, out: Path, num_steps: int, device: str) -> 
         disable_tqdm=False,
         ddp_find_unused_parameters=False,
     )
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """Return the newest whole checkpoint, and remove those that a kill left unfinished."""
-    found = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = None
-    for path in found:
-        try:  # the Trainer writes it last
-            json.loads((path / "trainer_state.json").read_bytes())
-            whole = path
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-    return whole
 
 
 def described(options: TrainOptions) -> dict[str, Any]:

@@ -13,9 +13,7 @@ TAILS = [[9] * length for length in (15, 12, 8, 4, 1)]
 
 
 def test_noise_grows_through_each_window_and_starts_anew() -> None:
-    random = np.random.default_rng(3)
-
-    shown = scheduled([TAILS] * 12, [16] * 12, 4, random)
+    shown = scheduled([TAILS] * 12, [16] * 12, 4, 0.3)
 
     windows = [each.window for each in shown]
     assert windows == sorted(windows)
@@ -27,16 +25,14 @@ def test_noise_grows_through_each_window_and_starts_anew() -> None:
 
 
 def test_every_block_is_shown_at_every_noise_in_time() -> None:
-    random = np.random.default_rng(0)
-    runs = [scheduled([TAILS] * 3, [16] * 3, 16, random) for _ in range(60)]
+    runs = [scheduled([TAILS] * 3, [16] * 3, 16, phase / 10) for phase in range(10)]
 
     for block in range(3):
         assert {len(run[block].tail) for run in runs} == {0, 8, 15}
 
 
-def test_a_single_block_is_shown_at_a_noise_that_is_drawn() -> None:
-    random = np.random.default_rng(0)
-    lengths = {len(scheduled([TAILS], [16], 8, random)[0].tail) for _ in range(60)}
+def test_a_single_block_is_shown_as_noisy_as_the_phase_says() -> None:
+    lengths = {len(scheduled([TAILS], [16], 8, phase / 30)[0].tail) for phase in range(30)}
 
     assert lengths == {0, 1, 4, 8, 12, 15}
 

@@ -1,0 +1,106 @@
+"""How long a run is, in samples or in time, and what follows: learning rate, checkpoints, the end.
+
+The learning rate rises, stands, and falls to zero in the last share of the run. Until it falls a
+run is the beginning of every longer one, so a long run may be made of pieces, or be ended anywhere.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from headstart.recipes.checkpoints import keep
+
+__all__ = ["Budget"]
+
+_WARM_UP_STEPS = 50
+"""Most steps in which the learning rate rises; less in short runs."""
+
+
+class Budget(TrainerCallback):
+    """Ends a run in time, saves now and then, and knows how far the run has come.
+
+    Args:
+        num_steps: Of the whole run.
+        samples_per_step: That all workers see.
+        decay: Share of the run, its last, in which the learning rate falls.
+        max_s: Seconds of training, those before a kill included; None is no limit.
+        piece_s: Seconds after which this call ends; None is no limit.
+        save_s: Between two checkpoints.
+        milestone: Samples at which a checkpoint is kept, and again each time that they double.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        samples_per_step: int,
+        decay: float,
+        max_s: float | None,
+        piece_s: float | None,
+        save_s: float,
+        milestone: int | None,
+    ) -> None:
+        self._num_steps = num_steps
+        self.samples_per_step = samples_per_step
+        self._decay = decay
+        self._max_s = max_s
+        self._piece_s = piece_s
+        self._save_s = save_s
+        self._milestone = milestone
+        self._began = self._saved = time.monotonic()
+        self._before = 0.0
+        self._passed = 0
+        self._has_fallen = self._keeps = False
+        self.is_paused = False
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def share(self, step: int) -> float:
+        """Of the run, by its steps or its time, whichever is nearer its end."""
+        in_time = 0.0 if self._max_s is None else self.elapsed_s / self._max_s
+        return min(1.0, max(step / self._num_steps, in_time))
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate's share of its highest."""
+        rise = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, self._num_steps / 20)))
+        left = min(1.0, (1 - self.share(step)) / self._decay)
+        return rise * (1 - math.sqrt(1 - left))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._saved = time.monotonic()
+        self._before = max((line.get("elapsed_s", 0.0) for line in state.log_history), default=0.0)
+        self._passed = self._milestone_by(state.global_step)
+        self._has_fallen = self.share(state.global_step) >= 1 - self._decay
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        share = self.share(state.global_step)
+        falls = share >= 1 - self._decay
+        passed = self._milestone_by(state.global_step)
+        # The last one before it falls, too: what a longer run goes on from.
+        self._keeps = not self._has_fallen and (falls or passed > self._passed)
+        self._has_fallen, self._passed = falls, passed
+        self.is_paused = share < 1 and now - self._began >= (self._piece_s or math.inf)
+        if share >= 1 or self.is_paused:
+            control.should_training_stop = True
+        elif not self._keeps and now - self._saved < self._save_s:
+            return
+        control.should_save = control.should_log = True
+        self._saved = now
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._keeps and state.is_world_process_zero:
+            samples = state.global_step * self.samples_per_step
+            keep(Path(args.output_dir), state.global_step, samples)
+
+    def _milestone_by(self, step: int) -> int:
+        """Return the last milestone that has been passed, in samples; 0 is none."""
+        seen = step * self.samples_per_step
+        if not self._milestone or seen < self._milestone:
+            return 0
+        return int(self._milestone * 2 ** math.floor(math.log2(seen / self._milestone)))

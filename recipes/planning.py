@@ -1,0 +1,85 @@
+"""What a run is to be: how long, a part of which other, and whether it is done already."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headstart.recipes.checkpoints import samples_of
+from headstart.recipes.learning import faster_dtype
+from headstart.recipes.training import TrainOptions, described
+from headstart.stages.errors import SetupError
+
+__all__ = ["check", "identity", "planned", "result_of", "with_dtype"]
+
+_BUDGETS = (
+    "max_samples",
+    "max_minutes",
+    "piece_minutes",
+    "milestone",
+    "start",
+    "epochs",
+    "workers",
+    "save_minutes",
+    "log_steps",
+    "shard_bytes",
+    "dry_run",
+    "device",
+    "out",
+)
+"""Options that may differ when a run goes on."""
+
+
+def check(options: TrainOptions) -> None:
+    if not 0 < options.decay <= 1:
+        raise SetupError("--decay is a share of the run: give more than 0, and at most 1")
+    if options.copies < 1:
+        raise SetupError("--copies must be 1 or more")
+    if options.start is None:
+        return
+    try:
+        begun = json.loads((options.start.parent.parent / "run.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise SetupError(f"--start takes a folder in `kept` of a run: {error}") from error
+    asked = identity(options)
+    others = [n for n in asked if asked[n] != begun.get(n) and (n, asked[n]) != ("dtype", "auto")]
+    if others:
+        raise SetupError(f"{options.start} was made with other {', '.join(others)}: give the same")
+
+
+def identity(options: TrainOptions) -> dict[str, Any]:
+    """What has to be the same when a run goes on."""
+    return {k: v for k, v in described(options).items() if k not in _BUDGETS}
+
+
+def with_dtype(options: TrainOptions, base: Path, device: str) -> TrainOptions:
+    """Settle what `auto` is, once for a run and all that begin with it."""
+    if options.dtype != "auto":
+        return options
+    begun = [options.out, *([options.start.parent.parent] if options.start else [])]
+    for folder in begun:
+        if (folder / "run.json").exists():
+            return replace(options, dtype=json.loads((folder / "run.json").read_bytes())["dtype"])
+    width = json.loads((base / "config.json").read_bytes()).get("hidden_size", 1024)
+    return replace(options, dtype=faster_dtype(device, width))
+
+
+def planned(options: TrainOptions, num_samples: int) -> int:
+    """Return how many samples the run is made of."""
+    if options.start is not None and options.max_samples is None:
+        # The run that would have begun to bring its learning rate down just there.
+        return round(samples_of(options.start) / max(1 - options.decay, 0.01))
+    num = max(1, round(num_samples * options.epochs))
+    return min(num, options.max_samples or num)
+
+
+def result_of(options: TrainOptions, num: int) -> dict[str, Any] | None:
+    """Return the result that there is, unless the run has become longer."""
+    note = options.out / "result.json"
+    if not note.exists():
+        return None
+    before = dict(json.loads(note.read_bytes()))
+    if before["samples"] < before["planned"]:  # it was time that ended it
+        limit, was = options.max_minutes, before["options"]["max_minutes"]
+        return before if limit is not None and limit <= was else None
+    return before if before["planned"] >= num else None
