@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from headstart.benchmarks.results_data import Result, Row
 
-__all__ = ["bytes_against_stalls", "stalls_by_loss", "timelines"]
+__all__ = ["COLOURS", "STYLE", "bytes_against_stalls", "save", "stalls_by_loss", "timelines"]
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "headstart",
     "font.family": "sans-serif",
@@ -24,7 +24,7 @@ _STYLE: Any = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
-_COLOURS = {"tcp": "#b3261e", "twice": "#9a6700", "eloquent": "#6a6d76", "ours": "#2857c5"}
+COLOURS = {"tcp": "#b3261e", "twice": "#9a6700", "eloquent": "#6a6d76", "ours": "#2857c5"}
 _NAMES = {
     "tcp": "SSE over TCP",
     "twice": "duplication",
@@ -58,7 +58,7 @@ def stalls_by_loss(result: Result, path: Path) -> bool:
     if not found:
         return False
     rates, rtts = (sorted({key[index] for key in found}) for index in (0, 1))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.1 * len(rtts) + 1, 1.9 * len(rates) + 0.8))
         panels = figure.subplots(len(rates), len(rtts), sharex=True, sharey=True, squeeze=False)
         for down, rate in enumerate(rates):
@@ -70,7 +70,7 @@ def stalls_by_loss(result: Result, path: Path) -> bool:
                         [loss for loss, _ in cells],
                         [100 * _number(row[column]) for _, row in cells],
                         *("o-",),
-                        color=_COLOURS[scheme],
+                        color=COLOURS[scheme],
                         label=_NAMES[scheme],
                         markersize=3,
                         linewidth=1.2,
@@ -96,7 +96,7 @@ def timelines(simulated: Sequence[Row], browser: Sequence[Row], path: Path) -> b
     ]
     if not panels:
         return False
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * len(panels), 3.4))
         found = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (draw, rows) in zip(found, panels, strict=True):
@@ -105,7 +105,7 @@ def timelines(simulated: Sequence[Row], browser: Sequence[Row], path: Path) -> b
             axes.set_ylabel("tokens on the screen")
             axes.legend(fontsize=8)
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
     return True
 
 
@@ -120,7 +120,7 @@ def _simulated(axes: Axes, rows: Sequence[Row]) -> None:
     axes.plot(made, range(1, len(made) + 1), ":", color="#1c1d21", label="made", linewidth=1)
     for name in dict.fromkeys(str(row["scheme"]) for row in rows):
         shown = [_number(row["shown s"]) for row in rows if row["scheme"] == name]
-        colour = _COLOURS[names.get(name, "ours")]
+        colour = COLOURS[names.get(name, "ours")]
         axes.step(
             shown, range(1, len(shown) + 1), where="post", color=colour, label=name, linewidth=1
         )
@@ -133,7 +133,7 @@ def _in_browser(axes: Axes, rows: Sequence[Row]) -> None:
         at = [_number(row["s"]) for row in own]
         scheme = "tcp" if name.startswith("SSE") else "ours"
         shown = [_number(row["tokens shown"]) for row in own]
-        axes.step(at, shown, where="post", color=_COLOURS[scheme], label=name, linewidth=1)
+        axes.step(at, shown, where="post", color=COLOURS[scheme], label=name, linewidth=1)
         if scheme == "ours":
             made = [_number(row["tokens made"]) for row in own]
             axes.plot(at, made, ":", color="#1c1d21", label="made", linewidth=1)
@@ -148,7 +148,7 @@ def bytes_against_stalls(result: Result, path: Path) -> bool:
     cells = [name for name in dict.fromkeys(str(row["cell"]) for row in rows) if "default" in name]
     if not cells:
         return False
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * len(cells), 3.4))
         found = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
         for axes, cell in zip(found, cells, strict=True):
@@ -159,7 +159,7 @@ def bytes_against_stalls(result: Result, path: Path) -> bool:
         found[0].set_ylabel("stalled, % of the answer's time")
         found[0].set_ylim(0, 1.1 * found[0].get_ylim()[1])
         figure.tight_layout()
-        _save(figure, path)
+        save(figure, path)
     return True
 
 
@@ -171,7 +171,7 @@ def _mark(axes: Axes, row: Row) -> None:
     is_timed = "timer" in name
     axes.plot(
         *(cost, stall, _MARKS[_kind(name)]),
-        color=_COLOURS[_kind(name)],
+        color=COLOURS[_kind(name)],
         markersize=5,
         fillstyle="none" if is_timed else "full",
     )
@@ -203,8 +203,8 @@ def _finish(figure: Figure, labelled: Axes, path: Path) -> None:
     lines, names = labelled.get_legend_handles_labels()
     figure.legend(lines, names, loc="upper center", ncols=len(names), fontsize=8)
     figure.tight_layout(rect=(0, 0, 1, 0.95))
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

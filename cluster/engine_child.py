@@ -43,11 +43,13 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Requests that are asked for at once."""
+    """Requests that are asked for together."""
 
     asked: list[Asked]
     max_tokens: int
     ignore_eos: bool = False
+    at_once: int | None = None
+    """Most that are under way, the next one asked for as one ends; None is all of them."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -108,9 +110,14 @@ async def _answer(llm: Any, batch: Batch) -> Done:
 
     tokenizer = llm.get_tokenizer()
     prompts = [_tokens(tokenizer, one.prompt) for one in batch.asked]
+    places = asyncio.Semaphore(batch.at_once or max(1, len(prompts)))
     began = time.monotonic()
 
     async def one(number: int, asked: Asked) -> tuple[list[int], float, float]:
+        async with places:
+            return await answered(number, asked)
+
+    async def answered(number: int, asked: Asked) -> tuple[list[int], float, float]:
         params = SamplingParams(
             temperature=asked.temperature,
             seed=asked.seed,

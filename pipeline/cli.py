@@ -38,7 +38,7 @@ BENCHMARKS = (
     "transport-sockets",
 )
 
-RESULTS = ("transport",)
+RESULTS = ("consistency", "transport")
 
 RECIPES = ("consistency",)
 

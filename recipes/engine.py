@@ -100,14 +100,23 @@ class Engine:
         self._process.stdout.close()
         self._log.close()
 
-    def answer(self, prompts: Sequence[list[int]], max_tokens: int, mode: str = "off") -> Done:
-        """Answer prompts greedily, all of them at once.
+    def answer(
+        self,
+        prompts: Sequence[list[int]],
+        max_tokens: int,
+        mode: str = "off",
+        at_once: int | None = None,
+    ) -> Done:
+        """Answer prompts greedily.
+
+        Args:
+            at_once: How many at a time, the next as one ends; None is all of them.
 
         Raises:
             SetupError: The engine died.
         """
         asked = [Asked(prompt, {"headstart_speculation": mode}) for prompt in prompts]
-        return self._ask(Batch(asked, max_tokens), Done)
+        return self._ask(Batch(asked, max_tokens, at_once=at_once), Done)
 
     def _ask(self, question: msgspec.Struct, kind: type[Answer]) -> Answer:
         assert self._process is not None

@@ -13,7 +13,7 @@ from headstart.recipes.options import option
 from headstart.recipes.samples import read_card
 from headstart.stages.errors import SetupError
 
-__all__ = ["ExportOptions", "export"]
+__all__ = ["ExportOptions", "export", "training_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,8 @@ def export(options: ExportOptions) -> dict[str, Any]:
         )
     config["base_model_name_or_path"] = trained["model"]
     facts = {"bytes": size, "rank": config["r"], "energy_kept": kept}
-    _write(options.out, weights, config, _card(options, note, facts))
+    training = _training(note, facts)
+    _write(options.out, weights, config, _card(options, note, facts), training)
     if options.merge:
         facts["merged"] = str(folder_of(trained["model"], options.out))
     return facts | {"adapter": str(options.out)}
@@ -154,8 +155,10 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
     ]
     shown = {
         "samples seen": note["samples"],
+        "tokens trained on, prompts and noise included": note.get("tokens"),
         "optimizer steps": note["steps"],
         "minutes": round(note["elapsed_s"] / 60, 1),
+        "trained on": note.get("machine"),
         "learning rate": trained["learning_rate"],
         "seed": trained["seed"],
         "rank": facts["rank"],
@@ -169,7 +172,45 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
     return "\n".join(lines) + "\n"
 
 
-def _write(out: Path, weights: dict[str, torch.Tensor], config: dict[str, Any], card: str) -> None:
+_PATHS = ("data", "out", "adapter", "start")
+
+
+def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what made the weights, without the paths of the machine that did."""
+    options = note["options"]
+    begun = training_of(Path(options["adapter"])) if options["adapter"] else None
+    # A round goes on from the one before; what taught it the task itself is no such round.
+    is_round = begun is not None and begun["options"]["method"] != "sft"
+    return {
+        "samples": note["samples"],
+        "tokens": note["tokens"],
+        "tokens_before": begun["tokens_before"] + begun["tokens"] if begun and is_round else 0,
+        "minutes": round(note["elapsed_s"] / 60, 1),
+        "machine": note["machine"],
+        "rank": facts["rank"],
+        "energy_kept": facts["energy_kept"],
+        "options": {name: value for name, value in options.items() if name not in _PATHS},
+    }
+
+
+def training_of(folder: Path) -> dict[str, Any] | None:
+    """Return what made an adapter, or a run's weights, where it is known."""
+    try:
+        if (folder / "training.json").is_file():
+            return dict(json.loads((folder / "training.json").read_bytes()))
+        note = json.loads((folder.parent / "result.json").read_bytes())
+        return _training(note, {"rank": None, "energy_kept": None})
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write(
+    out: Path,
+    weights: dict[str, torch.Tensor],
+    config: dict[str, Any],
+    card: str,
+    training: dict[str, Any],
+) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -182,6 +223,7 @@ def _write(out: Path, weights: dict[str, torch.Tensor], config: dict[str, Any], 
         save_file(weights, partial / "adapter_model.safetensors", metadata={"format": "pt"})
         (partial / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / "training.json").write_text(json.dumps(training, indent=2) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except (OSError, SafetensorError) as error:

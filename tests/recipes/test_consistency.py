@@ -115,6 +115,10 @@ def test_losses_fall_and_tokens_a_step_rise(
     assert tuned["fast_forwarded"] > 1.5 * base["fast_forwarded"]
     assert base["answers_that_differ"] == tuned["answers_that_differ"] == 0
     assert note["samples"] == 200 * NUM_PROMPTS
+    assert tuned["training"]["tokens"] == note["tokens"] > 200 * NUM_PROMPTS * 24
+    kept = json.loads((tmp_path / "figures" / "figures.json").read_text())
+    assert kept["arms"] == figures
+    assert "/" not in json.dumps(kept["asked"])
     assert (run / "training.png").stat().st_size > 5000
     card = json.loads((data / "card.json").read_text())
     assert card["samples"] == NUM_PROMPTS
@@ -253,6 +257,12 @@ def test_all_weights_become_an_adapter_of_low_rank(
     assert 0.5 < made["energy_kept"] <= 1.0
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "block_tokens: 8" in card.split("---")[1]
+    training = json.loads((tmp_path / "adapter" / "training.json").read_text())
+    assert training["samples"] == 4 * NUM_PROMPTS
+    assert training["tokens_before"] == 0
+    assert str(tmp_path) not in json.dumps(
+        training | {"options": {**training["options"], "model": ""}}
+    )
 
 
 def test_an_export_that_is_interrupted_leaves_what_was_there(

@@ -1,0 +1,288 @@
+"""docs/results/consistency.md: what consistency training buys, from `evaluate`'s own files.
+
+Every figure on the page is put there by this code. What is missing is said to be missing.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from headstart.benchmarks.consistency_runs import (
+    BARS,
+    Evaluation,
+    Fit,
+    Run,
+    by_domain,
+    fitted,
+    load,
+    main_runs,
+)
+from headstart.benchmarks.results_curves import gain_by_batch, gain_by_tokens
+from headstart.benchmarks.results_text import folded, grid, percent, plain
+
+__all__ = ["run"]
+
+HEAD = """\
+Made by `headstart results consistency --from DIR` from what `headstart recipe consistency evaluate`
+left there; [recipes/consistency.md](../recipes/consistency.md) says how each figure is measured.
+A tuned model is another model than its base: *right* and *perplexity* say what its gain cost.
+Tokens a step and tokens a second are those of answers that do not loop.
+"""
+ARMS = (
+    *("arm", "answers", "tokens/step", "step cost", "tokens/s plain", "tokens/s Jacobi"),
+    *("speed-up", "fast-forwarded", "stationary", "right", "perplexity", "looping", "differ"),
+)
+COLUMNS = """\
+*Step cost*: a Jacobi step's time in the model against a plain step's. *Fast-forwarded* tokens an
+iteration and *stationary* ones a block, as CLLM's paper counts. *Perplexity* on the base's own
+answers. *Differ*: answers that are not those of plain decoding by the same weights.
+"""
+
+
+def run(source: Path, target: Path) -> int:
+    """Write the page, its plots and what they are made of.
+
+    Args:
+        source: Folder with what `evaluate` left, at any depth.
+        target: Folder of the page.
+
+    Raises:
+        SetupError: There is no evaluation in `source`.
+    """
+    evaluations = load(source)
+    target.mkdir(parents=True, exist_ok=True)
+    lines = ["# Consistency training", "", HEAD]
+    for number, (domain, some) in enumerate(by_domain(evaluations).items(), start=1):
+        lines += _domain(f"consistency-{number}", domain, some, target)
+    lines += _sources(evaluations)
+    page = target / "consistency.md"
+    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    kept = target / "data" / "consistency.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    trees = {each.name: each.tree for each in evaluations}
+    kept.write_text(json.dumps(trees, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{page}: from {', '.join(trees)}")
+    return 0
+
+
+def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) -> Iterator[str]:
+    curve, others = main_runs(some)
+    best = curve[-1].evaluation if curve else some[0]
+    fit = fitted(curve)
+    yield from (f"## {domain}", "")
+    yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])
+    yield from ("", COLUMNS)
+    yield from _bars(best, curve, fit)
+    yield from _scaling(name, best, curve, fit, target)
+    yield from _ablation(curve, others)
+    yield from _batches(name, best, target)
+
+
+def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
+    part = figures.get("not_looping", {})
+    looping = figures.get("looping", {}).get("answers", 0)
+    gain = plain(part.get("tokens_per_step"))
+    if (interval := part.get("tokens_per_step_95")) is not None:
+        gain += f" ({plain(interval[0])}-{plain(interval[1])})"
+    right = _right(figures)
+    shown = ("step_cost", "tokens_per_s_plain", "tokens_per_s_jacobi", "speedup")
+    own = ("fast_forwarded", "stationary_per_block")
+    return (
+        *(name, plain(figures.get("answers")), gain),
+        *(plain(part.get(each)) for each in shown),
+        *(plain(figures.get(each)) for each in own),
+        *(right, plain(figures.get("perplexity_on_base")), plain(looping)),
+        plain(figures.get("answers_that_differ")),
+    )
+
+
+def _right(figures: dict[str, Any]) -> str:
+    if (share := figures.get("right")) is None:
+        return "-"
+    num, z = figures["answers"], 1.96
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / (1 + z * z / num)
+    return f"{100 * share:.1f} % ({100 * (middle - half):.1f}-{100 * (middle + half):.1f})"
+
+
+def _bars(best: Evaluation, curve: Sequence[Run], fit: Fit | None) -> Iterator[str]:
+    rows = list(_judged(best, curve, fit))
+    if rows:
+        yield from grid(("bar", "value", "asked", "verdict", "note"), rows)
+        yield ""
+
+
+def _judged(
+    best: Evaluation, curve: Sequence[Run], fit: Fit | None
+) -> Iterator[tuple[str, str, str, str, str]]:
+    base, tuned = best.arms["base"], best.arms.get("tuned", {})
+    part = tuned.get("not_looping", {})
+    bar = BARS.get(best.asked["metric"])
+    if bar is not None and part:
+        gain, note = part["tokens_per_step"], ""
+        if gain < bar and fit is not None:
+            falls = fit.tokens(bar)
+            where = f"{falls:.2g} tokens" if falls is not None else "no budget in sight"
+            note = f"the curve reaches it at {where}"
+        yield ("tokens a step", plain(gain), f"≥ {bar}", _verdict(gain >= bar), note)
+    if "step_cost" in part and part.get("tokens_per_s_plain"):
+        could = part["tokens_per_s_plain"] * part["tokens_per_step"] / part["step_cost"]
+        share = part["tokens_per_s_jacobi"] / could
+        yield (
+            "tokens a second, of what steps give",
+            plain(share),
+            "≥ 0.9",
+            _verdict(share >= 0.9),
+            "",
+        )
+    if "perplexity_on_base" in tuned:
+        losses = [math.log(each["perplexity_on_base"]) for each in (base, tuned)]
+        worse = losses[1] / losses[0] - 1
+        yield ("loss on the base's answers", percent(worse), "≤ 2 %", _verdict(worse <= 0.02), "")
+    if best.asked["metric"] == "sql" and "right" in base:
+        yield (
+            "the base's right",
+            percent(base["right"]),
+            "≥ 50 %",
+            _verdict(base["right"] >= 0.5),
+            "",
+        )
+        if "right_alone" in tuned:
+            num, won, lost = tuned["answers"], tuned["right_alone"], tuned["wrong_alone"]
+            change = (won - lost) / num
+            half = 1.96 * math.sqrt(max(won + lost - (won - lost) ** 2 / num, 0)) / num
+            interval = f"95 %: {percent(change - half)} to {percent(change + half)}"
+            holds = _verdict(change - half >= -0.015)
+            if change - half < -0.015 <= change + half:
+                holds = "undecided"
+            yield ("right, against the base", percent(change), "≥ -1.5 %", holds, interval)
+    if curve:
+        yield ("points of the curve", str(len(curve)), "≥ 5", _verdict(len(curve) >= 5), "")
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "**fails**"
+
+
+def _scaling(
+    name: str, best: Evaluation, curve: Sequence[Run], fit: Fit | None, target: Path
+) -> Iterator[str]:
+    yield from ("### Gain over training tokens", "")
+    if not curve:
+        yield from ("Not in these results: no arm says what it was trained on.", "")
+        return
+    base = best.arms["base"].get("not_looping", {}).get("tokens_per_step")
+    path = target / f"{name}-tokens.svg"
+    gain_by_tokens(
+        [(run.tokens, run.gain) for run in curve],
+        path,
+        line=fit.gain if fit is not None else None,
+        base=base,
+        bar=BARS.get(best.asked["metric"]),
+    )
+    yield from (f"![Tokens a step over training tokens]({path.name})", "")
+    rows = [(_count(0), "-", plain(base), "-", _right(best.arms["base"]), "-")]
+    for each in curve:
+        training = each.figures["training"]
+        rows.append(
+            (
+                *(_count(each.tokens), plain(training["samples"]), plain(each.gain)),
+                plain(each.figures["not_looping"].get("speedup")),
+                *(_right(each.figures), plain(training["minutes"])),
+            )
+        )
+    columns = ("training tokens", "samples", "tokens/step", "speed-up", "right", "minutes")
+    yield from (*grid(columns, rows), "")
+    if fit is None:
+        yield from ("Fewer than three budgets: nothing is fitted.", "")
+        return
+    last = curve[-1].tokens
+    yield (
+        f"Ten times the tokens bring {fit.per_decade:.2f} ± {fit.half_width:.2f} tokens a step "
+        f"more (95 %, a straight line over the logarithm of tokens): {fit.gain(10 * last):.2f} at "
+        f"{_count(10 * last)} tokens, if the line goes on."
+    )
+    yield ""
+
+
+def _ablation(curve: Sequence[Run], others: Sequence[Run]) -> Iterator[str]:
+    yield from ("### Ablation", "")
+    if not others:
+        yield from ("Not in these results: no other way to train was evaluated.", "")
+        return
+    meant = curve[-1].varied
+    known = ", ".join(f"{name} {value}" for name, value in meant.items())
+    rows = []
+    for each in sorted(others, key=lambda run: (json.dumps(run.varied), run.tokens)):
+        changed = {name: value for name, value in each.varied.items() if value != meant[name]}
+        rows.append(
+            (
+                ", ".join(f"{name} {value}" for name, value in changed.items()),
+                *(_count(each.tokens), plain(each.gain), plain(_between(curve, each.tokens))),
+                *(_right(each.figures), plain(each.figures.get("perplexity_on_base"))),
+            )
+        )
+    columns = (
+        "changed",
+        "training tokens",
+        "tokens/step",
+        "the curve there",
+        "right",
+        "perplexity",
+    )
+    yield from (*grid(columns, rows), "")
+    yield from folded("What nothing of is changed", iter([known]))
+
+
+def _between(curve: Sequence[Run], tokens: int) -> float | None:
+    """Return the curve's gain at a budget, on the line between its neighbours."""
+    for one, other in pairwise(curve):
+        if one.tokens <= tokens <= other.tokens:
+            share = math.log(tokens / one.tokens) / math.log(other.tokens / one.tokens)
+            return one.gain + share * (other.gain - one.gain)
+    same = [run.gain for run in curve if abs(run.tokens / tokens - 1) < 0.02]
+    return same[0] if same else None
+
+
+def _batches(name: str, best: Evaluation, target: Path) -> Iterator[str]:
+    yield from ("### Gain over answers at once", "")
+    series = {
+        arm: figures["by_batch"] for arm, figures in best.arms.items() if "by_batch" in figures
+    }
+    if not series:
+        yield from ("Not in these results: `evaluate --batches 1,2,4,8,16` measures it.", "")
+        return
+    path = target / f"{name}-batches.svg"
+    gain_by_batch(series, path)
+    yield from (f"![Speed-up over answers at once]({path.name})", "")
+    yield "The engine as it serves: it drafts as much as pays."
+    shown = ("batch", "answers", "tokens_per_step", "tokens_per_s_plain", "tokens_per_s_jacobi")
+    rows = [
+        (arm, *(plain(row[each]) for each in (*shown, "speedup")))
+        for arm, some in series.items()
+        for row in some
+    ]
+    names = ("arm", "at once", "answers", "tokens/step", "tokens/s plain", "tokens/s Jacobi")
+    yield from ("", *grid((*names, "speed-up"), rows), "")
+
+
+def _sources(evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    yield from ("## Where the figures come from", "")
+    rows = []
+    for each in evaluations:
+        asked = each.asked
+        for arm, figures in each.arms.items():
+            training = figures.get("training")
+            made = training["machine"] if training else "-"
+            where = (plain(figures.get("date")), plain(figures.get("machine")))
+            how = f"{asked['engine']}, {asked['dtype']}, block of {asked['block_tokens']}"
+            rows.append((each.name, arm, *where, how, made))
+    columns = ("evaluation", "arm", "UTC", "measured on", "how", "trained on")
+    yield from (*grid(columns, rows), "")
+
+
+def _count(tokens: int) -> str:
+    return f"{tokens:,}"

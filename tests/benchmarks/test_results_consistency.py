@@ -1,0 +1,172 @@
+"""The page of consistency training says what the evaluations say, and where bars are missed."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.benchmarks.consistency_runs import fitted, load, main_runs
+from headstart.benchmarks.results_consistency import run
+from headstart.stages.errors import SetupError
+
+PLAIN = {"method": "jacobi-forcing", "lora_rank": 8, "learning_rate": 2e-4, "copies": 2}
+
+
+def figures(gain: float, right: float, **more: Any) -> dict[str, Any]:
+    return {
+        "not_looping": {
+            "answers": 90,
+            "tokens_per_step": gain,
+            "step_cost": 1.25,
+            "tokens_per_s_plain": 30.0,
+            "tokens_per_s_jacobi": 22.8 * gain,
+            "speedup": 0.76 * gain,
+        },
+        "answers": 100,
+        "right": right,
+        "perplexity_on_base": 1.2,
+        "fast_forwarded": 1.5,
+        "machine": "2 cores of a processor",
+        "date": "2026-01-02 03:04",
+    } | more
+
+
+def trained(tokens: int, gain: float, before: int = 0, **options: Any) -> dict[str, Any]:
+    training = {
+        "samples": tokens // 500,
+        "tokens": tokens,
+        "tokens_before": before,
+        "minutes": 7.5,
+        "machine": "a GPU",
+        "options": PLAIN | options,
+    }
+    return figures(gain, 0.6, training=training, right_alone=2, wrong_alone=2)
+
+
+def write(
+    folder: Path, name: str, metric: str = "gsm8k", **arms: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    asked = {
+        "prompts": f"{metric}_test.jsonl",
+        "metric": metric,
+        "block_tokens": "16",
+        "engine": "auto",
+        "dtype": "bfloat16",
+    }
+    (folder / name).mkdir(parents=True)
+    (folder / name / "figures.json").write_text(json.dumps({"asked": asked, "arms": arms}))
+    return arms
+
+
+def on_a_line(tokens: int) -> float:
+    return 1.0 + 0.2 * math.log10(tokens / 1e5)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    """Five budgets on a line of 0.2 a decade, an ablation between two of them, another domain."""
+    folder = tmp_path / "found"
+    base = figures(1.05, 0.5)
+    sizes = [
+        {
+            "batch": size,
+            "answers": 16,
+            "tokens_per_step": 1.4,
+            "tokens_per_s_plain": 30.0,
+            "tokens_per_s_jacobi": 30.0 * speedup,
+            "speedup": speedup,
+        }
+        for size, speedup in ((1, 1.25), (16, 1.0))
+    ]
+    for tokens in (100_000, 200_000, 400_000, 800_000):
+        write(folder, f"at-{tokens}", base=base, tuned=trained(tokens, on_a_line(tokens)))
+    last = trained(1_600_000, on_a_line(1_600_000)) | {"by_batch": sizes}
+    cllm = trained(400_000, 1.1, method="cllm")
+    write(folder, "at-1600000", base=base, tuned=last, rival=cllm)
+    write(folder, "sql", "sql", base=figures(1.1, 0.7), tuned=trained(10, 3.0))
+    return folder
+
+
+def page(found: Path, target: Path) -> str:
+    assert run(found, target) == 0
+    return (target / "consistency.md").read_text()
+
+
+def part(text: str, title: str) -> str:
+    return text.partition(title)[2].partition("\n#")[0]
+
+
+def test_the_curve_says_what_the_next_decade_buys_and_where_the_bar_is(
+    found: Path, tmp_path: Path
+) -> None:
+    text = page(found, tmp_path / "page")
+
+    assert "bring 0.20 ± 0.00 tokens a step more" in text
+    assert "1.44 at 16,000,000 tokens" in text
+    bars = part(text, "## gsm8k_test, gsm8k")
+    assert (
+        "| tokens a step | 1.24 | ≥ 1.8 | **fails** | the curve reaches it at 1e+09 tokens |"
+        in bars
+    )
+    assert "| points of the curve | 5 | ≥ 5 | holds |" in bars
+    assert "| tokens a second, of what steps give | 0.95 | ≥ 0.9 | holds |" in bars
+    assert "| 400,000 | 800 | 1.12 |" in part(text, "### Gain over training tokens")
+
+
+def test_what_was_trained_otherwise_stands_beside_the_curve_at_its_budget(
+    found: Path, tmp_path: Path
+) -> None:
+    text = part(page(found, tmp_path / "page"), "### Ablation")
+
+    assert "| method cllm | 400,000 | 1.1 | 1.12 |" in text
+    assert text.count("| 400,000 |") == 1
+
+
+def test_accuracy_within_the_bar_is_undecided_of_few_answers(found: Path, tmp_path: Path) -> None:
+    text = part(page(found, tmp_path / "page"), "## sql_test, sql")
+
+    assert "| tokens a step | 3 | ≥ 2.4 | holds |" in text
+    assert "| right, against the base | 0.00 % | ≥ -1.5 % | undecided |" in text
+    assert "| the base's right | 70.00 % | ≥ 50 % | holds |" in text
+    assert "| points of the curve | 1 | ≥ 5 | **fails** |" in text
+
+
+def test_a_later_round_is_not_on_the_curve_of_the_first(tmp_path: Path) -> None:
+    for tokens in (100, 200, 300):
+        write(tmp_path, f"{tokens}", base=figures(1, 0.5), tuned=trained(tokens, 1.1))
+    write(tmp_path, "second", base=figures(1, 0.5), tuned=trained(100, 1.5, before=300))
+
+    curve, others = main_runs(load(tmp_path))
+
+    assert [each.tokens for each in curve] == [100, 200, 300]
+    assert [each.tokens for each in others] == [400]
+    assert fitted(curve[:2]) is None
+
+
+def test_the_page_is_the_same_for_the_same_files(found: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    page(found, first)
+    page(found, again)
+
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
+    assert names == [
+        "consistency-1-batches.svg",
+        "consistency-1-tokens.svg",
+        "consistency-2-tokens.svg",
+        "consistency.md",
+        "data/consistency.json",
+    ]
+    assert all((first / name).read_bytes() == (again / name).read_bytes() for name in names)
+
+
+def test_what_is_missing_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no figures\.json"):
+        load(tmp_path)
+    write(tmp_path, "bare", base={"answers": 3, "perplexity_on_base": 1.2})
+    text = page(tmp_path, tmp_path / "page")
+    assert text.count("Not in these results") == 3
+    (tmp_path / "bare" / "figures.json").write_text("{}")
+    with pytest.raises(SetupError, match="is none of"):
+        load(tmp_path)

@@ -1,0 +1,101 @@
+"""What is made of the engine's counts and times: an engine that answers by a rule stands in."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from headstart.cluster.engine_child import Done
+from headstart.recipes import engine
+from headstart.recipes.decoding_arms import EvaluateOptions, by_engine, sizes_of
+from headstart.stages.errors import SetupError
+from headstart.stages.speculation_counts import SpeculationCounts
+
+LOOPS = 7
+"""The prompt whose answer loops."""
+
+
+class Ruled:
+    """Says 41 tokens to each prompt; Jacobi steps give two tokens, and take 1.25 times as long."""
+
+    asked: list[tuple[str, int, int | None, bool]]
+
+    def __init__(self, _folder: Path, **options: Any) -> None:
+        self._is_adaptive = options.get("is_adaptive", False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def answer(
+        self, prompts: list[list[int]], max_tokens: int, mode: str, at_once: int | None = None
+    ) -> Done:
+        self.asked.append((mode, len(prompts), at_once, self._is_adaptive))
+        answers = [[9] * 81 if prompt == [LOOPS] else list(range(41)) for prompt in prompts]
+        each = 2 if mode == "jacobi" else 1
+        step_s = 0.125 if mode == "jacobi" else 0.1
+        seconds = [(len(answer) - 1) / each * step_s for answer in answers]
+        steps = sum((len(answer) - 1) // each for answer in answers)
+        tokens = sum(len(answer) - 1 for answer in answers)
+        counts = SpeculationCounts(steps=steps, rows=steps, tokens=tokens, plain_s=steps * step_s)
+        lasts = [float(sum(seconds[: number + 1])) for number in range(len(seconds))]
+        firsts = [last - each for last, each in zip(lasts, seconds, strict=True)]
+        return Done(prompts, answers, firsts, lasts, counts)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int | None, bool]]:
+    Ruled.asked = []
+    monkeypatch.setattr(engine, "Engine", Ruled)
+    return Ruled.asked
+
+
+def options(**changed: Any) -> EvaluateOptions:
+    here = Path("here")
+    return EvaluateOptions(model="m", prompts=here, out=here, **changed)
+
+
+def test_both_ways_take_turns_and_loops_are_told_apart(
+    asked: list[tuple[str, int, int | None, bool]],
+) -> None:
+    chat: Any = None
+    figures, plain = by_engine(options(), chat, Path("m"), [[n] for n in range(12)])
+
+    modes = "".join(mode[0] for mode, *_ in asked[2:])
+    assert modes == "o" * 8 + "j" * 8 + "o" * 4 + "j" * 4
+    assert len(plain) == 12
+    fit = figures["not_looping"]
+    assert (fit["answers"], figures["looping"]["answers"]) == (11, 1)
+    assert fit["tokens_per_step"] == 2
+    assert fit["tokens_per_step_95"] == [2, 2]
+    assert fit["step_cost"] == pytest.approx(1.25)
+    assert fit["tokens_per_s_plain"] == pytest.approx(10)
+    assert fit["speedup"] == pytest.approx(1.6)
+    assert figures["looping"]["tokens_per_step_95"] is None
+    assert figures["answers_that_differ"] == 0
+    assert "by_batch" not in figures
+
+
+def test_answers_at_once_are_timed_as_the_server_serves_them(
+    asked: list[tuple[str, int, int | None, bool]],
+) -> None:
+    chat: Any = None
+    prompts = [[n] for n in range(LOOPS + 1)]
+    figures, _ = by_engine(options(batches="1, 16"), chat, Path("m"), prompts)
+
+    served = [each for each in asked if each[3]][2:]
+    assert served == [
+        *(("jacobi", 16, 1, True), ("off", 16, 1, True)),
+        *(("off", 32, 16, True), ("jacobi", 32, 16, True)),
+    ]
+    assert [row["batch"] for row in figures["by_batch"]] == [1, 16]
+    assert figures["by_batch"][1]["answers"] == 32
+    assert figures["by_batch"][1]["speedup"] == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize("said", ["1,x", "0", "-2"])
+def test_sizes_that_are_none_are_refused(said: str) -> None:
+    with pytest.raises(SetupError, match="numbers with commas"):
+        sizes_of(options(batches=said))
