@@ -46,7 +46,7 @@ def packed_attention(
     if attention_mask is None or query.shape[2] != key.shape[2]:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **rest
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5

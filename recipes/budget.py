@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from headstart.recipes.checkpoints import keep
@@ -50,15 +51,16 @@ class Budget(TrainerCallback):
         self._piece_s = piece_s
         self._save_s = save_s
         self._milestone = milestone
-        self._began = self._saved = time.monotonic()
-        self._before = 0.0
+        self._began = time.monotonic()
+        self._before = self._spent = self._saved = 0.0
         self._passed = 0
         self._has_fallen = self._keeps = False
         self.is_paused = False
 
     @property
     def elapsed_s(self) -> float:
-        return self._before + time.monotonic() - self._began
+        """Of training, up to the end of the last step; the same for all workers."""
+        return self._before + self._spent
 
     def share(self, step: int) -> float:
         """Of the run, by its steps or its time, whichever is nearer its end."""
@@ -72,26 +74,26 @@ class Budget(TrainerCallback):
         return rise * (1 - math.sqrt(1 - left))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = self._saved = time.monotonic()
+        self._began, self._spent, self._saved = time.monotonic(), 0.0, 0.0
         self._before = max((line.get("elapsed_s", 0.0) for line in state.log_history), default=0.0)
         self._passed = self._milestone_by(state.global_step)
         self._has_fallen = self.share(state.global_step) >= 1 - self._decay
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now = time.monotonic()
+        self._spent = _agreed(time.monotonic() - self._began)
         share = self.share(state.global_step)
         falls = share >= 1 - self._decay
         passed = self._milestone_by(state.global_step)
         # The last one before it falls, too: what a longer run goes on from.
         self._keeps = not self._has_fallen and (falls or passed > self._passed)
         self._has_fallen, self._passed = falls, passed
-        self.is_paused = share < 1 and now - self._began >= (self._piece_s or math.inf)
+        self.is_paused = share < 1 and self._spent >= (self._piece_s or math.inf)
         if share >= 1 or self.is_paused:
             control.should_training_stop = True
-        elif not self._keeps and now - self._saved < self._save_s:
+        elif not self._keeps and self._spent - self._saved < self._save_s:
             return
         control.should_save = control.should_log = True
-        self._saved = now
+        self._saved = self._spent
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._keeps and state.is_world_process_zero:
@@ -104,3 +106,13 @@ class Budget(TrainerCallback):
         if not self._milestone or seen < self._milestone:
             return 0
         return int(self._milestone * 2 ** math.floor(math.log2(seen / self._milestone)))
+
+
+def _agreed(seconds: float) -> float:
+    """Return the first worker's clock: those that ended at different steps would wait for ever."""
+    if not torch.distributed.is_initialized():
+        return seconds
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(seconds, dtype=torch.float64, device=device)
+    torch.distributed.broadcast(shared, 0)
+    return float(shared)

@@ -58,12 +58,12 @@ def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -
             fitting.append(block)
             tails.append(states)
         if options.method == "cllm":
-            states = drawn(tails, random)
+            chosen = drawn(tails, random)
         else:
             # Copies show each block at noises that lie evenly apart.
             turned = (phase + copy / options.copies) % 1
-            states = scheduled(tails, [each.length for each in fitting], options.window, turned)
-        for block, state in zip(fitting, states, strict=True):
+            chosen = scheduled(tails, [each.length for each in fitting], options.window, turned)
+        for block, state in zip(fitting, chosen, strict=True):
             tail = _disturbed(state.tail, tokens[: block.end], block, options, random)
             shown.append(Shown(tail, state.window + copy * len(sample.blocks)))
         blocks += fitting

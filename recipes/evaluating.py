@@ -39,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise SetupError("--adapter and --tuned are two ways to say what is judged: give one")
     sizes_of(options)
     prompts = read_prompts(options.prompts, options.first, options.num)
-    sources = {"base": (options.model, None)}
+    sources: dict[str, tuple[str, Path | None]] = {"base": (options.model, None)}
     if options.adapter is not None or options.tuned is not None:
         sources["tuned"] = (options.tuned or options.model, options.adapter)
     if options.rival is not None:

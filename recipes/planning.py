@@ -75,10 +75,10 @@ def planned(options: TrainOptions, num_samples: int) -> int:
 
 def result_of(options: TrainOptions, num: int) -> dict[str, Any] | None:
     """Return the result that there is, unless the run has become longer."""
-    note = options.out / "result.json"
-    if not note.exists():
+    try:
+        before = dict(json.loads((options.out / "result.json").read_bytes()))
+    except FileNotFoundError:
         return None
-    before = dict(json.loads(note.read_bytes()))
     if before["samples"] < before["planned"]:  # it was time that ended it
         limit, was = options.max_minutes, before["options"]["max_minutes"]
         return before if limit is not None and limit <= was else None

@@ -50,7 +50,8 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
     except Exception as error:
         reason = str(error).strip().rpartition("\n")[2]
         raise SetupError(f"a worker failed: {reason}") from error
-    return dict(json.loads((options.out / "result.json").read_bytes()))
+    note = options.out / "result.json"
+    return dict(json.loads(note.read_bytes())) if note.exists() else {"is_paused": True}
 
 
 def _work(plain: dict[str, Any]) -> None:

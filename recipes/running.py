@@ -72,6 +72,8 @@ def run(options: TrainOptions) -> dict[str, Any]:
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
     if (done := result_of(options, num)) is not None:
         return done
+    # A result of what was to be shorter is none of this run.
+    (options.out / "result.json").unlink(missing_ok=True)
     trainer = _trainer(options, (model, head), dataset, device, options.out)
     with disk_faults(options.out), _as_computed(model, options):
         plan = {"samples": num, "max_minutes": options.max_minutes}

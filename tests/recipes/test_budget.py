@@ -1,6 +1,7 @@
 """How high the learning rate is, what is kept, and when a run or a part of it ends."""
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ Clock = list[float]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     now = [100.0]
-    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
@@ -62,12 +63,14 @@ def test_a_run_that_ends_in_time_counts_the_time_before_a_kill(clock: Clock) -> 
     begin(subject, elapsed_s=700.0)
 
     clock[0] += 90
+    after(subject, 500)
     assert subject.rate(500) == 1.0
     clock[0] += 160
+    after(subject, 501)
     assert 0 < subject.rate(501) < 0.5
     clock[0] += 50
-    assert subject.rate(502) == 0
     assert after(subject, 502) == (True, True)
+    assert subject.rate(502) == 0
     assert not subject.is_paused
 
 

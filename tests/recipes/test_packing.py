@@ -113,7 +113,7 @@ def test_each_block_is_computed_as_if_alone_with_its_context(
     assert begin == len(item)
 
 
-LEARNING = {"consistency_weight": 2.0, "ar_weight": 3.0, "label_smoothing": 0.1}
+LEARNING: dict[str, Any] = {"consistency_weight": 2.0, "ar_weight": 3.0, "label_smoothing": 0.1}
 
 
 def losses_in(model: Any, item: Pack) -> tuple[Any, Losses]:
@@ -166,11 +166,14 @@ def test_packed_attention_is_torch_s_own(heads: int, monkeypatch: pytest.MonkeyP
     theirs = [each.detach().clone().requires_grad_() for each in mine]
     slopes = torch.randn(2, 17, 3, 8)
 
-    found, _ = packed_attention(torch.nn.Module(), *mine, mask, scaling=0.3)
-    whole = [each.repeat_interleave(3 // each.shape[1], dim=1) for each in theirs]
-    meant = torch.nn.functional.scaled_dot_product_attention(*whole, attn_mask=mask, scale=0.3)
-    found.backward(slopes)
-    meant.backward(slopes.transpose(1, 2))
+    query, key, value = mine
+    found, _ = packed_attention(torch.nn.Module(), query, key, value, mask, scaling=0.3)
+    query, key, value = (each.repeat_interleave(3 // each.shape[1], dim=1) for each in theirs)
+    meant = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=0.3
+    )
+    found.backward(slopes)  # type: ignore[no-untyped-call]
+    meant.backward(slopes.transpose(1, 2))  # type: ignore[no-untyped-call]
 
     close(found, meant.transpose(1, 2))
     for one, other in zip(mine, theirs, strict=True):

@@ -26,8 +26,13 @@ def test_two_workers_train_one_model(tiny_model: Path, tmp_path: Path) -> None:
     how = {"model": tiny_model, "data": data, "method": "sft", "epochs": 2}
     how |= TRAINING | {"learning_rate": 1e-3, "log_steps": 1}
 
-    both = {"workers": 2, "batch": 4, "out": tmp_path / "two"}
-    assert consistency.main(argv_of("train", **(how | both))) == 0
+    # In two pieces, which all workers have to end at the same step.
+    both = how | {"workers": 2, "batch": 4, "out": tmp_path / "two"}
+    assert consistency.main(argv_of("train", **both, piece_minutes=1e-9)) == 0
+    assert not (tmp_path / "two" / "result.json").exists()
+    assert consistency.main(argv_of("train", **both)) == 0
+    note = json.loads((tmp_path / "two" / "result.json").read_bytes())
+    assert (note["steps"], note["samples"]) == (4, 32)
     alone = {"batch": 8, "out": tmp_path / "one"}
     assert consistency.main(argv_of("train", **(how | alone))) == 0
 
