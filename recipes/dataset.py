@@ -13,6 +13,9 @@ from headstart.recipes.trajectories import Block
 
 __all__ = ["PackedSamples", "packed"]
 
+_SORTED_BATCHES = 64
+"""Whose samples are sorted by length, so that a batch pads little; batches are shuffled."""
+
 
 class PackedSamples(Dataset[Pack]):
     """Samples in a drawn order, each with drawn noise; an index says which and how.
@@ -27,6 +30,7 @@ class PackedSamples(Dataset[Pack]):
         self._options = options
         self._num = num
         self._order: tuple[int, Any] = (-1, None)
+        self._lengths: Any = None
 
     def __len__(self) -> int:
         return self._num
@@ -35,11 +39,29 @@ class PackedSamples(Dataset[Pack]):
         options = self._options
         epoch, place = divmod(index, len(self._samples))
         if self._order[0] != epoch:
-            random = np.random.default_rng([options.seed, epoch])
-            self._order = (epoch, random.permutation(len(self._samples)))
+            self._order = (epoch, self._drawn(np.random.default_rng([options.seed, epoch])))
         sample = self._samples[int(self._order[1][place])]
         random = np.random.default_rng([options.seed, 1, index])
         return packed(sample, options, random)
+
+    def _drawn(self, random: np.random.Generator) -> Any:
+        order = random.permutation(len(self._samples))
+        size = self._options.batch
+        if size == 1:
+            return order
+        if self._lengths is None:
+            every = map(self._samples.__getitem__, range(len(self._samples)))
+            self._lengths = np.array([len(each.prompt) + len(each.answer) for each in every])
+        batches: list[Any] = []
+        for begin in range(0, len(order), size * _SORTED_BATCHES):
+            some = order[begin : begin + size * _SORTED_BATCHES]
+            some = some[np.argsort(self._lengths[some], kind="stable")]
+            cut = [some[first : first + size] for first in range(0, len(some), size)]
+            # A batch that is not full comes last: behind it none would be what was sorted.
+            whole = [each for each in cut if len(each) == size]
+            batches += [whole[place] for place in random.permutation(len(whole))]
+            batches += [each for each in cut if len(each) < size]
+        return np.concatenate(batches)
 
 
 def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:

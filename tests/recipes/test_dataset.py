@@ -1,0 +1,35 @@
+"""Which sample comes when."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.recipes.dataset import PackedSamples
+from headstart.recipes.samples import Sample
+from headstart.recipes.training import TrainOptions
+
+NUM = 1000
+
+
+def epoch(batch: int, seed: int = 0) -> list[int]:
+    """Lengths of answers in the order in which they come; each length is another sample's."""
+    samples = [Sample(number, [1], [2] * (number + 1), 0, 0, []) for number in range(NUM)]
+    here = Path("here")
+    options = TrainOptions(model="m", data=here, out=here, method="sft", batch=batch, seed=seed)
+    packs = PackedSamples(samples, options, 2 * NUM)
+    return [len(packs[index]) for index in range(NUM)]
+
+
+@pytest.mark.parametrize("batch", [1, 8, 7])
+def test_every_sample_comes_once_in_an_order_of_its_own(batch: int) -> None:
+    assert sorted(epoch(batch)) == list(range(2, NUM + 2))
+    assert epoch(batch) == epoch(batch) != epoch(batch, seed=1)
+
+
+def test_samples_of_a_batch_are_alike_and_batches_are_not() -> None:
+    batches = np.array(epoch(8)).reshape(-1, 8)
+
+    padding = 1 - batches.sum() / (batches.max(axis=1) * 8).sum()
+    assert padding < 0.03
+    assert np.corrcoef(batches[:-1, 0], batches[1:, 0])[0, 1] < 0.3
