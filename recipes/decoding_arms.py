@@ -36,6 +36,7 @@ class EvaluateOptions:
     adapter: Path | None = option("what is to be judged: an adapter of the base", None)
     tuned: str | None = option("or a model of its own", None)
     rival: Path | None = option("another adapter beside it, such as CLLM's own loss", None)
+    like: Path | None = option("evaluation of the same base, which is not measured again", None)
     metric: str = option("what makes an answer right", "none", METRICS)
     first: int = option("first line of the prompts", 0)
     num: int | None = option("how many lines; unset: all", None)

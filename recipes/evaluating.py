@@ -50,7 +50,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         if Chat.of(folder).identity != chat.identity:
             raise SetupError(f"the arm {name} has another tokenizer or chat template than the base")
     asked = {name: str(getattr(options, name)) for name in _COMPARED}
-    claim(options.out, asked | {"base": fingerprint(arms["base"])})
+    identity = asked | {"base": fingerprint(arms["base"])}
+    claim(options.out, identity)
+    if options.like is not None:
+        _take_base(options.like, options.out, identity)
     found: dict[str, Any] = {}
     first: dict[str, Any] = {}
     for name, folder in tqdm(arms.items(), desc="arms"):
@@ -74,6 +77,18 @@ _COMPARED = (
     *("metric", "first", "num", "max_tokens", "block_tokens", "engine", "batch", "batches"),
     *("seed", "dtype", "prompts"),
 )
+
+
+def _take_base(like: Path, out: Path, identity: dict[str, Any]) -> None:
+    try:
+        other = json.loads((like / "run.json").read_bytes())
+        others = [name for name in identity if other.get(name) != identity[name]]
+        if others:
+            raise SetupError(f"{like} was measured with other {', '.join(others)}: give the same")
+        if not (out / "base.json").exists():
+            write_json(out / "base.json", json.loads((like / "base.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{like} is no evaluation that has measured its base: {error}") from error
 
 
 def _against(measured: dict[str, Any], first: dict[str, Any]) -> dict[str, int]:
