@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from headstart.benchmarks.consistency_bars import bars, share_right
 from headstart.benchmarks.consistency_runs import (
     BARS,
     Evaluation,
@@ -21,7 +22,7 @@ from headstart.benchmarks.consistency_runs import (
     main_runs,
 )
 from headstart.benchmarks.results_curves import gain_by_batch, gain_by_tokens
-from headstart.benchmarks.results_text import folded, grid, percent, plain
+from headstart.benchmarks.results_text import folded, grid, plain
 
 __all__ = ["run"]
 
@@ -75,7 +76,7 @@ def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) ->
     yield from (f"## {domain}", "")
     yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])
     yield from ("", COLUMNS)
-    yield from _bars(best, curve, fit)
+    yield from bars(best, curve, fit)
     yield from _scaling(name, best, curve, fit, target)
     yield from _ablation(curve, others)
     yield from _batches(name, best, target)
@@ -87,7 +88,7 @@ def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
     gain = plain(part.get("tokens_per_step"))
     if (interval := part.get("tokens_per_step_95")) is not None:
         gain += f" ({plain(interval[0])}-{plain(interval[1])})"
-    right = _right(figures)
+    right = share_right(figures)
     shown = ("step_cost", "tokens_per_s_plain", "tokens_per_s_jacobi", "speedup")
     own = ("fast_forwarded", "stationary_per_block")
     return (
@@ -97,74 +98,6 @@ def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
         *(right, plain(figures.get("perplexity_on_base")), plain(looping)),
         plain(figures.get("answers_that_differ")),
     )
-
-
-def _right(figures: dict[str, Any]) -> str:
-    if (share := figures.get("right")) is None:
-        return "-"
-    num, z = figures["answers"], 1.96
-    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
-    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / (1 + z * z / num)
-    return f"{100 * share:.1f} % ({100 * (middle - half):.1f}-{100 * (middle + half):.1f})"
-
-
-def _bars(best: Evaluation, curve: Sequence[Run], fit: Fit | None) -> Iterator[str]:
-    rows = list(_judged(best, curve, fit))
-    if rows:
-        yield from grid(("bar", "value", "asked", "verdict", "note"), rows)
-        yield ""
-
-
-def _judged(
-    best: Evaluation, curve: Sequence[Run], fit: Fit | None
-) -> Iterator[tuple[str, str, str, str, str]]:
-    base, tuned = best.arms["base"], best.arms.get("tuned", {})
-    part = tuned.get("not_looping", {})
-    bar = BARS.get(best.asked["metric"])
-    if bar is not None and part:
-        gain, note = part["tokens_per_step"], ""
-        if gain < bar and fit is not None:
-            falls = fit.tokens(bar)
-            where = f"{falls:.2g} tokens" if falls is not None else "no budget in sight"
-            note = f"the curve reaches it at {where}"
-        yield ("tokens a step", plain(gain), f"≥ {bar}", _verdict(gain >= bar), note)
-    if "step_cost" in part and part.get("tokens_per_s_plain"):
-        could = part["tokens_per_s_plain"] * part["tokens_per_step"] / part["step_cost"]
-        share = part["tokens_per_s_jacobi"] / could
-        yield (
-            "tokens a second, of what steps give",
-            plain(share),
-            "≥ 0.9",
-            _verdict(share >= 0.9),
-            "",
-        )
-    if "perplexity_on_base" in tuned:
-        losses = [math.log(each["perplexity_on_base"]) for each in (base, tuned)]
-        worse = losses[1] / losses[0] - 1
-        yield ("loss on the base's answers", percent(worse), "≤ 2 %", _verdict(worse <= 0.02), "")
-    if best.asked["metric"] == "sql" and "right" in base:
-        yield (
-            "the base's right",
-            percent(base["right"]),
-            "≥ 50 %",
-            _verdict(base["right"] >= 0.5),
-            "",
-        )
-        if "right_alone" in tuned:
-            num, won, lost = tuned["answers"], tuned["right_alone"], tuned["wrong_alone"]
-            change = (won - lost) / num
-            half = 1.96 * math.sqrt(max(won + lost - (won - lost) ** 2 / num, 0)) / num
-            interval = f"95 %: {percent(change - half)} to {percent(change + half)}"
-            holds = _verdict(change - half >= -0.015)
-            if change - half < -0.015 <= change + half:
-                holds = "undecided"
-            yield ("right, against the base", percent(change), "≥ -1.5 %", holds, interval)
-    if curve:
-        yield ("points of the curve", str(len(curve)), "≥ 5", _verdict(len(curve) >= 5), "")
-
-
-def _verdict(holds: bool) -> str:
-    return "holds" if holds else "**fails**"
 
 
 def _scaling(
@@ -184,14 +117,14 @@ def _scaling(
         bar=BARS.get(best.asked["metric"]),
     )
     yield from (f"![Tokens a step over training tokens]({path.name})", "")
-    rows = [(_count(0), "-", plain(base), "-", _right(best.arms["base"]), "-")]
+    rows = [(_count(0), "-", plain(base), "-", share_right(best.arms["base"]), "-")]
     for each in curve:
         training = each.figures["training"]
         rows.append(
             (
                 *(_count(each.tokens), plain(training["samples"]), plain(each.gain)),
                 plain(each.figures["not_looping"].get("speedup")),
-                *(_right(each.figures), plain(training["minutes"])),
+                *(share_right(each.figures), plain(training["minutes"])),
             )
         )
     columns = ("training tokens", "samples", "tokens/step", "speed-up", "right", "minutes")
@@ -222,7 +155,7 @@ def _ablation(curve: Sequence[Run], others: Sequence[Run]) -> Iterator[str]:
             (
                 ", ".join(f"{name} {value}" for name, value in changed.items()),
                 *(_count(each.tokens), plain(each.gain), plain(_between(curve, each.tokens))),
-                *(_right(each.figures), plain(each.figures.get("perplexity_on_base"))),
+                *(share_right(each.figures), plain(each.figures.get("perplexity_on_base"))),
             )
         )
     columns = (
