@@ -122,15 +122,17 @@ class PackTrainer(Trainer):
                 "--learning-rate, or compute with --dtype float32"
             )
         self._sums += [*parts, 1]
-        self._tokens = self.tokens + int((inputs["windows"] != PADDING).sum())
+        self._tokens = self._seen() + int((inputs["windows"] != PADDING).sum())
         return (losses.total, hidden) if return_outputs else losses.total
 
-    @property
-    def tokens(self) -> int:
-        """That this worker has run through the model, those before a kill included."""
+    def _seen(self) -> int:
+        """Return how many tokens this worker has run through the model.
+
+        Those before a kill, of all workers, count as the first one's.
+        """
         if self._tokens is None:
             before = max((line.get("tokens", 0) for line in self.state.log_history), default=0)
-            self._tokens = int(before) // self.args.world_size
+            self._tokens = int(before) if self.is_world_process_zero() else 0
         return self._tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -138,7 +140,8 @@ class PackTrainer(Trainer):
             logs["consistency"], logs["autoregressive"] = (self._sums[:2] / self._sums[2]).tolist()
             self._sums[:] = 0
         logs["samples"] = self.state.global_step * self.budget.samples_per_step
-        logs["tokens"] = self.tokens * self.args.world_size
+        tokens = torch.tensor([self._seen()], device=self.args.device)
+        logs["tokens"] = int(self.accelerator.reduce(tokens)[0])
         logs["share"] = self.budget.share(self.state.global_step)
         logs["elapsed_s"] = round(self.budget.elapsed_s, 1)
         super().log(logs, start_time)

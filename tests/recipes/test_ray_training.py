@@ -33,12 +33,11 @@ def test_two_workers_train_one_model(tiny_model: Path, tmp_path: Path) -> None:
     assert consistency.main(argv_of("train", **both)) == 0
     note = json.loads((tmp_path / "two" / "result.json").read_bytes())
     assert (note["steps"], note["samples"]) == (4, 32)
-    alone = {"batch": 8, "out": tmp_path / "one"}
+    alone = {"batch": 4, "accumulate": 2, "out": tmp_path / "one"}
     assert consistency.main(argv_of("train", **(how | alone))) == 0
 
     one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
     start = load_file(tiny_model / "model.safetensors")
     assert any((one[name] - start[name]).abs().max() > 1e-3 for name in one)
-    # Rows of unlike length make the mean of two means another one than that of all.
     for name, weights in one.items():
-        assert (weights - two[name]).abs().max() < 2e-3, name
+        assert (weights - two[name]).abs().max() < 1e-5, name
