@@ -92,7 +92,7 @@ class _Iterated:
         before, behind = batch_of(clean), batch_of(noisy)
         both = {name: torch.cat([before[name], behind[name]], dim=1) for name in _FIELDS}
         mask = mask_of(*(both[name] for name in _FIELDS[1:]))[:, None].to(model.device)
-        self._width = width = before["tokens"].shape[1]
+        width = before["tokens"].shape[1]
         self._tokens = behind["tokens"]
         self._positions = behind["positions"].to(model.device)
         self._mask = mask[:, :, width:]
@@ -119,7 +119,7 @@ class _Iterated:
                 past_key_values=self._past,
                 use_cache=True,
             ).logits.argmax(dim=-1)
-            self._past.crop(self._width)
+            self._past.crop(-self._tokens.shape[1])
         found = []
         for predicted, lengths in zip(said.tolist(), self._lengths, strict=True):
             begin = 0
