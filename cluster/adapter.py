@@ -142,7 +142,9 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
             "model": DRAFTER,
             "num_speculative_tokens": model.speculation.max_tokens,
         },
-        "additional_config": {SPECULATION: plan_of(model.speculation, Path(model_path))},
+        "additional_config": {
+            SPECULATION: plan_of(model.speculation, Path(model_path), model.drafted_languages)
+        },
         # For `RequestOutput`s only: no body has them unless it is asked for with another flag.
         "per_request_spec_decode_metrics": "summary",
     }

@@ -16,6 +16,7 @@ from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Proposer, Source
 from headstart.stages.errors import SetupError
 from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.language import closest
 from headstart.stages.ngram_table import NgramTable, TableDrafter
 from headstart.stages.speculation import Speculation
 
@@ -34,13 +35,17 @@ class _Plan(msgspec.Struct):
     is_adaptive: bool
     block_tokens: int | None
     tables: dict[str, str]
+    languages: tuple[str, ...]
 
 
-def plan_of(settings: SpeculationSettings, model: Path) -> dict[str, Any]:
+def plan_of(
+    settings: SpeculationSettings, model: Path, languages: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return what the worker needs to know, as plain data.
 
     Args:
         model: Folder of the weights, whose card may declare a block length.
+        languages: Those that are counted one by one.
 
     Raises:
         SetupError: The card or a table is not fit.
@@ -53,6 +58,7 @@ def plan_of(settings: SpeculationSettings, model: Path) -> dict[str, Any]:
         is_adaptive=settings.is_adaptive,
         block_tokens=settings.block_tokens or _declared_block(model),
         tables={language: str(path) for language, path in settings.tables.items()},
+        languages=languages,
     )
     found: dict[str, Any] = msgspec.to_builtins(plan)
     return found
@@ -120,6 +126,7 @@ class ParallelDrafter(Speculation):
             automatic,
             max_tokens=plan.max_tokens,
             vocabulary=vocabulary,
+            languages=plan.languages,
             is_adaptive=plan.is_adaptive,
         )
 
@@ -146,7 +153,5 @@ class ParallelDrafter(Speculation):
 
     def _drafter(self, tokens: Sequence[int], language: str | None) -> Proposer | None:
         """A language's own table, or that of the language it is a variety of."""
-        table = self._tables.get(language or "")
-        if table is None and language is not None:
-            table = self._tables.get(language.partition("-")[0])
-        return None if table is None else TableDrafter(table, tokens)
+        known = None if language is None else closest(language, self._tables)
+        return None if known is None else TableDrafter(self._tables[known], tokens)

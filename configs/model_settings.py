@@ -105,8 +105,8 @@ class ModelSettings(Section):
     )
     languages: tuple[Language, ...] = Field(
         default=(),
-        description="Language tags (BCP 47) of the input that this model is meant for; routing "
-        "does not use them yet.",
+        description="Language tags (BCP 47) of the input that this model is meant for: metrics of "
+        "speculation tell them apart. Routing does not use them yet.",
     )
     cores: tuple[str, ...] | None = Field(
         default=None,
@@ -170,6 +170,13 @@ class ModelSettings(Section):
     def served_names(self) -> tuple[str, ...]:
         """Every name that requests may give as `model` to reach this one's replicas."""
         return (self.name, *self.adapters)
+
+    @property
+    def drafted_languages(self) -> tuple[str, ...]:
+        """Languages of the input that its speculation tells apart, in order."""
+        if self.speculation is None:
+            return ()
+        return tuple(sorted({*self.languages, *self.speculation.tables}))
 
     @field_validator("cores")
     @classmethod

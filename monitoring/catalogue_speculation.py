@@ -7,6 +7,8 @@ from headstart.stages.speculation_counts import Position, Undrafted
 
 _SOURCE = Label("source", tuple(Source))
 _POSITION = Label("position", tuple(Position))
+_LANGUAGE = Label("language")
+"""Of the input: those that a model declares, `other` ones, and `none`; each model has its own."""
 _UNDRAFTED = Label("reason", tuple(Undrafted))
 _STEP_KIND = Label("kind", tuple(StepKind))
 
@@ -15,32 +17,42 @@ DECODE_ROWS = Metric(
     "counter",
     "Requests in the engine steps that gave them tokens, summed, for models that speculate. As the "
     "other counts of speculation, they are the engines' own, seconds late, and the same at every "
-    "gateway.",
+    "gateway. The language is that of the input, where the model declares it; other is one that it "
+    "does not, none is unknown or not asked for.",
     "sum by (model) (rate(headstart_decode_rows_total[5m]))",
-    (MODEL,),
+    (MODEL, _LANGUAGE),
 )
 DECODE_TOKENS = Metric(
     "headstart_decode_tokens_total",
     "counter",
     "Tokens that those requests gained: divided by the rows, tokens per step.",
-    "sum by (model) (rate(headstart_decode_tokens_total[5m]))"
-    " / (sum by (model) (rate(headstart_decode_rows_total[5m])) > 0)",
-    (MODEL,),
+    "sum by (language) (rate(headstart_decode_tokens_total[5m]))"
+    " / (sum by (language) (rate(headstart_decode_rows_total[5m])) > 0)",
+    (MODEL, _LANGUAGE),
+)
+DRAFTS = Metric(
+    "headstart_drafts_total",
+    "counter",
+    "Drafts that a step verified, one a request, by who drafted: each gained its accepted tokens, "
+    "and the one that the step gives anyway.",
+    "1 + sum by (source) (rate(headstart_accepted_tokens_total[5m]))"
+    " / (sum by (source) (rate(headstart_drafts_total[5m])) > 0)",
+    (MODEL, _SOURCE, _LANGUAGE),
 )
 DRAFTED_TOKENS = Metric(
     "headstart_drafted_tokens_total",
     "counter",
     "Drafted tokens that a step verified, by who drafted them and where in the draft they stood.",
     "sum by (source) (rate(headstart_drafted_tokens_total[5m]))",
-    (MODEL, _SOURCE, _POSITION),
+    (MODEL, _SOURCE, _POSITION, _LANGUAGE),
 )
 ACCEPTED_TOKENS = Metric(
     "headstart_accepted_tokens_total",
     "counter",
     "Those of them that became part of the answer.",
-    "sum by (position) (rate(headstart_accepted_tokens_total[5m]))"
-    " / (sum by (position) (rate(headstart_drafted_tokens_total[5m])) > 0)",
-    (MODEL, _SOURCE, _POSITION),
+    "sum by (source, language, position) (rate(headstart_accepted_tokens_total[5m]))"
+    " / (sum by (source, language, position) (rate(headstart_drafted_tokens_total[5m])) > 0)",
+    (MODEL, _SOURCE, _POSITION, _LANGUAGE),
 )
 DRAFT_SECONDS = Metric(
     "headstart_draft_seconds_total",
@@ -70,6 +82,7 @@ UNDRAFTED = Metric(
 METRICS = (
     DECODE_ROWS,
     DECODE_TOKENS,
+    DRAFTS,
     DRAFTED_TOKENS,
     ACCEPTED_TOKENS,
     DRAFT_SECONDS,

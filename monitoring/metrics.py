@@ -5,7 +5,7 @@ never make one, whatever a client sent. Belongs to one event loop; an observatio
 microsecond.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -22,9 +22,8 @@ from headstart.monitoring.labels import (
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
-from headstart.stages.drafting import Source
 from headstart.stages.mirror import StreamEnd
-from headstart.stages.speculation_counts import Position, SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import SpeculationCounts, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from headstart.stages.warm_events import EditKind
 
@@ -41,12 +40,19 @@ class Metrics:
         models: Names of the configured models, the only ones the methods accept.
         version: Of Headstart, for `headstart_build_info`.
         registry: Where the series go; a fresh one if None.
+        languages: Of the input, by model: those that its speculation is counted by.
     """
 
     def __init__(
-        self, models: Iterable[str], version: str, registry: CollectorRegistry | None = None
+        self,
+        models: Iterable[str],
+        version: str,
+        registry: CollectorRegistry | None = None,
+        languages: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._series = Series(registry or CollectorRegistry(), tuple(models), version)
+        self._series = Series(
+            registry or CollectorRegistry(), tuple(models), version, languages or {}
+        )
         self.transport = TransportMeter(self._series.transport)
         """For readers over QUIC."""
 
@@ -123,19 +129,11 @@ class Metrics:
             KeyError: `model` is not configured.
         """
         series = self._series.decode[model]
-        series.rows.inc(news.rows)
-        series.tokens.inc(news.tokens)
         series.draft_s.inc(news.draft_s)
         series.seconds[StepKind.PLAIN].inc(news.plain_s)
         series.seconds[StepKind.VERIFY].inc(news.verify_s)
-        for name, counts in news.sources.items():
-            source = Source(name)
-            for index, (drafted, accepted) in enumerate(
-                zip(counts.drafted, counts.accepted, strict=True)
-            ):
-                place = source, Position.of(index)
-                series.drafted[place].inc(drafted)
-                series.accepted[place].inc(accepted)
+        for language, counts in news.languages.items():
+            series.of(language).count(counts)
         for reason, count in news.fallbacks.items():
             series.undrafted[Undrafted(reason)].inc(count)
 

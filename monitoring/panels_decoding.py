@@ -4,8 +4,11 @@ from headstart.monitoring import catalogue_requests as requests
 from headstart.monitoring import catalogue_speculation as speculation
 from headstart.monitoring.promql import mean, rate
 from headstart.monitoring.views import Kind, Query, Row, View, quantiles
+from headstart.stages.speculation_counts import Position
 
 __all__ = ["DECODE", "SPECULATION"]
+
+_FIRST = f'position="{Position.FIRST}"'
 
 DECODE = Row(
     "Decoding",
@@ -54,6 +57,23 @@ SPECULATION = Row(
                     + f" / ({rate(speculation.DECODE_ROWS, 'model')} > 0)",
                     "{{model}}",
                 ),
+                Query(
+                    rate(speculation.DECODE_TOKENS, "language")
+                    + f" / ({rate(speculation.DECODE_ROWS, 'language')} > 0)",
+                    "input in {{language}}",
+                ),
+            ),
+        ),
+        View(
+            "Tokens of a step with a draft",
+            "short",
+            "By who drafted and the input's language: the accepted ones, and one more.",
+            (
+                Query(
+                    f"1 + {rate(speculation.ACCEPTED_TOKENS, 'source', 'language')}"
+                    f" / ({rate(speculation.DRAFTS, 'source', 'language')} > 0)",
+                    "{{source}}, {{language}}",
+                ),
             ),
         ),
         View(
@@ -74,6 +94,25 @@ SPECULATION = Row(
                     rate(speculation.ACCEPTED_TOKENS, "position")
                     + f" / ({rate(speculation.DRAFTED_TOKENS, 'position')} > 0)",
                     "{{position}}",
+                ),
+            ),
+        ),
+        View(
+            "Acceptance by proposer and language",
+            "percentunit",
+            "Share of the drafted tokens that were accepted, and of the first of each draft.",
+            (
+                Query(
+                    rate(speculation.ACCEPTED_TOKENS, "source", "language")
+                    + f" / ({rate(speculation.DRAFTED_TOKENS, 'source', 'language')} > 0)",
+                    "{{source}}, {{language}}",
+                ),
+                Query(
+                    rate(speculation.ACCEPTED_TOKENS, "source", "language", where=_FIRST)
+                    + " / ("
+                    + rate(speculation.DRAFTED_TOKENS, "source", "language", where=_FIRST)
+                    + " > 0)",
+                    "{{source}}, {{language}}: first",
                 ),
             ),
         ),

@@ -46,7 +46,13 @@ from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
 from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.render_gaps import StallCause
-from headstart.stages.speculation_counts import Position, Undrafted
+from headstart.stages.speculation_counts import (
+    NO_LANGUAGE,
+    OTHER_LANGUAGE,
+    LanguageCounts,
+    Position,
+    Undrafted,
+)
 from headstart.stages.stage_clock import Stage
 from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 
@@ -63,9 +69,16 @@ class Series:
         registry: Has none of these metrics yet.
         models: The only values that `model` labels take.
         version: For `headstart_build_info`.
+        languages: By model, those that its speculation is counted by.
     """
 
-    def __init__(self, registry: CollectorRegistry, models: Sequence[str], version: str) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        models: Sequence[str],
+        version: str,
+        languages: Mapping[str, Sequence[str]],
+    ) -> None:
         # The `_created` series would nearly double the number of families; no query reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # upstream has no annotations
         self._registry = registry
@@ -89,7 +102,9 @@ class Series:
         self.live_edits = {k: families.counters[live.LIVE_EDITS].labels(k) for k in EditKind}
         self.live = {model: LiveSeries(families, model) for model in models}
         self.models = {model: ModelSeries(families, model) for model in models}
-        self.decode = {model: DecodeSeries(families, model) for model in models}
+        self.decode = {
+            model: DecodeSeries(families, model, languages.get(model, ())) for model in models
+        }
 
     def expose(self) -> bytes:
         """Return every series in Prometheus' text format 0.0.4."""
@@ -126,24 +141,57 @@ class TransportSeries:
 class DecodeSeries:
     """What speculation does for one configured model."""
 
-    def __init__(self, families: "_Families", model: str) -> None:
+    def __init__(self, families: "_Families", model: str, languages: Sequence[str]) -> None:
         counters = families.counters
-        self.rows = counters[speculation.DECODE_ROWS].labels(model)
-        self.tokens = counters[speculation.DECODE_TOKENS].labels(model)
         self.draft_s = counters[speculation.DRAFT_SECONDS].labels(model)
         self.seconds = {
             kind: counters[speculation.DECODE_SECONDS].labels(model, kind) for kind in StepKind
         }
-        places = tuple(product(Source, Position))
-        self.drafted = {
-            place: counters[speculation.DRAFTED_TOKENS].labels(model, *place) for place in places
-        }
-        self.accepted = {
-            place: counters[speculation.ACCEPTED_TOKENS].labels(model, *place) for place in places
-        }
         self.undrafted = {
             reason: counters[speculation.UNDRAFTED].labels(model, reason) for reason in Undrafted
         }
+        self._languages = {
+            language: LanguageSeries(families, model, language)
+            for language in (*languages, OTHER_LANGUAGE, NO_LANGUAGE)
+        }
+
+    def of(self, language: str) -> "LanguageSeries":
+        """Return the series of a language; what an engine of other settings says is an other."""
+        return self._languages.get(language) or self._languages[OTHER_LANGUAGE]
+
+
+class LanguageSeries:
+    """The same, for one language of the input."""
+
+    def __init__(self, families: "_Families", model: str, language: str) -> None:
+        counters = families.counters
+        self.rows = counters[speculation.DECODE_ROWS].labels(model, language)
+        self.tokens = counters[speculation.DECODE_TOKENS].labels(model, language)
+        self.drafts = {
+            source: counters[speculation.DRAFTS].labels(model, source, language)
+            for source in Source
+        }
+        self.drafted, self.accepted = (
+            {
+                place: counters[metric].labels(model, *place, language)
+                for place in product(Source, Position)
+            }
+            for metric in (speculation.DRAFTED_TOKENS, speculation.ACCEPTED_TOKENS)
+        )
+
+    def count(self, news: LanguageCounts) -> None:
+        """Add what has come."""
+        self.rows.inc(news.rows)
+        self.tokens.inc(news.tokens)
+        for name, counts in news.sources.items():
+            source = Source(name)
+            self.drafts[source].inc(counts.drafts)
+            for index, (drafted, accepted) in enumerate(
+                zip(counts.drafted, counts.accepted, strict=True)
+            ):
+                place = source, Position.of(index)
+                self.drafted[place].inc(drafted)
+                self.accepted[place].inc(accepted)
 
 
 class LiveSeries:
@@ -215,7 +263,10 @@ class ModelSeries:
 
 
 class _Families:
-    """Client objects by catalogue entry, with a child for each allowed set of label values."""
+    """Client objects by catalogue entry, with a child for each allowed set of label values.
+
+    Where what is allowed differs by model, whoever knows makes the children.
+    """
 
     def __init__(self, registry: CollectorRegistry, given: Mapping[str, Sequence[str]]) -> None:
         self.histograms: dict[Metric, Histogram] = {}
@@ -237,7 +288,9 @@ class _Families:
                     family = self.gauges[metric] = Gauge(
                         metric.name, metric.help, names, registry=registry
                     )
-            if metric.labels:
+            if metric.labels and all(
+                label.values or label.name in given for label in metric.labels
+            ):
                 for values in product(
                     *(label.values or given[label.name] for label in metric.labels)
                 ):

@@ -103,7 +103,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     models = tuple(model.name for model in settings.models)
     adapters = {name: model.name for model in settings.models for name in model.adapters}
     pool = ReplicaPool(models, streams, settings.data_plane, adapters)
-    metrics = Metrics(models, version("headstart"))
+    languages = {model.name: model.drafted_languages for model in settings.models}
+    metrics = Metrics(models, version("headstart"), languages=languages)
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)
     endpoint = _endpoint(settings, metrics)
     transport = endpoint.describe if endpoint is not None else lambda _host: None

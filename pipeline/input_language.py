@@ -1,4 +1,4 @@
-"""Has requests say what language they are in, where their model has drafters by language."""
+"""Has requests say what language they are in, where their model tells languages apart."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ class _Message(msgspec.Struct):
 class InputLanguages:
     """Tells the language of prompts.
 
-    Only where it matters: models without drafters by language cost nothing here.
+    Only where it matters: models that neither draft by language nor declare any cost nothing here.
 
     Args:
         models: All that are served.
@@ -46,8 +46,8 @@ class InputLanguages:
         self._drafted: dict[str, SpeculationSettings] = {
             name: model.speculation
             for model in models
-            if model.speculation is not None and model.speculation.tables
-            for name in (model.name, *model.adapters)
+            if model.speculation is not None and model.drafted_languages
+            for name in model.served_names
         }
         if self._drafted:
             language_of("")  # nobody's first request shall wait for the model of languages

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
+from collections.abc import Container
 from functools import cache
 from typing import Any
 
-__all__ = ["MOST_CHARS", "language_of"]
+__all__ = ["MOST_CHARS", "closest", "language_of"]
 
 MOST_CHARS = 4_000
 """Of a text that are looked at: half at its beginning, half at its end."""
@@ -19,6 +20,14 @@ _VARIETIES = {"wuu": "zh", "yue": "zh"}
 _ENDS = ".!?…\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
 _SENTENCE = re.compile(rf"[^{_ENDS}\n]+[{_ENDS}]*")
 _NO_LANGUAGE = "zxx"
+
+
+def closest(language: str, known: Container[str]) -> str | None:
+    """Return the known language tag for a language: its own, or that which it is a variety of."""
+    for tag in (language, language.partition("-")[0].lower()):
+        if tag in known:
+            return tag
+    return None
 
 
 def language_of(text: str) -> str | None:

@@ -5,14 +5,20 @@ took, and returns the drafts to verify in the next. It knows neither engine nor 
 that fails is dropped for its request and counted; the answer does not depend on it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.stages.cascade import Offer, best
 from headstart.stages.draft_length import Acceptance, DraftLengths, StepCost
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
-from headstart.stages.speculation_counts import SourceCounts, SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import (
+    LanguageCounts,
+    SourceCounts,
+    SpeculationCounts,
+    Undrafted,
+    counted_as,
+)
 
 __all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "RowStep", "Speculation", "Wish"]
 
@@ -62,7 +68,9 @@ class RowStep:
 @dataclass(slots=True)
 class _Row:
     num_tokens: int
-    proposers: dict[Source, Proposer]
+    language: str
+    """That it is counted under."""
+    proposers: dict[Source, Proposer] = field(default_factory=dict)
     acceptance: dict[tuple[Source, int], Acceptance] = field(default_factory=dict)
     pending: tuple[Source, Draft] | None = None
     """The draft that the next step shall verify."""
@@ -78,6 +86,7 @@ class Speculation:
         automatic: The kinds that `auto` uses.
         max_tokens: Most tokens in a draft.
         vocabulary: Ids below this exist.
+        languages: Those that are counted one by one.
         is_adaptive: Whether drafts are as long as pays. If not, as long as is offered.
     """
 
@@ -88,12 +97,14 @@ class Speculation:
         *,
         max_tokens: int,
         vocabulary: int,
+        languages: Collection[str] = (),
         is_adaptive: bool = True,
     ) -> None:
         self._factories = factories
         self._automatic = automatic
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
+        self._languages = frozenset(languages)
         self._is_adaptive = is_adaptive
         self._rows: dict[str, _Row] = {}
         self._cost = StepCost()
@@ -120,7 +131,8 @@ class Speculation:
             tokens: Prompt and answer so far.
             reason: Why it must go without drafts.
         """
-        row = self._rows[request] = _Row(len(tokens), {})
+        language = counted_as(wish.language, self._languages)
+        row = self._rows[request] = _Row(len(tokens), language)
         if wish.mode == "off":
             return
         if reason is not None:
@@ -161,8 +173,6 @@ class Speculation:
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
         counts = self.counts
         counts.steps += 1
-        counts.rows += len(steps)
-        counts.tokens += sum(len(one.verdict.tokens) for one in steps)
         if num_prompt_tokens == 0:
             self._cost.observe(len(steps) + num_drafted, seconds)
             if num_drafted:
@@ -173,6 +183,9 @@ class Speculation:
     def _observe(self, one: RowStep) -> None:
         row = self._rows[one.request]
         row.num_tokens += len(one.verdict.tokens)
+        counts = self.counts.languages.setdefault(row.language, LanguageCounts())
+        counts.rows += 1
+        counts.tokens += len(one.verdict.tokens)
         pending, row.pending = row.pending, None
         if one.is_broken and row.proposers:
             self._drop(row, tuple(row.proposers), Undrafted.NOT_A_NUMBER)
@@ -181,7 +194,7 @@ class Speculation:
             accepted = one.verdict.num_accepted
             self._learned(row, source, draft.grade).observe(drafted, accepted)
             self._acceptance[source, draft.grade].observe(drafted, accepted)
-            self.counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)
+            counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)
         for source, proposer in tuple(row.proposers.items()):
             try:
                 proposer.observe(one.verdict)

@@ -1,11 +1,37 @@
 """What speculation has done so far, as running totals that travel from worker to gateway."""
 
+from collections.abc import Container
 from enum import StrEnum
 from itertools import zip_longest
 
 import msgspec
 
-__all__ = ["Position", "SourceCounts", "SpeculationCounts", "Undrafted"]
+from headstart.stages.language import closest
+
+__all__ = [
+    "NO_LANGUAGE",
+    "OTHER_LANGUAGE",
+    "LanguageCounts",
+    "Position",
+    "SourceCounts",
+    "SpeculationCounts",
+    "Undrafted",
+    "counted_as",
+]
+
+NO_LANGUAGE, OTHER_LANGUAGE = "none", "other"
+"""What requests count as that say no language, or one that their model does not declare; no
+language tag has these forms."""
+
+
+def counted_as(language: str | None, declared: Container[str]) -> str:
+    """Return the language that a request is counted under: a declared one, or one of the above.
+
+    Clients may say any tag, and each that is counted is kept for good.
+    """
+    if language is None:
+        return NO_LANGUAGE
+    return closest(language, declared) or OTHER_LANGUAGE
 
 
 class Undrafted(StrEnum):
@@ -83,9 +109,43 @@ class SourceCounts(msgspec.Struct):
             _less(self.accepted, before.accepted),
         )
 
+    def plus(self, other: "SourceCounts") -> "SourceCounts":
+        """Return both together."""
+        return SourceCounts(
+            self.drafts + other.drafts,
+            _more(self.drafted, other.drafted),
+            _more(self.accepted, other.accepted),
+        )
+
 
 def _less(after: list[int], before: list[int]) -> list[int]:
     return [total - earlier for total, earlier in zip_longest(after, before, fillvalue=0)]
+
+
+def _more(one: list[int], other: list[int]) -> list[int]:
+    return [first + second for first, second in zip_longest(one, other, fillvalue=0)]
+
+
+class LanguageCounts(msgspec.Struct):
+    """Of the requests in one language."""
+
+    rows: int = 0
+    """Engine steps that gave a request a token, summed over requests: tokens divided by these are
+    tokens per step."""
+    tokens: int = 0
+    """Tokens that those requests gained."""
+    sources: dict[str, SourceCounts] = {}
+
+    def since(self, before: "LanguageCounts") -> "LanguageCounts":
+        """Return what has come on top of an earlier state of the same totals."""
+        return LanguageCounts(
+            self.rows - before.rows,
+            self.tokens - before.tokens,
+            {
+                name: counts.since(before.sources.get(name, SourceCounts()))
+                for name, counts in self.sources.items()
+            },
+        )
 
 
 class SpeculationCounts(msgspec.Struct):
@@ -93,31 +153,44 @@ class SpeculationCounts(msgspec.Struct):
 
     steps: int = 0
     """Engine steps that gave at least one request a token."""
-    rows: int = 0
-    """Requests in those steps, summed: tokens divided by these are tokens per step."""
-    tokens: int = 0
-    """Tokens that those requests gained."""
     draft_s: float = 0.0
     """Spent on proposing, for whole batches."""
     verify_s: float = 0.0
     """Spent in the model and the sampler, in steps that verified a draft."""
     plain_s: float = 0.0
     """The same, in steps that computed one token a request."""
-    sources: dict[str, SourceCounts] = {}
+    languages: dict[str, LanguageCounts] = {}
     fallbacks: dict[str, int] = {}
+
+    @property
+    def rows(self) -> int:
+        """Of all languages."""
+        return sum(counts.rows for counts in self.languages.values())
+
+    @property
+    def tokens(self) -> int:
+        """Of all languages."""
+        return sum(counts.tokens for counts in self.languages.values())
+
+    @property
+    def sources(self) -> dict[str, SourceCounts]:
+        """Of all languages."""
+        found: dict[str, SourceCounts] = {}
+        for counts in self.languages.values():
+            for name, source in counts.sources.items():
+                found[name] = found.get(name, SourceCounts()).plus(source)
+        return found
 
     def since(self, before: "SpeculationCounts") -> "SpeculationCounts":
         """Return what has come on top of an earlier state of the same totals."""
         return SpeculationCounts(
             self.steps - before.steps,
-            self.rows - before.rows,
-            self.tokens - before.tokens,
             self.draft_s - before.draft_s,
             self.verify_s - before.verify_s,
             self.plain_s - before.plain_s,
             {
-                name: counts.since(before.sources.get(name, SourceCounts()))
-                for name, counts in self.sources.items()
+                name: counts.since(before.languages.get(name, LanguageCounts()))
+                for name, counts in self.languages.items()
             },
             {
                 reason: count - before.fallbacks.get(reason, 0)

@@ -79,12 +79,14 @@ def test_each_kind_of_draft_is_used_and_measured(daemon: Daemon) -> None:
         assert said["drafted"] > 0
     assert copied["accepted"] > 0
 
+    kinds = (("copy", "none"), ("drafter", "de"), ("jacobi", "other"))
+
     def is_measured() -> bool:
         metrics = Exposition.parse(httpx.get(f"{daemon.url}/metrics").content)
         name = "headstart_drafted_tokens_total"
         found = [
-            metrics.value(name, model="tuned", position="1", source=source)
-            for source in ("copy", "drafter", "jacobi")
+            metrics.value(name, model="tuned", position="1", source=source, language=language)
+            for source, language in kinds
         ]
         return all(found)
 

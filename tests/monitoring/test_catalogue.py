@@ -20,7 +20,7 @@ every_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: met
 
 @pytest.fixture(scope="module")
 def exported() -> Exposition:
-    return Exposition.parse(Metrics(["small"], "1").expose())
+    return Exposition.parse(Metrics(["small"], "1", languages={"small": ["de"]}).expose())
 
 
 def test_exposition_holds_the_catalogue_and_nothing_else(exported: Exposition) -> None:
@@ -51,7 +51,7 @@ def test_buckets_rise(metric: Metric) -> None:
 
 @every_metric
 def test_label_values_are_closed(metric: Metric, exported: Exposition) -> None:
-    given = {"model": {"small"}, "version": {"1"}}
+    given = {"model": {"small"}, "version": {"1"}, "language": {"de", "other", "none"}}
     for sample, labels in exported.labels.items():
         if sample.removesuffix("_count") != metric.name:
             continue

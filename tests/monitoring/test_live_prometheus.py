@@ -29,6 +29,7 @@ from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.speculation_counts import (
+    LanguageCounts,
     Position,
     SourceCounts,
     SpeculationCounts,
@@ -121,14 +122,12 @@ def feed(metrics: Metrics) -> None:
 
 
 def speculation() -> SpeculationCounts:
-    drafted, accepted = [4] * 64, [1] * 64
+    sources = {source: SourceCounts(4, [4] * 64, [1] * 64) for source in Source}
     return SpeculationCounts(
-        rows=10,
-        tokens=25,
         draft_s=0.1,
         verify_s=2.0,
         plain_s=1.0,
-        sources={source: SourceCounts(4, drafted, accepted) for source in Source},
+        languages={"none": LanguageCounts(10, 25, sources)},
         fallbacks=dict.fromkeys(Undrafted, 1),
     )
 
@@ -204,6 +203,9 @@ def test_panels_say_what_was_observed(answers: dict[PanelQuery, dict[str, float]
     assert found["Payload per fresh byte, A"][""] == pytest.approx(3)
     assert found["QUIC connections, A"] == {"plain": 2, "webtransport": 2}
     assert found["Tokens per step, A"] == pytest.approx({"small": 2.5, "large": 2.5})
+    assert found["Tokens per step, B"]["none"] == pytest.approx(2.5)
+    per_draft = {f"none {source}": 1 + 64 / 4 for source in Source}
+    assert found["Tokens of a step with a draft, A"] == pytest.approx(per_draft)
     assert found["Acceptance by position, A"] == dict.fromkeys(Position, 0.25)
     assert found["Clock uncertainty, A"] == {"small": 0.0003, "large": 0.0003}
 

@@ -9,14 +9,14 @@ import pytest
 from headstart.monitoring.labels import Outcome, Route
 from headstart.monitoring.metrics import Metrics, RequestMeter
 from headstart.stages.mirror import StreamEnd
-from headstart.stages.speculation_counts import SourceCounts, SpeculationCounts
+from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from tests.monitoring.exposition import Exposition
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(["small", "large"], "1.2.3")
+    return Metrics(["small", "large"], "1.2.3", languages={"small": ("de", "en")})
 
 
 @pytest.fixture
@@ -247,30 +247,40 @@ def test_promtool_finds_nothing_to_say(metrics: Metrics, meter: RequestMeter) ->
     assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
 
 
-def test_speculation_is_counted_by_source_and_position(metrics: Metrics) -> None:
+def test_speculation_is_counted_by_source_position_and_language(metrics: Metrics) -> None:
+    copied = SourceCounts(2, [2, 2, 1, 1, 1, 1], [2, 1, 0, 0, 0, 0])
     news = SpeculationCounts(
         steps=3,
-        rows=4,
-        tokens=9,
         draft_s=0.25,
         verify_s=2.0,
         plain_s=1.0,
-        sources={"copy": SourceCounts(2, [2, 2, 1, 1, 1, 1], [2, 1, 0, 0, 0, 0])},
+        languages={
+            "de": LanguageCounts(4, 9, {"copy": copied}),
+            "none": LanguageCounts(1, 1, {"jacobi": SourceCounts(1, [1], [0])}),
+        },
         fallbacks={"seed": 2},
     )
 
     found = changes(metrics, lambda: metrics.speculated("small", news))
 
     def tokens(kind: str, position: str) -> str:
-        return f"headstart_{kind}_tokens_total{{model=small,position={position},source=copy}}"
+        return (
+            f"headstart_{kind}_tokens_total"
+            f"{{language=de,model=small,position={position},source=copy}}"
+        )
 
+    none = "language=none,model=small"
     assert found == {
-        "headstart_decode_rows_total{model=small}": 4,
-        "headstart_decode_tokens_total{model=small}": 9,
+        "headstart_decode_rows_total{language=de,model=small}": 4,
+        "headstart_decode_tokens_total{language=de,model=small}": 9,
+        f"headstart_decode_rows_total{{{none}}}": 1,
+        f"headstart_decode_tokens_total{{{none}}}": 1,
         "headstart_draft_seconds_total{model=small}": 0.25,
         "headstart_decode_seconds_total{kind=plain,model=small}": 1.0,
         "headstart_decode_seconds_total{kind=verify,model=small}": 2.0,
         "headstart_undrafted_total{model=small,reason=seed}": 2,
+        "headstart_drafts_total{language=de,model=small,source=copy}": 2,
+        f"headstart_drafts_total{{{none},source=jacobi}}": 1,
         tokens("drafted", "1"): 2,
         tokens("drafted", "2"): 2,
         tokens("drafted", "3"): 1,
@@ -278,4 +288,18 @@ def test_speculation_is_counted_by_source_and_position(metrics: Metrics) -> None
         tokens("drafted", "5-8"): 2,
         tokens("accepted", "1"): 2,
         tokens("accepted", "2"): 1,
+        f"headstart_drafted_tokens_total{{{none},position=1,source=jacobi}}": 1,
     }
+
+
+def test_language_that_a_model_does_not_declare_makes_no_series(metrics: Metrics) -> None:
+    before = set(Exposition.parse(metrics.expose()).values)
+    news = SpeculationCounts(languages={"typed": LanguageCounts(4, 9)})
+
+    found = changes(metrics, lambda: metrics.speculated("small", news))
+
+    assert found == {
+        "headstart_decode_rows_total{language=other,model=small}": 4,
+        "headstart_decode_tokens_total{language=other,model=small}": 9,
+    }
+    assert set(Exposition.parse(metrics.expose()).values) == before

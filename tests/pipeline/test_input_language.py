@@ -29,7 +29,13 @@ def languages(tmp_path_factory: pytest.TempPathFactory) -> InputLanguages:
             ModelSettings(
                 name="drafted", source="a/b", speculation=drafting, adapters={"tuned": "c"}
             ),
-            ModelSettings(name="plain", source="a/b"),
+            ModelSettings(
+                name="declared",
+                source="a/b",
+                languages=("fr",),
+                speculation=SpeculationSettings(default="auto"),
+            ),
+            ModelSettings(name="plain", source="a/b", languages=("de",)),
         ]
     )
 
@@ -69,6 +75,7 @@ def test_what_the_user_wrote_last_is_looked_at(
 ) -> None:
     assert found(languages, path, {"model": "drafted", **body}) == "de"
     assert found(languages, path, {"model": "tuned", **body}) == "de"
+    assert found(languages, path, {"model": "declared", **body}) == "de"
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,30 @@ def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
     assert machine.counts.fallbacks == {Undrafted.NO_DRAFTER: 1}
 
 
+def test_counts_tell_declared_languages_apart() -> None:
+    machine = speculation(is_adaptive=False, languages=["de"])
+    wished = {"a": "de-AT", "b": "fr", "c": None, "d": "it"}
+    for name, language in wished.items():
+        machine.begin(name, [1, 2, 3, 4, 1], Wish("copy", language))
+    machine.step([RowStep(name, Verdict([2]), room=3) for name in wished], seconds=0.1)
+
+    right, wrong = Verdict([3, 4, 9], [3, 4, 1]), Verdict([7], [3, 4, 1])
+    machine.step(
+        [RowStep("a", right, room=0), *(RowStep(name, wrong, room=0) for name in "bcd")],
+        seconds=0.2,
+    )
+
+    found = machine.counts.languages
+    assert {name: (each.rows, each.tokens) for name, each in found.items()} == {
+        "de": (2, 4),
+        "other": (4, 4),
+        "none": (2, 2),
+    }
+    assert found["de"].sources["copy"].accepted == [1, 1, 0]
+    assert found["other"].sources["copy"].drafted == [2, 2, 2]
+    assert found["none"].sources["copy"].accepted == [0, 0, 0]
+
+
 def test_counts_say_what_was_accepted_where() -> None:
     machine = speculation(is_adaptive=False)
     machine.begin("a", [1, 2, 3, 4, 1], Wish("copy"))

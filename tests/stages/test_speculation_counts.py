@@ -1,28 +1,76 @@
 """Totals, and what has come on top of them."""
 
 import msgspec
+import pytest
 
-from headstart.stages.speculation_counts import Position, SourceCounts, SpeculationCounts
+from headstart.stages.speculation_counts import (
+    LanguageCounts,
+    Position,
+    SourceCounts,
+    SpeculationCounts,
+    counted_as,
+)
 
 
 def test_difference_is_what_has_come_since() -> None:
-    counts = SpeculationCounts(steps=1, rows=2, tokens=3, draft_s=0.5, fallbacks={"seed": 1})
-    counts.sources["copy"] = SourceCounts()
-    counts.sources["copy"].add(2, 1)
+    german = LanguageCounts(rows=2, tokens=3, sources={"copy": SourceCounts()})
+    counts = SpeculationCounts(
+        steps=1, draft_s=0.5, languages={"de": german}, fallbacks={"seed": 1}
+    )
+    german.sources["copy"].add(2, 1)
     before = msgspec.msgpack.decode(msgspec.msgpack.encode(counts), type=SpeculationCounts)
     assert before == counts
 
     counts.steps += 4
-    counts.sources["copy"].add(3, 3)
-    counts.sources["jacobi"] = SourceCounts()
+    german.tokens += 5
+    german.sources["copy"].add(3, 3)
+    german.sources["jacobi"] = SourceCounts()
+    counts.languages["none"] = LanguageCounts(1, 1)
     counts.fallbacks["raised"] = 2
 
+    copied = SourceCounts(1, [1, 1, 1], [1, 1, 1])
     assert counts.since(before) == SpeculationCounts(
         steps=4,
-        sources={"copy": SourceCounts(1, [1, 1, 1], [1, 1, 1]), "jacobi": SourceCounts()},
+        languages={
+            "de": LanguageCounts(0, 5, {"copy": copied, "jacobi": SourceCounts()}),
+            "none": LanguageCounts(1, 1),
+        },
         fallbacks={"seed": 0, "raised": 2},
     )
     assert counts.since(SpeculationCounts()) == counts
+
+
+def test_totals_are_of_all_languages() -> None:
+    counts = SpeculationCounts(
+        languages={
+            "de": LanguageCounts(2, 5, {"copy": SourceCounts(1, [1, 1], [1, 0])}),
+            "none": LanguageCounts(
+                1, 1, {"copy": SourceCounts(2, [2], [1]), "jacobi": SourceCounts(1, [1], [0])}
+            ),
+        }
+    )
+
+    assert (counts.rows, counts.tokens) == (3, 6)
+    assert counts.sources == {
+        "copy": SourceCounts(3, [3, 1], [2, 0]),
+        "jacobi": SourceCounts(1, [1], [0]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("language", "counted"),
+    [
+        ("de", "de"),
+        ("de-AT", "de"),
+        ("DE", "de"),
+        ("pt-BR", "pt-BR"),
+        ("pt", "other"),
+        ("xx", "other"),
+        (None, "none"),
+    ],
+)
+def test_only_declared_languages_are_counted_one_by_one(language: str | None, counted: str) -> None:
+    assert counted_as(language, {"de", "pt-BR"}) == counted
 
 
 def test_positions_cover_every_draft() -> None:
