@@ -33,6 +33,7 @@ class _Plan(msgspec.Struct):
     default: str
     max_tokens: int
     is_adaptive: bool
+    max_slowdown: float
     block_tokens: int | None
     tables: dict[str, str]
     languages: tuple[str, ...]
@@ -56,6 +57,7 @@ def plan_of(
         default=settings.default,
         max_tokens=settings.max_tokens,
         is_adaptive=settings.is_adaptive,
+        max_slowdown=settings.max_slowdown,
         block_tokens=settings.block_tokens or _declared_block(model),
         tables={language: str(path) for language, path in settings.tables.items()},
         languages=languages,
@@ -128,6 +130,7 @@ class ParallelDrafter(Speculation):
             vocabulary=vocabulary,
             languages=plan.languages,
             is_adaptive=plan.is_adaptive,
+            max_slowdown=plan.max_slowdown,
         )
 
     def load_model(self, *_: Any) -> None:

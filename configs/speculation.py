@@ -41,3 +41,11 @@ class SpeculationSettings(Section):
         description="Draft as many tokens as pay for their verification, down to none. `false` "
         "drafts whatever is on offer, for measurements.",
     )
+    max_slowdown: float = Field(
+        default=0.03,
+        ge=0,
+        le=100,
+        description="By what share of its time a request may fall behind decoding without drafts "
+        "because others in its batch are drafted for. More of it gives the batch more tokens a "
+        "second, at the cost of those that cannot be drafted for; 100 is no limit.",
+    )

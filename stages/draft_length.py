@@ -1,15 +1,20 @@
 """How many tokens to draft in the next step: as many as pay for their verification, down to none.
 
 A drafted token is worth the chance that it and all before it are right; it costs what a step gets
-slower by verifying it. Both are learnt: acceptance by position, and the seconds of a step by the
-number of its tokens. The same rule serves every proposer and every batch size.
+slower by verifying it. Both are learnt: acceptance by position here, and the seconds of a step in
+`step_cost`. The same rule serves every proposer and every batch size.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
-__all__ = ["Acceptance", "DraftLengths", "StepCost"]
+from headstart.stages.step_cost import StepCost
+
+__all__ = ["Acceptance", "DraftLengths"]
+
+_TYPICAL_TOKENS = 4
+"""Of a step, for what one more drafted token costs: the first also pays for the other sampler."""
 
 _GROUPS = (0, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5)
 """Positions of a draft that are learnt together; later ones belong to the last group."""
@@ -69,70 +74,6 @@ class Acceptance:
         return chances
 
 
-class StepCost:
-    """Seconds of an engine step by the number of tokens it computes.
-
-    Args:
-        slope: What a further token costs, as a share of a step of one, until it is measured.
-        weight: Of a new measurement.
-        lifetime: Number of steps after which a measurement is forgotten: what was slow once may
-            not be any more.
-    """
-
-    def __init__(self, slope: float = 0.03, weight: float = 0.1, lifetime: int = 500) -> None:
-        self._slope = slope
-        self._weight = weight
-        self._lifetime = lifetime
-        self._num_steps = 0
-        self._points: dict[int, tuple[float, float, int]] = {}
-        """By size class: mean tokens, mean seconds, and the step of the last measurement."""
-        self._curve: list[tuple[float, float]] = []
-
-    def observe(self, num_tokens: int, seconds: float) -> None:
-        """Take the time of a step that computed `num_tokens` and no prompt."""
-        self._num_steps += 1
-        size = round(4 * math.log2(num_tokens))
-        tokens, mean, at = self._points.get(size, (float(num_tokens), seconds, 0))
-        # One hiccup must not pass for the cost of a size.
-        seconds = min(seconds, 1.5 * mean)
-        # A size that is rarely seen has to learn faster from each sight.
-        weight = 1 - (1 - self._weight) ** min(self._num_steps - at, 10)
-        self._points[size] = (
-            tokens + weight * (num_tokens - tokens),
-            mean + weight * (seconds - mean),
-            self._num_steps,
-        )
-        alive = self._num_steps - self._lifetime
-        self._points = {key: each for key, each in self._points.items() if each[2] > alive}
-        self._curve = self._smooth()
-
-    def seconds(self, num_tokens: float) -> float:
-        """Return what a step of `num_tokens` takes; in an arbitrary unit before any was seen."""
-        if not self._curve:
-            return self._guess(num_tokens)
-        at = bisect_left(self._curve, (num_tokens, 0.0))
-        if len(self._curve) == 1 or at == 0:
-            tokens, seconds = self._curve[0]
-            return seconds * self._guess(num_tokens) / self._guess(tokens)
-        after = self._curve[min(at, len(self._curve) - 1)]
-        # Past the largest, as it went on from the smallest: two neighbours differ by noise.
-        before = self._curve[at - 1 if at < len(self._curve) else 0]
-        slope = (after[1] - before[1]) / (after[0] - before[0])
-        return before[1] + slope * (num_tokens - before[0])
-
-    def _guess(self, num_tokens: float) -> float:
-        return 1 + self._slope * (num_tokens - 1)
-
-    def _smooth(self) -> list[tuple[float, float]]:
-        """The measurements in order; none below one of a smaller step, which would be noise."""
-        curve: list[tuple[float, float]] = []
-        highest = 0.0
-        for tokens, seconds, _ in sorted(self._points.values()):
-            highest = max(highest, seconds)
-            curve.append((tokens, highest))
-        return curve
-
-
 class DraftLengths:
     """Shares out what a step can verify.
 
@@ -140,42 +81,79 @@ class DraftLengths:
         cost: Learns from the same steps.
         margin: By how much drafting must be expected to win before it begins; going on it need
             only not lose, so that a draw does not flip from step to step.
+        patience: For how many steps what a plain step costs is believed, where drafting gains
+            nothing; the more it gains, the longer.
     """
 
-    def __init__(self, cost: StepCost, margin: float = 0.05) -> None:
+    def __init__(self, cost: StepCost, margin: float = 0.05, patience: int = 64) -> None:
         self._cost = cost
         self._margin = margin
+        self._patience = patience
         self.is_on = False
         """Whether the latest step drafted anything."""
 
-    def choose(self, num_rows: int, survivals: Sequence[Sequence[float]]) -> list[int]:
+    def choose(
+        self, survivals: Sequence[Sequence[float]], slack_s: Sequence[float] | None = None
+    ) -> list[int]:
         """Return how many tokens each row drafts so that the batch gains most tokens a second.
 
         Args:
-            num_rows: Rows of the batch, those without an offer included: a token each.
-            survivals: For each row with an offer, `Acceptance.survival` of it.
+            survivals: For each row of the batch, `Acceptance.survival` of what is on offer for it;
+                empty where that is nothing.
+            slack_s: For each row, by how many seconds it may fall behind plain decoding so that
+                others are drafted for. None sets no limit.
         """
-        lengths = [0] * len(survivals)
+        num_rows = len(survivals)
+        plain_s = self._cost.seconds(num_rows)
         ranked = sorted(
             (-chance, position, row)
             for row, chances in enumerate(survivals)
             for position, chance in enumerate(chances)
         )
-        plain = num_rows / self._cost.seconds(num_rows)
+        limits = _Limits(plain_s, slack_s)
         gained, best, best_count = float(num_rows), 0.0, 0
-        for count, (chance, _, _) in enumerate(ranked, start=1):
+        for count, (chance, _, row) in enumerate(ranked, start=1):
             gained -= chance
-            speed = gained / self._cost.seconds(num_rows + count)
-            if speed > best:
-                best, best_count = speed, count
-        needed = plain if self.is_on else plain * (1 + self._margin)
-        self.is_on = best_count > 0 and best > needed
-        if self.is_on:
-            for _, _, row in ranked[:best_count]:
-                lengths[row] += 1
+            limits.gain(row, -chance)
+            seconds = self._cost.seconds(num_rows, count)
+            if gained / seconds > best and seconds <= limits.seconds:
+                best, best_count = gained / seconds, count
+        gain = best * plain_s / num_rows
+        if gain <= (1 if self.is_on else 1 + self._margin):
+            self.is_on = False
+        elif self._cost.knows_plain(num_rows, self._patience * gain):
+            self.is_on = True
+        else:
+            return [0] * num_rows  # so that what is compared with is known
+        lengths = [0] * num_rows
+        for _, _, row in ranked[: best_count if self.is_on else 0]:
+            lengths[row] += 1
         return lengths
 
     def price(self, num_rows: int) -> float:
         """Return how sure a further token must be to be worth verifying."""
-        seconds = self._cost.seconds(num_rows)
-        return num_rows * (self._cost.seconds(num_rows + 1) / seconds - 1)
+        drafted = self._cost.seconds(num_rows, _TYPICAL_TOKENS)
+        return num_rows * (drafted / self._cost.seconds(num_rows) - 1) / _TYPICAL_TOKENS
+
+
+class _Limits:
+    """How long a step may take, so that no row falls too far behind plain decoding."""
+
+    def __init__(self, plain_s: float, slack_s: Sequence[float] | None) -> None:
+        self._plain_s = plain_s
+        # A row that has no slack left is still not slowed by a step that gives it its time's worth.
+        self._rows = [plain_s + max(0.0, slack) for slack in slack_s or ()]
+        self._heap = sorted((limit, row) for row, limit in enumerate(self._rows))
+
+    @property
+    def seconds(self) -> float:
+        """The limit."""
+        while self._heap and self._rows[self._heap[0][1]] != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
+
+    def gain(self, row: int, num_tokens: float) -> None:
+        """Note that a step gives a row so many more tokens, by expectation."""
+        if self._rows:
+            self._rows[row] += num_tokens * self._plain_s
+            heappush(self._heap, (self._rows[row], row))

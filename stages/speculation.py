@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.stages.cascade import Offer, best
-from headstart.stages.draft_length import Acceptance, DraftLengths, StepCost
+from headstart.stages.draft_length import Acceptance, DraftLengths
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.speculation_counts import (
     LanguageCounts,
@@ -19,6 +19,7 @@ from headstart.stages.speculation_counts import (
     Undrafted,
     counted_as,
 )
+from headstart.stages.step_cost import StepCost
 
 __all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "RowStep", "Speculation", "Wish"]
 
@@ -29,8 +30,12 @@ LANGUAGE_ARGUMENT = "headstart_language"
 _MEMORY, _BELIEF = 24.0, 4.0
 """Of what is learnt about one request, against what is known of all."""
 _PROBE_TOKENS = 1
-_PROBE_FIRST, _PROBE_LAST = 4, 64
+_PROBE_FIRST, _PROBE_LAST = 8, 64
 """Steps without a draft after which one is tried; doubled until drafting pays again."""
+_HICCUP = 2.0
+"""Times its usual time that a step may count as."""
+_SLOWED_TOKENS = 32
+"""A request may be slowed as if its answer had at least so many tokens."""
 
 Factory = Callable[[Sequence[int], str | None], Proposer | None]
 """Makes the proposer of one request from its tokens and language; None where it has none."""
@@ -74,8 +79,11 @@ class _Row:
     acceptance: dict[tuple[Source, int], Acceptance] = field(default_factory=dict)
     pending: tuple[Source, Draft] | None = None
     """The draft that the next step shall verify."""
-    probe_in: int = _PROBE_FIRST
-    probe_every: int = _PROBE_FIRST
+    num_answered: int = 0
+    """Tokens of the answer since it was taken up."""
+    lead_s: float = 0.0
+    """By how much the answer is ahead of plain decoding in the same company."""
+    num_probes: int = 0
 
 
 class Speculation:
@@ -88,6 +96,8 @@ class Speculation:
         vocabulary: Ids below this exist.
         languages: Those that are counted one by one.
         is_adaptive: Whether drafts are as long as pays. If not, as long as is offered.
+        max_slowdown: By what share of its time a request may fall behind plain decoding so that
+            others in its batch are drafted for.
     """
 
     def __init__(
@@ -99,6 +109,7 @@ class Speculation:
         vocabulary: int,
         languages: Collection[str] = (),
         is_adaptive: bool = True,
+        max_slowdown: float = 0.03,
     ) -> None:
         self._factories = factories
         self._automatic = automatic
@@ -106,10 +117,12 @@ class Speculation:
         self._vocabulary = vocabulary
         self._languages = frozenset(languages)
         self._is_adaptive = is_adaptive
+        self._max_slowdown = max_slowdown
         self._rows: dict[str, _Row] = {}
         self._cost = StepCost()
         self._lengths = DraftLengths(self._cost)
         self._acceptance: dict[tuple[Source, int], Acceptance] = {}
+        self._probe_in = self._probe_every = _PROBE_FIRST
         self.counts = SpeculationCounts()
 
     def num_tokens(self, request: str) -> int | None:
@@ -131,6 +144,7 @@ class Speculation:
             tokens: Prompt and answer so far.
             reason: Why it must go without drafts.
         """
+        self._probe_in = min(self._probe_in, _PROBE_FIRST)
         language = counted_as(wish.language, self._languages)
         row = self._rows[request] = _Row(len(tokens), language)
         if wish.mode == "off":
@@ -173,16 +187,23 @@ class Speculation:
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
         counts = self.counts
         counts.steps += 1
-        if num_prompt_tokens == 0:
-            self._cost.observe(len(steps) + num_drafted, seconds)
-            if num_drafted:
-                counts.verify_s += seconds
-            else:
-                counts.plain_s += seconds
+        if num_prompt_tokens:
+            return
+        self._cost.observe(len(steps), num_drafted, seconds)
+        if not num_drafted:
+            counts.plain_s += seconds
+            return
+        counts.verify_s += seconds
+        plain_s = self._cost.seconds(len(steps))
+        # A hiccup is nobody's fault.
+        taken_s = min(seconds, _HICCUP * self._cost.seconds(len(steps), num_drafted))
+        for one in steps:
+            self._rows[one.request].lead_s += len(one.verdict.tokens) * plain_s - taken_s
 
     def _observe(self, one: RowStep) -> None:
         row = self._rows[one.request]
         row.num_tokens += len(one.verdict.tokens)
+        row.num_answered += len(one.verdict.tokens)
         counts = self.counts.languages.setdefault(row.language, LanguageCounts())
         counts.rows += 1
         counts.tokens += len(one.verdict.tokens)
@@ -204,32 +225,47 @@ class Speculation:
     def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
         price = self._lengths.price(len(steps))
         offers = [self._offer(one, price) for one in steps]
-        asked = [index for index, offer in enumerate(offers) if offer is not None]
-        survivals = [offer.survival for offer in offers if offer is not None]
         drafts: list[list[int]] = [[] for _ in steps]
-        if not asked:
+        if not any(offers):
             return drafts
-        if self._is_adaptive:
-            lengths = self._lengths.choose(len(steps), survivals)
-        else:
-            lengths = [len(survival) for survival in survivals]
-        for index, length in zip(asked, lengths, strict=True):
-            offer, row = offers[index], self._rows[steps[index].request]
-            assert offer is not None
-            if length:
-                row.probe_every = row.probe_in = _PROBE_FIRST
-            if num_tokens := length or self._probe(row):
-                drafts[index] = list(offer.draft.tokens[:num_tokens])
+        survivals = [offer.survival if offer is not None else [] for offer in offers]
+        rows = [self._rows[one.request] for one in steps]
+        lengths = self._lengths_of(rows, survivals)
+        for index, (row, offer, length) in enumerate(zip(rows, offers, lengths, strict=True)):
+            if offer is not None and length:
+                drafts[index] = list(offer.draft.tokens[:length])
                 row.pending = offer.source, offer.draft
         return drafts
 
-    def _probe(self, row: _Row) -> int:
-        """Return how much to draft although it is not expected to pay: things change."""
-        row.probe_in -= 1
-        if row.probe_in > 0:
-            return 0
-        row.probe_every = row.probe_in = min(2 * row.probe_every, _PROBE_LAST)
-        return _PROBE_TOKENS
+    def _lengths_of(self, rows: list[_Row], survivals: list[list[float]]) -> list[int]:
+        if not self._is_adaptive:
+            return [len(survival) for survival in survivals]
+        plain_s = self._cost.seconds(len(rows))
+        slack_s = [
+            row.lead_s + self._max_slowdown * plain_s * max(row.num_answered, _SLOWED_TOKENS)
+            for row in rows
+        ]
+        lengths = self._lengths.choose(survivals, slack_s)
+        if any(lengths):
+            self._probe_every = self._probe_in = _PROBE_FIRST
+        elif self._is_probe_due() and self._can_afford_probe(plain_s, slack_s):
+            # One row of them: any draft at all makes the step a slower one.
+            offered = [index for index, survival in enumerate(survivals) if survival]
+            probed = min(offered, key=lambda index: rows[index].num_probes)
+            rows[probed].num_probes += 1
+            lengths[probed] = _PROBE_TOKENS
+        return lengths
+
+    def _can_afford_probe(self, plain_s: float, slack_s: list[float]) -> bool:
+        return self._cost.seconds(len(slack_s), _PROBE_TOKENS) - plain_s <= min(slack_s)
+
+    def _is_probe_due(self) -> bool:
+        """Whether to draft although it is not expected to pay: things change."""
+        self._probe_in -= 1
+        if self._probe_in > 0:
+            return False
+        self._probe_every = self._probe_in = min(2 * self._probe_every, _PROBE_LAST)
+        return True
 
     def _offer(self, one: RowStep, price: float) -> Offer | None:
         row = self._rows[one.request]

@@ -1,102 +1,34 @@
 """The controller on simulated machines: drafts where it pays, only there, and settles."""
 
-import random
-from collections.abc import Callable
+import math
+import statistics
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.stages.draft_length import Acceptance, DraftLengths, StepCost
-from headstart.stages.drafting import Draft, Source, Verdict
-from headstart.stages.speculation import RowStep, Speculation, Wish
-
-Curve = Callable[[int], float]
-
-WRONG = 1
+from headstart.stages.draft_length import Acceptance, DraftLengths
+from headstart.stages.step_cost import StepCost
+from tests.stages.simulated_decoding import Curve, Machine, Row, flat, full, laptop, two_cores
 
 
-def flat(tokens: int) -> float:
-    """A GPU with room: verifying is nearly free."""
-    return 0.02 * (1 + 0.002 * tokens)
+def machine_of(curve: Curve, chance: float, rows: int, seed: int = 0) -> Machine:
+    return Machine(curve, [Row(chance) for _ in range(rows)], seed)
 
 
-def laptop(tokens: int) -> float:
-    """Measured shape: 16 tokens cost 1.6 times one."""
-    return 0.028 * (1 + 0.04 * (tokens - 1))
-
-
-def full(tokens: int) -> float:
-    """A machine at its limit: a token costs what it costs."""
-    return 0.01 * tokens
-
-
-class Guesser:
-    """Offers drafts of which each token is right with a chance that the test sets."""
-
-    def __init__(self, machine: "Machine") -> None:
-        self._machine = machine
-
-    def observe(self, verdict: Verdict) -> None:
-        pass
-
-    def draft(self, max_tokens: int) -> Draft | None:
-        chance = self._machine.chance
-        return Draft(
-            [0 if self._machine.random.random() < chance else WRONG for _ in range(max_tokens)]
-        )
-
-
-class Machine:
-    """An engine whose right answer is all zeros, and whose step takes what a curve says."""
-
-    def __init__(self, curve: Curve, chance: float, rows: int, seed: int = 0) -> None:
-        self.curve = curve
-        self.chance = chance
-        self.random = random.Random(seed)
-        self.seconds = 0.0
-        self.tokens = 0
-        self.drafted: list[int] = []
-        self._names = [str(row) for row in range(rows)]
-        self._drafts: list[list[int]] = [[] for _ in self._names]
-        self.speculation = Speculation(
-            {Source.COPY: lambda _tokens, _language: Guesser(self)},
-            [Source.COPY],
-            max_tokens=16,
-            vocabulary=2,
-        )
-        for name in self._names:
-            self.speculation.begin(name, [0], Wish("auto"))
-
-    def run(self, num_steps: int) -> None:
-        for _ in range(num_steps):
-            computed = len(self._names) + sum(map(len, self._drafts))
-            noise = self.random.uniform(0.95, 1.05)
-            seconds = self.curve(computed) * noise
-            steps = []
-            for name, draft in zip(self._names, self._drafts, strict=True):
-                right = next((at for at, token in enumerate(draft) if token), len(draft))
-                steps.append(RowStep(name, Verdict([0] * (right + 1), draft), room=16))
-                self.tokens += right + 1
-            self.seconds += seconds
-            self.drafted.append(computed - len(self._names))
-            self._drafts = self.speculation.step(steps, seconds=seconds)
-
-    def speed_over(self, num_steps: int) -> float:
-        """Tokens a second relative to the same steps without drafts."""
-        seconds, tokens = self.seconds, self.tokens
-        self.run(num_steps)
-        plain = len(self._names) / self.curve(len(self._names))
-        return (self.tokens - tokens) / (self.seconds - seconds) / plain
+def set_chance(machine: Machine, chance: float) -> None:
+    for row in machine.rows.values():
+        row.chance = chance
 
 
 def best_possible(curve: Curve, chance: float, rows: int) -> float:
     """What the best fixed length would gain."""
-    plain = rows / curve(rows)
+    plain = rows / curve(rows, 0)
     return max(
         rows
         * sum(chance**position for position in range(length + 1))
-        / curve(rows * (length + 1))
+        / curve(rows, rows * length)
         / plain
         for length in range(17)
     )
@@ -104,7 +36,7 @@ def best_possible(curve: Curve, chance: float, rows: int) -> float:
 
 @settings(max_examples=30)
 @given(
-    st.sampled_from([flat, laptop, full]),
+    st.sampled_from([flat, laptop, full, two_cores]),
     st.floats(0.02, 0.98),
     st.sampled_from([1, 4, 8]),
     st.integers(0, 1000),
@@ -112,7 +44,7 @@ def best_possible(curve: Curve, chance: float, rows: int) -> float:
 def test_close_to_the_best_length_and_never_below_plain(
     curve: Curve, chance: float, rows: int, seed: int
 ) -> None:
-    machine = Machine(curve, chance, rows, seed)
+    machine = machine_of(curve, chance, rows, seed)
     machine.run(300)
 
     found = machine.speed_over(400)
@@ -123,7 +55,7 @@ def test_close_to_the_best_length_and_never_below_plain(
 
 @pytest.mark.parametrize("curve", [laptop, full])
 def test_nothing_is_drafted_where_it_does_not_pay(curve: Curve) -> None:
-    machine = Machine(curve, 0.01, rows=4)
+    machine = machine_of(curve, 0.01, rows=4)
     machine.run(1500)
 
     late = machine.drafted[500:]
@@ -136,7 +68,7 @@ def test_nothing_is_drafted_where_it_does_not_pay(curve: Curve) -> None:
 @given(st.sampled_from([flat, laptop]), st.floats(0.05, 0.95), st.integers(0, 100))
 def test_it_settles(curve: Curve, chance: float, seed: int) -> None:
     """With nothing changing it does not swing between drafting and not drafting."""
-    machine = Machine(curve, chance, rows=2, seed=seed)
+    machine = machine_of(curve, chance, rows=2, seed=seed)
     machine.run(500)
     switches, was_on = 0, machine.speculation._lengths.is_on
     for _ in range(400):
@@ -150,9 +82,9 @@ def test_it_settles(curve: Curve, chance: float, seed: int) -> None:
 
 
 def test_it_recovers_when_drafts_become_right() -> None:
-    machine = Machine(laptop, 0.01, rows=1)
+    machine = machine_of(laptop, 0.01, rows=1)
     machine.run(600)
-    machine.chance = 0.95
+    set_chance(machine, 0.95)
 
     machine.run(300)
 
@@ -160,7 +92,7 @@ def test_it_recovers_when_drafts_become_right() -> None:
 
 
 def test_it_recovers_when_the_machine_has_room_again() -> None:
-    machine = Machine(full, 0.8, rows=2)
+    machine = machine_of(full, 0.8, rows=2)
     machine.run(600)
     assert not machine.speculation._lengths.is_on
     machine.curve = flat
@@ -173,21 +105,21 @@ def test_it_recovers_when_the_machine_has_room_again() -> None:
 def test_one_hiccup_changes_little() -> None:
     cost = StepCost()
     for _ in range(50):
-        cost.observe(1, 0.02)
-        cost.observe(9, 0.03)
+        cost.observe(1, 0, 0.02)
+        cost.observe(1, 8, 0.03)
 
-    cost.observe(9, 30.0)
+    cost.observe(1, 8, 30.0)
 
-    assert cost.seconds(9) < 0.034
+    assert cost.seconds(1, 8) < 0.034
 
 
 def test_cost_never_falls_with_size() -> None:
     cost = StepCost()
     for tokens, seconds in ((1, 0.03), (4, 0.02), (16, 0.05)):
         for _ in range(20):
-            cost.observe(tokens, seconds)
+            cost.observe(1, tokens - 1, seconds)
 
-    costs = [cost.seconds(tokens) for tokens in range(1, 40)]
+    costs = [cost.seconds(1, drafted) for drafted in range(40)]
 
     assert costs == sorted(costs)
 
@@ -204,13 +136,92 @@ def test_survival_never_rises(verdicts: list[tuple[int, int]]) -> None:
     assert all(0 <= chance <= 1 for chance in survival)
 
 
-def test_sure_rows_get_the_room() -> None:
+def measured(curve: Curve, rows: int) -> StepCost:
     cost = StepCost()
-    for tokens in (2, 4, 8, 16, 32):
-        cost.observe(tokens, laptop(tokens))
-    lengths = DraftLengths(cost)
+    for drafted in (0, 2, 4, 8, 16, 32):
+        cost.observe(rows, drafted, curve(rows, drafted))
+    return cost
 
-    sure, unsure = lengths.choose(2, [[0.9, 0.85, 0.8], [0.02, 0.001]])
+
+def test_sure_rows_get_the_room() -> None:
+    lengths = DraftLengths(measured(laptop, 2))
+
+    sure, unsure = lengths.choose([[0.9, 0.85, 0.8], [0.02, 0.001]])
 
     assert sure == 3
     assert unsure == 0
+
+
+def test_plain_steps_are_not_taken_for_steps_that_verify() -> None:
+    cost = StepCost()
+    for _ in range(20):
+        cost.observe(1, 3, 0.027)  # as many tokens
+        cost.observe(4, 0, 0.024)
+
+    assert cost.seconds(4) == pytest.approx(0.024)
+    assert cost.seconds(1, 3) == pytest.approx(0.027)
+
+
+def test_what_drafting_is_compared_with_is_measured_first_and_again() -> None:
+    cost = StepCost()
+    lengths, offers = DraftLengths(cost), [[0.9, 0.8], [0.9, 0.8]]
+    plain = []
+    for step in range(1000):
+        drafted = sum(lengths.choose(offers))
+        if not drafted:
+            plain.append(step)
+        cost.observe(2, drafted, flat(2, drafted))
+
+    # It gains 2.6 times: the more it gains, the seldomer it is doubted.
+    waits = [later - step for step, later in pairwise(plain)]
+    assert plain[0] == 0
+    assert waits == sorted(waits)
+    assert 30 < waits[0] < 50
+    assert 150 < waits[-1] < 200
+
+
+def test_row_without_drafts_is_slowed_no_further_than_it_may_be() -> None:
+    cost = measured(laptop, 2)
+    offers: list[list[float]] = [[0.9**n for n in range(1, 17)], []]
+    plain_s = cost.seconds(2)
+
+    def taken_s(slack_s: float) -> float:
+        return cost.seconds(2, sum(DraftLengths(cost).choose(offers, [0.0, slack_s])))
+
+    assert taken_s(-1.0) == taken_s(0.0) == plain_s
+    assert plain_s < taken_s(0.2 * plain_s) <= 1.2 * plain_s
+    assert taken_s(math.inf) == cost.seconds(2, sum(DraftLengths(cost).choose(offers)))
+
+
+FREE = (0.1, 0.2, 0.35, 0.5)
+"""Chances of the first drafted token of four free answers."""
+
+
+@pytest.mark.parametrize(("noise", "least"), [(0.05, 0.975), (0.3, 0.94)])
+@pytest.mark.parametrize("curve", [two_cores, laptop])
+@pytest.mark.parametrize("chances", [FREE, (0.05,) * 4, (0.0, 0.0, 0.0, 0.9)])
+def test_answers_side_by_side_are_ready_as_soon_as_without_drafts(
+    curve: Curve, chances: tuple[float, ...], noise: float, least: float
+) -> None:
+    """The last of four, after one alone has left behind what its steps took."""
+    gains = []
+    for seed in range(12):
+        machine = Machine(curve, [Row(0.4)], seed, noise)
+        machine.run(200)
+        machine.rows.clear()
+        for chance in chances:
+            machine.begin(Row(chance, limit=96))
+        gains.append(96 * curve(4, 0) / machine.finish())
+
+    assert statistics.mean(gains) > least
+
+
+def test_those_that_gain_nothing_are_hardly_slowed_by_one_that_does() -> None:
+    machine = Machine(laptop, [Row(0.0), Row(0.0), Row(0.0), Row(0.9)])
+    machine.run(600)
+
+    plain_s = laptop(4, 0)
+    speeds = [row.tokens * plain_s / row.seconds for row in machine.rows.values()]
+
+    assert min(speeds) > 0.96
+    assert speeds[3] > 1.05

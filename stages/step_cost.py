@@ -1,0 +1,161 @@
+"""What an engine step costs, learnt from the steps themselves: with drafts and without.
+
+The two are kept apart. A step that verifies takes another sampler and computes logits for every
+drafted position, so four requests without drafts are not one request with three drafted tokens,
+though both compute four tokens.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+
+__all__ = ["StepCost"]
+
+_NEAR = 4
+"""Size classes within which a plain step speaks for another number of requests: up to twice."""
+_SETTLED = 4
+"""Measurements after which one may be believed for as long as any."""
+
+
+def _size_class(size: float) -> int:
+    return round(4 * math.log2(size))
+
+
+class _Curve:
+    """Seconds by size, measured at some sizes.
+
+    Args:
+        slope: What one more costs, as a share of a step of one, where nothing is known.
+        weight: Of a new measurement.
+    """
+
+    def __init__(self, slope: float, weight: float) -> None:
+        self._slope = slope
+        self._weight = weight
+        self._points: dict[int, tuple[float, float, int, int]] = {}
+        """By size class: mean size and seconds, step of the last measurement, and their number."""
+        self._rising: list[tuple[float, float]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._points)
+
+    def observe(self, size: int, seconds: float, step: int) -> None:
+        """Take a measurement."""
+        key = _size_class(size)
+        known, mean, at, count = self._points.get(key, (float(size), seconds, 0, 0))
+        # One hiccup must not pass for the cost of a size.
+        seconds = min(seconds, 1.5 * mean)
+        # A size that is rarely seen has to learn faster from each sight.
+        weight = 1 - (1 - self._weight) ** min(step - at, 10)
+        mean += weight * (seconds - mean)
+        self._points[key] = known + weight * (size - known), mean, step, count + 1
+        self._smooth()
+
+    def forget(self, until: int) -> None:
+        """Drop what was last measured at a step up to this one."""
+        if any(at <= until for _, _, at, _ in self._points.values()):
+            self._points = {key: each for key, each in self._points.items() if each[2] > until}
+            self._smooth()
+
+    def is_believed(self, size: int, step: int, patience: float) -> bool:
+        """Whether a measurement near a size is recent enough; a first one is soon doubted."""
+        key = _size_class(size)
+        return any(
+            step - at <= patience * min(count, _SETTLED) / _SETTLED
+            for near, (_, _, at, count) in self._points.items()
+            if abs(near - key) <= _NEAR
+        )
+
+    def seconds(self, size: float) -> float:
+        """Return what a size takes; at least one has been measured."""
+        curve = self._rising
+        at = bisect_left(curve, (size, 0.0))
+        if at == 0 or at == len(curve):
+            known, seconds = curve[0 if at == 0 else -1]
+            guessed = seconds * self.guess(size) / self.guess(known)
+            if at == 0 or len(curve) == 1:
+                return guessed
+            # Past the largest, as it went on from the smallest, but no dearer than a guess: cost
+            # rises in stairs, and what is thought too dear is never tried.
+            slope = (seconds - curve[0][1]) / (known - curve[0][0])
+            return min(guessed, seconds + slope * (size - known))
+        (low, fast), (high, slow) = curve[at - 1 : at + 1]
+        return fast + (slow - fast) * (size - low) / (high - low)
+
+    def guess(self, size: float) -> float:
+        """Return what a size takes where nothing is known, in steps of one."""
+        return 1 + self._slope * (size - 1)
+
+    def _smooth(self) -> None:
+        """Put the measurements in order; none below one of a smaller size, which would be noise."""
+        highest = 0.0
+        self._rising = []
+        for size, seconds, _, _ in sorted(self._points.values()):
+            highest = max(highest, seconds)
+            self._rising.append((size, highest))
+
+
+class StepCost:
+    """Seconds of an engine step by its requests and the tokens drafted for them.
+
+    Args:
+        slope: What a further token costs, as a share of a step of one, until it is measured.
+        weight: Of a new measurement.
+        lifetime: Number of steps after which a measurement is forgotten: what was slow once may
+            not be any more.
+    """
+
+    def __init__(self, slope: float = 0.03, weight: float = 0.1, lifetime: int = 500) -> None:
+        self._new_curve = lambda: _Curve(slope, weight)
+        self._lifetime = lifetime
+        self._num_steps = 0
+        self._plain = self._new_curve()
+        """By the number of requests."""
+        self._verify: dict[int, _Curve] = {}
+        """By the number of tokens; one for each class of numbers of requests, as each of these has
+        a context to be read."""
+
+    def observe(self, num_rows: int, num_drafted: int, seconds: float) -> None:
+        """Take the time of a step that computed no prompt."""
+        self._num_steps += 1
+        if num_drafted:
+            curve = self._verify.setdefault(num_rows.bit_length(), self._new_curve())
+            curve.observe(num_rows + num_drafted, seconds, self._num_steps)
+        else:
+            self._plain.observe(num_rows, seconds, self._num_steps)
+        for curve in self._curves():
+            curve.forget(self._num_steps - self._lifetime)
+
+    def seconds(self, num_rows: int, num_drafted: int = 0) -> float:
+        """Return what a step takes; in an arbitrary unit before any was seen."""
+        verify = self._verify_curve(num_rows)
+        num_tokens = num_rows + num_drafted
+        if self._plain:
+            plain = self._plain.seconds(num_rows)
+        elif verify:
+            plain = verify.seconds(num_rows)
+        else:
+            plain = self._plain.guess(num_rows)
+        if not num_drafted:
+            return plain
+        if verify:
+            return max(plain, verify.seconds(num_tokens))
+        return plain * self._plain.guess(num_tokens) / self._plain.guess(num_rows)
+
+    def knows_plain(self, num_rows: int, patience: float) -> bool:
+        """Whether plain steps of about so many requests have been seen lately.
+
+        Args:
+            patience: For how many steps one is believed, once there have been some.
+        """
+        return self._plain.is_believed(num_rows, self._num_steps, patience)
+
+    def _verify_curve(self, num_rows: int) -> _Curve | None:
+        """Measurements with about as many requests, or the nearest there are."""
+        found = [key for key, curve in self._verify.items() if curve]
+        if not found:
+            return None
+        return self._verify[min(found, key=lambda key: abs(key - num_rows.bit_length()))]
+
+    def _curves(self) -> Iterable[_Curve]:
+        return (self._plain, *self._verify.values())

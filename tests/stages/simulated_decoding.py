@@ -1,0 +1,154 @@
+"""An engine that verifies drafts in no time, and says that it took what a curve says.
+
+The right answer is all zeros. What a step takes depends on its requests and on what was drafted.
+"""
+
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from headstart.stages.drafting import Draft, Source, Verdict
+from headstart.stages.speculation import RowStep, Speculation, Wish
+
+Curve = Callable[[int, int], float]
+"""Seconds of a step by its requests and the tokens drafted for them."""
+
+WRONG = 1
+
+_MEASURED = ((2, 0.0207), (4, 0.0272), (8, 0.035), (16, 0.0355), (32, 0.053), (64, 0.088))
+"""Tokens and seconds of steps that verify, of one request on two cores (benchmarks/LOG.md)."""
+
+
+def flat(rows: int, drafted: int) -> float:
+    """A GPU with room: verifying is nearly free."""
+    return 0.02 * (1 + 0.002 * (rows + drafted))
+
+
+def laptop(rows: int, drafted: int) -> float:
+    """Measured shape: 16 tokens cost 1.6 times one."""
+    return 0.028 * (1 + 0.04 * (rows + drafted - 1))
+
+
+def full(rows: int, drafted: int) -> float:
+    """A machine at its limit: a token costs what it costs."""
+    return 0.01 * (rows + drafted)
+
+
+def two_cores(rows: int, drafted: int) -> float:
+    """As measured: requests hardly slow a plain step, and verifying has a price of its own."""
+    plain = 0.0214 * (1 + 0.04 * (rows - 1))
+    if not drafted:
+        return plain
+    tokens = rows + drafted
+    at = min(max(1, bisect_left(_MEASURED, (tokens, 0.0))), len(_MEASURED) - 1)
+    (low, fast), (high, slow) = _MEASURED[at - 1 : at + 1]
+    return max(plain, fast + (slow - fast) * (tokens - low) / (high - low))
+
+
+class Row:
+    """A request, and how often a drafted token of it is right.
+
+    Args:
+        chance: That a drafted token is right.
+        offered: Share of the steps in which there is a draft.
+        limit: Length of the answer in tokens.
+    """
+
+    def __init__(self, chance: float, offered: float = 1.0, limit: float = float("inf")) -> None:
+        self.chance = chance
+        self.offered = offered
+        self.limit = limit
+        self.tokens = 0
+        self.seconds = 0.0
+        self.drafted: list[int] = []
+
+
+class _Guesser:
+    def __init__(self, row: Row, chooser: random.Random) -> None:
+        self._row = row
+        self._random = chooser
+
+    def observe(self, verdict: Verdict) -> None:
+        pass
+
+    def draft(self, max_tokens: int) -> Draft | None:
+        if self._random.random() >= self._row.offered:
+            return None
+        right = [self._random.random() < self._row.chance for _ in range(max_tokens)]
+        return Draft([0 if each else WRONG for each in right])
+
+
+class Machine:
+    """The engine.
+
+    Args:
+        curve: What a step takes.
+        noise: By what share a step is slower or faster than that, at most.
+    """
+
+    def __init__(self, curve: Curve, rows: Sequence[Row], seed: int = 0, noise: float = 0.05):
+        self.curve = curve
+        self.random = random.Random(seed)
+        self.noise = noise
+        self.seconds = 0.0
+        self.tokens = 0
+        self.drafted: list[int] = []
+        """For each step."""
+        self.rows: dict[str, Row] = {}
+        self._begun: list[Row] = []
+        self.speculation = Speculation(
+            {Source.COPY: lambda tokens, _: _Guesser(self._begun[tokens[0]], self.random)},
+            [Source.COPY],
+            max_tokens=16,
+            vocabulary=2,
+        )
+        for row in rows:
+            self.begin(row)
+
+    def begin(self, row: Row) -> None:
+        """Take up a request."""
+        name = str(len(self._begun))
+        self._begun.append(row)
+        self.rows[name] = row
+        self.speculation.begin(name, [len(self._begun) - 1], Wish("auto"))
+
+    def step(self) -> float:
+        """Run one step and return what it took."""
+        num_drafted = sum(len(row.drafted) for row in self.rows.values())
+        noise = self.random.uniform(1 - self.noise, 1 + self.noise)
+        seconds = self.curve(len(self.rows), num_drafted) * noise
+        steps = []
+        for name, row in self.rows.items():
+            right = next((at for at, token in enumerate(row.drafted) if token), len(row.drafted))
+            row.tokens += right + 1
+            row.seconds += seconds
+            self.tokens += right + 1
+            room = int(min(16, row.limit - row.tokens - 1))
+            steps.append(RowStep(name, Verdict([0] * (right + 1), row.drafted), room))
+        self.seconds += seconds
+        self.drafted.append(num_drafted)
+        drafts = self.speculation.step(steps, seconds=seconds)
+        for (name, row), draft in zip(tuple(self.rows.items()), drafts, strict=True):
+            row.drafted = draft
+            if row.tokens >= row.limit:
+                self.speculation.end(name)
+                del self.rows[name]
+        return seconds
+
+    def run(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.step()
+
+    def finish(self) -> float:
+        """Run until every request has its answer, and return how long that took."""
+        began = self.seconds
+        while self.rows:
+            self.step()
+        return self.seconds - began
+
+    def speed_over(self, num_steps: int) -> float:
+        """Tokens a second relative to the same steps without drafts."""
+        seconds, tokens = self.seconds, self.tokens
+        self.run(num_steps)
+        plain = len(self.rows) / self.curve(len(self.rows), 0)
+        return (self.tokens - tokens) / (self.seconds - seconds) / plain
