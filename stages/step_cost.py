@@ -8,6 +8,7 @@ though both compute four tokens.
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import partial
 
 __all__ = ["StepCost"]
 
@@ -106,7 +107,7 @@ class StepCost:
     """
 
     def __init__(self, slope: float = 0.03, weight: float = 0.1, lifetime: int = 500) -> None:
-        self._new_curve = lambda: _Curve(slope, weight)
+        self._new_curve = partial(_Curve, slope, weight)
         self._lifetime = lifetime
         self._num_steps = 0
         self._plain = self._new_curve()
