@@ -141,8 +141,7 @@ class _Limits:
 
     def __init__(self, plain_s: float, slack_s: Sequence[float] | None) -> None:
         self._plain_s = plain_s
-        # A row that has no slack left is still not slowed by a step that gives it its time's worth.
-        self._rows = [plain_s + max(0.0, slack) for slack in slack_s or ()]
+        self._rows = [plain_s + slack for slack in slack_s or ()]
         self._heap = sorted((limit, row) for row, limit in enumerate(self._rows))
 
     @property
