@@ -22,8 +22,14 @@ from headstart.cluster.model_folder import lora_rank
 from headstart.cluster.parallel_drafter import SPECULATION, plan_of
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.monitoring import logs
+from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest, SetupError
-from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_counts import (
+    NO_LANGUAGE,
+    LanguageCounts,
+    SourceCounts,
+    SpeculationCounts,
+)
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -33,6 +39,7 @@ LLM = TypeVar("LLM", bound="AsyncLLM")
 _log = structlog.get_logger(__name__)
 
 WORKER = "headstart.cluster.runner_adapter.ParallelWorker"
+DRAFT_MODEL_WORKER = "headstart.cluster.runner_adapter.DraftModelWorker"
 DRAFTER = "headstart.cluster.parallel_drafter.ParallelDrafter"
 """Loaded by vLLM in its worker processes."""
 
@@ -128,13 +135,23 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
 
 
 def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any]:
-    """Have vLLM run our worker, which drafts several tokens a step.
+    """Have vLLM run our worker, which drafts several tokens a step, or a model that drafts.
 
     Raises:
         SetupError: The model's card, or a table of n-grams, is not fit.
     """
     if model.speculation is None:
         return {}
+    if (drafter := model.drafter) is not None:
+        return {
+            "worker_cls": DRAFT_MODEL_WORKER,
+            "speculative_config": {
+                "method": drafter.method,
+                "model": drafter.source,
+                "num_speculative_tokens": drafter.num_tokens,
+            },
+            "per_request_spec_decode_metrics": "summary",
+        }
     return {
         "worker_cls": WORKER,
         "speculative_config": {
@@ -248,7 +265,7 @@ def build_llm(kind: "type[LLM]", args: Namespace, stat_loggers: list[Any]) -> "L
     except Exception as error:
         raise SetupError(f"vLLM cannot load {args.model}: {_line(error)}") from error
     assert isinstance(llm, kind)
-    if args.worker_cls != "auto":
+    if args.worker_cls == WORKER:
         # vLLM refuses `min_p` and `logit_bias` where it speculates; our worker has both, and
         # leaves such requests without drafts.
         llm.input_processor.speculative_config = None
@@ -445,12 +462,34 @@ def _rest_of(request: Any, known: Sequence[int]) -> Any:
 
 
 class LoadProbe:
-    """A vLLM stat logger that remembers how many requests run and wait."""
+    """A vLLM stat logger that remembers how many requests run and wait, and what was drafted.
 
-    def __init__(self) -> None:
+    Args:
+        language: Of the requests that a model drafts for.
+    """
+
+    def __init__(self, language: str = NO_LANGUAGE) -> None:
         self.latest = EngineLoad()
+        self.drafted = LanguageCounts(sources={Source.MODEL: SourceCounts()})
+        """By vLLM's own proposer."""
+        self._language = language
         self.kv_cache_usage = 0.0
         """Share of the cache's blocks that requests hold."""
+
+    def speculation(self) -> SpeculationCounts:
+        """Return the same as `speculation_counts`, for an engine in which a model drafts.
+
+        vLLM tells no times. Steps without a draft are not in it.
+        """
+        return SpeculationCounts(languages={self._language: copy.deepcopy(self.drafted)})
+
+    def _note(self, stats: Any) -> None:
+        source = self.drafted.sources[Source.MODEL]
+        drafted, accepted = stats.num_draft_tokens_per_pos, stats.num_accepted_tokens_per_pos
+        news = SourceCounts(stats.num_drafts, list(drafted), list(accepted))
+        self.drafted.sources[Source.MODEL] = source.plus(news)
+        self.drafted.rows += stats.num_drafts
+        self.drafted.tokens += stats.num_drafts + stats.num_accepted_tokens
 
     def factory(self, vllm_config: Any, engine_index: int = 0) -> Any:
         """Build the logger; passed to vLLM as a stat logger factory."""
@@ -464,6 +503,8 @@ class LoadProbe:
 
             def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
                 if scheduler_stats is not None:
+                    if scheduler_stats.spec_decoding_stats is not None:
+                        probe._note(scheduler_stats.spec_decoding_stats)
                     probe.kv_cache_usage = scheduler_stats.kv_cache_usage
                     probe.latest = EngineLoad(
                         scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs

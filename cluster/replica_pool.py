@@ -1,7 +1,7 @@
 """A gateway's links to every replica, kept in step with the table that the daemon sends."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -14,7 +14,14 @@ from headstart.cluster.stream import StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import EngineLost, EngineUnavailable
-from headstart.stages.routing import Candidate, is_worth_leaving, least_busy
+from headstart.stages.routing import (
+    Candidate,
+    Routed,
+    Wanted,
+    is_worth_leaving,
+    least_busy,
+    pool_for,
+)
 
 __all__ = ["ReplicaAddress", "ReplicaPool"]
 
@@ -27,6 +34,8 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
     replica_id: str
     model: str
     address: str
+    pool: str = ""
+    """Language that it has a drafter for; empty in the common pool."""
 
 
 _RETIRE_S = 10.0
@@ -42,6 +51,7 @@ class ReplicaPool:
         streams: Where every link mirrors its answers.
         settings: The data plane's.
         adapters: Further names that requests may give, and the model that answers to each.
+        languages: By model, those that have a pool of replicas with a drafter.
     """
 
     def __init__(
@@ -50,13 +60,16 @@ class ReplicaPool:
         streams: StreamTable,
         settings: DataPlaneSettings,
         adapters: Mapping[str, str] | None = None,
+        languages: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.served = dict(zip(models, models, strict=True)) | dict(adapters or {})
         """Every name that requests may give, and the configured model that it leads to."""
+        self._languages = languages or {}
         self._streams = streams
         self._settings = settings
         self._links: dict[str, dict[str, RemoteEngine]] = {model: {} for model in models}
         self._table: dict[str, ReplicaAddress] = {}
+        self._pools: dict[RemoteEngine, str] = {}
         self._leaving: set[RemoteEngine] = set()
         """Links that no request may choose any more, and that are not closed yet."""
         self._counted: set[RemoteEngine] = set()
@@ -66,6 +79,8 @@ class ReplicaPool:
         self._is_draining = False
         self._has_table = False
         self._waiters: set[asyncio.Future[None]] = set()
+        self.on_routed: Callable[[str, Routed], None] = lambda model, routed: None
+        """Told of every choice between a model's pools, with its name."""
         self.continuity = Continuity(self, streams, settings)
         """Every answer in the making, and who makes it."""
 
@@ -117,7 +132,9 @@ class ReplicaPool:
     async def available(self, model: str, avoid: RemoteEngine | None) -> RemoteEngine:
         """Wait for a replica that can take a request, and pick it."""
         await self._until(lambda: any(link is not avoid for link in self.up(model)))
-        return self._least_busy([link for link in self.up(model) if link is not avoid])
+        links = [link for link in self.up(model) if link is not avoid]
+        # What a drafter's replica refuses was never with one, and may be here.
+        return self._least_busy([link for link in links if not self._pool_of(link)] or links)
 
     async def at(self, address: str) -> RemoteEngine:
         """Wait for an open link to one replica."""
@@ -133,8 +150,11 @@ class ReplicaPool:
             lambda: self._has_table and all(map(self._is_counted, self._table.values()))
         )
 
-    def choose(self, model: str) -> RemoteEngine:
+    def choose(self, model: str, wanted: Wanted | None = None) -> RemoteEngine:
         """Pick the replica for a request.
+
+        Args:
+            wanted: What decides on its pool; None is the common one.
 
         Raises:
             EngineUnavailable: None can answer now.
@@ -142,9 +162,19 @@ class ReplicaPool:
         links = self.up(model)
         if not links:
             raise EngineUnavailable(f"no replica of {model} can answer now; try again")
-        return self._least_busy(links)
+        if not self._languages.get(model):
+            return self._least_busy(links)
+        pools = {pool: self._up_in(links, pool) for pool in ("", *self._languages[model])}
+        pool: str | None = None
+        if wanted is not None:
+            busy = {name: [*map(_candidate, each)] for name, each in pools.items()}
+            pool, routed = pool_for(wanted, busy, busy.pop(""))
+            self.on_routed(model, routed)
+        return self._least_busy(pools[pool or ""] or links)
 
-    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
+    def stay(
+        self, model: str, link: RemoteEngine | None, wanted: Wanted | None = None
+    ) -> RemoteEngine:
         """Pick the replica that a session has used before, unless it is gone or overloaded.
 
         Raises:
@@ -152,9 +182,19 @@ class ReplicaPool:
         """
         links = self.up(model)
         if link is None or link not in links:
-            return self.choose(model)
+            return self.choose(model, wanted)
         others = [_candidate(other) for other in links if other is not link]
-        return self.choose(model) if is_worth_leaving(_candidate(link), others) else link
+        if is_worth_leaving(_candidate(link), others):
+            return self.choose(model, wanted)
+        if wanted is not None and self._languages.get(model):
+            self.on_routed(model, Routed.STAYED)
+        return link
+
+    def _up_in(self, links: list[RemoteEngine], pool: str) -> list[RemoteEngine]:
+        return [link for link in links if self._pool_of(link) == pool]
+
+    def _pool_of(self, link: RemoteEngine) -> str:
+        return self._pools.get(link, "")
 
     def _least_busy(self, links: list[RemoteEngine]) -> RemoteEngine:
         self._turn += 1
@@ -179,6 +219,7 @@ class ReplicaPool:
             on_orphans=lambda streams: self.continuity.orphaned(link, streams),
         )
         self._links[replica.model][replica.replica_id] = link
+        self._pools[link] = replica.pool
         self._tasks.start(self._start(link, replica), name=f"open {replica.model}")
 
     async def _start(self, link: RemoteEngine, replica: ReplicaAddress) -> None:
@@ -248,6 +289,7 @@ class ReplicaPool:
         await link.close(*why)
         self._leaving.discard(link)
         self._counted.discard(link)
+        self._pools.pop(link, None)
 
 
 def _candidate(link: RemoteEngine) -> Candidate:

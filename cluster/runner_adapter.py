@@ -29,7 +29,7 @@ if TYPE_CHECKING or current_platform.is_cpu():
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
 
-__all__ = ["ParallelWorker", "unsupported"]
+__all__ = ["DraftModelWorker", "ParallelWorker", "unsupported"]
 
 _NO_PLACE = -1
 """vLLM's stand-in for a draft, where it wants rows of equal length."""
@@ -74,6 +74,20 @@ class ParallelWorker(PlatformWorker):
         return b"" if drafter is None else msgspec.msgpack.encode(drafter.counts)
 
 
+class DraftModelWorker(PlatformWorker):
+    """vLLM's worker for this platform, in which a model drafts."""
+
+    def init_device(self) -> None:
+        super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        _mend_sampler(self.model_runner)
+
+
+def _mend_sampler(runner: Any) -> None:
+    """On CPU, have drafted tokens drawn at their request's temperature."""
+    if runner.device.type == "cpu":
+        rejection_sampler.expand_batch_to_tokens = _expanded
+
+
 def _adopt(runner: Any) -> None:
     """Make a model runner one of ours.
 
@@ -88,8 +102,7 @@ def _adopt(runner: Any) -> None:
     if not hasattr(runner, "drafter"):
         return  # of the ranks that share the layers only the last one samples, and drafts
     runner.__class__ = type("ParallelRunner", (_ParallelRunner, type(runner)), {})
-    if runner.device.type == "cpu":
-        rejection_sampler.expand_batch_to_tokens = _expanded
+    _mend_sampler(runner)
     # Where it speculates, vLLM builds no processor for min_p and logit_bias.
     config = copy.copy(runner.vllm_config)
     object.__setattr__(config, "speculative_config", None)

@@ -1,7 +1,7 @@
-"""What Ray Serve is asked for: one application per model, and news of its replicas."""
+"""What Ray Serve is asked for: one application per pool of a model, and news of its replicas."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ _DEPLOYMENT = "replica"
 
 
 def build(settings: Settings, model: ModelSettings) -> serve.Application:
-    """Build the Serve application of one model."""
+    """Build the Serve application of one pool of a model."""
     deployment = serve.deployment(
         name=_DEPLOYMENT,
         num_replicas=model.replicas,
@@ -49,7 +49,7 @@ def check_room(settings: Settings) -> None:
     address = settings.ray.address
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     placement.check_room(
-        settings.models,
+        settings.pools,
         [node["Resources"] for node in nodes if node["Alive"]],
         "the Ray started here" if address is None else f"the Ray cluster at {address}",
         (placement.GPU, placement.CPU),
@@ -64,11 +64,11 @@ def run(settings: Settings) -> None:
     """
     targets = [
         serve.RunTarget(
-            build(settings, model),
-            name=_application(model.name),
+            build(settings, pool),
+            name=_application(pool.name, pool.pool),
             route_prefix=None,
         )
-        for model in settings.models
+        for pool in settings.pools
     ]
     try:
         serve.run_many(targets)
@@ -84,8 +84,8 @@ def stop(settings: Settings) -> None:
     if not ray.is_initialized():
         return
     try:
-        for model in settings.models:
-            serve.delete(_application(model.name))
+        for pool in settings.pools:
+            serve.delete(_application(pool.name, pool.pool))
     finally:
         ray.shutdown()
 
@@ -94,21 +94,24 @@ class ReplicaTable:
     """Keeps the list of running replicas of every model.
 
     Args:
-        models: Names of the configured models; their applications have been asked for.
+        pools: Names of the configured models and of their pools; their applications have been
+            asked for.
         changed: Called on the running event loop with the whole list whenever it changes.
     """
 
     def __init__(
-        self, models: tuple[str, ...], changed: Callable[[list[ReplicaAddress]], None]
+        self,
+        pools: Sequence[tuple[str, str]],
+        changed: Callable[[list[ReplicaAddress]], None],
     ) -> None:
         self._changed = changed
-        self._replicas: dict[str, list[ReplicaAddress]] = {}
+        self._replicas: dict[tuple[str, str], list[ReplicaAddress]] = {}
         loop = asyncio.get_running_loop()
         self._watches = [
             ray_adapter.ReplicaWatch(
-                _application(model), _DEPLOYMENT, loop, partial(self._update, model)
+                _application(*pool), _DEPLOYMENT, loop, partial(self._update, pool)
             )
-            for model in models
+            for pool in pools
         ]
 
     @property
@@ -121,17 +124,19 @@ class ReplicaTable:
         for watch in self._watches:
             watch.close()
 
-    def _update(self, model: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-        self._replicas[model] = [
-            ReplicaAddress(replica_id, model, metadata["address"])
+    def _update(self, pool: tuple[str, str], found: Mapping[str, Mapping[str, Any]]) -> None:
+        model, language = pool
+        self._replicas[pool] = [
+            ReplicaAddress(replica_id, model, metadata["address"], language)
             for replica_id, metadata in found.items()
             if "address" in metadata
         ]
         self._changed(self.replicas)
 
 
-def _application(model: str) -> str:
-    return f"headstart-{model}"
+def _application(model: str, pool: str) -> str:
+    # No model's name has a plus sign.
+    return f"headstart-{model}+{pool}" if pool else f"headstart-{model}"
 
 
 def _reason() -> str:

@@ -69,7 +69,7 @@ class VllmEngine(Engine):
         self._model_path = model_path
         self._streams = streams
         self._stat_loggers = stat_loggers
-        self._load = adapter.LoadProbe()
+        self._load = adapter.LoadProbe(model.pool)
         self._gone: dict[str, asyncio.Event] = {}
         self._held: dict[str, asyncio.Task[None]] = {}
         """Background answers that the app has not been given yet."""
@@ -91,7 +91,7 @@ class VllmEngine(Engine):
         self._app = await adapter.build_app(self._llm, args)
         adapter.answer_errors_alike(self._app, is_asked)
         await self._resources.enter_async_context(self._app.router.lifespan_context(self._app))
-        if self._model.speculation is not None:
+        if self._model.speculation is not None and self._model.drafter is None:
             self._speculation = SpeculationCounts()
             self._tasks.start(self._follow_speculation(), name="speculation counts")
         config = self._llm.vllm_config
@@ -111,7 +111,7 @@ class VllmEngine(Engine):
         return self._load.latest
 
     def speculation(self) -> SpeculationCounts | None:
-        return self._speculation
+        return self._load.speculation() if self._model.drafter else self._speculation
 
     async def _follow_speculation(self) -> None:
         """Ask the worker for its counts while it works, and once more when it has come to rest."""

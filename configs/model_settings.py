@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from headstart.configs.section import Section, wrong
-from headstart.configs.speculation import Language, SpeculationSettings
+from headstart.configs.speculation import DrafterSettings, Language, SpeculationSettings
 
 __all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "core_list", "parse_cores"]
 
@@ -100,8 +100,10 @@ class ModelSettings(Section):
     replicas: int = Field(
         default=1, ge=1, le=64, description="Copies of the model that share its requests."
     )
-    pool: Label = Field(
-        default="default", description="Group of replicas; recorded, and not used by routing yet."
+    pool: str = Field(
+        default="",
+        description="Which of its pools of replicas is meant, a language of "
+        "`speculation.drafters`; set by the daemon for each of them.",
     )
     languages: tuple[Language, ...] = Field(
         default=(),
@@ -172,11 +174,37 @@ class ModelSettings(Section):
         return (self.name, *self.adapters)
 
     @property
+    def pools(self) -> "tuple[ModelSettings, ...]":
+        """The model as each of its pools of replicas runs it, the one without a drafter first."""
+        drafters = {} if self.speculation is None else self.speculation.drafters
+        return (
+            self,
+            *(
+                self.model_copy(
+                    update={"pool": pool, "replicas": each.replicas, "cores": each.cores}
+                )
+                for pool, each in drafters.items()
+            ),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Everything whose weights it needs: itself, and what drafts for it."""
+        drafters = {} if self.speculation is None else self.speculation.drafters
+        return (self.source, *(each.source for each in drafters.values()))
+
+    @property
+    def drafter(self) -> DrafterSettings | None:
+        """What drafts in this pool; None where our own worker does."""
+        return self.speculation.drafters[self.pool] if self.speculation and self.pool else None
+
+    @property
     def drafted_languages(self) -> tuple[str, ...]:
         """Languages of the input that its speculation tells apart, in order."""
         if self.speculation is None:
             return ()
-        return tuple(sorted({*self.languages, *self.speculation.tables}))
+        own = (self.languages, self.speculation.tables, self.speculation.drafters)
+        return tuple(sorted({language for each in own for language in each}))
 
     @field_validator("cores")
     @classmethod
@@ -198,11 +226,8 @@ class ModelSettings(Section):
             raise wrong("source", "is required with `engine: vllm`")
         if (self.engine == "fake") != (self.fake is not None):
             raise wrong("fake", "goes with `engine: fake`, and only with it")
-        if self.cores is not None and len(self.cores) != self.replicas:
-            raise wrong(
-                "cores",
-                f"must have one core list per replica: {self.replicas}, not {len(self.cores)}",
-            )
+        self._check_cores("cores", self.cores, self.replicas)
+        self._check_pools()
         if self.engine == "fake" and self.adapters:
             raise wrong("adapters", "goes with `engine: vllm`")
         if self.engine == "fake" and self.speculation is not None:
@@ -222,6 +247,26 @@ class ModelSettings(Section):
         if not self.gpus_per_replica and self.block_size % CPU_BLOCK_TOKENS:
             raise wrong("block_size", f"must be a multiple of {CPU_BLOCK_TOKENS} on CPU")
         return self
+
+    @staticmethod
+    def _check_cores(key: str, cores: tuple[str, ...] | None, replicas: int) -> None:
+        if cores is not None and len(cores) != replicas:
+            raise wrong(key, f"must have one core list per replica: {replicas}, not {len(cores)}")
+
+    def _check_pools(self) -> None:
+        drafters = {} if self.speculation is None else self.speculation.drafters
+        if self.pool and self.pool not in drafters:
+            raise wrong("pool", "must be a language of `speculation.drafters`")
+        if drafters and self.adapters:
+            raise wrong("adapters", "cannot be served along with `speculation.drafters`")
+        for language, drafter in drafters.items():
+            key = f"speculation.drafters.{language}.cores"
+            self._check_cores(key, drafter.cores, drafter.replicas)
+            for text in drafter.cores or ():
+                try:
+                    parse_cores(text)
+                except ValueError as error:
+                    raise wrong(key, str(error)) from error
 
     @property
     def num_ranks(self) -> int:

@@ -220,12 +220,19 @@ class Settings(_Handed):
         """All replicas are on this machine: no core may belong to two."""
         owners: dict[int, str] = {}
         for index, model in enumerate(self.models):
-            for replica, text in enumerate(model.cores or ()):
-                key = f"models.{index}.cores.{replica}"
-                for core in parse_cores(text):
-                    if core in owners:
-                        raise wrong(key, f"core {core} already belongs to {owners[core]}")
-                    owners[core] = key
+            for pool in model.pools:
+                where = f".speculation.drafters.{pool.pool}" if pool.pool else ""
+                for replica, text in enumerate(pool.cores or ()):
+                    key = f"models.{index}{where}.cores.{replica}"
+                    for core in parse_cores(text):
+                        if core in owners:
+                            raise wrong(key, f"core {core} already belongs to {owners[core]}")
+                        owners[core] = key
+
+    @property
+    def pools(self) -> tuple[ModelSettings, ...]:
+        """Every pool of replicas, of all models."""
+        return tuple(pool for model in self.models for pool in model.pools)
 
     def with_secret(self, secret: str) -> Self:
         """Return these settings with the data plane's secret set."""
@@ -233,7 +240,7 @@ class Settings(_Handed):
         return self.model_copy(update={"data_plane": data_plane})
 
     def for_replica(self, model: ModelSettings) -> ReplicaSettings:
-        """Return what a replica of `model` needs."""
+        """Return what a replica of `model`, one of its pools, needs."""
         return ReplicaSettings(
             cache_dir=self.cache_dir,
             model=model,

@@ -7,9 +7,34 @@ from pydantic import Field, StringConstraints
 from headstart.configs.fields import File
 from headstart.configs.section import Section
 
-__all__ = ["Language", "SpeculationSettings"]
+__all__ = ["DrafterSettings", "Language", "SpeculationSettings"]
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+class DrafterSettings(Section):
+    """Replicas of a model beside which a small model drafts, for one language of the input."""
+
+    source: str = Field(
+        description="Where the drafting model is, as `source` of the model; with the same "
+        "vocabulary, unless it is a head on the model's own hidden states.",
+    )
+    method: Literal["draft_model", "eagle", "eagle3"] = Field(
+        default="draft_model",
+        description="How vLLM runs it: a model of its own, or an EAGLE head.",
+    )
+    num_tokens: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Tokens that it drafts in each step, whatever the load.",
+    )
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Copies of the model with this drafter."
+    )
+    cores: tuple[str, ...] | None = Field(
+        default=None, description="CPU cores of each of them, as `cores` of the model."
+    )
 
 
 class SpeculationSettings(Section):
@@ -35,6 +60,11 @@ class SpeculationSettings(Section):
         default_factory=dict,
         description="Language drafters: n-gram tables by language tag of the input, made from this "
         "model's own answers by `headstart table`.",
+    )
+    drafters: dict[Language, DrafterSettings] = Field(
+        default_factory=dict,
+        description="Neural drafters by language tag of the input: each is a pool of further "
+        "replicas of this model. Requests in the language go there while it is not hot.",
     )
     is_adaptive: bool = Field(
         default=True,

@@ -2,11 +2,13 @@
 
 from headstart.monitoring.labels import Label, Refusal, ReplicaState, Rescue, StreamState
 from headstart.monitoring.metric import MODEL, Metric
+from headstart.stages.routing import Routed
 
 _REFUSAL = Label("reason", tuple(Refusal))
 _STREAM_STATE = Label("state", tuple(StreamState))
 _REPLICA_STATE = Label("state", tuple(ReplicaState))
 _RESCUE = Label("outcome", tuple(Rescue))
+_ROUTED = Label("reason", tuple(Routed))
 _VERSION = Label("version")
 
 _LOOP_LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -71,6 +73,15 @@ RESCUES = Metric(
     "sum by (outcome) (rate(headstart_rescues_total[5m]))",
     (MODEL, _RESCUE),
 )
+ROUTED = Metric(
+    "headstart_routed_total",
+    "counter",
+    "Requests to models that have pools of replicas by language, by where they went: to the pool "
+    "of their language, or to the common one because it is unknown, has no pool, the request asked "
+    "for no such drafts, the pool is hot or down, or its prompt is with another replica.",
+    "sum by (reason) (rate(headstart_routed_total[5m]))",
+    (MODEL, _ROUTED),
+)
 CLOCK_UNCERTAINTY = Metric(
     "headstart_clock_offset_uncertainty_seconds",
     "gauge",
@@ -117,6 +128,7 @@ METRICS = (
     REPLICA_WAITING,
     REPLICA_RUNNING,
     RESCUES,
+    ROUTED,
     CLOCK_UNCERTAINTY,
     FRAME_PROJECT,
     LOOP_LAG,

@@ -23,6 +23,7 @@ from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import SpeculationCounts, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from headstart.stages.warm_events import EditKind
@@ -111,6 +112,10 @@ class Metrics:
     def rescued(self, model: str, rescue: Rescue) -> None:
         """Count what became of a detached answer whose replica, link or gateway was lost."""
         self._series.models[model].rescues[rescue].inc()
+
+    def routed(self, model: str, routed: Routed) -> None:
+        """Count a choice between a model's pools. Raises KeyError if it is not configured."""
+        self._series.models[model].routed[routed].inc()
 
     def set_load(self, model: str, *, waiting: int, running: int) -> None:
         """State the requests in a model's engines, summed over its replicas.

@@ -1,5 +1,6 @@
 """How fast answers grow, one token a step and several."""
 
+from headstart.monitoring import catalogue_gateway as gateway
 from headstart.monitoring import catalogue_requests as requests
 from headstart.monitoring import catalogue_speculation as speculation
 from headstart.monitoring.promql import mean, rate
@@ -124,6 +125,13 @@ SPECULATION = Row(
                 Query(rate(speculation.DECODE_SECONDS, "kind"), "{{kind}}"),
                 Query(rate(speculation.DRAFT_SECONDS), "draft"),
             ),
+            Kind.STACK,
+        ),
+        View(
+            "Pools by language",
+            "cps",
+            "Requests to models with neural drafters: to their language's pool, or why not.",
+            (Query(rate(gateway.ROUTED, "reason"), "{{reason}}"),),
             Kind.STACK,
         ),
         View(

@@ -46,6 +46,7 @@ from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
 from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.render_gaps import StallCause
+from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import (
     NO_LANGUAGE,
     OTHER_LANGUAGE,
@@ -232,6 +233,7 @@ class ModelSeries:
         "replicas",
         "requests",
         "rescues",
+        "routed",
         "running",
         "stages",
         "ttft",
@@ -256,6 +258,7 @@ class ModelSeries:
         }
         self.replicas = {s: gauges[gateway.REPLICAS].labels(model, s) for s in ReplicaState}
         self.rescues = {s: counters[gateway.RESCUES].labels(model, s) for s in Rescue}
+        self.routed = {why: counters[gateway.ROUTED].labels(model, why) for why in Routed}
         self.waiting = gauges[gateway.REPLICA_WAITING].labels(model)
         self.running = gauges[gateway.REPLICA_RUNNING].labels(model)
         self.clock_uncertainty = gauges[gateway.CLOCK_UNCERTAINTY].labels(model)

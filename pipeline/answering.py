@@ -118,7 +118,7 @@ class Answering:
         self._check_room()
         with self._access.admit(caller) as lease:
             pace.mark(Mark.ADMITTED)
-            link = self._pool.stay(model, stick_to)
+            link = self._pool.stay(model, stick_to, inbound.wanted)
             engine_request = EngineRequest(
                 self._access.stream_id(caller),
                 method,

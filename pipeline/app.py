@@ -292,6 +292,7 @@ def build(
         now: The clock by which these expire.
         models: All that are served.
     """
+    pool.on_routed = metrics.routed
     pool.continuity.on_rescue = metrics.rescued
     pool.continuity.on_inherited = access.resume
     answering = Answering(pool, streams, metrics, settings, access, InputLanguages(models))

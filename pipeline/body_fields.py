@@ -56,6 +56,9 @@ class Fields(msgspec.Struct):
     vllm_xargs: Any = None
     """Where vLLM takes arguments for its worker; ours are put beside the client's."""
     use_beam_search: Any = None
+    min_p: Any = None
+    logit_bias: Any = None
+    seed: Any = None
     structured_outputs: msgspec.Raw = _NULL
     response_format: msgspec.Raw = _NULL
     text: msgspec.Raw = _NULL

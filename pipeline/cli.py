@@ -140,7 +140,8 @@ def _model_prepare(args: argparse.Namespace) -> int:
 
     for model in settings.models:
         if model.engine == "vllm":
-            print(f"{model.name}: {resolve(model.source, settings.cache_dir)}")
+            for source in model.sources:
+                print(f"{model.name}: {resolve(source, settings.cache_dir)}")
     return 0
 
 

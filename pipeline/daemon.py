@@ -158,7 +158,8 @@ class _Daemon:
         try:
             async with asyncio.timeout(limit_s):
                 await self._thread.call(serve_app.run, settings)
-                self._table = serve_app.ReplicaTable(names, self._gateway.update)
+                pools = [(pool.name, pool.pool) for pool in settings.pools]
+                self._table = serve_app.ReplicaTable(pools, self._gateway.update)
                 await self._gateway.ready()
         except TimeoutError:
             raise SetupError(
@@ -220,12 +221,13 @@ def _check_machine(settings: Settings) -> None:
     Raises:
         SetupError: A model is missing or broken, or cores or GPUs are; the message has the fix.
     """
-    placement.check_cores(settings.models, frozenset(os.sched_getaffinity(0)))
+    placement.check_cores(settings.pools, frozenset(os.sched_getaffinity(0)))
     if any(model.gpus_per_replica for model in settings.models):
         here = {placement.GPU: ray_adapter.num_gpus_here()}
-        placement.check_room(settings.models, [here], "this machine", (placement.GPU,))
+        placement.check_room(settings.pools, [here], "this machine", (placement.GPU,))
     for model in settings.models:
         if model.engine == "vllm":
-            model_source.resolve(model.source, settings.cache_dir)
+            for source in model.sources:
+                model_source.resolve(source, settings.cache_dir)
             for folder in model.adapters.values():
                 lora_rank(folder)

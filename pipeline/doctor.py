@@ -136,11 +136,11 @@ def _engine(machine: Machine, settings: Settings) -> Iterator[Finding]:
 def _cores(machine: Machine, settings: Settings) -> Iterator[Finding]:
     if settings.ray.address is not None:
         return
-    named = [text for model in settings.models for text in model.cores or ()]
+    named = [text for pool in settings.pools for text in pool.cores or ()]
     cores = frozenset[int]().union(*map(parse_cores, named))
     allowed = f"this process may use {core_list(machine.cores)}"
     try:
-        placement.check_cores(settings.models, machine.cores)
+        placement.check_cores(settings.pools, machine.cores)
     except SetupError as error:
         message, _, fix = error.message.partition(": ")
         yield _problem("cores", message, fix)
@@ -224,7 +224,7 @@ def _gpus(machine: Machine, settings: Settings) -> Iterator[Finding]:
         return
     here = [{placement.GPU: machine.num_gpus}]
     try:
-        placement.check_room(settings.models, here, "this machine", (placement.GPU,))
+        placement.check_room(settings.pools, here, "this machine", (placement.GPU,))
     except SetupError as error:
         message, _, fix = error.message.partition(": ")
         yield _problem("gpus", message, fix)

@@ -102,7 +102,12 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     )
     models = tuple(model.name for model in settings.models)
     adapters = {name: model.name for model in settings.models for name in model.adapters}
-    pool = ReplicaPool(models, streams, settings.data_plane, adapters)
+    drafters = {
+        model.name: tuple(model.speculation.drafters)
+        for model in settings.models
+        if model.speculation is not None
+    }
+    pool = ReplicaPool(models, streams, settings.data_plane, adapters, drafters)
     languages = {model.name: model.drafted_languages for model in settings.models}
     metrics = Metrics(models, version("headstart"), languages=languages)
     access = Access(settings.access, settings.data_plane.secret_value, time.monotonic)

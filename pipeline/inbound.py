@@ -7,7 +7,7 @@ whole body does where no field of ours has to be taken out or put in.
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +20,7 @@ from headstart.pipeline.embedded import check_inputs
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.input_language import InputLanguages
 from headstart.stages.errors import BadRequest, Overloaded, PayloadTooLarge, RequestTimeout
+from headstart.stages.routing import Wanted
 
 if TYPE_CHECKING:
     from headstart.stages.shared_room import SharedRoom
@@ -48,6 +49,8 @@ class Inbound:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     """What the engine gets."""
+    wanted: Wanted = field(default_factory=Wanted)
+    """What decides on the pool of its model."""
 
 
 async def read(
@@ -92,7 +95,7 @@ def understand(
             it wants beam search, an answer whose form is too much to compile, or too many
             embeddings, or it is long and not quite JSON.
     """
-    fields = read_fields(body)
+    fields, wanted = read_fields(body), Wanted()
     if fields is None:
         fields, options, for_engine = Fields(), Options(), body
     else:
@@ -102,6 +105,7 @@ def understand(
         options = fields.headstart or Options()
         if path in _DRAFTED:
             options = languages.named(options, fields)
+            wanted = languages.wanted(options, fields)
         for_engine = _for_engine(body, fields, options, salting)
     if fields.use_beam_search not in (None, False):
         # vLLM makes each step of each beam a request: none of them says what the answer cost.
@@ -110,7 +114,7 @@ def understand(
         options = msgspec.structs.replace(options, detach=True)
     forwarded = tuple((name, value) for name in _FORWARDED_HEADERS if (value := headers.get(name)))
     model = fields.model if isinstance(fields.model, str) else None
-    return Inbound(model, fields.stream is True, options, forwarded, for_engine)
+    return Inbound(model, fields.stream is True, options, forwarded, for_engine, wanted)
 
 
 def _is_asked_to_detach(value: str | None) -> bool:

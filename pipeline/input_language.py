@@ -8,6 +8,7 @@ import msgspec
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.body_fields import Fields, Options
 from headstart.stages.language import language_of
+from headstart.stages.routing import Wanted
 
 if TYPE_CHECKING:
     from headstart.configs.speculation import SpeculationSettings
@@ -51,6 +52,17 @@ class InputLanguages:
         }
         if self._drafted:
             language_of("")  # nobody's first request shall wait for the model of languages
+
+    def wanted(self, options: Options, fields: Fields) -> Wanted:
+        """Return what of a request decides on its pool, its options having been `named`.
+
+        vLLM refuses `min_p` and `logit_bias` where a model drafts, and a seed repeats a sample only
+        in the same pool.
+        """
+        drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
+        mode = options.speculation or ("off" if drafted is None else drafted.default)
+        is_plain = not fields.min_p and not fields.logit_bias and fields.seed is None
+        return Wanted(options.language, mode in ("auto", "drafter") and is_plain)
 
     def named(self, options: Options, fields: Fields) -> Options:
         """Return a request's options with its prompt's language, if it can be told and matters."""

@@ -213,7 +213,9 @@ def _models(settings: Settings) -> dict[str, bool | str]:
         try:
             from headstart.cluster.model_source import is_here
 
-            states[model.name] = is_here(model.source, settings.cache_dir)
+            states[model.name] = all(
+                is_here(source, settings.cache_dir) for source in model.sources
+            )
         except SetupError as error:
             states[model.name] = error.message
         except ImportError as error:

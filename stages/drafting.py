@@ -22,6 +22,9 @@ class Source(StrEnum):
     COPY = "copy"
     JACOBI = "jacobi"
     DRAFTER = "drafter"
+    """A table of n-grams."""
+    MODEL = "model"
+    """A neural drafter, which vLLM runs; no request chooses it but by its language."""
 
 
 @dataclass(frozen=True, slots=True)

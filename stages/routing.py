@@ -1,9 +1,12 @@
 """Which replica answers a request. Plain functions over values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-__all__ = ["Candidate", "is_worth_leaving", "least_busy"]
+from headstart.stages.language import closest
+
+__all__ = ["Candidate", "Routed", "Wanted", "is_worth_leaving", "least_busy", "pool_for"]
 
 _PATIENCE = 4
 """Requests that a replica may have more to do than another and still be stayed with."""
@@ -44,3 +47,57 @@ def least_busy(candidates: Sequence[Candidate], turn: int) -> int:
             (index - turn) % num_candidates,
         ),
     )
+
+
+class Routed(StrEnum):
+    """Where a request went whose model has pools by language, and why; metric label values."""
+
+    LANGUAGE = "language"
+    """To the pool of its language."""
+    UNKNOWN = "unknown"
+    """To the common pool, as all below: nobody can tell its language."""
+    NO_POOL = "no_pool"
+    """Its language has none."""
+    UNDRAFTED = "undrafted"
+    """It asked for other drafts or none, or for what does not go with a model's drafts."""
+    HOT = "hot"
+    """Its language's pool has too much to do."""
+    DOWN = "down"
+    """No replica of its language's pool can answer."""
+    STAYED = "stayed"
+    """With a replica that has its prompt in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a request decides on its pool."""
+
+    language: str | None = None
+    """Of the input; None if nobody knows."""
+    is_drafted: bool = False
+    """Whether a model may draft for it."""
+
+
+def pool_for(
+    wanted: Wanted, pools: Mapping[str, Sequence[Candidate]], common: Sequence[Candidate]
+) -> tuple[str | None, Routed]:
+    """Choose between the pool of a request's language and the common one.
+
+    Args:
+        pools: By language, the replicas that can answer; empty where all are lost.
+        common: Those of the common pool.
+
+    Returns: A language of `pools` whose replicas are at least one, or None for the common pool; and
+        why.
+    """
+    if not wanted.is_drafted:
+        return None, Routed.UNDRAFTED
+    if wanted.language is None:
+        return None, Routed.UNKNOWN
+    if (pool := closest(wanted.language, pools)) is None:
+        return None, Routed.NO_POOL
+    if not (candidates := pools[pool]):
+        return None, Routed.DOWN
+    if is_worth_leaving(candidates[least_busy(candidates, 0)], common):
+        return None, Routed.HOT
+    return pool, Routed.LANGUAGE

@@ -8,6 +8,7 @@ import pytest
 from headstart.configs.settings import SettingsError, load
 
 MODEL = "models=[{name: tiny, source: builtin:tiny}]"
+DRAFTED = "speculation: {drafters: {de: {source: c}}}"
 SECRET = "0123456789abcdef"
 HASH = f"'sha256:{'0' * 64}'"
 
@@ -98,6 +99,22 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("models.0.adapters={A B: a}", "models.0.adapters.A B.[key]", "must match pattern"),
         ("models=[{name: x, engine: fake, adapters: {a: b}}]", "models.0.adapters", "engine: vllm"),
         (
+            "models.0.speculation.drafters={de: {source: a, cores: ['1', '2']}}",
+            "models.0.speculation.drafters.de.cores",
+            "one core list per replica: 1, not 2",
+        ),
+        (
+            "models.0.speculation.drafters={de: {source: a, cores: ['x']}}",
+            "models.0.speculation.drafters.de.cores",
+            "is not a core list",
+        ),
+        (
+            f"models=[{{name: x, source: a, adapters: {{y: b}}, {DRAFTED}}}]",
+            "models.0.adapters",
+            "cannot be served along with",
+        ),
+        ("models.0.pool=de", "models.0.pool", "a language of `speculation.drafters`"),
+        (
             "gateway.max_bodies_bytes=8388608",
             "gateway.max_bodies_bytes",
             "at least twice max_body_bytes, 16777216",
@@ -144,6 +161,16 @@ def test_no_core_belongs_to_two_replicas_of_one_machine() -> None:
 
     assert error.key == "models.1.cores.0"
     assert "core 2 already belongs to models.0.cores.1" in str(error)
+
+
+def test_no_core_belongs_to_two_pools_of_a_model() -> None:
+    drafters = "{de: {source: y, cores: ['1']}}"
+    models = f"models=[{{name: a, source: x, cores: ['1'], speculation: {{drafters: {drafters}}}}}]"
+
+    error = _fault(models)
+
+    assert error.key == "models.0.speculation.drafters.de.cores.0"
+    assert "core 1 already belongs to models.0.cores.0" in str(error)
 
 
 def test_replicas_of_a_cluster_may_use_the_same_core_numbers() -> None:

@@ -130,7 +130,12 @@ READ = {
         "prompt_token_ids prompt_embeds output_token_ids sampling_params"
     ),
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
-    "vllm.v1.metrics.stats:SchedulerStats": ("num_running_reqs num_waiting_reqs kv_cache_usage"),
+    "vllm.v1.metrics.stats:SchedulerStats": (
+        "num_running_reqs num_waiting_reqs kv_cache_usage spec_decoding_stats"
+    ),
+    "vllm.v1.spec_decode.metrics:SpecDecodingStats": (
+        "num_drafts num_accepted_tokens num_accepted_tokens_per_pos num_draft_tokens_per_pos"
+    ),
     "ray._private:worker": "_global_node",
     "ray.serve._private.common:DeploymentTargetInfo": "running_replicas",
     "ray.serve._private.common:RunningReplicaInfo": "replica_id replica_metadata",

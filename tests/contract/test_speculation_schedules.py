@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.speculation_counts import SpeculationCounts
 from tests.contract.asking import COMPLETIONS, Subject
 from tests.contract.conftest import ENGINE, started_vllm
+from tests.contract.sampling import NUM_SAMPLES, check_sampling
 from tests.support.streams import body, finished, stream_table
 from tests.support.waiting import eventually, soon
 
@@ -117,25 +119,6 @@ def regret(tiny_model: Path) -> Check:
     return check
 
 
-@pytest.fixture(scope="module")
-def pairs_of(tiny_model: Path) -> Callable[[list[int], float], Any]:
-    """The chance of each pair of tokens to come next, shape (vocabulary, vocabulary)."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-
-    def chances(prompt: list[int], temperature: float) -> Any:
-        with torch.inference_mode():
-            logits = model(torch.tensor([prompt])).logits[0, -1]
-            first = (logits / temperature).softmax(dim=-1)
-            longer = torch.tensor([[*prompt, token] for token in range(len(first))])
-            second = (model(longer).logits[:, -1] / temperature).softmax(dim=-1)
-        return (first[:, None] * second).double().numpy()
-
-    return chances
-
-
 @pytest.mark.parametrize("num_steps", [500, pytest.param(10_000, marks=HEAVY)])
 async def test_random_schedule_gives_the_reference_decoder(
     tiny: Subject,
@@ -219,54 +202,20 @@ async def test_random_schedule_gives_the_reference_decoder(
     assert counts.sources.keys() >= {"copy", "jacobi"}
 
 
-async def test_sampling_draws_from_the_models_distribution(
-    tiny: Subject, pairs_of: Callable[[list[int], float], Any]
-) -> None:
-    """Chi-square of two tokens; the second of them is drafted in every answer."""
-    prompt, temperature, num_samples = [5, 6, 7, 8, 5, 6, 9], 0.3, 2000
-    places = asyncio.Semaphore(AT_ONCE)
-    drafted = 0
+async def test_sampling_draws_from_the_models_distribution(tiny: Subject, tiny_model: Path) -> None:
+    """The second of two tokens is drafted in every answer."""
+    num_drafted = 0
 
-    async def sample() -> tuple[int, int]:
-        nonlocal drafted
-        async with places:
-            stream = tiny.serve(
-                COMPLETIONS,
-                prompt=prompt,
-                max_tokens=3,
-                temperature=temperature,
-                ignore_eos=True,
-                return_token_ids=True,
-                vllm_xargs={"headstart_speculation": "jacobi"},
-            )
-            await soon(finished(stream), 120)
+    def ended(stream: Stream) -> None:
+        nonlocal num_drafted
         assert stream.end is not None
         assert stream.end.speculated is not None
-        drafted += stream.end.speculated.steps > 0
-        first, second, _ = body(stream)["choices"][0]["token_ids"]
-        return first, second
+        num_drafted += stream.end.speculated.steps > 0
 
-    found = await asyncio.gather(*(sample() for _ in range(num_samples)))
+    mode = {"vllm_xargs": {"headstart_speculation": "jacobi"}}
+    await check_sampling(tiny, tiny_model, AT_ONCE, ended, **mode)
 
-    chances = pairs_of(prompt, temperature)
-    second = chances.sum(axis=0)
-    assert drafted == num_samples
-    # One in a hundred million by chance, at 19 degrees of freedom.
-    assert distance(chances.ravel(), [one * len(second) + two for one, two in found]) < 75
-    assert distance(second, [two for _, two in found]) < 75
-
-
-def distance(chances: Any, found: list[int], num_bins: int = 20) -> float:
-    """Chi-square over bins of about equal chance, likeliest outcomes first."""
-    likeliest = chances.argsort()[::-1]
-    below = chances[likeliest].cumsum() - chances[likeliest] / 2
-    bin_of = {int(one): int(share * num_bins) for one, share in zip(likeliest, below, strict=True)}
-    expected, seen = [0.0] * num_bins, [0] * num_bins
-    for outcome, chance in enumerate(chances):
-        expected[bin_of[outcome]] += len(found) * float(chance)
-    for outcome in found:
-        seen[bin_of[outcome]] += 1
-    return sum((got - wanted) ** 2 / wanted for got, wanted in zip(seen, expected, strict=True))
+    assert num_drafted == NUM_SAMPLES
 
 
 def counts_of(subject: Subject) -> SpeculationCounts:

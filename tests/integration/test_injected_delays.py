@@ -17,6 +17,7 @@ from headstart.cluster.replica_pool import ReplicaPool
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.retention import Retention
+from headstart.stages.routing import Wanted
 from headstart.stages.stage_clock import Stage
 from tests.support.delays import Took, check, least
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
@@ -35,9 +36,9 @@ class SlowPool(ReplicaPool):
 
     delay_s = 0.0
 
-    def choose(self, model: str) -> RemoteEngine:
+    def choose(self, model: str, wanted: Wanted | None = None) -> RemoteEngine:
         time.sleep(self.delay_s)
-        return super().choose(model)
+        return super().choose(model, wanted)
 
 
 class SlowTable(StreamTable):

@@ -28,6 +28,7 @@ from headstart.stages.drafting import Source
 from headstart.stages.mind_events import Outcome as ThoughtOutcome
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
+from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import (
     LanguageCounts,
     Position,
@@ -112,6 +113,8 @@ def feed(metrics: Metrics) -> None:
         metrics.set_load(model, waiting=2, running=3)
         metrics.set_clock_uncertainty(model, 0.0003)
         metrics.speculated(model, speculation())
+        for why in Routed:
+            metrics.routed(model, why)
     metrics.request(Route.CHAT).close(Outcome.CLIENT_ERROR, StageClock())
     metrics.request(Route.CHAT).moved_to(Stage.QUEUE)
     metrics.set_streams(live=2, finished=7, log_bytes=4096)
@@ -122,7 +125,7 @@ def feed(metrics: Metrics) -> None:
 
 
 def speculation() -> SpeculationCounts:
-    sources = {source: SourceCounts(4, [4] * 64, [1] * 64) for source in Source}
+    sources = {str(source): SourceCounts(4, [4] * 64, [1] * 64) for source in Source}
     return SpeculationCounts(
         draft_s=0.1,
         verify_s=2.0,

@@ -100,6 +100,7 @@ class Replica:
     engine: _Engine
     server: DataPlaneServer
     port: int
+    pool: str = ""
 
     @property
     def requests(self) -> list[EngineRequest]:
@@ -167,7 +168,7 @@ class Gateway:
 
     def _table(self, ports: Sequence[int]) -> list[ReplicaAddress]:
         return [
-            ReplicaAddress(str(number), replica.model.name, f"tcp://127.0.0.1:{port}")
+            ReplicaAddress(str(number), replica.model.name, f"tcp://127.0.0.1:{port}", replica.pool)
             for number, (replica, port) in enumerate(zip(self.replicas, ports, strict=True))
         ]
 
@@ -214,6 +215,7 @@ async def serving(
     quic: QuicSettings | None = None,
     offered: Callable[[dict[str, Any]], dict[str, Any]] = lambda offer: offer,
     live: LiveSettings | None = None,
+    drafting: ModelSettings | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
@@ -229,13 +231,18 @@ async def serving(
         quic: Serves QUIC too, on any port.
         offered: What clients are told of that, such as a relay's port.
         live: Limits of live prompts.
+        drafting: What the gateway believes to serve, a replica of `models` for each of its pools.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
     streams = table() if streams is None else streams
     settings = settings or GatewaySettings(shutdown_grace_s=0)
     async with AsyncExitStack() as stack:
+        pools = ["" for _ in models]
         links = pool(names, streams, data_plane)
+        if drafting is not None:
+            pools = [each.pool for each in drafting.pools]
+            links = ReplicaPool(names, streams, data_plane, None, {drafting.name: pools[1:]})
         metrics = Metrics(names, "0")
         keys = Access(access or AccessSettings(), DATA_PLANE.secret_value, now)
         endpoint = None
@@ -247,7 +254,8 @@ async def serving(
             offer = None if endpoint is None else endpoint.describe(asked)
             return None if offer is None else offered(offer)
 
-        asgi = app.build(links, streams, metrics, settings, keys, describe, live, now)
+        served = () if drafting is None else (drafting,)
+        asgi = app.build(links, streams, metrics, settings, keys, describe, live, now, served)
         sessions: LiveSessions = asgi.state.live
         if endpoint is not None:
             await endpoint.start(asgi, 0)
@@ -257,8 +265,9 @@ async def serving(
         )
         bodies: SharedRoom = asgi.state.bodies
         gateway = Gateway(url, client, links, streams, metrics, sessions, bodies, quic=endpoint)
-        for model in models:
-            gateway.replicas.append(await stack.enter_async_context(_replica(model, log_bytes)))
+        for model, each in zip(models, pools, strict=True):
+            replica = await stack.enter_async_context(_replica(model, log_bytes, each))
+            gateway.replicas.append(replica)
         stack.push_async_callback(links.close)
         stack.push_async_callback(sessions.close)
         if is_connected:
@@ -283,12 +292,12 @@ async def _listening(asgi: Any, settings: GatewaySettings, metrics: Metrics) -> 
 
 
 @asynccontextmanager
-async def _replica(model: ModelSettings, log_bytes: int) -> AsyncIterator[Replica]:
+async def _replica(model: ModelSettings, log_bytes: int, pool: str) -> AsyncIterator[Replica]:
     streams = table(max_stream_bytes=log_bytes)
     engine = _Engine(model, streams)
     server = DataPlaneServer(engine, await engine.start(), streams, DATA_PLANE)
     try:
-        yield Replica(model, engine, server, await server.start())
+        yield Replica(model, engine, server, await server.start(), pool)
     finally:
         await server.close()
         await engine.close()

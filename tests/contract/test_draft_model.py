@@ -1,0 +1,137 @@
+"""A pool of replicas beside which a model drafts, as vLLM's CPU backend runs it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headstart.cluster import adapter
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.speculation import DrafterSettings, SpeculationSettings
+from headstart.stages.errors import SetupError
+from headstart.stages.speculation_counts import LanguageCounts
+from tests.contract.asking import COMPLETIONS, Subject
+from tests.contract.conftest import ENGINE, started_vllm
+from tests.contract.sampling import check_sampling
+from tests.support.streams import body, finished, stream_table
+from tests.support.waiting import eventually, soon
+
+pytestmark = [pytest.mark.anyio, *ENGINE]
+
+AT_ONCE = 4
+NUM_TOKENS = 3
+PROMPTS = [[5, 6, 7, 8, 5, 6], [40, 41, 42], list(range(2, 90))]
+
+
+@pytest.fixture(scope="module")
+def half_as_sure(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drafter that is right now and then: the model itself, disturbed."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(torch.randn_like(weights), alpha=0.03)
+    folder = tmp_path_factory.mktemp("drafter")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+def pool_of(tiny_model: Path, drafter: Path) -> ModelSettings:
+    drafters = {"de": DrafterSettings(source=str(drafter), num_tokens=NUM_TOKENS)}
+    settings = ModelSettings(
+        name="tiny",
+        source=str(tiny_model),
+        dtype="float32",
+        max_model_len=256,
+        speculation=SpeculationSettings(default="auto", drafters=drafters),
+        engine_args={"enforce_eager": True, "num_gpu_blocks_override": 64, "max_num_seqs": AT_ONCE},
+    )
+    _, pool = settings.pools
+    return pool
+
+
+@pytest.fixture(scope="module")
+async def drafted(
+    vllm_model: ModelSettings, tiny_model: Path, half_as_sure: Path
+) -> AsyncIterator[Subject]:
+    pool = pool_of(tiny_model, half_as_sure)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in adapter.engine_environment(pool, cores=None).items():
+            patch.setenv(name, value)
+        async with started_vllm(pool, tiny_model, stream_table()) as subject:
+            yield subject
+
+
+async def test_answers_are_the_models_own_and_drafts_are_counted(
+    drafted: Subject, tiny_model: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    num_drafted = num_accepted = 0
+    for prompt in PROMPTS:
+        stream = drafted.serve(
+            COMPLETIONS, prompt=prompt, max_tokens=40, ignore_eos=True, return_token_ids=True
+        )
+        await soon(finished(stream), 60)
+        answer = body(stream)["choices"][0]["token_ids"]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        assert logits.argmax(dim=-1).tolist() == answer
+        assert stream.end is not None
+        assert stream.end.speculated is not None
+        num_drafted += stream.end.speculated.drafted
+        num_accepted += stream.end.speculated.accepted
+
+    assert num_drafted > num_accepted > len(PROMPTS)
+
+    def counts() -> LanguageCounts:
+        found = drafted.engine.speculation()
+        assert found is not None
+        assert found.languages.keys() == {"de"}
+        return found.languages["de"]
+
+    await eventually(lambda: sum(counts().sources["model"].accepted) == num_accepted)
+    drafts = counts().sources["model"]
+    assert len(drafts.drafted) == NUM_TOKENS
+    assert sum(drafts.drafted) == num_drafted
+    assert (counts().rows, counts().tokens) == (drafts.drafts, drafts.drafts + num_accepted)
+
+
+async def test_sampling_draws_from_the_models_distribution(
+    drafted: Subject, tiny_model: Path
+) -> None:
+    await check_sampling(drafted, tiny_model, AT_ONCE, lambda _: None)
+
+
+@pytest.mark.parametrize("field", [{"min_p": 0.1, "temperature": 1.0}, {"logit_bias": {"5": 1.0}}])
+async def test_what_does_not_go_with_it_is_refused(
+    drafted: Subject, field: dict[str, object]
+) -> None:
+    """The gateway asks another pool."""
+    stream = drafted.serve(COMPLETIONS, prompt=PROMPTS[0], max_tokens=4, **field)
+    await soon(finished(stream), 60)
+
+    assert stream.log.header is not None
+    assert stream.log.header.status == 400
+
+
+def test_drafter_of_another_vocabulary_is_refused(
+    vllm_model: ModelSettings, tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig.from_pretrained(tiny_model)
+    config.vocab_size += 8
+    LlamaForCausalLM(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    from headstart.cluster.vllm_tap import TappedLLM
+
+    args = adapter.engine_arguments(pool_of(tiny_model, tmp_path), str(tiny_model))
+
+    with pytest.raises(SetupError, match="same vocabulary size"):
+        adapter.build_llm(TappedLLM, args, [])
