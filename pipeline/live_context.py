@@ -17,7 +17,7 @@ Message = dict[str, Any]
 CHAT = "/v1/chat/completions"
 _HEADERS = {"content-type": "application/json"}
 DETACHED = _HEADERS | {"x-headstart-detach": "1"}
-_OURS = frozenset({"model", "messages", "tools", "stream", "headstart", "priority"})
+_OURS = frozenset({"model", "messages", "tools", "stream", "priority"})
 """Fields of a request that `sampling` does not set."""
 _RENDERED = ("add_special_tokens", "cache_salt", "chat_template", "chat_template_kwargs")
 """Of them, those that change a prompt's ids or where they are cached: a thought needs them too."""

@@ -71,6 +71,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
         {"type": "session.update", "session": {"sampling": {"cache_salt": [1]}}},
         "invalid_event",
     ),
+    "an option that is none": (
+        {"type": "session.update", "session": {"sampling": {"headstart": {"speculation": "x"}}}},
+        "BadRequestError",
+    ),
     "not a list": ({"type": "session.update", "session": {"messages": "x"}}, "invalid_event"),
     "too long a history": (
         {"type": "session.update", "session": {"instructions": "x" * 1_000_000}},
