@@ -46,11 +46,10 @@ from headstart.benchmarks.machine import Origin, here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.prompts import FILE, ROWS, is_public, prompts
 from headstart.benchmarks.report import Report
-from headstart.benchmarks.servers import launch_headstart, wait_until_ready
+from headstart.benchmarks.servers import launch_headstart, single, wait_until_ready
 from headstart.benchmarks.typists import PASTED, TYPED, TYPIST
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
-from headstart.stages.errors import SetupError
 
 __all__ = ["run"]
 
@@ -121,7 +120,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     origin, began = here(), time.monotonic()
     plan = QUICK if options.is_quick else FULL
-    model = _model(settings)
+    model = single(settings, "live")
     if not is_public(options.data_dir):
         return _without_data(origin, options)
     texts = texts_of(prompts(options.data_dir, SEED), plan, is_quick=options.is_quick)
@@ -238,14 +237,6 @@ def texts_of(questions: list[str], plan: Plan, *, is_quick: bool) -> Texts:
 
 def _run(measuring: Coroutine[Any, Any, Found]) -> Found:
     return uvloop.run(measuring)
-
-
-def _model(settings: Settings) -> ModelSettings:
-    for model in settings.models:
-        if model.engine == "vllm":
-            cores = model.cores[:1] if model.cores is not None else None
-            return model.model_copy(update={"replicas": 1, "cores": cores})
-    raise SetupError("bench live measures a real engine: name a model with `engine: vllm`")
 
 
 def _in_float32(model: ModelSettings) -> ModelSettings:

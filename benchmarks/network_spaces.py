@@ -10,13 +10,14 @@ import fcntl
 import os
 import struct
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["CLIENTS", "SERVER", "Space", "enter", "make"]
+__all__ = ["CLIENTS", "SERVER", "Space", "enter", "make", "visiting"]
 
 SERVER = "10.77.0.1"
 CLIENTS = {"cubic": "10.77.0.2", "bbr": "10.77.0.3"}
@@ -78,6 +79,21 @@ def enter(path: str) -> None:
     """
     with Path(path).open("rb") as space:
         _call(_libc.setns, space.fileno(), _NEW_NETWORK)
+
+
+@contextmanager
+def visiting(path: str) -> Iterator[None]:
+    """Have the calling thread in a namespace for a while; what it starts there stays there.
+
+    Raises:
+        OSError: It is gone, or the process may not.
+    """
+    with Path("/proc/thread-self/ns/net").open("rb") as home:
+        enter(path)
+        try:
+            yield
+        finally:
+            _call(_libc.setns, home.fileno(), _NEW_NETWORK)
 
 
 def _space() -> Space:

@@ -33,7 +33,7 @@ from headstart.benchmarks.overhead_gateway import GatewayPlan
 from headstart.benchmarks.prompts import prompts, source_of
 from headstart.benchmarks.report import Report, Table
 from headstart.benchmarks.serve_llm import start_serve_llm
-from headstart.benchmarks.servers import Server, cores_of, start_headstart, start_vllm
+from headstart.benchmarks.servers import Server, cores_of, single, start_headstart, start_vllm
 from headstart.benchmarks.turns import ServingPlan
 from headstart.cluster import adapter, model_source
 from headstart.configs.model_settings import ModelSettings
@@ -142,7 +142,7 @@ def _gateway(settings: Settings, folder: Path, plan: GatewayPlan, *, is_quick: b
 
 def _serving(settings: Settings, options: BenchOptions, folder: Path, plan: ServingPlan) -> Part:
     """Measure the daemon beside vLLM's own server and Ray's OpenAI app."""
-    model = _model(settings)
+    model = single(settings, "overhead")
     path = str(model_source.resolve(model.source, settings.cache_dir))
     texts = prompts(options.data_dir, SEED)
     with ExitStack() as stack:
@@ -188,12 +188,3 @@ def _rival(model: ModelSettings, path: str, folder: Path, stack: ExitStack) -> S
         return f"ray.serve.llm does not start here: {error}"
     stack.callback(rival.arm.stop)
     return rival
-
-
-def _model(settings: Settings) -> ModelSettings:
-    for model in settings.models:
-        if model.engine == "vllm":
-            # One replica: the baseline has one engine too.
-            cores = model.cores[:1] if model.cores is not None else None
-            return model.model_copy(update={"replicas": 1, "cores": cores})
-    raise SetupError("bench overhead compares with vLLM: name a model with `engine: vllm`")

