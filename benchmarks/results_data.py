@@ -11,9 +11,11 @@ from headstart.stages.errors import SetupError
 
 __all__ = [
     "COMMON",
-    "MEASURED",
-    "NAMES",
+    "DECODING",
+    "JOURNEY",
     "SOCKETS",
+    "TRANSPORT",
+    "Page",
     "Result",
     "Results",
     "Row",
@@ -23,8 +25,24 @@ __all__ = [
     "rows_of",
 ]
 
-NAMES = ("transport", "transport-sockets", "browser", "quic-cost")
-"""What the page is made of."""
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What makes one page of docs/results."""
+
+    name: str
+    benchmarks: tuple[str, ...]
+    measured: tuple[str, ...]
+    """Folders whose commits make a result an old one."""
+
+
+TRANSPORT = Page(
+    "transport",
+    ("transport", "transport-sockets", "browser", "quic-cost"),
+    ("stages", "client", "pipeline"),
+)
+DECODING = Page("decoding", ("decode",), ("stages", "cluster"))
+JOURNEY = Page("journey", ("journey",), ("stages", "cluster", "client", "pipeline"))
 COMMON = (
     "no loss, RTT 100 ms",
     "random 10 %, RTT 100 ms",
@@ -34,8 +52,6 @@ COMMON = (
 """Cells that simulator, real sockets and browser share."""
 SOCKETS = ("transport", "transport-sockets")
 """Results that have that part."""
-MEASURED = ("stages", "client", "pipeline")
-"""Folders whose commits make a result an old one."""
 _DIGITS = 6
 """That are kept of a number."""
 
@@ -49,6 +65,7 @@ class Result:
 
     tree: dict[str, Any]
     """As `Report.to_json` writes it."""
+    page: Page
 
     @property
     def name(self) -> str:
@@ -63,7 +80,7 @@ class Result:
     @property
     def age(self) -> str:
         """How far the code that it measured has gone on since, in words."""
-        count = commits_since(self.tree["commit"], MEASURED)
+        count = commits_since(self.tree["commit"], self.page.measured)
         if count is None:
             return "measured on other code"
         return f"{count} commits ago" if count else "this code"
@@ -97,8 +114,8 @@ def rows_of(found: Results, name: str, title: str) -> list[Row]:
     return found[name].rows(title) if name in found else []
 
 
-def load(folder: Path) -> Results:
-    """The newest result of each benchmark in a folder, by name.
+def load(folder: Path, page: Page) -> Results:
+    """The newest result in a folder of each benchmark of a page, by name.
 
     Raises:
         SetupError: There is none, or something there is no result.
@@ -106,18 +123,18 @@ def load(folder: Path) -> Results:
     found: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            result = Result(_rounded(json.loads(path.read_text(encoding="utf-8"))))
+            result = Result(_bare(json.loads(path.read_text(encoding="utf-8"))), page)
             name, date = result.name, result.tree["date"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SetupError(f"{path} is no result of `headstart bench`: {error!r}") from error
         # The page has the second part from a result of its own.
         name = "transport" if name == "transport-simulator" else name
-        if name in NAMES and (name not in found or date > found[name].tree["date"]):
+        if name in page.benchmarks and (name not in found or date > found[name].tree["date"]):
             found[name] = result
     if not found:
-        wanted = " or ".join(f"`headstart bench {name}`" for name in NAMES)
+        wanted = " or ".join(f"`headstart bench {name}`" for name in page.benchmarks)
         raise SetupError(f"no result in {folder}: {wanted} writes one")
-    return {name: found[name] for name in NAMES if name in found}
+    return {name: found[name] for name in page.benchmarks if name in found}
 
 
 def keep(result: Result, folder: Path) -> None:
@@ -138,11 +155,14 @@ def keep(result: Result, folder: Path) -> None:
 _ROW_DEPTH = 4
 
 
-def _rounded(value: Any) -> Any:
+def _bare(value: Any) -> Any:
+    """Leave out digits that mean nothing, and where files were on the machine that measured."""
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, str) and value.startswith("/"):
+        return f"…/{Path(value).name}"
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _bare(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [_bare(item) for item in value]
     return value

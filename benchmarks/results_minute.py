@@ -3,20 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from headstart.benchmarks.results_data import COMMON, MEASURED, SOCKETS, Results, Row, rows_of
+from headstart.benchmarks.results_data import COMMON, SOCKETS, Results, Row, rows_of
 from headstart.benchmarks.results_losses import costs, losses
+from headstart.benchmarks.results_page import age, verdicts
 from headstart.benchmarks.results_text import number, percent, plain
 from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
 __all__ = ["in_a_minute"]
 
-_AGING = ", ".join(f"`{folder}/`" for folder in MEASURED)
-VERDICTS = {
-    "holds": "hold",
-    "fails": "fail",
-    "undecided": "undecided",
-    "not_measured": "not measured",
-}
 HEAD = """\
 # What the datagrams buy, and what they cost
 
@@ -31,8 +25,7 @@ not on the screen, minus that of a sender that knows which packets will be lost.
 def in_a_minute(found: Results, _target: Path) -> Iterator[str]:
     """Yield the page's beginning."""
     yield from (HEAD, "## In a minute", "")
-    ages = "; ".join(f"{name}: {result.age}" for name, result in found.items())
-    yield f"- **Age**, in commits of {_AGING} when this page was made: {ages}."
+    yield age(found)
     yield from _of_the_browser(found)
     yield from _of_the_sockets(found)
     yield from _of_the_simulator(found)
@@ -42,9 +35,7 @@ def in_a_minute(found: Results, _target: Path) -> Iterator[str]:
         f"- **Ours loses** {count} comparisons of stalls and waits, and is the dearer one in "
         f"{dearer} of bytes and pacing: [all of them](#where-ours-loses)."
     )
-    verdicts = [check["verdict"] for result in found.values() for check in result.checks]
-    counts = ", ".join(f"{verdicts.count(each)} {words}" for each, words in VERDICTS.items())
-    yield f"- **Of {len(verdicts)} bars** {counts}: [each of them](#bars)."
+    yield verdicts(found)
     yield ""
 
 

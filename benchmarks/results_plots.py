@@ -207,4 +207,5 @@ def _finish(figure: Figure, labelled: Axes, path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
+    """Write a plot without what changes from run to run."""
     figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

@@ -4,14 +4,15 @@ Every figure on the page is put there by this code. What is missing is said to b
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from headstart.benchmarks.results_data import COMMON, Results, keep, load, rows_of
+from headstart.benchmarks.results_data import COMMON, TRANSPORT, Results, rows_of
 from headstart.benchmarks.results_losses import WORSE, costs, losses
 from headstart.benchmarks.results_minute import in_a_minute
+from headstart.benchmarks.results_page import Section, bars, missing, sources, write
 from headstart.benchmarks.results_plots import bytes_against_stalls, stalls_by_loss, timelines
-from headstart.benchmarks.results_text import folded, grid, interval, percent, plain, table
+from headstart.benchmarks.results_text import folded, grid, percent, plain, table
 from headstart.benchmarks.transport_paper import PAPER_DUPLICATION_GAINS, PAPER_GAINS
 from headstart.benchmarks.transport_scores import NEGLIGIBLE
 
@@ -19,10 +20,6 @@ __all__ = ["run"]
 
 LTE_GAINS = (("retransmission", -0.274), ("duplication", -0.18))
 """What the paper also says, of a trace that nobody else has."""
-QUICK = """\
-A run with `--quick` is a small sample, on seeds that the policy was tuned on and perhaps beside
-other work: it shows what this page looks like, and decides nothing.
-"""
 BESIDE = """\
 The same paths three ways, 50 tokens a second. Stall is a share of the answer's time: of simulator
 and sockets the excess, of the browser all of it. Sockets and browser: the kernel's TCP and our QUIC
@@ -55,22 +52,14 @@ def run(source: Path, target: Path) -> int:
     Raises:
         SetupError: There is no result in `source`.
     """
-    found = load(source)
-    target.mkdir(parents=True, exist_ok=True)
-    for result in found.values():
-        keep(result, target / "data")
-    lines = [line for part in PARTS for line in part(found, target)]
-    page = target / "transport.md"
-    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    print(f"{page}: from {', '.join(found)}")
-    return 0
+    return write(TRANSPORT, PARTS, source, target)
 
 
 def _beside(found: Results, _target: Path) -> Iterator[str]:
     yield from ("## Simulator, real sockets and browser", "", BESIDE)
     rows = [(cell, *row) for cell in COMMON for row in _beside_in(found, cell)]
     if not rows:
-        yield from _missing("transport", "browser")
+        yield from missing("transport", "browser")
         return
     columns = ("path", "where", "scheme", "answers", "stall", "gap p99 ms", "p95 delay ms")
     yield from grid((*columns, "bytes/token"), rows)
@@ -119,7 +108,7 @@ def _by_loss(found: Results, target: Path) -> Iterator[str]:
     yield from ("## Stalls by loss and round trip", "")
     result = found.get("transport")
     if result is None or not stalls_by_loss(result, target / "transport-stalls.svg"):
-        yield from _missing("transport")
+        yield from missing("transport")
         return
     yield from ("![Excess stall over loss, by round trip and pace](transport-stalls.svg)", "")
     yield BY_LOSS
@@ -139,7 +128,7 @@ def _timeline(found: Results, target: Path) -> Iterator[str]:
     rows = {name: rows_of(found, name, title) for name, title in titles.items()}
     path = target / "transport-timeline.svg"
     if not timelines(rows["transport"], rows["browser"], path):
-        yield from _missing(*titles)
+        yield from missing(*titles)
         return
     yield from ("![Tokens on the screen over time](transport-timeline.svg)", "")
     for name, title in titles.items():
@@ -153,7 +142,7 @@ def _costs(found: Results, target: Path) -> Iterator[str]:
     yield from ("## Bytes against stalls", "")
     result = found.get("transport")
     if result is None or not bytes_against_stalls(result, target / "transport-bytes.svg"):
-        yield from _missing("transport")
+        yield from missing("transport")
         return
     yield from ("![Stalls over wire bytes a token](transport-bytes.svg)", "", COSTS)
 
@@ -189,51 +178,7 @@ def _losing(found: Results, _target: Path) -> Iterator[str]:
     yield from folded("What it costs: bytes and pacing", grid(columns, list(costs(found))))
 
 
-def _bars(found: Results, _target: Path) -> Iterator[str]:
-    yield from ("## Bars", "")
-    rows = [
-        (
-            result.name,
-            str(check["name"]),
-            plain(check["value"]),
-            "exact" if check["half_width"] == 0 else interval(check["low"], check["high"]),
-            f"{'≤' if check['better'] == 'lower' else '≥'} {plain(check['bar'])} {check['unit']}",
-            f"**{check['verdict']}**" if check["verdict"] == "fails" else str(check["verdict"]),
-            str(check["note"]),
-        )
-        for result in found.values()
-        for check in result.checks
-    ]
-    yield from grid(("result", "bar", "value", "95 %", "asked", "verdict", "note"), rows)
-    yield ""
-
-
-def _sources(found: Results, _target: Path) -> Iterator[str]:
-    yield from ("## Where the figures come from", "")
-    rows: list[tuple[str, ...]] = []
-    for result in found.values():
-        tree, machine = result.tree, result.tree["machine"]
-        state = "" if tree["is_tree_clean"] else ", with changes"
-        rows.append(
-            (
-                f"[{result.name}](data/{result.name}.json)",
-                f"`{result.command}`",
-                str(tree["date"])[:16].replace("T", " "),
-                f"{str(tree['commit'] or 'unknown')[:12]}{state}",
-                result.age,
-                f"{machine['cpu']}, {machine['num_cores']} cores, {machine['memory_gib']} GiB",
-                plain(machine["load_average"]),
-                f"{tree['duration_s'] / 60:.0f} min",
-            )
-        )
-    columns = ("result", "command", "UTC", "commit", "code", "machine", "load before", "took")
-    yield from grid(columns, rows)
-    yield ""
-    if any(result.tree["mode"] == "quick" for result in found.values()):
-        yield QUICK
-
-
-PARTS: tuple[Callable[[Results, Path], Iterator[str]], ...] = (
+PARTS: tuple[Section, ...] = (
     in_a_minute,
     _beside,
     _by_loss,
@@ -241,11 +186,6 @@ PARTS: tuple[Callable[[Results, Path], Iterator[str]], ...] = (
     _costs,
     _paper,
     _losing,
-    _bars,
-    _sources,
+    bars,
+    sources,
 )
-
-
-def _missing(*names: str) -> Iterator[str]:
-    commands = " or ".join(f"`headstart bench {name}`" for name in names)
-    yield from (f"Not in these results: {commands} measures it.", "")

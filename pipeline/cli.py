@@ -39,7 +39,7 @@ BENCHMARKS = (
     "transport-sockets",
 )
 
-RESULTS = ("consistency", "transport")
+RESULTS = ("consistency", "decoding", "journey", "transport")
 
 RECIPES = ("consistency",)
 

@@ -11,7 +11,7 @@ from headstart.benchmarks.checks import Bar, judge
 from headstart.benchmarks.estimates import exactly
 from headstart.benchmarks.machine import Machine, Origin, commits_since, here
 from headstart.benchmarks.report import Report, Table
-from headstart.benchmarks.results_data import MEASURED, load
+from headstart.benchmarks.results_data import TRANSPORT, load
 from headstart.benchmarks.results_transport import run
 from headstart.stages.errors import SetupError
 
@@ -118,9 +118,9 @@ def test_commits_are_counted_from_an_earlier_one_of_this_repository() -> None:
     if head is None:
         pytest.skip("no git here")
 
-    assert commits_since(head, MEASURED) == 0
-    assert commits_since("c0ffee" * 6 + "c0ff", MEASURED) is None
-    assert commits_since(None, MEASURED) is None
+    assert commits_since(head, TRANSPORT.measured) == 0
+    assert commits_since("c0ffee" * 6 + "c0ff", TRANSPORT.measured) is None
+    assert commits_since(None, TRANSPORT.measured) is None
 
 
 def test_cells_that_ours_loses_are_listed(folder: Path, tmp_path: Path) -> None:
@@ -167,14 +167,14 @@ def test_the_newest_result_of_each_benchmark_counts(folder: Path) -> None:
     )
     (folder / "another.json").write_text(json.dumps(tree | {"name": "soak"}))
 
-    assert {name: result.tree["mode"] for name, result in load(folder).items()} == {
+    assert {name: result.tree["mode"] for name, result in load(folder, TRANSPORT).items()} == {
         "transport": "quick"
     }
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="headstart bench transport"):
-        load(tmp_path)
+        load(tmp_path, TRANSPORT)
     (tmp_path / "odd.json").write_text("[]")
     with pytest.raises(SetupError, match=r"odd\.json is no result"):
-        load(tmp_path)
+        load(tmp_path, TRANSPORT)

@@ -1,0 +1,102 @@
+"""docs/results/decoding.md: several tokens a step beside vLLM's own, from the benchmark's JSON.
+
+Every figure on the page is put there by this code. What is missing is said to be missing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from headstart.benchmarks.results_charts import speeds, verifying
+from headstart.benchmarks.results_data import DECODING, Results, Row
+from headstart.benchmarks.results_page import Section, age, bars, sources, verdicts, write
+from headstart.benchmarks.results_text import folded, number, percent, plain, table
+
+__all__ = ["run"]
+
+HEAD = """\
+# What several tokens a step are worth
+
+Made by `headstart results decoding --from docs/results/data`, figures and plots alike: do not edit.
+The same prompts go to vLLM as it comes, to vLLM's own n-gram drafts, and to Headstart's worker:
+same weights, same cores, one engine at a time. [decoding.md](../decoding.md) says how it works, and
+[LOG.md](../../benchmarks/LOG.md) what each run found.
+"""
+SPEEDS_TEXT = """\
+Prefill and first token included. Answers that loop (the last 64 tokens with a period of at most 16)
+are left out: they would flatter every drafter.
+"""
+VERIFYING_TEXT = """\
+Left: what a step costs by the tokens that it verifies, one request. Right: drafts that are right by
+construction, so that only our plumbing is between what is possible (tokens per step over the step's
+cost) and what is measured.
+"""
+_SPEEDS, _COSTS, _REPLAYS = "Speed on answers", "Cost of verifying", "Replayed drafts"
+
+
+def run(source: Path, target: Path) -> int:
+    """Write the page, its plots and what they are made of.
+
+    Args:
+        source: Folder with results.
+        target: Folder of the page.
+
+    Raises:
+        SetupError: There is no result in `source`.
+    """
+    return write(DECODING, SECTIONS, source, target)
+
+
+def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
+    yield from (HEAD, "## In a minute", "", age(found))
+    cells = {(row["task"], row["concurrency"], row["lane"]): row for row in _rows(found, _SPEEDS)}
+    for task, size in dict.fromkeys((task, size) for task, size, _ in cells):
+        lanes = {str(lane): row for (*where, lane), row in cells.items() if where == [task, size]}
+        said = ", ".join(
+            f"{lane} {plain(row['over_plain'])}" for lane, row in lanes.items() if lane != "plain"
+        )
+        if said and "plain" in lanes:
+            yield (
+                f"- **{str(task).capitalize()}, {size} at once**: times the speed of plain vLLM "
+                f"({plain(lanes['plain']['tokens_per_s'])} tokens/s): {said}."
+            )
+    if replays := _rows(found, _REPLAYS):
+        least = min(number(row["of_what_is_possible"]) for row in replays)
+        yield f"- **Plumbing**: at least {percent(least)} of what right drafts could gain."
+    yield from (verdicts(found), "")
+
+
+def _speeds(found: Results, target: Path) -> Iterator[str]:
+    yield from ("## Speed by task and load", "")
+    rows = _rows(found, _SPEEDS)
+    if not speeds(rows, target / "decoding-speeds.svg"):
+        yield from ("Not measured.", "")
+        return
+    yield from ("![Speed over plain vLLM by task and load](decoding-speeds.svg)", "", SPEEDS_TEXT)
+    yield from table(rows)
+    yield ""
+
+
+def _verifying(found: Results, target: Path) -> Iterator[str]:
+    yield from ("## What verifying costs", "")
+    costs, replays = _rows(found, _COSTS), _rows(found, _REPLAYS)
+    if not verifying(costs, replays, target / "decoding-verifying.svg"):
+        yield from ("Not measured.", "")
+        return
+    yield from ("![Cost of a step, and gain of right drafts](decoding-verifying.svg)", "")
+    yield VERIFYING_TEXT
+
+
+def _rest(found: Results, _target: Path) -> Iterator[str]:
+    result = found["decode"]
+    yield from ("## All else", "")
+    for title in result.titles:
+        rows = result.rows(title)
+        if rows and not title.startswith(_SPEEDS):
+            yield from folded(title, table(rows))
+
+
+def _rows(found: Results, title: str) -> list[Row]:
+    return found["decode"].rows(title)
+
+
+SECTIONS: tuple[Section, ...] = (_in_a_minute, _speeds, _verifying, _rest, bars, sources)
