@@ -136,6 +136,7 @@ class AsyncClient:
             "sampling": sampling or None,
         }
         session = {name: value for name, value in fields.items() if value is not None}
+        self.prepare()
         begun = await self._ask("POST", "/v1/live", {"session": session})
         return AsyncLivePrompt(self._ask, lambda one: self.read(one, ChatCompletionChunk), begun)
 

@@ -70,6 +70,15 @@ async def test_a_lossy_path_gives_the_event_streams_chunks(gateway: Gateway) -> 
         assert relay.num_lost > 5
 
 
+async def test_a_session_opens_while_a_prompt_is_typed(gateway: Gateway) -> None:
+    async with AsyncClient(gateway.url) as client, await soon(client.live()) as prompt:
+        await soon(prompt.append("Name three colours."))
+
+        assert client._sessions is not None
+        assert client._sessions._opening is not None
+        assert isinstance(await soon(client._sessions._opening), QuicSession)
+
+
 async def test_by_default_an_answer_comes_by_datagrams(gateway: Gateway) -> None:
     async with AsyncClient(gateway.url) as client:
         answers = [await ask(client)]
