@@ -12,9 +12,10 @@ Section = Callable[[Results, Path], Iterator[str]]
 """Yields lines of a page, and puts plots into its folder."""
 
 QUICK = """\
-A run with `--quick` is a small sample, on seeds that the policy was tuned on and perhaps beside
-other work: it shows what this page looks like, and decides nothing.
+A run with `--quick` is a small sample, perhaps beside other work, and of the transport on seeds
+that its policy was tuned on: it shows what this page looks like, and decides nothing.
 """
+
 VERDICTS = {
     "holds": "hold",
     "fails": "fail",
