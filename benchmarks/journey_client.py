@@ -54,6 +54,8 @@ class Meet(msgspec.Struct, tag=True):
     model: str
     features: Features | None
     """None is OpenAI's client."""
+    key: str | None = None
+    """For the server."""
 
 
 class Go(msgspec.Struct, tag=True):
@@ -101,8 +103,8 @@ async def _obey(meet: Meet, orders: AsyncIterator[bytes]) -> Journey:
 def _client_of(meet: Meet) -> AbstractAsyncContextManager[Ours | OpenAI]:
     features = meet.features
     if features is None:
-        return opened(Client.OPENAI, meet.url)
-    return opened(Client.OURS, meet.url, has_datagrams=features.datagrams)
+        return opened(Client.OPENAI, meet.url, meet.key)
+    return opened(Client.OURS, meet.url, meet.key, has_datagrams=features.datagrams)
 
 
 async def greet(client: Ours | OpenAI, model: str) -> None:

@@ -1,5 +1,6 @@
 """Servers of real models at one end of a link that loses packets, and one client at the other."""
 
+import secrets
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -16,8 +17,10 @@ from headstart.benchmarks.lossy_link import Begin, Crossed, Standing, Tell
 from headstart.benchmarks.network_spaces import SERVER, visiting
 from headstart.benchmarks.servers import Server, start_headstart, start_vllm
 from headstart.benchmarks.socket_orders import Enter
+from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
+from headstart.stages.access import hash_of
 from headstart.stages.errors import SetupError
 
 __all__ = ["CELL", "JourneyRig", "plain"]
@@ -52,7 +55,11 @@ class JourneyRig:
     ) -> None:
         gateway = settings.gateway.model_copy(update={"host": SERVER})
         quic = settings.quic.model_copy(update={"host": SERVER})
-        self._settings = settings.model_copy(update={"gateway": gateway, "quic": quic})
+        # Whoever listens on a network has keys.
+        self._key = f"hs-{secrets.token_urlsafe(32)}"
+        access = AccessSettings(keys=(KeySettings(id="bench", hash=hash_of(self._key), live=True),))
+        own = {"gateway": gateway, "quic": quic, "access": access}
+        self._settings = settings.model_copy(update=own)
         self._model, self._model_path, self._folder = model, model_path, folder
         self._stack = ExitStack()
         self.servers: list[Server] = []
@@ -92,7 +99,7 @@ class JourneyRig:
         server = self.servers[features is None]
         arm = arm_name(features)
         salt = f"{prompt.number} {arm} {len(failures)}"
-        meet = Meet(server.url, server.model, features)
+        meet = Meet(server.url, server.model, features, self._key)
         weather = Others(CELL, prompt.seed + len(failures), time.monotonic())
         with server.arm.awake():
             self._order(Begin([], ONE_WAY_S, weather), bool)
@@ -150,8 +157,9 @@ class JourneyRig:
 
     def _get(self, url: str) -> bytes:
         assert self.standing.server_space is not None
+        asked = urllib.request.Request(url, headers={"authorization": f"Bearer {self._key}"})  # noqa: S310 - our own
         with (
             visiting(self.standing.server_space),
-            urllib.request.urlopen(url, timeout=10) as answer,  # noqa: S310 - our own
+            urllib.request.urlopen(asked, timeout=10) as answer,  # noqa: S310
         ):
             return bytes(answer.read())

@@ -101,14 +101,14 @@ class OpenAI:
 
 @asynccontextmanager
 async def opened(
-    client: Client, url: str, *, has_datagrams: bool = True
+    client: Client, url: str, key: str | None = None, *, has_datagrams: bool = True
 ) -> AsyncIterator[Ours | OpenAI]:
     """Make a client, and close it."""
     if client is Client.OURS:
-        async with AsyncClient(url, datagrams=has_datagrams) as ours:
+        async with AsyncClient(url, api_key=key, datagrams=has_datagrams) as ours:
             yield Ours(ours)
     else:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as theirs:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key or "none") as theirs:
             yield OpenAI(theirs)
 
 

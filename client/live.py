@@ -136,7 +136,8 @@ class AsyncLivePrompt:
     async def _edit(self, edit: dict[str, Any]) -> None:
         self._unsent.append(edit)
         async with self._sending:
-            await self._send()
+            if any(one is edit for one in self._unsent):  # else it went with one before it
+                await self._send()
 
     async def _send(self) -> None:
         edits, self._unsent = self._unsent, []

@@ -109,7 +109,7 @@ class FakeRig(JourneyRig):
         server = SimpleNamespace(arm=arm, url="http://10.0.0.1:1", model="tiny")
         self.servers = [server, server]  # type: ignore[list-item]
         self.asked: list[Features | None] = []
-        self._journey, self._crossed = journey, crossed
+        self._journey, self._crossed, self._key = journey, crossed, "none"
         self._client = SimpleNamespace(hear=self._heard)  # type: ignore[assignment]
 
     def _heard(self, reply: Any) -> Any:

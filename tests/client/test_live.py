@@ -2,13 +2,16 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
+import httpx
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
-from headstart.client import AsyncClient, Client
+from headstart.client import AsyncAnswer, AsyncClient, AsyncLivePrompt, Client
 from headstart.stages.errors import LiveConflict, LiveRefused, NotFound
 from tests.support.gateway import Gateway, saying, serving, speeds
-from tests.support.waiting import PATIENCE_S, soon
+from tests.support.waiting import PATIENCE_S, eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +56,37 @@ async def test_edits_that_are_made_meanwhile_go_together(
         (kept,) = gateway.live_prompts._kept.values()
         assert kept.session.text == "Name three colours."
         assert prompt.version == len("Name three colours.")
+
+
+async def test_an_edit_is_confirmed_by_the_request_that_took_it() -> None:
+    asked: list[dict[str, Any]] = []
+    answered = asyncio.Semaphore(0)
+    computed = {"version": 0, "prompt_tokens": 0, "stable_tokens": 0, "warm_tokens": 0}
+    state = httpx.Response(
+        200, json={"id": "a", "version": 0, "num_chars": 0, "computed": computed}
+    )
+
+    async def ask(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        asked.append(body)
+        await answered.acquire()
+        return state
+
+    def read(response: httpx.Response) -> AsyncAnswer[ChatCompletionChunk]:
+        raise AssertionError
+
+    prompt = AsyncLivePrompt(ask, read, state)
+    first = [asyncio.ensure_future(prompt.append(letter)) for letter in "abc"]
+    await eventually(lambda: len(asked) == 1)
+    answered.release()
+    await eventually(lambda: len(asked) == 2)
+    later = asyncio.ensure_future(prompt.append("d"))
+    answered.release()
+
+    await soon(asyncio.gather(*first))  # and nobody has said anything of the last letter yet
+    assert not later.done()
+    answered.release()
+    await soon(later)
+    assert [edit["text"] for body in asked for edit in body["edits"]] == ["a", "b", "c", "d"]
 
 
 async def test_what_is_refused(client: AsyncClient) -> None:
