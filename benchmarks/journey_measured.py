@@ -7,6 +7,7 @@ from typing import Any
 from headstart.benchmarks.journey_client import Features, Journey
 from headstart.benchmarks.lossy_link import Crossed
 from headstart.benchmarks.typists import Stroke
+from headstart.stages.errors import SetupError
 
 __all__ = ["RIVAL", "Measured", "Prompt", "arm_name", "measured", "timing_in"]
 
@@ -87,15 +88,22 @@ def arm_name(features: Features | None) -> str:
 
 
 def timing_in(used: dict[str, float]) -> dict[str, Any]:
-    """What vLLM's metrics say of the request that they have grown by, in our gateway's form."""
-    stages_s = {
-        stage: _sum(used, f"vllm:request_{stage}_time_seconds_sum")
-        for stage in ("queue", "prefill", "decode")
-    }
+    """What vLLM's metrics say of the request that they have grown by, in our gateway's form.
+
+    Raises:
+        SetupError: They lack one.
+    """
+
+    def of(name: str) -> float:
+        if not any(key.startswith(f"{name}{{") for key in used):
+            raise SetupError(f"vllm serve has no metric {name}")
+        return _sum(used, f"{name}{{")
+
+    stages = ("queue", "prefill", "decode")
     return {
-        "stages_s": stages_s,
-        "prompt_tokens": int(_sum(used, "vllm:prompt_tokens_total")),
-        "cached_prompt_tokens": int(_sum(used, "vllm:prompt_tokens_cached_total")),
+        "stages_s": {stage: of(f"vllm:request_{stage}_time_seconds_sum") for stage in stages},
+        "prompt_tokens": int(of("vllm:prompt_tokens_total")),
+        "cached_prompt_tokens": int(of("vllm:prompt_tokens_cached_total")),
         "speculation": None,
     }
 

@@ -222,6 +222,9 @@ def test_the_rivals_metrics_are_read_as_our_timing_is() -> None:
         "cached_prompt_tokens": 0,
         "speculation": None,
     }
+    used.popitem()
+    with pytest.raises(SetupError, match="vllm:prompt_tokens_cached_total"):
+        timing_in(used)
 
 
 def made(arm: str, number: int, first_s: float, last_s: float) -> Measured:
