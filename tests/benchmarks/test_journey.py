@@ -39,6 +39,14 @@ from tests.support.gateway import serving, speeds
 
 TEXT = "Farmer Ann keeps nine hens. They lay well. How many eggs do nine hens lay in a week?"
 ALL, NONE = scores.ALL, scores.NONE
+RIVALS_METRICS = (
+    'vllm:request_queue_time_seconds_sum{engine="0"}',
+    'vllm:request_prefill_time_seconds_sum{engine="0"}',
+    'vllm:request_decode_time_seconds_sum{engine="0"}',
+    'vllm:prompt_tokens_total{engine="0"}',
+    'vllm:prompt_tokens_by_source_total{engine="0"}',
+    'vllm:prompt_tokens_cached_total{engine="0"}',
+)
 
 
 def travelled(arms: Sequence[Features | None]) -> tuple[list[Journey], list[dict[str, Any]]]:
@@ -123,7 +131,7 @@ class FakeRig(JourneyRig):
             self.asked.append(order.features)
 
     def _meters(self, server: Any) -> dict[str, float]:
-        return {}
+        return dict.fromkeys(RIVALS_METRICS, 1.0)
 
     def _asked(self, server: Any, stream_id: str) -> dict[str, Any]:
         stages_s = {"queue": 0.0, "prefill": 0.1, "decode": 1.0}
@@ -207,14 +215,7 @@ def test_a_journey_is_put_together_from_all_who_know_of_it() -> None:
 
 
 def test_the_rivals_metrics_are_read_as_our_timing_is() -> None:
-    used = {
-        'vllm:request_queue_time_seconds_sum{engine="0"}': 0.01,
-        'vllm:request_prefill_time_seconds_sum{engine="0"}': 1.5,
-        'vllm:request_decode_time_seconds_sum{engine="0"}': 2.5,
-        'vllm:prompt_tokens_total{engine="0"}': 700.0,
-        'vllm:prompt_tokens_by_source_total{engine="0"}': 700.0,
-        'vllm:prompt_tokens_cached_total{engine="0"}': 0.0,
-    }
+    used = dict(zip(RIVALS_METRICS, (0.01, 1.5, 2.5, 700.0, 700.0, 0.0), strict=True))
 
     assert timing_in(used) == {
         "stages_s": {"queue": 0.01, "prefill": 1.5, "decode": 2.5},
