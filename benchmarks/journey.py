@@ -56,7 +56,7 @@ class Plan:
     answer_tokens: int
 
 
-FULL = Plan(12, 60.0, 4.0, 96)
+FULL = Plan(12, 80.0, 4.0, 96)
 QUICK = Plan(2, 120.0, 3.0, 48)
 
 
