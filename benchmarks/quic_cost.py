@@ -46,6 +46,7 @@ NUM_STREAMS = 16
 NUM_TICKS = 150
 WARM_UP_TICKS = 50
 NUM_ROUNDS, NUM_QUICK_ROUNDS = 24, 8
+GOAL_DATAGRAMS_PER_S = 20
 BAR = Bar("server_cpu_per_datagram / aioquic", 1.25, "lower", "ratio")
 
 ACK_BYTES = 22
@@ -148,6 +149,9 @@ def _table(rounds: Sequence[Round]) -> Table:
     for arm in ARMS:
         costs = [each.costs[arm] for each in rounds]
         sent, received = sum(one.num_sent for one in costs), sum(one.num_received for one in costs)
-        rows.append((arm, 1e6 * _cpu_s(costs), sent, received))
-    columns = ("arm", "us per datagram", "datagrams sent", "answers received")
+        cpu_s = _cpu_s(costs)
+        rows.append((arm, 1e6 * cpu_s, 1 / (GOAL_DATAGRAMS_PER_S * cpu_s), sent, received))
+    # Reckoned from the cost of a datagram; the goal is 180.
+    streams = f"streams a core at {GOAL_DATAGRAMS_PER_S} datagrams/s"
+    columns = ("arm", "us per datagram", streams, "datagrams sent", "answers received")
     return Table("CPU time of the server", columns, tuple(rows))
