@@ -253,8 +253,8 @@ class QuicSettings(Section):
         ge=0.005,
         le=0.05,
         description="Time between two datagrams of a stream with new text, seconds, if it comes so "
-        "fast; one that was late does not hold up the next. With a long round trip it is up to "
-        "0.05.",
+        "fast; up to half of it sooner for one that takes its turn early. With a long round trip "
+        "it is up to 0.05.",
     )
     scheme: Literal["snapshots", "published"] = Field(
         default="snapshots",

@@ -185,7 +185,8 @@ class _Routes:
     def _note_resumed(self, request: Request, outcome: ResumeOutcome) -> None:
         # The session counts its own, and knows why they came; who polls has come before.
         if not _is_carried(request) and "wait" not in request.query_params:
-            self._metrics.transport.resumed(Way.SSE, outcome)
+            is_over_quic = request.scope["http_version"] == "3"
+            self._metrics.transport.resumed(Way.QUIC if is_over_quic else Way.SSE, outcome)
 
     async def _resumed(self, request: Request) -> Response:
         text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"

@@ -56,9 +56,6 @@ _log = structlog.get_logger(__name__)
 _SILENCE_S = 30.0
 """Without one acceptable acknowledgement for so long, nobody reads."""
 _ACK_BURST = 50
-_SLACK = 0.5
-"""Of `min_frame_s`. Steps of an engine may come as far apart as datagrams may leave: else one that
-is late would have all later ones wait, each for a timer of its own."""
 _TIMER_S = 0.0015
 """uvloop's timers are rounded to milliseconds and fire up to one early; so much later none does."""
 
@@ -138,7 +135,6 @@ class LogReader:
             max_payload=payload,
             min_frame_s=self._settings.min_frame_s,
             bytes_per_s=self._settings.bytes_per_s,
-            slack_s=_SLACK * self._settings.min_frame_s,
         )
         rtt_s = self._carrier.stats().srtt_s
         return DatagramSender(self._number, log, self._after, limits, rtt_s)

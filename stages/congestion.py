@@ -181,7 +181,7 @@ class TokenCongestion:
         paths faster at first.
         """
         probe_s = _MIN_PROBE_S
-        if self._num_probes < _EAGER_PROBES:
+        if self._num_probes < _EAGER_PROBES and not self._has_queue:
             answered_s = self.round_trip.min_s + _MAX_ACK_DELAY_S
             probe_s = min(probe_s, max(_EAGER_PROBE_S, answered_s))
         num_doublings = max(0, self._num_probes - _STEADY_PROBES)
@@ -211,6 +211,8 @@ class TokenCongestion:
         self.in_flight_bytes = max(0, self.in_flight_bytes - event.size_bytes)
         self._reliable_bytes = max(0, self._reliable_bytes - event.size_bytes * event.is_reliable)
         if isinstance(event, PacketForgotten):
+            if not self.in_flight_bytes:
+                self._unanswered_since = None  # nobody owes an answer
             return actions
         if isinstance(event, PacketLost):
             self._num_lost += 1
@@ -242,6 +244,8 @@ class TokenCongestion:
         self._max_window = _UNBOUNDED_PACKETS * PACKET_BYTES
         self._slow_start_below = float("inf")
         self._recovery_since = now
+        self._num_probes = 0
+        self._unanswered_since = now if self.in_flight_bytes else None
         self.round_trip = RoundTrip(self.round_trip.smoothed_s)
         self._num_acked = self._num_lost = self._breaker_acked = self._breaker_lost = 0
         self._is_loss_high = self._was_loss_high = False

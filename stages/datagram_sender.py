@@ -49,6 +49,10 @@ _REMEMBERED = 1024
 _CATCH_UP_PAYLOADS = 2
 """More than these un-acked go over a reliable stream; after a silence, more than one does: then all
 of it is late already, and datagrams would need a round trip for each."""
+_SLACK = 0.5
+"""Of a frame: so much sooner than its turn new text may leave, while the pace stays what it is.
+Steps of an engine may come just as far apart as frames: without, one that was late would have all
+later ones wait, each for a timer of its own."""
 _READ_PAYLOADS = 16
 """Un-acked log bytes looked at: more than any window that datagrams can repair."""
 
@@ -64,9 +68,6 @@ class SenderLimits:
     """Between two datagrams with new text; in between, an eighth of the round trip."""
     bytes_per_s: float = 32_000.0
     """Long-run cap on payload bytes."""
-    slack_s: float = 0.0
-    """How much sooner than its turn new text may leave where earlier text left late: what is late
-    once does not make all that follows wait."""
 
 
 class DatagramSender:
@@ -114,7 +115,7 @@ class DatagramSender:
         self._last_base = have
         self._is_tip_next = True
         self._last_new_at = self._last_sent_at = float("-inf")
-        """When new text left, or had its turn up to `slack_s` later; and when anything left."""
+        """When new text left, or had its turn a little later; and when anything left."""
         self._last_ack_at: float | None = None
         self._num_probes = 0
         self._repair_at: float | None = None
@@ -188,7 +189,8 @@ class DatagramSender:
     def _dues(self) -> list[tuple[float, Cause]]:
         dues = [(self._last_sent_at + _HEARTBEAT_S, Cause.HEARTBEAT)]
         if self._has_news:
-            dues.append((self._turn_at - self.limits.slack_s, Cause.NEW))
+            turn_at, slack_s = self._turn()
+            dues.append((turn_at - slack_s, Cause.NEW))
         if self._has_unacked:
             repeat_at = self.policy.repeat_at()
             if repeat_at is not None:
@@ -196,12 +198,12 @@ class DatagramSender:
             dues.append((self._last_sent_at + self._probe_timeout_s, Cause.PROBE))
         return dues
 
-    @property
-    def _turn_at(self) -> float:
-        """When the next new text is to leave."""
+    def _turn(self) -> tuple[float, float]:
+        """When the next new text is to leave, and by how much sooner it may."""
         frame_s = self.frame_s
         overdue_s = self._last_new_at + frame_s - self._silent_at
-        return self._last_new_at + self.policy.paced_s(frame_s, overdue_s)
+        paced_s = self.policy.paced_s(frame_s, overdue_s)
+        return self._last_new_at + paced_s, _SLACK * min(paced_s, self.limits.min_frame_s)
 
     @property
     def _has_news(self) -> bool:
@@ -247,7 +249,8 @@ class DatagramSender:
         if cause is Cause.PROBE:
             self._num_probes += 1
         if cause is Cause.NEW:
-            self._last_new_at = max(now, min(self._turn_at, now + self.limits.slack_s))
+            turn_at, slack_s = self._turn()
+            self._last_new_at = max(now, min(turn_at, now + slack_s))
             self.policy.new_sent(now, self.frame_s, size_bytes, fresh_bytes, self._is_end_sent)
         else:
             self.policy.repeated(now, size_bytes)

@@ -20,8 +20,8 @@ from headstart.configs.serving import QuicSettings
 from tests.support.carriers import Pair, Told, pair
 from tests.support.waiting import eventually
 
-MAX_HELD_BYTES = 3 << 20
-"""Stream data out of order, and frames that never come whole."""
+MAX_HELD_BYTES = 1 << 20
+"""Frames that never come whole: what aioquic hands over at once may be so much beyond our limit."""
 NUM_HALF_OPEN = 4
 
 damages = st.one_of(
@@ -41,7 +41,7 @@ frames = st.builds(
     lambda kind, size, data: encode_uint_var(kind) + encode_uint_var(size) + data,
     st.sampled_from([int(kind) for kind in FrameType]) | st.integers(0, 1 << 40),
     st.integers(0, 40) | st.integers(0, (1 << 62) - 1),
-    st.binary(max_size=40),
+    st.binary(max_size=40) | st.sampled_from([20_000, 300_000, 3_000_000]).map(bytes),
 )
 streams = st.builds(
     lambda kind, parts: encode_uint_var(kind) + b"".join(parts),
@@ -153,9 +153,17 @@ async def speak(history: list[tuple[Any, ...]]) -> None:
                 case ("datagram", data):
                     client.quic.send_datagram_frame(data)
                     client.transmit()
-        until = time.monotonic() + 0.02
-        await eventually(lambda: time.monotonic() > until)
-        assert held_bytes(server) <= MAX_HELD_BYTES
+        until = time.monotonic() + 0.1
+        most = 0
+
+        def is_taken() -> bool:
+            nonlocal most
+            most = max(most, held_bytes(server))
+            has_all = not any(map(client.backlog, opened))
+            return has_all or ends.server.told.closed_for is not None or time.monotonic() > until
+
+        await eventually(is_taken)
+        assert most <= MAX_HELD_BYTES
         await serves(ends, is_webtransport=True)
 
 

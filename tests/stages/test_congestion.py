@@ -165,11 +165,33 @@ def test_another_path_is_not_judged_by_the_one_before(path: Path) -> None:
     assert path.congestion.round_trip.min_s == pytest.approx(0.08, abs=0.021)
 
 
+@pytest.mark.parametrize("has_queue", [False, True])
+def test_a_short_path_is_probed_fast_unless_a_queue_stands_on_it(
+    path: Path, has_queue: bool
+) -> None:
+    path.run(2, loss=0, rtt_s=0.02)
+    if has_queue:
+        path.run(2, loss=0, rtt_s=0.3, size=100)
+    while path.congestion.can_send(1200, path.now):
+        path.congestion.feed(PacketSent(1200), path.now)
+    sent: list[float] = []
+    while len(sent) < 4:
+        path.now += 0.001
+        if path.congestion.can_send(1200, path.now):
+            path.congestion.feed(PacketSent(1200), path.now)
+            sent.append(path.now)
+
+    gaps = [after - before for before, after in pairwise(sent)]
+    assert max(gaps) == pytest.approx(0.1 if has_queue else 0.045, abs=0.003)
+
+
 def test_packets_whose_keys_are_dropped_were_not_lost(path: Path) -> None:
     for _ in range(200):
         path.congestion.feed(PacketSent(500), path.now)
         path.congestion.feed(PacketForgotten(500), path.now)
     assert path.congestion.in_flight_bytes == 0
+    # Nor does anybody owe an answer to them.
+    assert path.congestion.expire(path.now + 60) == []
     path.run(15, loss=0, rtt_s=0.05)
 
     assert path.actions == []
