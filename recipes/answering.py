@@ -1,19 +1,30 @@
-"""A model's greedy answers to many prompts, by the serving engine or by transformers alone."""
+"""A model's answers to many prompts, by the serving engine or by transformers alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.prompts import batches
 from headstart.recipes.samples import Answer, Lines
 
-__all__ = ["ENGINES", "answer_all", "greedy"]
+__all__ = ["ENGINES", "Question", "answer_all", "answered", "greedy"]
 
 ENGINES = ("auto", "vllm", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt, and how an answer to it is drawn."""
+
+    prompt: list[int]
+    temperature: float = 0.0
+    seed: int = 0
 
 
 class _How(Protocol):
@@ -30,7 +41,7 @@ class _How(Protocol):
 
 
 def answer_all(
-    folder: Path, chat: Chat, asked: Mapping[int, list[int]], path: Path, how: _How
+    folder: Path, chat: Chat, asked: Mapping[int, Question], path: Path, how: _How
 ) -> None:
     """Append to a file the answers that it lacks.
 
@@ -40,14 +51,19 @@ def answer_all(
     answers = Lines(path)
     known = {row["id"] for row in answers}
     # Prompts of like length waste little padding.
-    order = sorted(asked.keys() - known, key=lambda number: (len(asked[number]), number))
+    order = sorted(asked.keys() - known, key=lambda number: (len(asked[number].prompt), number))
     if not order:
         return
     with tqdm(total=len(order), desc="answers", unit="prompt") as bar:
         for numbers, found in _answered(folder, chat, asked, order, how):
             answers.add(
                 [
-                    Answer(number, asked[number], tokens, bool(tokens) and tokens[-1] in chat.ends)
+                    Answer(
+                        number,
+                        asked[number].prompt,
+                        tokens,
+                        bool(tokens) and tokens[-1] in chat.ends,
+                    )
                     for number, tokens in zip(numbers, found, strict=True)
                 ]
             )
@@ -55,29 +71,39 @@ def answer_all(
 
 
 def _answered(
-    folder: Path, chat: Chat, asked: Mapping[int, list[int]], order: Sequence[int], how: _How
+    folder: Path, chat: Chat, asked: Mapping[int, Question], order: Sequence[int], how: _How
 ) -> Iterator[tuple[Sequence[int], list[list[int]]]]:
     if how.engine == "vllm" or (how.engine == "auto" and find_spec("vllm")):
         from headstart.recipes.engine import Engine
 
-        longest = max(map(len, asked.values())) + how.max_tokens
+        longest = max(len(each.prompt) for each in asked.values()) + how.max_tokens
         with Engine(folder, dtype=how.dtype, max_model_len=longest) as engine:
             for numbers in batches(order, how.batch):
-                prompts = [asked[number] for number in numbers]
-                yield numbers, engine.answer(prompts, how.max_tokens).answers
+                chosen = [asked[number] for number in numbers]
+                yield numbers, engine.answer(chosen, how.max_tokens).answers
         return
     model = load(folder, device_of(how.device), how.dtype).eval()
     for numbers in batches(order, how.batch):
-        yield numbers, greedy(model, chat, [asked[number] for number in numbers], how.max_tokens)
+        chosen = [asked[number] for number in numbers]
+        yield numbers, answered(model, chat, chosen, how.max_tokens)
 
 
 def greedy(
     model: Any, chat: Chat, prompts: Sequence[list[int]], max_tokens: int
 ) -> list[list[int]]:
     """Answer prompts side by side, each up to its end or `max_tokens`."""
-    import torch
-    from transformers import GenerationConfig
+    return answered(model, chat, [Question(prompt) for prompt in prompts], max_tokens)
 
+
+def answered(model: Any, chat: Chat, asked: Sequence[Question], max_tokens: int) -> list[list[int]]:
+    """Answer prompts side by side, each at its temperature.
+
+    A draw depends on the answer's seed alone, and not on what is answered beside it.
+    """
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    prompts = [each.prompt for each in asked]
     width = max(map(len, prompts))
     pad = min(chat.ends)
     ids = torch.tensor([[pad] * (width - len(each)) + each for each in prompts])
@@ -88,13 +114,34 @@ def greedy(
         eos_token_id=sorted(chat.ends),
         pad_token_id=pad,
     )
+    draws = [_Draws(asked)] if any(each.temperature for each in asked) else []
     with torch.inference_mode():
         said = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=seen.to(model.device),
             generation_config=how,
+            logits_processor=LogitsProcessorList(draws),
         )
     return [_until_end(row, chat.ends) for row in said[:, width:].tolist()]
+
+
+class _Draws:
+    """Makes the likeliest token a drawn one: Gumbel's noise, times the temperature."""
+
+    def __init__(self, asked: Sequence[Question]) -> None:
+        self._temperatures = [each.temperature for each in asked]
+        self._randoms = [np.random.default_rng(each.seed) for each in asked]
+
+    def __call__(self, _: Any, scores: Any) -> Any:
+        import torch
+
+        noise = np.stack(
+            [
+                temperature * random.gumbel(size=scores.shape[-1])
+                for temperature, random in zip(self._temperatures, self._randoms, strict=True)
+            ]
+        )
+        return scores.float() + torch.from_numpy(noise).to(scores.device, torch.float32)
 
 
 def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:

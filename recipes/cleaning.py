@@ -1,9 +1,12 @@
 """Which answers are fit for training: no loops, no stammering, neither too short nor cut."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-__all__ = ["Flaw", "flaw_of", "is_looping", "longest_run"]
+from headstart.recipes.samples import Answer
+
+__all__ = ["Flaw", "fit", "flaw_of", "is_looping", "longest_run"]
 
 _TAIL_TOKENS, _MAX_PERIOD = 64, 16
 _MAX_RUN = 10
@@ -53,3 +56,19 @@ def flaw_of(
     if len(tokens) < min_tokens:
         return Flaw.SHORT
     return None if has_ended or keeps_cut else Flaw.CUT
+
+
+def fit(
+    answers: Iterable[Answer], *, min_tokens: int, keeps_cut: bool
+) -> tuple[list[Answer], dict[str, int]]:
+    """Return the answers that are fit, and how many are left out, by reason."""
+    kept, flaws = [], Counter[str]()
+    for each in answers:
+        flaw = flaw_of(
+            each.answer, has_ended=each.has_ended, min_tokens=min_tokens, keeps_cut=keeps_cut
+        )
+        if flaw is None:
+            kept.append(each)
+        else:
+            flaws[flaw.value] += 1
+    return kept, dict(flaws)

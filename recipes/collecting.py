@@ -4,10 +4,8 @@ Two files grow in the output folder: answers.jsonl, then samples.jsonl. A killed
 it was; what it makes depends on the seed and each prompt, not on where it was killed.
 """
 
-import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -18,18 +16,18 @@ import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes import forwarding
-from headstart.recipes.answering import ENGINES, answer_all, greedy
-from headstart.recipes.cleaning import flaw_of
+from headstart.recipes.answering import ENGINES, Question, answer_all, greedy
+from headstart.recipes.cleaning import fit
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
 from headstart.recipes.noise import drawn
 from headstart.recipes.options import option
 from headstart.recipes.packing import pack
 from headstart.recipes.prompts import Prompt, batches, read_prompts
-from headstart.recipes.samples import Answer, Lines, Sample, write_json
+from headstart.recipes.samples import Answer, Lines, Sample, claim, write_json
 from headstart.recipes.trajectories import blocks_of, count, tail_of
 from headstart.stages.errors import SetupError
 
-__all__ = ["CollectOptions", "claim", "collect", "traced"]
+__all__ = ["CollectOptions", "collect", "traced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,8 @@ def collect(options: CollectOptions) -> dict[str, Any]:
     if options.dry_run:
         return _rehearse(options, folder, chat, prompts, asked)
     claim(options.out, identity)
-    answer_all(folder, chat, asked, options.out / "answers.jsonl", options)
+    greedily = {number: Question(prompt) for number, prompt in asked.items()}
+    answer_all(folder, chat, greedily, options.out / "answers.jsonl", options)
     card = identity | _trace(options, folder, chat)
     write_json(options.out / "card.json", card)
     return card
@@ -96,24 +95,6 @@ def _identity(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, An
     }
 
 
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Note what a folder is for; refuse one that is for something else.
-
-    Raises:
-        SetupError: It was begun with other options.
-    """
-    note = out / "run.json"
-    if not note.exists():
-        write_json(note, identity)
-        return
-    before = json.loads(note.read_bytes())
-    others = [name for name in identity if before.get(name) != identity[name]]
-    if others:
-        raise SetupError(
-            f"{out} was begun with other {', '.join(others)}: give another --out, or remove it"
-        )
-
-
 def _check_disk(options: CollectOptions, num: int) -> None:
     """Trajectories take some 5 bytes a number, and a state for each token of a block."""
     needed = num * options.max_tokens * (options.block_tokens / 2 + 2) * 6
@@ -130,23 +111,11 @@ def _check_disk(options: CollectOptions, num: int) -> None:
 
 def _trace(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, Any]:
     """Clean the answers and iterate their blocks; returns the card's counts."""
-    flaws: Counter[str] = Counter()
-    kept = []
-    for row in Lines(options.out / "answers.jsonl"):
-        answer = Answer(**row)
-        flaw = flaw_of(
-            answer.answer,
-            has_ended=answer.has_ended,
-            min_tokens=options.min_tokens,
-            keeps_cut=options.keep_cut,
-        )
-        if flaw is None:
-            kept.append(answer)
-        else:
-            flaws[flaw.value] += 1
+    answers = (Answer(**row) for row in Lines(options.out / "answers.jsonl"))
+    kept, flaws = fit(answers, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
     if not kept:
         raise SetupError(
-            f"no answer is fit for training ({dict(flaws)} left out): raise --max-tokens, lower "
+            f"no answer is fit for training ({flaws} left out): raise --max-tokens, lower "
             "--min-tokens, or take other prompts"
         )
     samples = Lines(options.out / "samples.jsonl")
@@ -198,7 +167,7 @@ def _with_trajectories(sample: Sample, by_block: list[list[list[int]]]) -> Sampl
     return replace(sample, tails=tails, counts=counts)
 
 
-def _counts(samples: Lines, flaws: Counter[str]) -> dict[str, Any]:
+def _counts(samples: Lines, flaws: dict[str, int]) -> dict[str, Any]:
     rows = list(samples)
     blocks = sum(len(row["tails"]) for row in rows)
     gains = [each for row in rows for each in row["counts"]["fast_forwarded"]]
@@ -210,7 +179,7 @@ def _counts(samples: Lines, flaws: Counter[str]) -> dict[str, Any]:
         "samples": len(rows),
         "answer_tokens": sum(len(row["answer"]) for row in rows),
         "blocks": blocks,
-        "left_out": dict(flaws),
+        "left_out": flaws,
         "iterations_per_block": total("iterations") / max(1, blocks),
         "fast_forwarded": float(np.mean(gains)) if gains else None,
         "stationary_per_block": total("stationary") / max(1, blocks),

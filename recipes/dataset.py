@@ -1,20 +1,64 @@
 """Samples as the Trainer gets them: which one comes when, and with what noise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from headstart.recipes.consistency_options import TrainOptions
 from headstart.recipes.noise import Shown, augmented, drawn, refilled, scheduled
 from headstart.recipes.packing import Pack, pack
 from headstart.recipes.samples import Sample, SampleFile
-from headstart.recipes.training import TrainOptions
 from headstart.recipes.trajectories import Block
 
-__all__ = ["PackedSamples", "packed"]
+__all__ = ["Order", "PackedSamples", "packed"]
 
 _SORTED_BATCHES = 64
 """Whose samples are sorted by length, so that a batch pads little; batches are shuffled."""
+
+
+class Order:
+    """Which sample comes when: each epoch has an order of its own, drawn from the seed.
+
+    Args:
+        num: Of samples.
+        batch: Whose samples are of like length.
+        length: Of a sample, by its number.
+    """
+
+    def __init__(self, num: int, seed: int, batch: int, length: Callable[[int], int]) -> None:
+        self._num = num
+        self._seed = seed
+        self._batch = batch
+        self._length = length
+        self._lengths: Any = None
+        self._epoch: tuple[int, Any] = (-1, None)
+
+    def place(self, index: int) -> int:
+        """Return the number of the sample that is the `index`th to be seen."""
+        epoch, place = divmod(index, self._num)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._drawn(np.random.default_rng([self._seed, epoch])))
+        return int(self._epoch[1][place])
+
+    def _drawn(self, random: np.random.Generator) -> Any:
+        order = random.permutation(self._num)
+        size = self._batch
+        if size == 1:
+            return order
+        if self._lengths is None:
+            self._lengths = np.array([self._length(number) for number in range(self._num)])
+        batches: list[Any] = []
+        for begin in range(0, len(order), size * _SORTED_BATCHES):
+            some = order[begin : begin + size * _SORTED_BATCHES]
+            some = some[np.argsort(self._lengths[some], kind="stable")]
+            cut = [some[first : first + size] for first in range(0, len(some), size)]
+            # A batch that is not full comes last: behind it none would be what was sorted.
+            whole = [each for each in cut if len(each) == size]
+            batches += [whole[place] for place in random.permutation(len(whole))]
+            batches += [each for each in cut if len(each) < size]
+        return np.concatenate(batches)
 
 
 class PackedSamples(Dataset[Pack]):
@@ -29,39 +73,20 @@ class PackedSamples(Dataset[Pack]):
         self._samples = samples
         self._options = options
         self._num = num
-        self._order: tuple[int, Any] = (-1, None)
-        self._lengths: Any = None
+        self._order = Order(len(samples), options.seed, options.batch, self._length)
 
     def __len__(self) -> int:
         return self._num
 
     def __getitem__(self, index: int) -> Pack:
         options = self._options
-        epoch, place = divmod(index, len(self._samples))
-        if self._order[0] != epoch:
-            self._order = (epoch, self._drawn(np.random.default_rng([options.seed, epoch])))
-        sample = self._samples[int(self._order[1][place])]
+        sample = self._samples[self._order.place(index)]
         random = np.random.default_rng([options.seed, 1, index])
         return packed(sample, options, random)
 
-    def _drawn(self, random: np.random.Generator) -> Any:
-        order = random.permutation(len(self._samples))
-        size = self._options.batch
-        if size == 1:
-            return order
-        if self._lengths is None:
-            every = map(self._samples.__getitem__, range(len(self._samples)))
-            self._lengths = np.array([len(each.prompt) + len(each.answer) for each in every])
-        batches: list[Any] = []
-        for begin in range(0, len(order), size * _SORTED_BATCHES):
-            some = order[begin : begin + size * _SORTED_BATCHES]
-            some = some[np.argsort(self._lengths[some], kind="stable")]
-            cut = [some[first : first + size] for first in range(0, len(some), size)]
-            # A batch that is not full comes last: behind it none would be what was sorted.
-            whole = [each for each in cut if len(each) == size]
-            batches += [whole[place] for place in random.permutation(len(whole))]
-            batches += [each for each in cut if len(each) < size]
-        return np.concatenate(batches)
+    def _length(self, number: int) -> int:
+        sample = self._samples[number]
+        return len(sample.prompt) + len(sample.answer)
 
 
 def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:

@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from headstart.recipes.answering import ENGINES, greedy
+from headstart.recipes.answering import ENGINES, Question, greedy
 from headstart.recipes.cleaning import is_looping
 from headstart.recipes.decoding import jacobi_answers
 from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.options import option
 from headstart.recipes.prompts import METRICS, batches
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import SpeculationCounts
+
+if TYPE_CHECKING:
+    from headstart.stages.speculation_counts import SpeculationCounts
 
 __all__ = ["EvaluateOptions", "by_engine", "by_transformers", "sizes_of"]
 
@@ -60,7 +62,7 @@ class _Timed:
     plain_s: float = 0.0
     jacobi_tokens: int = 0
     jacobi_s: float = 0.0
-    counts: list[SpeculationCounts] = field(default_factory=list)
+    counts: list["SpeculationCounts"] = field(default_factory=list)
 
 
 def by_engine(
@@ -80,18 +82,19 @@ def by_engine(
     plain_counts: list[SpeculationCounts] = []
     groups = {"not_looping": _Timed(), "looping": _Timed()}
     different = 0
+    questions = [Question(prompt) for prompt in asked]
     with Engine(
         folder,
         dtype=options.dtype,
-        block_tokens=options.block_tokens,
+        speculation=_speculation(options, is_adaptive=False),
         max_model_len=max(map(len, asked)) + options.max_tokens,
     ) as engine:
-        engine.answer(asked[:1], 16, "jacobi")  # what is slow the first time
-        engine.answer(asked[:1], 16, "off")
+        engine.answer(questions[:1], 16, "jacobi")  # what is slow the first time
+        engine.answer(questions[:1], 16, "off")
         for turn in batches(range(len(asked)), max(_TURN, options.batch)):
             chosen: dict[str, list[int]] = {name: [] for name in groups}
             for some in batches(turn, options.batch):
-                done = engine.answer([asked[n] for n in some], options.max_tokens, "off")
+                done = engine.answer([questions[n] for n in some], options.max_tokens, "off")
                 plain_counts.append(_counts(done))
                 for number, answer, seconds in zip(some, done.answers, done.decode_s, strict=True):
                     name = "looping" if is_looping(answer) else "not_looping"
@@ -102,7 +105,7 @@ def by_engine(
             for name, numbers in chosen.items():
                 timed = groups[name]
                 for some in batches(numbers, options.batch):
-                    done = engine.answer([asked[n] for n in some], options.max_tokens, "jacobi")
+                    done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
                     timed.num += len(some)
                     timed.counts.append(_counts(done))
                     timed.jacobi_s += sum(done.decode_s)
@@ -119,12 +122,12 @@ def by_engine(
     return figures, plain
 
 
-def _counts(done: Any) -> SpeculationCounts:
-    assert isinstance(done.counts, SpeculationCounts)
-    return done.counts
+def _counts(done: Any) -> "SpeculationCounts":
+    assert done.counts is not None
+    return done.counts  # type: ignore[no-any-return]
 
 
-def _told(timed: _Timed, plain: Sequence[SpeculationCounts], seed: int) -> dict[str, Any]:
+def _told(timed: _Timed, plain: Sequence["SpeculationCounts"], seed: int) -> dict[str, Any]:
     before, after = timed.plain_tokens / timed.plain_s, timed.jacobi_tokens / timed.jacobi_s
     return {
         "answers": timed.num,
@@ -137,12 +140,12 @@ def _told(timed: _Timed, plain: Sequence[SpeculationCounts], seed: int) -> dict[
     }
 
 
-def _gain(parts: Sequence[SpeculationCounts]) -> float:
+def _gain(parts: Sequence["SpeculationCounts"]) -> float:
     """Return tokens a step."""
     return sum(each.tokens for each in parts) / max(1, sum(each.rows for each in parts))
 
 
-def _interval(parts: Sequence[SpeculationCounts], seed: int) -> list[float] | None:
+def _interval(parts: Sequence["SpeculationCounts"], seed: int) -> list[float] | None:
     """Return the ends of its 95 % interval, by a bootstrap over what was asked together."""
     if len(parts) < _LEAST_FOR_INTERVAL:
         return None
@@ -154,7 +157,7 @@ def _interval(parts: Sequence[SpeculationCounts], seed: int) -> list[float] | No
     return [float(each) for each in np.quantile(gains, (0.025, 0.975))]
 
 
-def _step_s(parts: Sequence[SpeculationCounts]) -> float:
+def _step_s(parts: Sequence["SpeculationCounts"]) -> float:
     """Return what a step takes in the model and the sampler, drafts not counted."""
     spent = sum(each.verify_s + each.plain_s for each in parts)
     return spent / max(1, sum(each.steps for each in parts))
@@ -175,6 +178,17 @@ def sizes_of(options: EvaluateOptions) -> list[int]:
     return sizes
 
 
+def _speculation(options: EvaluateOptions, *, is_adaptive: bool) -> Any:
+    """Jacobi steps, of settings that a machine without the server's packages lacks."""
+    from headstart.configs.speculation import SpeculationSettings
+
+    return SpeculationSettings(
+        block_tokens=options.block_tokens,
+        max_tokens=min(64, options.block_tokens - 1),
+        is_adaptive=is_adaptive,
+    )
+
+
 def _by_batch(
     options: EvaluateOptions, folder: Path, asked: list[list[int]], sizes: list[int]
 ) -> list[dict[str, Any]]:
@@ -182,17 +196,17 @@ def _by_batch(
     from headstart.recipes.engine import Engine
 
     rows = []
+    questions = [Question(prompt) for prompt in asked]
     with Engine(
         folder,
         dtype=options.dtype,
-        block_tokens=options.block_tokens,
-        is_adaptive=True,
+        speculation=_speculation(options, is_adaptive=True),
         max_model_len=max(map(len, asked)) + options.max_tokens,
     ) as engine:
         for mode in ("jacobi", "off"):
-            engine.answer(asked[:1], 16, mode)  # what is slow the first time
+            engine.answer(questions[:1], 16, mode)  # what is slow the first time
         for number, size in enumerate(tqdm(sizes, desc="batches")):
-            some = [asked[n % len(asked)] for n in range(max(_TIMED_ANSWERS, 2 * size))]
+            some = [questions[n % len(questions)] for n in range(max(_TIMED_ANSWERS, 2 * size))]
             row: dict[str, Any] = {"batch": size, "answers": len(some)}
             # Which comes first changes, so that neither has always the warmer machine.
             for mode in ("off", "jacobi")[:: 1 if number % 2 else -1]:

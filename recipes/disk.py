@@ -28,7 +28,7 @@ def check_disk(out: Path, needed: int) -> None:
     if needed > free:
         raise SetupError(
             f"two checkpoints take {needed / 1e6:.0f} MB and {out} has {free / 1e6:.0f} free: free "
-            "space there, or train a LoRA adapter (--lora-rank 8)"
+            "space there, or train fewer weights (a LoRA adapter, a smaller drafter)"
         )
 
 
@@ -43,8 +43,8 @@ def disk_faults(out: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise SetupError(
-            "the model and a batch do not fit: lower --batch or --max-length, or train a LoRA "
-            "adapter (--lora-rank 8)"
+            "the model and a batch do not fit: lower --batch or --max-length, or train fewer "
+            "weights (a LoRA adapter, a smaller drafter)"
         ) from error
     except Exception as error:
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""The serving engine in a process of its own: greedy answers in batches, and what they cost.
+"""The serving engine in a process of its own: answers in batches, and what they cost.
 
 The process is born with the environment that a replica has, and runs the worker that a replica
 runs: tokens a step and tokens a second are those of serving, without HTTP.
@@ -18,8 +18,10 @@ from headstart.cluster import adapter
 from headstart.cluster.engine_child import Asked, Batch, Done, Wanted
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
+from headstart.recipes.answering import Question
 from headstart.recipes.models import device_of
 from headstart.stages.errors import SetupError
+from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["Engine"]
 
@@ -31,8 +33,7 @@ class Engine:
     """An engine of ours around a folder of weights.
 
     Args:
-        block_tokens: Speculates by Jacobi steps of this length where set.
-        is_adaptive: Whether the engine drafts only what pays.
+        speculation: How it drafts; None is not at all.
         max_model_len: Longest prompt and answer together; None is the model's own limit.
 
     Raises:
@@ -44,18 +45,10 @@ class Engine:
         folder: Path,
         *,
         dtype: str,
-        block_tokens: int | None = None,
-        is_adaptive: bool = False,
+        speculation: SpeculationSettings | None = None,
         max_model_len: int | None = None,
     ) -> None:
         is_on_gpu = device_of("auto") == "cuda"
-        speculation = None
-        if block_tokens is not None:
-            speculation = SpeculationSettings(
-                block_tokens=block_tokens,
-                max_tokens=min(64, block_tokens - 1),
-                is_adaptive=is_adaptive,
-            )
         self._model = ModelSettings(
             name="recipe",
             source=str(folder),
@@ -102,20 +95,35 @@ class Engine:
 
     def answer(
         self,
-        prompts: Sequence[list[int]],
+        questions: Sequence[Question],
         max_tokens: int,
         mode: str = "off",
+        language: str | None = None,
         at_once: int | None = None,
     ) -> Done:
-        """Answer prompts greedily.
+        """Answer prompts.
 
         Args:
+            mode: As a request's `headstart.speculation`.
+            language: As a request's `headstart.language`.
             at_once: How many at a time, the next as one ends; None is all of them.
 
         Raises:
             SetupError: The engine died.
         """
-        asked = [Asked(prompt, {"headstart_speculation": mode}) for prompt in prompts]
+        wish = {SPECULATION_ARGUMENT: mode}
+        if language is not None:
+            wish[LANGUAGE_ARGUMENT] = language
+        asked = [
+            # A seed would leave out drafts: whoever wants them does without.
+            Asked(
+                each.prompt,
+                wish,
+                each.temperature,
+                each.seed if each.temperature and mode == "off" else None,
+            )
+            for each in questions
+        ]
         return self._ask(Batch(asked, max_tokens, at_once=at_once), Done)
 
     def _ask(self, question: msgspec.Struct, kind: type[Answer]) -> Answer:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.cleaning import is_looping
-from headstart.recipes.collecting import claim, traced
+from headstart.recipes.collecting import traced
 from headstart.recipes.decoding import perplexity
 from headstart.recipes.decoding_arms import (
     EvaluateOptions,
@@ -23,7 +23,7 @@ from headstart.recipes.decoding_arms import (
 from headstart.recipes.exporting import training_of
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, machine
 from headstart.recipes.prompts import Prompt, batches, is_right, read_prompts
-from headstart.recipes.samples import Answer, write_json
+from headstart.recipes.samples import Answer, claim, write_json
 from headstart.stages.errors import SetupError
 
 __all__ = ["EvaluateOptions", "evaluate"]

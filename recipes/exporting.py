@@ -1,7 +1,6 @@
 """`export`: what a run has learned as a small LoRA adapter with a card that the server reads."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 
 from headstart.recipes.models import folder_of
 from headstart.recipes.options import option
-from headstart.recipes.samples import read_card
+from headstart.recipes.samples import card_of, read_card, write_folder
 from headstart.stages.errors import SetupError
 
 __all__ = ["ExportOptions", "export", "training_of"]
@@ -124,8 +123,6 @@ def _all(folder: Path) -> dict[str, torch.Tensor]:
 
 def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the model card. `headstart` at its head is what the server reads."""
-    import yaml
-
     trained = note["options"]
     head: dict[str, Any] = {
         "license": options.license,
@@ -142,17 +139,6 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
         "another model than its base: its answers differ, and greedy decoding with Jacobi steps "
         "gives its own."
     )
-    lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False).rstrip(),
-        "---",
-        f"# {options.name}",
-        "",
-        said,
-        "",
-        "| | |",
-        "|---|---|",
-    ]
     shown = {
         "samples seen": note["samples"],
         "tokens trained on, prompts and noise included": note.get("tokens"),
@@ -168,8 +154,7 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
         "SHA-256 of the prompts": data.get("prompts_sha256"),
         "answers left out": data.get("left_out"),
     }
-    lines += [f"| {name} | {value} |" for name, value in shown.items() if value is not None]
-    return "\n".join(lines) + "\n"
+    return card_of(head, options.name, said, shown)
 
 
 _PATHS = ("data", "out", "adapter", "start")
@@ -211,21 +196,12 @@ def _write(
     card: str,
     training: dict[str, Any],
 ) -> None:
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    partial = out.with_name(out.name + ".partial")
-    if out.exists() and not (out / "adapter_config.json").is_file():
-        raise SetupError(f"{out} is there and no adapter: give another --out")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(weights, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-        (partial / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        (partial / "training.json").write_text(json.dumps(training, indent=2) + "\n")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise SetupError(f"{out} cannot be written ({error}): free space there") from error
+    def write(folder: Path) -> None:
+        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "training.json").write_text(json.dumps(training, indent=2) + "\n")
+
+    write_folder(out, "adapter_config.json", write)

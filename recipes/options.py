@@ -29,6 +29,9 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
             continue
         if get_origin(hint) is types.UnionType:
             hint = get_args(hint)[0]
+        if get_origin(hint) is tuple:
+            hint = get_args(hint)[0]
+            said["nargs"] = "+"
         said["type"] = hint
         said["metavar"] = {Path: "PATH", int: "N", float: "X"}.get(hint, "NAME")
         if field.metadata["choices"]:
@@ -36,12 +39,15 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
             said["metavar"] = None
         if is_required:
             said["required"] = True
-        elif field.default is not None:
-            said["help"] += f" (default: {field.default})".replace("%", "%%")
+        elif field.default not in (None, ()):
+            default = field.default
+            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+            said["help"] += f" (default: {shown})".replace("%", "%%")
         parser.add_argument(name, default=None if is_required else field.default, **said)
 
 
 def from_flags(kind: type[T], args: argparse.Namespace) -> T:
     """Return the dataclass that the flags say."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: getattr(args, name) for name in names})
+    given = {name: getattr(args, name) for name in names}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})

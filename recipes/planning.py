@@ -3,14 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headstart.recipes.checkpoints import samples_of
 from headstart.recipes.learning import faster_dtype
-from headstart.recipes.training import TrainOptions, described
+from headstart.recipes.training import RunOptions, described
 from headstart.stages.errors import SetupError
 
-__all__ = ["check", "identity", "planned", "result_of", "with_dtype"]
+__all__ = ["check", "identity", "planned", "result_of", "width_of", "with_dtype"]
+
+Options = TypeVar("Options", bound=RunOptions)
 
 _BUDGETS = (
     "max_samples",
@@ -30,11 +32,9 @@ _BUDGETS = (
 """Options that may differ when a run goes on."""
 
 
-def check(options: TrainOptions) -> None:
+def check(options: RunOptions) -> None:
     if not 0 < options.decay <= 1:
         raise SetupError("--decay is a share of the run: give more than 0, and at most 1")
-    if options.copies < 1:
-        raise SetupError("--copies must be 1 or more")
     if options.start is None:
         return
     try:
@@ -47,24 +47,32 @@ def check(options: TrainOptions) -> None:
         raise SetupError(f"{options.start} was made with other {', '.join(others)}: give the same")
 
 
-def identity(options: TrainOptions) -> dict[str, Any]:
+def identity(options: RunOptions) -> dict[str, Any]:
     """What has to be the same when a run goes on."""
     return {k: v for k, v in described(options).items() if k not in _BUDGETS}
 
 
-def with_dtype(options: TrainOptions, base: Path, device: str) -> TrainOptions:
-    """Settle what `auto` is, once for a run and all that begin with it."""
+def with_dtype(options: Options, width: int, device: str) -> Options:
+    """Settle what `auto` is, once for a run and all that begin with it.
+
+    Args:
+        width: Of the model's matrices.
+    """
     if options.dtype != "auto":
         return options
     begun = [options.out, *([options.start.parent.parent] if options.start else [])]
     for folder in begun:
         if (folder / "run.json").exists():
             return replace(options, dtype=json.loads((folder / "run.json").read_bytes())["dtype"])
-    width = json.loads((base / "config.json").read_bytes()).get("hidden_size", 1024)
     return replace(options, dtype=faster_dtype(device, width))
 
 
-def planned(options: TrainOptions, num_samples: int) -> int:
+def width_of(folder: Path) -> int:
+    """Return the width of a model's matrices."""
+    return int(json.loads((folder / "config.json").read_bytes()).get("hidden_size", 1024))
+
+
+def planned(options: RunOptions, num_samples: int) -> int:
     """Return how many samples the run is made of."""
     if options.start is not None and options.max_samples is None:
         # The run that would have begun to bring its learning rate down just there.
@@ -73,7 +81,7 @@ def planned(options: TrainOptions, num_samples: int) -> int:
     return min(num, options.max_samples or num)
 
 
-def result_of(options: TrainOptions, num: int) -> dict[str, Any] | None:
+def result_of(options: RunOptions, num: int) -> dict[str, Any] | None:
     """Return the result that there is, unless the run has become longer."""
     try:
         before = dict(json.loads((options.out / "result.json").read_bytes()))

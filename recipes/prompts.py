@@ -14,7 +14,8 @@ __all__ = ["METRICS", "Prompt", "is_right", "read_prompts"]
 
 METRICS = ("none", "gsm8k", "sql")
 
-_FIELDS = ("messages", "prompt", "question", "text")
+_FIELDS = ("messages", "prompt", "question", "text", "turns")
+"""`turns` are what a user says one after the other: the first counts."""
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 
 
@@ -69,6 +70,8 @@ def _prompt(path: Path, number: int, line: str) -> Prompt | None:
             f"{path}:{number + 1} is no prompt: it takes JSON with one of {', '.join(_FIELDS)}"
         ) from error
     said = row[name]
+    if name == "turns" and isinstance(said, list) and isinstance(said[0], str):
+        said = said[0]
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     if not all(isinstance(each, dict) and "role" in each for each in messages):
         raise SetupError(f"{path}:{number + 1}: `messages` must be a list of role and content")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from headstart.recipes.training import TrainOptions
+from headstart.recipes.consistency_options import TrainOptions
 from headstart.stages.errors import SetupError
 
 __all__ = ["train_on_ray"]
@@ -31,10 +31,10 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
         ) from error
 
     from headstart.recipes.models import device_of, folder_of
-    from headstart.recipes.planning import with_dtype
+    from headstart.recipes.planning import width_of, with_dtype
 
     device = device_of(options.device)
-    options = with_dtype(options, folder_of(options.model), device)  # one for all workers
+    options = with_dtype(options, width_of(folder_of(options.model)), device)  # one for all workers
     absolute = {
         name: str(value.absolute()) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
@@ -55,7 +55,7 @@ def train_on_ray(options: TrainOptions) -> dict[str, Any]:
 
 
 def _work(plain: dict[str, Any]) -> None:
-    from headstart.recipes.running import run
+    from headstart.recipes.consistency_training import run
 
     paths = {"data", "out", "adapter", "start"}
     values: dict[str, Any] = {

@@ -2,8 +2,9 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,69 +14,61 @@ from transformers import TrainerCallback
 
 from headstart.recipes.budget import Budget
 from headstart.recipes.checkpoints import resumable
-from headstart.recipes.collecting import claim
-from headstart.recipes.dataset import PackedSamples
 from headstart.recipes.disk import check_disk, disk_faults
-from headstart.recipes.forwarding import behead, check_mask
-from headstart.recipes.learning import keep_memory, samples_for, trained_model
-from headstart.recipes.models import Chat, device_of, folder_of, machine, need
+from headstart.recipes.models import device_of, machine
 from headstart.recipes.pieces import cut
-from headstart.recipes.planning import check, identity, planned, result_of, with_dtype
+from headstart.recipes.planning import identity, result_of
 from headstart.recipes.plots import plot_metrics
-from headstart.recipes.samples import write_json
-from headstart.recipes.training import PackTrainer, TrainOptions, arguments, described
+from headstart.recipes.samples import claim, write_json
+from headstart.recipes.training import RunOptions, RunTrainer, arguments, described
 
-__all__ = ["train"]
+__all__ = ["Job", "carry_out"]
 
 _ADAM_BYTES = 12
 """Weight, and both moments, of each trained number in a checkpoint."""
 _REHEARSED_STEPS = 3
 
 
-def train(options: TrainOptions) -> dict[str, Any]:
-    """Train, or go on; returns what is noted in the output folder's result.json.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is trained on what, and how its result is written."""
+
+    options: RunOptions
+    """Its dtype settled."""
+    model: Any
+    dataset: Any
+    """Items by number, as many as are planned."""
+    trainer: Callable[..., RunTrainer]
+    result: str
+    """Name of the result's folder."""
+    save: Callable[[Any, Path], None]
+    """Writes the trained model to a folder."""
+    facts: Callable[[int], dict[str, Any]] = lambda _: {}
+    """From how many samples were seen to what else is noted."""
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What training happens in."""
+
+
+def carry_out(job: Job) -> dict[str, Any]:
+    """Train, or go on, in this process; returns what is noted in the output folder's result.json.
 
     Raises:
-        SetupError: Data, model, tokenizer, memory or disk are not fit, or the loss is no number.
+        SetupError: Memory or disk are not fit, or the loss is no number.
     """
-    if options.workers > 1:
-        from headstart.recipes.ray_training import train_on_ray
-
-        return train_on_ray(options)
-    return run(options)
-
-
-def run(options: TrainOptions) -> dict[str, Any]:
-    """Train in this process, alone or as one of several that torch has joined."""
-    check(options)
-    base = folder_of(options.model)
-    chat = Chat.of(base)
-    samples = samples_for(options, chat)
+    options, num = job.options, len(job.dataset)
     device = device_of(options.device)
-    if device == "cpu":
-        keep_memory()
-    options = with_dtype(options, base, device)
-    model = trained_model(options, base, device)
-    num = planned(options, len(samples))
-    dataset = PackedSamples(samples, options, num)
-    item = next(
-        (each for each in map(dataset.__getitem__, range(min(num, 8))) if len(each.students)),
-        dataset[0],
-    )
-    check_mask(model.eval(), item)
-    head = behead(model, item)
-    model.train()
-    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    job.model.train()
+    trained = sum(each.numel() for each in job.model.parameters() if each.requires_grad)
     if options.dry_run:
-        return _rehearse(options, (model, head), dataset, device, trained)
+        return _rehearse(job, device, trained)
     claim(options.out, identity(options))
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
     if (done := result_of(options, num)) is not None:
         return done
     # A result of what was to be shorter is none of this run.
     (options.out / "result.json").unlink(missing_ok=True)
-    trainer = _trainer(options, (model, head), dataset, device, options.out)
-    with disk_faults(options.out), _as_computed(model, options):
+    trainer = _trainer(job, options, device, options.out)
+    with disk_faults(options.out), job.computing():
         plan = {"samples": num, "max_minutes": options.max_minutes}
         checkpoint = resumable(options.out, plan, options.decay) or options.start
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -83,31 +76,13 @@ def run(options: TrainOptions) -> dict[str, Any]:
             return {}
         if trainer.budget.is_paused:
             return _progress(trainer, num) | {"is_paused": True}
-        return _finish(options, trainer, base, num)
+        return _finish(job, trainer)
 
 
-def _as_computed(model: Any, options: TrainOptions) -> AbstractContextManager[None]:
-    """Leave it to autocast to make one dtype of an adapter's and its inputs': peft goes by float32.
-
-    That takes two conversions less for each projection.
-    """
-    if not options.lora_rank:
-        return nullcontext()
-    casting: Any = need("peft.helpers").disable_input_dtype_casting
-    return casting(model)  # type: ignore[no-any-return]
-
-
-def _trainer(
-    options: TrainOptions,
-    learner: tuple[Any, torch.Tensor],
-    dataset: PackedSamples,
-    device: str,
-    out: Path,
-    steps: int = 0,
-) -> PackTrainer:
+def _trainer(job: Job, options: RunOptions, device: str, out: Path, steps: int = 0) -> RunTrainer:
     workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     per_step = options.batch * options.accumulate * workers
-    steps = steps or -(-len(dataset) // per_step)
+    steps = steps or -(-len(job.dataset) // per_step)
     minutes, piece = options.max_minutes, options.piece_minutes
     budget = Budget(
         num_steps=steps,
@@ -118,49 +93,44 @@ def _trainer(
         save_s=options.save_minutes * 60,
         milestone=options.milestone,
     )
-    model, head = learner
-    return PackTrainer(
+    return job.trainer(
         options=options,
         budget=budget,
-        head=head,
-        model=model,
+        model=job.model,
         args=arguments(options, out, steps, device),
-        train_dataset=dataset,
+        train_dataset=job.dataset,
     )
 
 
-def _progress(trainer: PackTrainer, num: int) -> dict[str, Any]:
+def _progress(trainer: RunTrainer, num: int) -> dict[str, Any]:
     history = trainer.state.log_history
     return {
         "planned": num,
-        "samples": min(num, max(line.get("samples", 0) for line in history)),
+        "samples": int(min(num, max(line.get("samples", 0) for line in history))),
         "tokens": max(line.get("tokens", 0) for line in history),
         "steps": trainer.state.global_step,
         "elapsed_s": max(line.get("elapsed_s", 0.0) for line in history),
-        "last": next(line for line in reversed(history) if "consistency" in line),
+        "last": next(line for line in reversed(history) if "autoregressive" in line),
     }
 
 
-def _finish(options: TrainOptions, trainer: PackTrainer, base: Path, num: int) -> dict[str, Any]:
-    history = trainer.state.log_history
-    name = "adapter" if options.lora_rank else "model"
-    partial, result = options.out / f"{name}.partial", options.out / name
+def _finish(job: Job, trainer: RunTrainer) -> dict[str, Any]:
+    options = job.options
+    partial, result = options.out / f"{job.result}.partial", options.out / job.result
     shutil.rmtree(partial, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not options.lora_rank:
-        model = model.to(torch.bfloat16) if options.dtype == "bfloat16" else model
-        Chat.of(base).tokenizer.save_pretrained(partial)
-    model.save_pretrained(partial)
+    job.save(trainer.accelerator.unwrap_model(trainer.model), partial)
     shutil.rmtree(result, ignore_errors=True)
     partial.rename(result)
-    plot_metrics(history, options.out / "training.png")
+    plot_metrics(trainer.state.log_history, options.out / "training.png")
     if options.shard_bytes:
         cut(result, options.out / "pieces", options.shard_bytes)
     packages = ("torch", "transformers", "peft", "accelerate")
+    progress = _progress(trainer, len(job.dataset))
     note = {
-        "result": name,
+        "result": job.result,
         "options": described(options),
-        **_progress(trainer, num),
+        **progress,
+        **job.facts(progress["samples"]),
         "versions": {each: _version(each) for each in packages},
         "device": str(trainer.args.device),
         "machine": machine(device_of(options.device)),
@@ -186,22 +156,17 @@ class _Laps(TrainerCallback):
         self.ends.append(time.monotonic())
 
 
-def _rehearse(
-    options: TrainOptions,
-    learner: tuple[Any, torch.Tensor],
-    dataset: PackedSamples,
-    device: str,
-    trained: int,
-) -> dict[str, Any]:
+def _rehearse(job: Job, device: str, trained: int) -> dict[str, Any]:
     """Time steps, the first one left out, and say what the run would take."""
     import tempfile
 
+    options, num = job.options, len(job.dataset)
     laps = _Laps()
     with tempfile.TemporaryDirectory() as folder:
         short = replace(options, log_steps=1, max_minutes=None, piece_minutes=None, milestone=None)
-        trainer = _trainer(short, learner, dataset, device, Path(folder), steps=_REHEARSED_STEPS)
+        trainer = _trainer(job, short, device, Path(folder), steps=_REHEARSED_STEPS)
         trainer.add_callback(laps)
-        with disk_faults(options.out), _as_computed(learner[0], options):
+        with disk_faults(options.out), job.computing():
             trainer.train()
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
     step_s = (laps.ends[-1] - laps.ends[0]) / (len(laps.ends) - 1)
@@ -209,16 +174,16 @@ def _rehearse(
     tokens = [line["tokens"] for line in trainer.state.log_history if "tokens" in line]
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _resident_bytes()
     return {
-        "samples": len(dataset),
+        "samples": num,
         "trained_parameters": trained,
         "dtype": options.dtype,
         "seconds_a_step": round(step_s, 2),
         "tokens_a_second": round((max(tokens) - tokens[0]) / (step_s * (len(laps.ends) - 1))),
-        "minutes_for_all": round(step_s * len(dataset) / per_step / 60, 1),
+        "minutes_for_all": round(step_s * num / per_step / 60, 1),
         "samples_in_time": (
             None
             if options.max_minutes is None
-            else int(min(len(dataset), options.max_minutes * 60 / step_s * per_step))
+            else int(min(num, options.max_minutes * 60 / step_s * per_step))
         ),
         "peak_memory_mb": round(peak / 1e6),
         "last": trainer.state.log_history[-1],

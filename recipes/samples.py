@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ from typing import Any
 from headstart.recipes.trajectories import Block, blocks_of
 from headstart.stages.errors import SetupError
 
-__all__ = ["Answer", "Lines", "Sample", "SampleFile", "read_card", "write_json"]
+__all__ = [
+    "Answer",
+    "Lines",
+    "Sample",
+    "SampleFile",
+    "card_of",
+    "claim",
+    "read_card",
+    "write_folder",
+    "write_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +122,11 @@ class SampleFile:
                         self._begins.append(begin)
                     begin += len(line)
         except OSError as error:
-            raise SetupError(f"{path} cannot be read: {error.strerror}: run `collect`") from error
+            raise SetupError(
+                f"{path} cannot be read ({error.strerror}): run the step that makes it"
+            ) from error
         if not self._begins:
-            raise SetupError(f"{path} holds no sample: collect from more or other prompts")
+            raise SetupError(f"{path} holds no sample: take more or other prompts")
 
     def __len__(self) -> int:
         return len(self._begins)
@@ -135,6 +148,65 @@ def write_json(path: Path, value: Any) -> None:
         raise SetupError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def write_folder(out: Path, mark: str, write: Callable[[Path], None]) -> None:
+    """Make a folder that is either the old one or whole.
+
+    Args:
+        mark: A file that every such folder has: no other folder is replaced.
+        write: Writes the files.
+
+    Raises:
+        SetupError: They cannot be written, or the folder is something else.
+    """
+    partial = out.with_name(out.name + ".partial")
+    if out.exists() and not (out / mark).is_file():
+        raise SetupError(f"{out} is there and has no {mark}: give another --out")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, SetupError):
+            raise
+        raise SetupError(f"{out} cannot be written ({error}): free space there") from error
+
+
+def card_of(head: Mapping[str, Any], title: str, said: str, shown: Mapping[str, Any]) -> str:
+    """Return a model card: YAML that programs read, a sentence and a table for people.
+
+    Args:
+        head: `headstart` in it is what the server reads.
+        shown: Rows of the table; those of None are left out.
+    """
+    import yaml
+
+    rows = [f"| {name} | {value} |" for name, value in shown.items() if value is not None]
+    yaml_head = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True).rstrip()
+    lines = ["---", yaml_head, "---", f"# {title}", "", said, "", "| | |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def claim(out: Path, identity: dict[str, Any]) -> None:
+    """Note what a folder is for; refuse one that is for something else.
+
+    Raises:
+        SetupError: It was begun with other options.
+    """
+    note = out / "run.json"
+    if not note.exists():
+        write_json(note, identity)
+        return
+    before = json.loads(note.read_bytes())
+    others = [name for name in identity if before.get(name) != identity[name]]
+    if others:
+        raise SetupError(
+            f"{out} was begun with other {', '.join(others)}: give another --out, or remove it"
+        )
+
+
 def read_card(folder: Path) -> dict[str, Any]:
     """Read a folder's data card.
 
@@ -144,7 +216,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads((folder / "card.json").read_bytes())
     except FileNotFoundError as error:
-        raise SetupError(f"{folder} has no card.json: `collect` has not ended there") from error
+        raise SetupError(
+            f"{folder} has no card.json: the step that makes it has not ended there"
+        ) from error
     except (OSError, ValueError) as error:
-        raise SetupError(f"{folder / 'card.json'} is damaged ({error}): collect again") from error
+        raise SetupError(f"{folder / 'card.json'} is damaged ({error}): make it again") from error
     return dict(card)

@@ -1,4 +1,4 @@
-"""`train`: transformers' Trainer with a loss of ours, resumable to the same result.
+"""transformers' Trainer with losses of ours, resumable to the same result.
 
 Which sample comes when, and how noisy, follows from the seed and a running number: a killed run
 that goes on from its last checkpoint sees what it would have seen.
@@ -6,38 +6,29 @@ that goes on from its last checkpoint sees what it would have seen.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from headstart.recipes.budget import Budget
-from headstart.recipes.forwarding import batch_of, outputs_of
-from headstart.recipes.losses import losses_of
 from headstart.recipes.options import option
-from headstart.recipes.packing import PADDING
 from headstart.stages.errors import SetupError
 
-__all__ = ["METHODS", "PackTrainer", "TrainOptions"]
+__all__ = ["RunOptions", "RunTrainer", "arguments", "described"]
 
-METHODS = ("jacobi-forcing", "cllm", "sft")
 DTYPES = ("auto", "bfloat16", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What `train` is told."""
+class RunOptions:
+    """What every training run is told."""
 
-    model: str = option("the model: a folder, a Hugging Face id, or builtin:NAME")
-    data: Path = option("folder that `collect` made; for `--method sft` a .jsonl with answers")
     out: Path = option("folder for checkpoints, metrics and the result")
-    adapter: Path | None = option("LoRA adapter to go on with; the data must be made with it", None)
-    method: str = option("loss", "jacobi-forcing", METHODS)
-    lora_rank: int = option("rank of the LoRA adapter; 0 trains all weights", 0)
     epochs: float = option("times that each sample is seen", 1.0)
     max_samples: int | None = option("end after so many samples", None)
     max_minutes: float | None = option("end after so many minutes, all calls together", None)
@@ -49,42 +40,45 @@ class TrainOptions:
     accumulate: int = option("forward passes in an optimizer step", 4)
     learning_rate: float = option("at its highest", 2e-4)
     weight_decay: float = option("of AdamW", 0.0)
-    consistency_weight: float = option("of the consistency loss", 1.0)
-    ar_weight: float = option("of the next-token loss on the answers", 10.0)
-    label_smoothing: float = option("of the next-token loss", 0.0)
-    window: int = option("blocks in which noise grows from none to all", 8)
-    copies: int = option("noises that each block is shown at, in one pass", 2)
-    augment: float = option("share of wrong tokens that are set right, at random", 0.25)
-    refill: float = option("share of tails whose end is drawn anew, as the server's are", 0.25)
-    max_length: int = option("longest packed sequence; longer samples lose their last blocks", 2048)
+    max_length: int = option("longest sequence, in tokens", 2048)
     seed: int = option("of order and noise", 0)
     save_minutes: float = option("between two checkpoints", 5.0)
     log_steps: int = option("optimizer steps between two lines of metrics", 10)
     device: str = option("auto, cpu or cuda", "auto")
     dtype: str = option("computed in; auto is the faster one", "auto", DTYPES)
-    workers: int = option("processes or GPUs, by Ray Train", 1)
     shard_bytes: int | None = option("also write the result as pieces of at most so many", None)
-    dry_run: bool = option("check everything and time two steps, then stop", False)
+    dry_run: bool = option("check everything and time a few steps, then stop", False)
 
 
-class PackTrainer(Trainer):
-    """Consistency and next-token loss of packed samples.
+class RunTrainer(Trainer):
+    """Samples in the order in which their data set gives them, and a loss of named parts.
 
     Raises:
         SetupError: The loss or a gradient is no number.
     """
 
-    def __init__(
-        self, *, options: TrainOptions, budget: Budget, head: torch.Tensor, **rest: Any
-    ) -> None:
-        super().__init__(callbacks=[budget, _Watch()], data_collator=batch_of, **rest)
+    def __init__(self, *, options: Any, budget: Budget, **rest: Any) -> None:
+        super().__init__(callbacks=[budget, _Watch()], data_collator=self.collated, **rest)
         # The loss is a mean over each batch: the Trainer divides by accumulated passes.
         self.model_accepts_loss_kwargs = False
-        self._options = options
+        self.options = options
         self.budget = budget
-        self._head = head
-        self._sums = np.zeros(3)
+        self._sums: dict[str, float] = {}
+        self._passes = 0
         self._tokens: int | None = None
+
+    @staticmethod
+    def collated(items: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Lay a batch of the data set's items side by side."""
+        raise NotImplementedError
+
+    def parts(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss and the figures that are logged of it."""
+        raise NotImplementedError
+
+    def num_tokens(self, inputs: dict[str, Any]) -> int:
+        """Return how many tokens of a batch are no padding."""
+        raise NotImplementedError
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         chosen: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -104,26 +98,18 @@ class PackTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        options = self._options
-        hidden = outputs_of(model, inputs)
-        losses = losses_of(
-            hidden,
-            self._head,
-            *(inputs[name] for name in ("tokens", "students", "teachers", "learned")),
-            consistency_weight=options.consistency_weight,
-            ar_weight=1.0 if options.method == "sft" else options.ar_weight,
-            label_smoothing=options.label_smoothing,
-            dtype=getattr(torch, options.dtype),
-        )
-        parts = [losses.consistency.item(), losses.autoregressive.item()]
-        if not all(map(math.isfinite, parts)):
+        loss, parts = self.parts(model, inputs)
+        if not all(map(math.isfinite, parts.values())):
             raise SetupError(
-                f"the loss is {parts[0]} + {parts[1]} after {self.state.global_step} steps: lower "
-                "--learning-rate, or compute with --dtype float32"
+                f"the loss is {' + '.join(map(str, parts.values()))} after "
+                f"{self.state.global_step} steps: lower --learning-rate, or compute with --dtype "
+                "float32"
             )
-        self._sums += [*parts, 1]
-        self._tokens = self._seen() + int((inputs["windows"] != PADDING).sum())
-        return (losses.total, hidden) if return_outputs else losses.total
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._passes += 1
+        self._tokens = self._seen() + self.num_tokens(inputs)
+        return (loss, None) if return_outputs else loss
 
     def _seen(self) -> int:
         """Return how many tokens this worker has run through the model.
@@ -136,9 +122,10 @@ class PackTrainer(Trainer):
         return self._tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self._sums[2]:
-            logs["consistency"], logs["autoregressive"] = (self._sums[:2] / self._sums[2]).tolist()
-            self._sums[:] = 0
+        if self._passes:
+            logs |= {name: total / self._passes for name, total in self._sums.items()}
+            self._sums.clear()
+            self._passes = 0
         logs["samples"] = self.state.global_step * self.budget.samples_per_step
         tokens = torch.tensor([self._seen()], device=self.args.device)
         logs["tokens"] = int(self.accelerator.reduce(tokens)[0])
@@ -166,7 +153,7 @@ class _Watch(TrainerCallback):
             Path(args.output_dir, "metrics.jsonl").write_text(lines)
 
 
-def arguments(options: TrainOptions, out: Path, num_steps: int, device: str) -> TrainingArguments:
+def arguments(options: RunOptions, out: Path, num_steps: int, device: str) -> TrainingArguments:
     """Return the options as the Trainer's own."""
     return TrainingArguments(
         output_dir=str(out),
@@ -192,9 +179,12 @@ def arguments(options: TrainOptions, out: Path, num_steps: int, device: str) -> 
     )
 
 
-def described(options: TrainOptions) -> dict[str, Any]:
-    """Return the options as JSON."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(options).items()
-    }
+def described(options: Any) -> dict[str, Any]:
+    """Return a step's options as JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(each) for each in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in asdict(options).items()}

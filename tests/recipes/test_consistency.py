@@ -441,7 +441,7 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    from headstart.recipes.training import PackTrainer
+    from headstart.recipes.consistency_training import PackTrainer
 
     monkeypatch.setattr(PackTrainer, "_save_checkpoint", fail)
     with pytest.raises(SetupError, match="is full: free space"):

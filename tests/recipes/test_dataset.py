@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.recipes.consistency_options import TrainOptions
 from headstart.recipes.dataset import PackedSamples
 from headstart.recipes.samples import Sample
-from headstart.recipes.training import TrainOptions
 
 NUM = 1000
 

@@ -7,6 +7,7 @@ import pytest
 
 from headstart.cluster.engine_child import Done
 from headstart.recipes import engine
+from headstart.recipes.answering import Question
 from headstart.recipes.decoding_arms import EvaluateOptions, by_engine, sizes_of
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation_counts import SpeculationCounts
@@ -21,7 +22,7 @@ class Ruled:
     asked: list[tuple[str, int, int | None, bool]]
 
     def __init__(self, _folder: Path, **options: Any) -> None:
-        self._is_adaptive = options.get("is_adaptive", False)
+        self._is_adaptive = options["speculation"].is_adaptive
 
     def __enter__(self) -> Self:
         return self
@@ -30,8 +31,9 @@ class Ruled:
         pass
 
     def answer(
-        self, prompts: list[list[int]], max_tokens: int, mode: str, at_once: int | None = None
+        self, questions: list[Question], max_tokens: int, mode: str, at_once: int | None = None
     ) -> Done:
+        prompts = [each.prompt for each in questions]
         self.asked.append((mode, len(prompts), at_once, self._is_adaptive))
         answers = [[9] * 81 if prompt == [LOOPS] else list(range(41)) for prompt in prompts]
         each = 2 if mode == "jacobi" else 1

@@ -6,7 +6,8 @@ import pytest
 
 from headstart.cluster.merged_model import merged, rounded
 from headstart.cluster.model_source import is_here, resolve
-from headstart.recipes.answering import greedy
+from headstart.configs.speculation import SpeculationSettings
+from headstart.recipes.answering import Question, greedy
 from headstart.recipes.engine import Engine
 from headstart.recipes.models import Chat, load
 from headstart.stages.errors import SetupError
@@ -24,11 +25,13 @@ def test_merged_weights_say_the_same_in_the_engine_and_in_transformers(tmp_path:
     folder = merged(base, adapter, tmp_path / "cache")
     chat = Chat.of(folder)
     prompts = [chat.prompt([{"role": "user", "content": text}]) for text in QUESTIONS]
+    asked = [Question(prompt) for prompt in prompts]
+    speculation = SpeculationSettings(block_tokens=8, max_tokens=7, is_adaptive=False)
 
     meant = greedy(load(folder, "cpu", "float32"), chat, prompts, 24)
-    with Engine(folder, dtype="float32", block_tokens=8, max_model_len=512) as engine:
-        plain = engine.answer(prompts, 24)
-        jacobi = engine.answer(prompts, 24, "jacobi")
+    with Engine(folder, dtype="float32", speculation=speculation, max_model_len=512) as engine:
+        plain = engine.answer(asked, 24)
+        jacobi = engine.answer(asked, 24, "jacobi")
 
     assert plain.answers == jacobi.answers == meant
     assert jacobi.counts is not None

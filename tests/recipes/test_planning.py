@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from headstart.recipes import planning
+from headstart.recipes.consistency_options import TrainOptions
 from headstart.recipes.learning import faster_dtype
-from headstart.recipes.planning import check, identity, planned, with_dtype
-from headstart.recipes.training import TrainOptions
+from headstart.recipes.planning import check, identity, planned, width_of, with_dtype
 from headstart.stages.errors import SetupError
 
 
@@ -33,13 +33,13 @@ def test_arithmetic_is_measured_once_for_a_run_and_what_begins_with_it(
     (tmp_path / "config.json").write_text('{"hidden_size": 576}')
     monkeypatch.setattr(planning, "faster_dtype", lambda device, width: f"{device} {width}")
     run, later = tmp_path / "run", tmp_path / "later"
-    assert with_dtype(options(run), tmp_path, "cpu").dtype == "cpu 576"
-    assert with_dtype(options(run, dtype="float32"), tmp_path, "cpu").dtype == "float32"
+    assert with_dtype(options(run), width_of(tmp_path), "cpu").dtype == "cpu 576"
+    assert with_dtype(options(run, dtype="float32"), width_of(tmp_path), "cpu").dtype == "float32"
 
     kept = begun(run, options(run, dtype="float32"), 12)
 
-    assert with_dtype(options(run), tmp_path, "cpu").dtype == "float32"
-    assert with_dtype(options(later, start=kept), tmp_path, "cpu").dtype == "float32"
+    assert with_dtype(options(run), width_of(tmp_path), "cpu").dtype == "float32"
+    assert with_dtype(options(later, start=kept), width_of(tmp_path), "cpu").dtype == "float32"
 
 
 def test_some_arithmetic_is_the_faster_one() -> None:

@@ -15,8 +15,8 @@ JOINED = """
 import json, os, sys
 from pathlib import Path
 import torch
-from headstart.recipes.running import run
-from headstart.recipes.training import TrainOptions
+from headstart.recipes.consistency_training import run
+from headstart.recipes.consistency_options import TrainOptions
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
 options = json.loads(sys.argv[1])
