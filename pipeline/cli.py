@@ -41,7 +41,7 @@ BENCHMARKS = (
 
 RESULTS = ("consistency", "decoding", "journey", "transport")
 
-RECIPES = ("consistency",)
+RECIPES = ("consistency", "drafter")
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -336,7 +336,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--key", metavar="KEY", help="API key, where the server wants one")
     table.set_defaults(run=_table)
 
-    recipe = verbs.add_parser("recipe", help="train weights that decode several tokens a step")
+    recipe = verbs.add_parser(
+        "recipe", help="train weights that decode several tokens a step, or drafters"
+    )
     recipe.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     recipe.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="(see NAME --help)")
     recipe.set_defaults(run=_recipe, extras=("recipes",))

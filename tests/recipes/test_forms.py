@@ -25,6 +25,7 @@ class Options:
     most: float | None = option("may be unset", None)
     kind: str = option("one of two", "a", ("a", "b"))
     is_dry: bool = option("a switch", False)
+    many: tuple[float, ...] = option("several numbers", (0.5, 1.0))
 
 
 def parsed(*argv: str) -> Options:
@@ -38,6 +39,7 @@ def test_flags_are_the_fields_of_a_dataclass(capsys: pytest.CaptureFixture[str])
     assert parsed("--where", "x", "--num-tries", "5", "--most", "0.5", "--is-dry") == Options(
         where=Path("x"), num_tries=5, most=0.5, is_dry=True
     )
+    assert parsed("--where", "x", "--many", "1", "2").many == (1.0, 2.0)
     for wrong in (["--num-tries", "5"], ["--where", "x", "--kind", "c"]):
         with pytest.raises(SystemExit):
             parsed(*wrong)
@@ -55,6 +57,8 @@ def test_prompts_are_lines_or_rows(tmp_path: Path) -> None:
         json.dumps({"messages": chat}) + "\n" + json.dumps({"question": "1?", "answer": "1"}) + "\n"
     )
     first, second = read_prompts(rows)
+    rows.write_text(json.dumps({"turns": ["Eins?", "Zwei?"]}))
+    assert read_prompts(rows)[0].messages == ({"role": "user", "content": "Eins?"},)
     assert list(first.messages) == chat
     assert (second.messages[0]["content"], second.answer, first.answer) == ("1?", "1", None)
 
@@ -113,8 +117,10 @@ class Absent:
         if name.partition(".")[0] in {"msgspec", "pydantic", "ray", "structlog", "vllm", "zmq"}:
             raise ModuleNotFoundError(name=name)
 sys.meta_path.insert(0, Absent())
-import headstart.recipes.running, headstart.recipes.collecting
+import headstart.recipes.consistency_training, headstart.recipes.collecting
 import headstart.recipes.evaluating, headstart.recipes.exporting, headstart.cluster.merged_model
+import headstart.recipes.corpus, headstart.recipes.distilling, headstart.recipes.drafter_training
+import headstart.recipes.trimming, headstart.recipes.drafter_exporting, headstart.recipes.drafter
 """
 
 

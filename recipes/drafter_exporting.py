@@ -1,0 +1,141 @@
+"""`export`: a drafter for one language, small, with a card that says what it drafts for."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.recipes.drafter_model import NOTE, Drafter
+from headstart.recipes.models import Chat, folder_of
+from headstart.recipes.options import option
+from headstart.recipes.samples import card_of, write_folder
+from headstart.stages.errors import SetupError
+
+__all__ = ["ExportOptions", "export"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What `export` is told."""
+
+    model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
+    drafter: Path = option("a drafter's folder, or a table")
+    language: str = option("code of the input's language, such as de")
+    out: Path = option("folder for the drafter and its card")
+    name: str = option("of the drafter, for the card")
+    figures: Path | None = option("figures.json of `evaluate`, for the card", None)
+    license: str = option("of the drafter, as the card says it", "apache-2.0")
+    text_license: str | None = option("of the text that it was made from, for the card", None)
+    max_bytes: int = option("largest file", 3_000_000)
+    full: Path | None = option(
+        "also write it here at the target's vocabulary size, for vLLM's draft_model", None
+    )
+
+
+def export(options: ExportOptions) -> dict[str, Any]:
+    """Write the drafter and its card, whole or not at all; returns what was written.
+
+    Raises:
+        SetupError: It is no drafter of this target or language, or too large.
+    """
+    chat = Chat.of(folder_of(options.model))
+    export_one = _export_model if options.drafter.is_dir() else _export_table
+    return export_one(options, chat)
+
+
+def _export_table(options: ExportOptions, chat: Chat) -> dict[str, Any]:
+    from headstart.stages.ngram_table import NgramTable
+
+    if options.full is not None:
+        raise SetupError("--full is for neural drafters: the server's worker reads a table")
+    try:
+        data = options.drafter.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{options.drafter} cannot be read: {error.strerror}") from error
+    table = NgramTable.decode(data)
+    if table.language != options.language:
+        raise SetupError(f"{options.drafter} is of {table.language}, not of {options.language}")
+    _check_size(options, len(data))
+    name = f"{options.language}.table"
+    facts = {"kind": "table", "file": name, "vocabulary": table.vocabulary}
+    card = _card(options, chat, facts, {"contexts": len(table.followers), "order": table.order})
+
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    write_folder(options.out, "README.md", write)
+    settings = {"speculation": {"tables": {options.language: str(options.out / name)}}}
+    return {"drafter": str(options.out), "bytes": len(data), "settings": settings}
+
+
+def _export_model(options: ExportOptions, chat: Chat) -> dict[str, Any]:
+    from headstart.recipes.trimming import widened
+
+    drafter = Drafter.load(options.drafter, "cpu")
+    drafter.check(chat.identity, options.drafter)
+    size = 2 * sum(each.numel() for each in drafter.model.parameters())
+    _check_size(options, size)
+    facts = {"kind": "model", "vocabulary": drafter.vocabulary.size}
+    config = drafter.model.config
+    shown = {
+        "layers": config.num_hidden_layers,
+        "hidden size": config.hidden_size,
+        "tokens that it knows": drafter.vocabulary.own_size,
+    }
+    card = _card(options, chat, facts, shown)
+
+    def write(folder: Path) -> None:
+        drafter.model.bfloat16()
+        drafter.save(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    def write_full(folder: Path) -> None:
+        widened(drafter).bfloat16().save_pretrained(folder)
+        chat.tokenizer.save_pretrained(folder)
+        (folder / NOTE).write_text(json.dumps({"tokenizer": chat.identity}) + "\n")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    if options.full is not None:
+        write_folder(options.full, NOTE, write_full)
+    write_folder(options.out, NOTE, write)
+    return {
+        "drafter": str(options.out),
+        "bytes": size,
+        "full": None if options.full is None else str(options.full),
+    }
+
+
+def _check_size(options: ExportOptions, size: int) -> None:
+    if size > options.max_bytes:
+        raise SetupError(
+            f"the drafter has {size / 1e6:.1f} MB and may have {options.max_bytes / 1e6:.1f}: "
+            "`trim` it to fewer tokens, train a smaller one, or raise --max-bytes"
+        )
+
+
+def _card(options: ExportOptions, chat: Chat, facts: dict[str, Any], shown: dict[str, Any]) -> str:
+    drafts = {**facts, "language": options.language, "tokenizer": chat.identity}
+    head = {
+        "license": options.license,
+        "language": options.language,
+        "base_model": options.model,
+        "model_name": options.name,
+        "headstart": {"drafter": drafts},
+    }
+    said = (
+        f"Drafts answers of {options.model} to input in `{options.language}`, made by `headstart "
+        "recipe drafter`. Answers stay the target's own: a wrong draft costs time only."
+    )
+    measured = {}
+    if options.figures is not None:
+        try:
+            figures = json.loads(options.figures.read_bytes())
+            for temperature, arms in figures["replayed"].items():
+                for name, arm in arms.items():
+                    measured[f"tokens a step at T={temperature}: {name}"] = arm["accepted_length"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SetupError(
+                f"{options.figures} holds no figures of `evaluate`: {error}"
+            ) from error
+    return card_of(head, options.name, said, shown | {"text": options.text_license} | measured)

@@ -1,0 +1,95 @@
+"""`table`: the lightest drafter, an n-gram table of the target's answers and of the corpus."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.recipes.corpus import read_documents
+from headstart.recipes.distilling import read_answers
+from headstart.recipes.drafter_model import vocabulary_size
+from headstart.recipes.models import Chat, folder_of
+from headstart.recipes.options import option
+from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import NgramTable, build
+
+__all__ = ["TableOptions", "make_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What `table` is told."""
+
+    model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
+    language: str = option("code of the input's language, such as de")
+    out: Path = option("the table's file")
+    answers: tuple[Path, ...] = option("folders that `distil` made", ())
+    corpora: tuple[Path, ...] = option("folders that `corpus` made: fill what answers leave", ())
+    order: int = option("longest context, in tokens", 4)
+    min_count: int = option("how often a context and what follows must have been seen", 2)
+    max_bytes: int = option("of the file", 3_000_000)
+
+
+def make_table(options: TableOptions) -> dict[str, Any]:
+    """Write a table, whole or not at all; returns what it holds.
+
+    Raises:
+        SetupError: There is nothing to count, or the file cannot be written.
+    """
+    if not options.answers and not options.corpora:
+        raise SetupError("a table is counted from --answers, --corpora or both: give one")
+    folder = folder_of(options.model)
+    chat = Chat.of(folder)
+    vocabulary = vocabulary_size(folder)
+    answers = [each for one in options.answers for each in read_answers(one, chat)]
+    # The end of the prompt is where answers begin.
+    said = ([*each.prompt[-options.order :], *each.answer] for each in answers)
+    how: dict[str, Any] = {
+        "language": options.language,
+        "vocabulary": vocabulary,
+        "order": options.order,
+        "min_count": options.min_count,
+    }
+    from_answers = build(said, **how)
+    from_corpus = build(_documents(options, chat), **how)
+    # What the target says counts, whatever the corpus does.
+    followers = from_answers.followers | {
+        context: follower
+        for context, follower in from_corpus.followers.items()
+        if context not in from_answers.followers
+    }
+    table = _within(options, NgramTable(options.language, vocabulary, options.order, followers))
+    data = table.encode()
+    partial = options.out.with_name(options.out.name + ".partial")
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(options.out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SetupError(f"{options.out} cannot be written: {error.strerror}") from error
+    return {
+        "table": str(options.out),
+        "bytes": len(data),
+        "contexts": len(table.followers),
+        "contexts_of_answers": len(from_answers.followers.keys() & table.followers.keys()),
+        "contexts_left_out": len(followers) - len(table.followers),
+        "answers": len(answers),
+    }
+
+
+def _documents(options: TableOptions, chat: Chat) -> Iterator[list[int]]:
+    for corpus in options.corpora:
+        for text in read_documents(corpus, "train"):
+            yield chat.encode(text)
+
+
+def _within(options: TableOptions, table: NgramTable) -> NgramTable:
+    """Leave out the last, which are the rarest, until the file is small enough."""
+    contexts = list(table.followers.items())
+    while (size := len(table.encode())) > options.max_bytes:
+        contexts = contexts[: int(len(contexts) * min(0.99, options.max_bytes / size))]
+        if not contexts:
+            raise SetupError(f"no table fits {options.max_bytes} bytes: raise --max-bytes")
+        table = NgramTable(table.language, table.vocabulary, table.order, dict(contexts))
+    return table

@@ -1,0 +1,400 @@
+"""The drafter's recipe from text to an export, for a tiny target that is taught what to say."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.recipes import consistency, drafter
+from headstart.recipes.budget import Budget
+from headstart.stages.errors import SetupError
+from tests.recipes.test_consistency import argv_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft")
+
+NUM_PROMPTS = 10
+ANSWERING = {"engine": "transformers", "device": "cpu", "dtype": "float32", "max_tokens": 40}
+TRAINING = {"device": "cpu", "dtype": "float32", "hidden_size": 32, "heads": 2, "layers": 1}
+Step = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def step(capsys: pytest.CaptureFixture[str]) -> Step:
+    """Run a step as the command line does, and return what it prints."""
+
+    def run(name: str, /, **options: Any) -> dict[str, Any]:
+        capsys.readouterr()
+        assert drafter.main(argv(name, **options)) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run
+
+
+def argv(name: str, /, **options: Any) -> list[str]:
+    """Flags that take several values are given as tuples."""
+    found = argv_of(name, **{k: v for k, v in options.items() if not isinstance(v, tuple)})
+    for key, values in options.items():
+        if isinstance(values, tuple):
+            found += [f"--{key.replace('_', '-')}", *map(str, values)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chooser = random.Random(0)
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    rows = [
+        {
+            "prompt": chr(ord("A") + number),
+            "answer": "".join(chooser.choice("abcdefgh") for _ in range(24)),
+            "lang": "de",
+        }
+        for number in range(NUM_PROMPTS)
+    ]
+    rows.append({"prompt": "z", "answer": "zz", "lang": "fr"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def target(tiny_model: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows its answers by heart."""
+    out = tmp_path_factory.mktemp("target")
+    how = {"method": "sft", "batch": 11, "accumulate": 1, "epochs": 300, "learning_rate": 3e-3}
+    how |= {"device": "cpu", "dtype": "float32"}
+    assert consistency.main(argv_of("train", model=tiny_model, data=prompts, out=out, **how)) == 0
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """German that nobody else has written."""
+    folder = tmp_path_factory.mktemp("corpus")
+    subjects = ("Der alte Gärtner", "Eine junge Ärztin", "Mein Nachbar", "Die kleine Katze")
+    verbs = ("erzählt gern von", "wartet schon lange auf", "spricht jeden Abend über")
+    objects = ("den Blumen im Garten", "die Reise nach Hamburg", "das Wetter am Wochenende")
+    lines = [f"{s} {v} {o}, und alle hören zu." for s in subjects for v in verbs for o in objects]
+    text = folder / "text"
+    text.mkdir()
+    for number, line in enumerate(lines):
+        (text / f"{number}.txt").write_text(line, encoding="utf-8")
+    out = folder / "out"
+    how = {"language": "de", "license": "CC0-1.0", "heldout": 0.2, "out": out}
+    assert drafter.main(argv("corpus", sources=(text,), **how)) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def distilled(target: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("distilled") / "de"
+    how = {"language": "de", "prompts": prompts, "temperatures": (0.0, 0.5), **ANSWERING}
+    assert drafter.main(argv("distil", model=target, out=out, **how)) == 0
+    return out
+
+
+def test_from_text_to_an_export(
+    target: Path, prompts: Path, corpus: Path, distilled: Path, tmp_path: Path, step: Step
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from headstart.cluster.parallel_drafter import plan_of
+    from headstart.configs.speculation import SpeculationSettings
+    from headstart.recipes.drafter_model import Drafter
+    from headstart.recipes.models import Chat
+
+    step(
+        "pretrain",
+        model=target,
+        corpora=(corpus,),
+        out=tmp_path / "p",
+        max_length=32,
+        epochs=2,
+        **TRAINING,
+    )
+    tuned = step(
+        "finetune",
+        model=target,
+        answers=(distilled,),
+        drafter=tmp_path / "p/model",
+        out=tmp_path / "pf",
+        epochs=200,
+        learning_rate=5e-3,
+        **TRAINING,
+    )
+    answer_tokens = json.loads((distilled / "card.json").read_text())["answer_tokens"]
+    assert tuned["learned_tokens"] == 200 * answer_tokens
+    assert (tmp_path / "pf/training.png").stat().st_size > 3000
+    trimmed = step(
+        "trim",
+        model=target,
+        drafter=tmp_path / "pf/model",
+        answers=(distilled,),
+        keep=0,
+        out=tmp_path / "small",
+    )
+    assert 9 + NUM_PROMPTS < trimmed["kept"] < 60
+    assert trimmed["share_of_answer_tokens"] == 1.0
+    table = step(
+        "table",
+        model=target,
+        language="de",
+        answers=(distilled,),
+        corpora=(corpus,),
+        min_count=1,
+        out=tmp_path / "de.table",
+    )
+    assert table["contexts"] > table["contexts_of_answers"] > 0
+
+    figures = step(
+        "evaluate",
+        model=target,
+        language="de",
+        prompts=prompts,
+        out=tmp_path / "eval",
+        drafters=(
+            f"P={tmp_path / 'p/model'}",
+            f"PF={tmp_path / 'pf/model'}",
+            f"small={tmp_path / 'small'}",
+            f"table={tmp_path / 'de.table'}",
+        ),
+        **ANSWERING,
+    )
+    greedy = {name: each["accepted_length"] for name, each in figures["replayed"]["0.0"].items()}
+    assert figures["prompts"] == NUM_PROMPTS
+    assert greedy["none"] == 1.0
+    assert greedy["PF"] > 2 > greedy["P"]
+    assert greedy["table"] > 2
+    assert greedy["small"] == pytest.approx(greedy["PF"], rel=0.1)
+    assert set(figures["replayed"]["1.0"]) == set(greedy)
+    assert figures["replayed"]["0.0"]["PF"]["estimated_speedup"] > 0
+    assert figures["learned_tokens"]["PF"] == tuned["learned_tokens"]
+    assert (tmp_path / "eval/figures.png").stat().st_size > 3000
+    assert (tmp_path / "eval/curve.png").stat().st_size > 3000
+
+    made = step(
+        "export",
+        model=target,
+        drafter=tmp_path / "small",
+        language="de",
+        name="tiny-de",
+        out=tmp_path / "export",
+        full=tmp_path / "full",
+        figures=tmp_path / "eval/figures.json",
+    )
+    assert made["bytes"] < 100_000
+    head = (tmp_path / "export/README.md").read_text().split("---")[1]
+    assert "language: de" in head
+    assert Drafter.load(tmp_path / "export", "cpu").vocabulary.own_size == trimmed["kept"] + 1
+    full = AutoModelForCausalLM.from_pretrained(tmp_path / "full")
+    assert full.config.vocab_size == 260
+    small = Drafter.load(tmp_path / "export", "cpu")
+    kept = torch.tensor(small.vocabulary.kept)
+    chat = Chat.of(target)
+    ids = torch.tensor([chat.prompt([{"role": "user", "content": "A"}])])
+    said = full(ids).logits[0, -1]
+    others = torch.ones(260, dtype=torch.bool)
+    others[kept] = False
+    assert said[others].max() < said[kept].min() - 50
+
+    step(
+        "export",
+        model=target,
+        drafter=tmp_path / "de.table",
+        language="de",
+        name="tiny-de",
+        out=tmp_path / "table",
+    )
+    settings = SpeculationSettings(tables={"de": tmp_path / "table/de.table"})
+    assert plan_of(settings, target)["tables"]["de"].endswith("de.table")
+
+
+def test_a_killed_run_goes_on_to_the_same_drafter(
+    target: Path, distilled: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    how = TRAINING | {"model": target, "answers": (distilled,), "epochs": 4, "keep": 40}
+    how |= {"log_steps": 1}
+    step("finetune", out=tmp_path / "whole", **how)
+
+    def kill(self: Budget, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save = state.global_step == 3
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "on_step_end", kill)
+        with pytest.raises(KeyboardInterrupt):
+            step("finetune", out=tmp_path / "killed", **how)
+    step("finetune", out=tmp_path / "killed", **how)
+
+    one, other = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "killed")
+    )
+    assert all((one[name] - other[name]).abs().max() < 1e-6 for name in one)
+    lines = (tmp_path / "killed/metrics.jsonl").read_text().splitlines()
+    losses = [row["autoregressive"] for row in map(json.loads, lines) if "autoregressive" in row]
+    assert losses[-1] < losses[0]
+
+
+def test_killed_answering_goes_on_to_the_same_answers(
+    target: Path, distilled: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    out = tmp_path / "de"
+    out.mkdir()
+    (out / "run.json").write_bytes((distilled / "run.json").read_bytes())
+    lines = (distilled / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "answers.jsonl").write_bytes(b"".join(lines[:7]) + lines[7][:20])
+    how = {"language": "de", "prompts": prompts, "temperatures": (0.0, 0.5), **ANSWERING}
+
+    card = step("distil", model=target, out=out, **how)
+
+    again = (out / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    assert sorted(again) == sorted(lines)
+    assert card == json.loads((distilled / "card.json").read_text())
+    assert card["answers_by_temperature"]["0.0"] == NUM_PROMPTS
+
+
+def test_dry_runs_leave_nothing(
+    target: Path, prompts: Path, corpus: Path, distilled: Path, tmp_path: Path, step: Step
+) -> None:
+    folder = tmp_path / "out"
+    out = {"out": folder, "dry_run": True}
+    asked = {"language": "de", "prompts": prompts, **ANSWERING}
+    assert step("distil", model=target, **asked, **out)["answers"] == 4 * NUM_PROMPTS
+    trained = {"model": target, "max_length": 32, **TRAINING}
+    said = step("pretrain", corpora=(corpus,), **trained, **out)
+    assert said["minutes_for_all"] >= 0
+    assert step("finetune", answers=(distilled,), **trained, **out)["samples"] > NUM_PROMPTS
+    text = {"sources": (corpus,), "language": "de", "license": "x"}
+    assert step("corpus", **text, **out)["kinds"] == {"jsonl": 2}
+    assert not folder.exists() or not any(folder.iterdir())
+
+
+def test_what_is_not_fit_is_refused(
+    target: Path, prompts: Path, corpus: Path, distilled: Path, tmp_path: Path, step: Step
+) -> None:
+    def refused(match: str, name: str, /, **options: Any) -> None:
+        with pytest.raises(SetupError, match=match):
+            step(name, **{"model": target, "out": tmp_path / "new"} | options)
+
+    asked = {"language": "de", **ANSWERING}
+    refused("give one of them", "distil", **asked)
+    refused("give one of them", "distil", prompts=prompts, corpus=corpus, **asked)
+    refused("no prompt in ja", "distil", prompts=prompts, **(asked | {"language": "ja"}))
+    refused("no questions in da", "distil", corpus=corpus, **(asked | {"language": "da"}))
+    refused(
+        "begun with other", "distil", prompts=prompts, **(asked | {"out": distilled, "seed": 9})
+    )
+    refused("no answer is fit", "distil", prompts=prompts, min_tokens=99, **asked)
+    refused("no card.json", "finetune", answers=(tmp_path,), **TRAINING)
+    refused("holds no corpus", "pretrain", corpora=(tmp_path,), **TRAINING)
+    refused("even multiple", "pretrain", corpora=(corpus,), **(TRAINING | {"hidden_size": 33}))
+    refused("lower --max-length", "pretrain", corpora=(corpus,), **TRAINING, max_length=10**6)
+    tiny = {"answers": (distilled,), "max_length": 3, **TRAINING}
+    refused("would learn nothing", "finetune", **tiny)
+    refused("holds no drafter", "trim", drafter=tmp_path, answers=(distilled,))
+    refused("NAME=PATH", "evaluate", prompts=prompts, drafters=("x",), **asked)
+    refused("is not there", "evaluate", prompts=prompts, drafters=("x=y",), **asked)
+    refused("give one", "table", language="de")
+    refused("no table fits", "table", language="de", answers=(distilled,), max_bytes=20)
+    table = tmp_path / "de.table"
+    step("table", model=target, language="de", answers=(distilled,), out=table)
+    refused("not of fr", "export", drafter=table, language="fr", name="x")
+    refused("MB and may have", "export", drafter=table, language="de", name="x", max_bytes=9)
+
+    other = tmp_path / "other"
+    shutil.copytree(target, other)
+    (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    refused("another tokenizer", "finetune", model=other, answers=(distilled,), **TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "match"),
+    [
+        ("Der alte Gärtner erzählt gern von den Blumen im Garten.", "fr", "'another language': 1"),
+        ("Kurz.", "de", "'short': 1"),
+        ("1234 5678 9012 3456 7890 1234 5678 9012 3456 7890", "de", "'no prose': 1"),
+    ],
+)
+def test_a_corpus_without_text_in_its_language_says_what_was_left_out(
+    text: str, language: str, match: str, tmp_path: Path, step: Step
+) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(SetupError, match=match):
+        step(
+            "corpus",
+            sources=(tmp_path / "text.txt",),
+            language=language,
+            license="x",
+            out=tmp_path / "c",
+        )
+    assert not (tmp_path / "c/train.jsonl").exists()
+
+
+def test_a_corpus_says_where_it_is_from(corpus: Path) -> None:
+    card = json.loads((corpus / "card.json").read_text())
+    rows = {
+        part: [json.loads(line) for line in (corpus / f"{part}.jsonl").read_text().splitlines()]
+        for part in ("train", "heldout")
+    }
+
+    assert card["license"] == "CC0-1.0"
+    assert card["files"] == 36 == card["train_documents"] + card["heldout_documents"]
+    assert len(rows["train"]) == card["train_documents"] > len(rows["heldout"]) > 0
+    assert {row["source"] for row in rows["train"]}.isdisjoint(r["source"] for r in rows["heldout"])
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(400)
+def test_answers_and_times_are_those_of_the_engine(
+    target: Path, distilled: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    in_engine = {"language": "de", "prompts": prompts, **(ANSWERING | {"engine": "vllm"})}
+    greedily = {"model": target, "temperatures": (0.0,), **in_engine}
+    step("distil", out=tmp_path / "de", **greedily)
+    table = tmp_path / "de.table"
+    step("table", model=target, language="de", answers=(distilled,), min_count=1, out=table)
+
+    figures = step(
+        "evaluate",
+        model=target,
+        out=tmp_path / "eval",
+        timed=True,
+        drafters=(f"table={table}",),
+        **in_engine,
+    )
+
+    by_engine, by_transformers = (
+        {tuple(row["prompt"]): row["answer"] for row in rows if row["id"] % each == 0}
+        for each, rows in (
+            (1, read(tmp_path / "de/answers.jsonl")),
+            (2, read(distilled / "answers.jsonl")),
+        )
+    )
+    assert by_engine == by_transformers
+    assert set(figures["timed"]) == {"0.0", "1.0"}
+    for arms in figures["timed"].values():
+        assert arms["none"]["tokens_per_step"] == arms["none"]["speedup"] == 1.0
+        assert arms["table"]["tokens_per_step"] > 1.5
+        assert arms["table"]["tokens_per_s"] > 0
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
