@@ -10,7 +10,11 @@ from headstart.recipes import engine
 from headstart.recipes.answering import Question
 from headstart.recipes.decoding_arms import EvaluateOptions, by_engine, sizes_of
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_counts import (
+    NO_LANGUAGE,
+    LanguageCounts,
+    SpeculationCounts,
+)
 
 LOOPS = 7
 """The prompt whose answer loops."""
@@ -41,7 +45,11 @@ class Ruled:
         seconds = [(len(answer) - 1) / each * step_s for answer in answers]
         steps = sum((len(answer) - 1) // each for answer in answers)
         tokens = sum(len(answer) - 1 for answer in answers)
-        counts = SpeculationCounts(steps=steps, rows=steps, tokens=tokens, plain_s=steps * step_s)
+        counts = SpeculationCounts(
+            steps=steps,
+            plain_s=steps * step_s,
+            languages={NO_LANGUAGE: LanguageCounts(rows=steps, tokens=tokens)},
+        )
         lasts = [float(sum(seconds[: number + 1])) for number in range(len(seconds))]
         firsts = [last - each for last, each in zip(lasts, seconds, strict=True)]
         return Done(prompts, answers, firsts, lasts, counts)
