@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     ),
     "an option that is none": (
         {"type": "session.update", "session": {"sampling": {"headstart": {"speculation": "x"}}}},
-        "BadRequestError",
+        "bad_request",
     ),
     "not a list": ({"type": "session.update", "session": {"messages": "x"}}, "invalid_event"),
     "too long a history": (
