@@ -5,11 +5,20 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from headstart.stages.errors import ClientError, EngineError, HeadstartError, LiveRefused
+from headstart.stages.errors import (
+    ClientError,
+    ContextLengthExceeded,
+    EngineError,
+    HeadstartError,
+    LiveRefused,
+    ModelNotFound,
+)
 
 __all__ = ["error_in", "error_of", "unreachable"]
 
 _MAX_SHOWN = 300
+_AS_THEIR_BASE = (ContextLengthExceeded, ModelNotFound)
+"""Refusals that say no more than those of their base."""
 
 
 class _Error(msgspec.Struct):
@@ -50,6 +59,8 @@ def unreachable(error: httpx.HTTPError | OSError) -> str:
 
 def _error(told: _Error, status: int) -> HeadstartError:
     for kind in _tree(HeadstartError):
+        if kind in _AS_THEIR_BASE:
+            continue
         if (kind.http_status, kind.kind) == (status, told.type):
             if issubclass(kind, LiveRefused):
                 return kind(told.message, param=told.param, code=str(told.code))

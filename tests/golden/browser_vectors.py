@@ -329,7 +329,15 @@ def _ladder_action(action: LadderAction) -> Json:
     return {"type": "give up"}
 
 
-_NOT_A_READERS = {"SetupError", "Overloaded", "NotContinued", "LiveRefused", "LiveConflict"}
+_NOT_A_READERS = {
+    "SetupError",
+    "Overloaded",
+    "NotContinued",
+    "LiveRefused",
+    "LiveConflict",
+    "ContextLengthExceeded",
+    "ModelNotFound",
+}
 """What no client tells from its base, and what only live prompts give."""
 
 
