@@ -92,9 +92,13 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Stop every answer that is still being read, and close the connections."""
+        """Stop every answer that is still being read, and close the connections.
+
+        What goes wrong with one answer is raised when all is closed.
+        """
         self._is_closing = True
-        await asyncio.gather(*(answer.close() for answer in self._answers))
+        closing = (answer.close() for answer in self._answers)
+        closed = await asyncio.gather(*closing, return_exceptions=True)
         if self._spare is not None:
             self._spare.cancel()
             await asyncio.gather(self._spare, return_exceptions=True)
@@ -102,6 +106,9 @@ class AsyncClient:
             await self._sessions.close()
         if self._is_own:
             await self._http.aclose()
+        for error in closed:
+            if error is not None:
+                raise error
 
     async def live(
         self,

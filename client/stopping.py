@@ -1,6 +1,7 @@
 """Has an answer stopped, by every way that there is to the gateway."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ __all__ = ["Stop", "ask_to_stop"]
 Stop = Callable[[str], Coroutine[Any, Any, None]]
 """Asks for the end of an answer; one that nobody knows any more has stopped as well. Raises
 `CarrierLost` where the gateway could not be asked, and why where it refuses."""
+
+_log = logging.getLogger(__name__)
 
 _TRY_S = 3.0
 _WAIT_S = 0.5
@@ -37,8 +40,10 @@ async def _race(stops: Sequence[Stop], stream: str) -> str | None:
             for asked in asyncio.as_completed(asking):
                 try:
                     await asked
-                except (CarrierLost, HeadstartError) as error:
-                    why.append(str(error))
+                except Exception as error:
+                    if not isinstance(error, CarrierLost | HeadstartError):
+                        _log.exception("a way of stopping an answer failed")
+                    why.append(str(error) or type(error).__name__)
                 else:
                     return None
     except TimeoutError:
