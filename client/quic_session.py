@@ -49,6 +49,9 @@ class QuicSession:
         self._receiver = receiver
         self.closed_for: str | None = None
         """Why the session ended; None while it is open."""
+        self.is_heard = False
+        """Whether something has come by it, since it was opened or this was taken back."""
+        self._heard = asyncio.Event()
         self.greeting: Hello | None = None
         """The server's, with its limits, once it is here."""
         self._carrier: Carrier | None = None
@@ -147,6 +150,11 @@ class QuicSession:
         self.carrier.close()
         self.closed("closed")
 
+    async def heard(self) -> None:
+        """Wait until something comes by it, or it ends."""
+        self._heard.clear()
+        await self._heard.wait()
+
     async def wait_closed(self) -> None:
         """Wait until the session has ended."""
         await self._closed.wait()
@@ -154,6 +162,7 @@ class QuicSession:
     # As `CarrierEvents`.
 
     def datagram(self, data: bytes) -> None:
+        self._is_heard()
         try:
             snapshot = decode_datagram(data)
         except ProtocolViolation:
@@ -164,6 +173,7 @@ class QuicSession:
                 reading.feed(SnapshotReceived(snapshot))
 
     def stream_data(self, stream_id: int, data: bytes, is_end: bool) -> None:
+        self._is_heard()
         try:
             if stream_id == self._control:
                 self._control_in.feed(data)
@@ -208,6 +218,11 @@ class QuicSession:
         for reading in (*self._readings.values(), *(one.reading for one in self._asked.values())):
             reading.close(_connection_error(reason))
         self._closed.set()
+        self._heard.set()
+
+    def _is_heard(self) -> None:
+        self.is_heard = True
+        self._heard.set()
 
     def _write(self, request: Request, reading: Reading, body: bytes = b"") -> int:
         """Send a request on a stream of its own, and return the stream's number."""

@@ -59,6 +59,9 @@ Read = TypeVar("Read", bound=Growing)
 class Session(Protocol[Read]):
     """A connection over which answers come by datagrams."""
 
+    is_heard: bool
+    """Whether something has come by it, since it was opened or this was taken back."""
+
     @property
     def closed_for(self) -> str | None:
         """Why it ended; None while it is open."""
@@ -67,6 +70,10 @@ class Session(Protocol[Read]):
     @property
     def is_reading(self) -> bool:
         """Whether answers are read by it."""
+        ...
+
+    async def heard(self) -> None:
+        """Wait until something comes by it, or it ends."""
         ...
 
     async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Read:
@@ -125,14 +132,18 @@ class RecordProjector:
 
 
 class Sessions(Generic[Read]):
-    """Opens a session when one is needed, another when that has ended.
+    """Opens a session when one is needed, another when that has ended or does not answer.
 
     All answers share it; one that cannot wait for it does not stop it from being opened.
     """
 
     def __init__(self, connect: Connect[Read]) -> None:
         self._connect = connect
-        self._opening: asyncio.Task[Session[Read] | None] | None = None
+        self._session: Session[Read] | None = None
+        """The newest. Those before it close when their last reader leaves."""
+        self._doubted: Session[Read] | None = None
+        """That did not answer; nothing has come by it since, unless it `is_heard`."""
+        self._opening: asyncio.Task[None] | None = None
         self._not_before = float("-inf")
 
     def prepare(self) -> None:
@@ -144,38 +155,72 @@ class Sessions(Generic[Read]):
 
     async def close(self) -> None:
         """End the session; answers go on without a reader."""
-        if self._opening is None:
-            return
-        self._opening.cancel()
-        (session,) = await asyncio.gather(self._opening, return_exceptions=True)
-        if session is not None and not isinstance(session, BaseException):
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        for session in self._open_ones:
             session.close()
 
     async def current(self) -> Session[Read] | None:
         """Wait for an open session, opening one if need be; None where there cannot be one."""
         self.prepare()
-        if self._opening is not None:
+        if self.open is None and self._opening is not None:
             await asyncio.shield(self._opening)
         return self.open
 
+    async def usable(self) -> None:
+        """Wait for an open session by which something has come."""
+        while True:
+            session = await self.current()
+            if session is not None and session.is_heard:
+                return
+            waiting = [asyncio.ensure_future(one.heard()) for one in self._open_ones]
+            waiting.append(asyncio.ensure_future(asyncio.sleep(_RETRY_S)))
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waiting:
+                    one.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+
     @property
     def open(self) -> Session[Read] | None:
-        """The session, where one is open now."""
-        task = self._opening
-        if task is None or not task.done() or task.cancelled():
-            return None
-        session = task.result()
-        return None if session is None or session.closed_for is not None else session
+        """The session, where one is open now and not in doubt."""
+        heard = [session for session in self._open_ones if session.is_heard]
+        new = [session for session in self._open_ones if session is not self._doubted]
+        return next(iter(heard + new), None)
 
-    async def _opened(self) -> Session[Read] | None:
+    @property
+    def _open_ones(self) -> list[Session[Read]]:
+        both = dict.fromkeys((self._session, self._doubted))
+        return [one for one in both if one is not None and one.closed_for is None]
+
+    def doubt(self, session: Session[Read]) -> None:
+        """Open another beside one that did not answer, unless something comes by it first.
+
+        Its server may be gone; QUIC itself would take ten times as long to see that. If it is the
+        path that is dark, who reads on goes on where that ends.
+        """
+        session.is_heard, self._doubted = False, session
+
+    def left(self, session: Session[Read]) -> None:
+        """A reader has left a session; close it, if it was the last and none shall follow."""
+        is_done = session is not self.open and not session.is_reading
+        if is_done and session.closed_for is None:
+            session.close()
+
+    async def _opened(self) -> None:
         try:
-            return await self._connect()
+            session = await self._connect()
+            before, self._session = self._session, session
+            if before is not None:
+                self.left(before)
+            return
         except OSError as error:
             _log.info("answers come by event streams alone: %s", error)
         except Exception:
             _log.exception("answers come by event streams alone: opening a session failed")
         self._not_before = asyncio.get_running_loop().time() + _RETRY_S
-        return None
 
 
 class Records(Generic[Read]):
@@ -191,11 +236,8 @@ class Records(Generic[Read]):
         self._log = b""
 
     async def usable(self) -> None:
-        """Wait until there is a session, opening one if need be."""
-        while True:
-            if await self._sessions.current() is not None:
-                return
-            await asyncio.sleep(_RETRY_S)
+        """Wait until there is a session by which something comes, opening one if need be."""
+        await self._sessions.usable()
 
     async def stop(self, stream: str) -> None:
         """A `Stop`, over the session if one is open."""
@@ -219,21 +261,11 @@ class Records(Generic[Read]):
         session = await self._sessions.current()
         if session is None:
             raise CarrierLost
+        reading = None
         try:
             why = Why.JOIN if not after else Why.CLIMB if is_climb else Why.RESUME
-            headers = (*self._headers, (WHY_HEADER, why.value))
-            async with asyncio.timeout(_ANSWER_S):
-                reading = await session.resume(stream, headers, self._log)
-        except TimeoutError as error:
-            # Its server may be gone; QUIC itself would take ten times as long to see that. If it is
-            # the path that is dark, who reads on goes on where that ends.
-            if not session.is_reading:
-                session.close()
-            raise CarrierLost from error
-        except OSError as error:
-            raise CarrierLost from error
-        projector = RecordProjector()
-        try:
+            reading = await self._begun(session, stream, why)
+            projector = RecordProjector()
             yield ()
             async for records in reading.records():
                 yield projector.feed(records) if records else Quiet(Rung.DATAGRAMS)
@@ -242,5 +274,18 @@ class Records(Generic[Read]):
         except ProtocolViolation as error:
             raise CarrierLost from error
         finally:
-            self._log = b"" if reading.is_whole else reading.log
-            session.drop(reading)
+            if reading is not None:
+                self._log = b"" if reading.is_whole else reading.log
+                session.drop(reading)
+            self._sessions.left(session)
+
+    async def _begun(self, session: Session[Read], stream: str, why: Why) -> Read:
+        headers = (*self._headers, (WHY_HEADER, why.value))
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await session.resume(stream, headers, self._log)
+        except TimeoutError as error:
+            self._sessions.doubt(session)
+            raise CarrierLost from error
+        except OSError as error:
+            raise CarrierLost from error

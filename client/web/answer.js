@@ -201,7 +201,11 @@ export class Answer {
   }
 
   async #watch(rung) {
-    while (!(await this.#carriers.get(rung).isUsable()) && !this.#isOver) await sleep(RETRY_S);
+    const carrier = this.#carriers.get(rung);
+    while (!(await carrier.isUsable())) {
+      if (this.#isOver || carrier.isNone) return;
+      await this.#changed.wait(RETRY_S);
+    }
     if (this.#isOver) return;
     this.#act(this.#ladder.available(rung), true);
     this.#changed.set();
@@ -251,7 +255,7 @@ export class Answer {
         const response = await within(asking, CANCEL_TRY_S);
         // An answer that it does not know any more has stopped as well.
         if (response.ok || response.status === 404) return null;
-        why = String(errorOf(response.status, await response.text()));
+        why = String(errorOf(response.status, await within(response.text(), CANCEL_TRY_S)));
       } catch (error) {
         why = String(error);
       }

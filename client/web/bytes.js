@@ -8,7 +8,6 @@ const MAX_MESSAGE_BYTES = 64 * 1024;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const encoder = new TextEncoder();
 
-/** A byte array that grows. */
 export class Bytes {
   #room = new Uint8Array(256);
   length = 0;
@@ -33,7 +32,6 @@ export class Bytes {
     return this.#room.subarray(start, stop);
   }
 
-  /** Forget the first so many. */
   drop(size) {
     this.#room.copyWithin(0, size, this.length);
     this.length -= size;
@@ -133,17 +131,14 @@ function putHead(out, value, small, numSmall, widths) {
   for (let left = width - 1; left >= 0; left--) out.push(Math.floor(value / 2 ** (8 * left)) % 0x100);
 }
 
-/** Append a whole number that is not negative. */
 export function putWhole(out, value) {
   putHead(out, value, 0, 0x80, [[1, 0xcc], [2, 0xcd], [4, 0xce], [8, 0xcf]]);
 }
 
-/** Begin a text of so many bytes. */
 export function putTextHead(out, size) {
   putHead(out, size, 0xa0, 32, [[1, 0xd9], [2, 0xda], [4, 0xdb]]);
 }
 
-/** Begin an array of so many values. */
 export function putArrayHead(out, size) {
   putHead(out, size, 0x90, 16, [[2, 0xdc], [4, 0xdd]]);
 }

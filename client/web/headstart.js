@@ -63,18 +63,15 @@ export class Headstart {
     this.models = { list: () => this.#whole("/v1/models", {}, null) };
   }
 
-  /** Open a session before it is needed: somebody begins to type. */
   prepare() {
     this.#records?.prepare();
   }
 
-  /** Read an answer on from its `position`, after a reload or in another tab. */
   resume(position) {
     this.prepare();
     return this.#read(position, null);
   }
 
-  /** Begin a prompt that is sent as it is typed. */
   async live(options = {}) {
     this.prepare();
     const { begin } = await import("./live.js");
@@ -82,7 +79,6 @@ export class Headstart {
     return this.#hold(await begin(this.#http, this.#ask.bind(this), read, options, this.#left));
   }
 
-  /** Stop what is read and typed, and close the connections. */
   async close() {
     await Promise.all([...this.#answers].map((answer) => answer.close()));
     this.#records?.close();

@@ -29,7 +29,6 @@ export class Records {
   /** Begin to open a session, if there is none and none was refused a moment ago. */
   prepare() {
     if (this.#isOpen || this.#opening !== null || now() < this.#notBefore) return;
-    this.#session = null;
     const isWanted = () => this.#opening === opening;
     const opening = this.#open(isWanted).finally(() => {
       if (isWanted()) this.#opening = null;
@@ -40,12 +39,17 @@ export class Records {
   /** Whether there is a session, if need be after opening one. */
   async isUsable() {
     this.prepare();
-    await this.#opening;
+    if (!this.#isOpen) await this.#opening;
     return this.#isOpen;
   }
 
+  /** Whether the gateway offers none. */
+  get isNone() {
+    return this.#notBefore === Infinity;
+  }
+
   get #isOpen() {
-    return this.#session?.closedFor === null;
+    return this.#session?.closedFor === null && !this.#session.isDoubted;
   }
 
   /** Leave the session for another: the network has changed. */
@@ -70,13 +74,15 @@ export class Records {
     const session = this.#session;
     const why = after === 0 ? "join" : isClimb ? "climb" : "resume";
     const reading = session.resume(id, { ...headers, "x-headstart-why": why });
-    if (!(await within(reading.begun(), ANSWER_S).catch(() => false))) {
+    const stop = () => {
       session.drop(reading);
-      // QUIC sees late that it is gone; if the path is dark, others read on where that ends.
-      if (!session.isReading) session.close();
+      this.#left(session);
+    };
+    if (!(await within(reading.begun(), ANSWER_S).catch(() => false))) {
+      session.isDoubted = true; // QUIC sees late that it is gone; if the path is dark, others read on
+      stop();
       throw new CarrierLost();
     }
-    const stop = () => session.drop(reading);
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
     const projector = new RecordProjector();
@@ -104,8 +110,14 @@ export class Records {
       throw error instanceof ProtocolViolation ? new CarrierLost(error.message) : error;
     } finally {
       signal.removeEventListener("abort", stop);
-      session.drop(reading);
+      stop();
     }
+  }
+
+  /** Close what is doubted or has been replaced with its last reader. */
+  #left(session) {
+    const isOver = session.isDoubted || session !== this.#session;
+    if (isOver && !session.isReading) session.close();
   }
 
   async #open(isWanted) {
@@ -120,8 +132,10 @@ export class Records {
         offer.certificate_hashes.map(({ algorithm, value }) => ({ algorithm, value: fromBase64(value) })),
         ASK_S,
       );
+      const before = this.#session;
       if (isWanted()) this.#session = session;
       else session.close(); // left before it was open
+      if (before) this.#left(before);
     } catch {
       if (isWanted()) this.#notBefore = Math.max(this.#notBefore, now() + RETRY_S);
     }

@@ -14,6 +14,8 @@ const REMEMBERED = 32;
 export class Session {
   /** Why the session ended; null while it is open. */
   closedFor = null;
+  /** Set by who gets no answer; what comes takes it back. */
+  isDoubted = false;
   #transport;
   #control = null;
   #acks;
@@ -132,6 +134,7 @@ export class Session {
 
   async #readDatagrams() {
     for await (const data of parts(this.#transport.datagrams.readable)) {
+      this.isDoubted = false;
       let snapshot;
       try {
         snapshot = decodeSnapshot(data);

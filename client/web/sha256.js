@@ -31,7 +31,6 @@ export class Sha256 {
     return this;
   }
 
-  /** The 32 bytes; nothing can be added afterwards. */
   digest() {
     const bits = this.#length * 8;
     const end = new Uint8Array(((119 - this.#used) % 64) + 9);

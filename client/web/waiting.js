@@ -1,5 +1,3 @@
-/** Waiting for what happens next. */
-
 /** Seconds that only go forward. */
 export const now = () => performance.now() / 1000;
 

@@ -1,6 +1,5 @@
 """A client that reads by datagrams, through a path that a test may spoil."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,9 +47,7 @@ async def relayed(gateway: Gateway, **link: Any) -> AsyncIterator[tuple[UdpRelay
 async def session_of(client: AsyncClient) -> QuicSession | None:
     """The session over which datagrams come; None where none can be had."""
     assert client._sessions is not None
-    client.prepare()
-    assert client._sessions._opening is not None
-    session = await soon(asyncio.shield(client._sessions._opening))
+    session = await soon(client._sessions.current())
     assert session is None or isinstance(session, QuicSession)
     return session
 

@@ -370,6 +370,7 @@ class Session:
 
     def __init__(self, gateway: Gateway, breaks_after: int | None, is_mute: bool) -> None:
         self.closed_for: str | None = None
+        self.is_heard = True
         self.gateway, self.breaks_after, self.is_mute = gateway, breaks_after, is_mute
         self.readings: list[str] = []
         self.resumed_after: list[int] = []
@@ -390,6 +391,9 @@ class Session:
 
     def drop(self, reading: "Reading") -> None:
         self.readings.remove(reading.stream_id)
+
+    async def heard(self) -> None:
+        await asyncio.Event().wait()
 
     async def stop(self, stream_id: str, headers: Sequence[tuple[str, str]]) -> None:
         raise ConnectionError("nobody answers")

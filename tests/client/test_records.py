@@ -1,6 +1,9 @@
 """Sessions that end or fall silent are replaced for the answers that are still being read."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -9,24 +12,59 @@ from headstart.client import records as records_module
 from headstart.client.carriers import CarrierLost, Headers
 from headstart.client.records import Records, Sessions
 from tests.support.node_client import node
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
 
+class Begun:
+    """An answer that began before the silence."""
+
+    error = None
+    log = b""
+    is_whole = False
+
+    async def records(self) -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+
 class Silent:
-    """A session whose server was restarted: nothing that is asked is answered."""
+    """A session whose server was restarted: nothing that is asked is answered.
+
+    All but an answer named `begun`.
+    """
 
     def __init__(self) -> None:
         self.closed_for: str | None = None
-        self.is_reading = False
-        """Another answer, whatever becomes of this one."""
+        self.is_heard = True
+        self._heard = asyncio.Event()
+        self.num_listening = 0
+        self._readings: set[Begun] = set()
+
+    @property
+    def is_reading(self) -> bool:
+        return bool(self._readings)
+
+    def says(self) -> None:
+        """Something comes by it."""
+        self.is_heard = True
+        self._heard.set()
+
+    async def heard(self) -> None:
+        self._heard.clear()
+        self.num_listening += 1
+        await self._heard.wait()
 
     async def resume(self, stream_id: str, headers: Headers, log: bytes) -> Any:
-        await asyncio.Event().wait()
+        if stream_id != "begun":
+            await asyncio.Event().wait()
+        reading = Begun()
+        self._readings.add(reading)
+        return reading
 
-    def drop(self, reading: Any) -> None:
-        raise AssertionError("nothing was read")
+    def drop(self, reading: Begun) -> None:
+        self._readings.remove(reading)
 
     async def stop(self, stream_id: str, headers: Headers) -> None:
         await asyncio.Event().wait()
@@ -69,19 +107,65 @@ async def test_a_session_that_has_ended_is_of_no_use_until_another_is_open() -> 
         await soon(anext(Records(sessions).read("a", 0, 0)))
 
 
-async def test_a_session_that_others_read_by_is_not_closed_for_one_that_gets_no_answer(
+async def test_beside_a_session_that_others_read_by_and_that_does_not_answer_another_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The path may be dark, and they go on where that ends."""
+    """The path may be dark, and they go on where that ends; its server may be gone."""
     monkeypatch.setattr(records_module, "_ANSWER_S", 0.01)
     opened = Opened()
     sessions = Sessions(opened)
-    await soon(sessions.current())
-    opened.sessions[0].is_reading = True
-    with pytest.raises(CarrierLost):
-        await soon(anext(Records(sessions).read("a", 0, 0)))
+    async with aclosing(Records(sessions).read("begun", 0, 0)) as others:
+        await soon(anext(others))
+        with pytest.raises(CarrierLost):
+            await soon(anext(Records(sessions).read("a", 0, 0)))
+        await soon(Records(sessions).usable())
 
-    assert [session.closed_for for session in opened.sessions] == [None]
+        assert [session.closed_for for session in opened.sessions] == [None, None]
+        assert await soon(sessions.current()) is opened.sessions[1]
+    # With its last reader it ends.
+    assert [session.closed_for for session in opened.sessions] == ["closed", None]
+
+
+async def test_a_session_in_doubt_is_of_use_again_when_something_comes_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records_module, "_ANSWER_S", 0.01)
+    dark, asked = Silent(), asyncio.Event()
+
+    async def connect() -> Silent:
+        if not dark.is_heard:
+            asked.set()
+            raise ConnectionError("the path is dark")
+        return dark
+
+    sessions = Sessions(connect)
+    async with aclosing(Records(sessions).read("begun", 0, 0)) as others:
+        await soon(anext(others))
+        with pytest.raises(CarrierLost):
+            await soon(anext(Records(sessions).read("a", 0, 0)))
+        waiting = asyncio.ensure_future(Records(sessions).usable())
+        await soon(asked.wait())
+        await eventually(lambda: dark.num_listening > 0)
+        assert not waiting.done()
+
+        dark.says()
+        await soon(waiting)
+        assert await soon(sessions.current()) is dark
+
+
+async def test_an_answer_climbs_to_no_session_of_which_nothing_was_heard() -> None:
+    """One that is opened with a ticket is there before its server has said a word."""
+    opened = Opened()
+    sessions = Sessions(opened)
+    await soon(sessions.current())
+    (session,) = opened.sessions
+    session.is_heard = False
+    waiting = asyncio.ensure_future(Records(sessions).usable())
+    await eventually(lambda: session.num_listening > 0)
+    assert sessions.open is session  # good enough for what is asked for now
+
+    session.says()
+    await soon(waiting)
 
 
 async def test_a_session_that_cannot_be_had_is_tried_for_again(
@@ -105,3 +189,24 @@ async def test_a_session_that_cannot_be_had_is_tried_for_again(
 def test_in_the_browser_too() -> None:
     """A server that greets and then says nothing more, and a clock that does not wait."""
     assert node("tests/web/silent_session.mjs") == "lost 1 closed, 2 opened\n"
+
+
+def test_beside_one_in_doubt_another_is_opened_in_the_browser_too() -> None:
+    """Others read by the first, by which something comes, or by another that is opened."""
+    assert json.loads(node("tests/web/doubted_session.mjs")) == {
+        "outcomes": ["lost", "lost"],
+        "isUsableInTheDark": False,
+        "isUsableWhenHeard": True,
+        "isUsableAsAnother": True,
+        "closedWhileRead": [],
+        "closedAtTheEnd": [1],
+    }
+
+
+def test_a_page_stops_waiting_for_what_its_gateway_does_not_offer_or_with_its_answer() -> None:
+    """Prints how many wait to ask again."""
+    assert json.loads(node("tests/web/watching.mjs")) == {
+        "none offered": 0,
+        "none now": 1,
+        "left": 0,
+    }
