@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+import structlog
 
 from headstart.stages.errors import NotContinued, NotFound, ProtocolViolation
 from headstart.stages.failure import Failure
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from headstart.cluster.engine import EngineRequest
 
 __all__ = ["Stream", "StreamListener", "StreamTable"]
+
+_log = structlog.get_logger(__name__)
 
 
 class StreamListener(Protocol):
@@ -120,7 +123,7 @@ class Stream:
         self._listeners.clear()
         self._wake()
         for callback in self._end_callbacks:
-            callback()
+            self._call(callback)
         self._end_callbacks.clear()
 
     def listen(self, listener: StreamListener) -> None:
@@ -134,11 +137,14 @@ class Stream:
             self._listeners.remove(listener)
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once the stream has ended, at once if it has."""
+        """Call `callback` once the stream has ended, at once if it has.
+
+        A fault in it is logged: the others are called, and whoever ends the stream goes on.
+        """
         if self.end is None:
             self._end_callbacks.append(callback)
         else:
-            callback()
+            self._call(callback)
 
     async def grown(self, after: int, patience_s: float | None = None) -> bool:
         """Wait until the log reaches past the cursor `after`, or the stream has ended.
@@ -180,6 +186,12 @@ class Stream:
     async def finished(self) -> None:
         """Wait until the stream has ended."""
         await self.until(lambda: False)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            _log.error("end_callback_failed", stream_id=self.id, exc_info=error)
 
     def _grown(self) -> None:
         for listener in tuple(self._listeners):

@@ -43,7 +43,7 @@ class LiveAnswer:
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once it is over and the session goes on."""
         self.account: Account | None = None
-        """What was computed ahead for it; set when it is over."""
+        """What was computed ahead for it; set when it is over, if no fault keeps it from that."""
         self.waited_s = waited_s
         """From the commit on, for a thought in the making: before the request began."""
         self.thought: MindAccount | None = None

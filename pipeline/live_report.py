@@ -61,19 +61,27 @@ def deltas(frames: list[tuple[int, Frame]]) -> list[dict[str, Any]]:
 
 def done(answer: LiveAnswer) -> dict[str, Any]:
     """Say how an answer ended, where its time went, and what was computed ahead for it."""
-    account = answer.account
-    assert account is not None
     return {
         "type": "response.done",
         "response": {"id": answer.stream.id, **_outcome(answer)},
         "timing": timing_of(answer.stream),
+        **_computed_ahead(answer),
+    }
+
+
+def _computed_ahead(answer: LiveAnswer) -> dict[str, Any]:
+    """Say what was computed ahead for an answer, unless a fault of ours has lost the account."""
+    account = answer.account
+    if account is None:
+        return {}
+    return {
         "computed_ahead": {
             "tokens": account.computed_tokens,
             "wasted_tokens": account.wasted_tokens,
             "engine_s": round(account.seconds, 6),
             "hidden_s": round(account.hidden_s, 6),
             **_thinking(answer),
-        },
+        }
     }
 
 

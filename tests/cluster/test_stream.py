@@ -5,6 +5,7 @@ import gc
 import tracemalloc
 
 import pytest
+from structlog.testing import capture_logs
 
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.pipeline.access import new_stream_id
@@ -109,3 +110,20 @@ async def test_whoever_waits_is_told_of_growth_of_the_end_and_of_lost_patience()
     assert told == [True]
     stream.finish(StreamEnd())
     assert await stream.grown(stream.log.end, patience_s=0.0)
+
+
+def test_a_fault_in_what_is_called_at_the_end_keeps_nobody_else_from_hearing_of_it() -> None:
+    stream, called = Stream("s", 1 << 20), list[str]()
+
+    def broken() -> None:
+        called.append("broken")
+        raise RuntimeError("a bug")
+
+    stream.on_end(broken)
+    stream.on_end(lambda: called.append("next"))
+    with capture_logs() as logged:
+        stream.finish(StreamEnd())
+        stream.on_end(broken)
+
+    assert called == ["broken", "next", "broken"]
+    assert [line["event"] for line in logged] == ["end_callback_failed"] * 2
