@@ -67,7 +67,7 @@ class LiveSettings(Section):
         default=1024,
         ge=1,
         description="Most open sessions; further ones get 503. Keys share them: one by itself has "
-        "half at most, a second one half of the rest, and gets 429 beyond that.",
+        "half at most, a second one half of the rest, and gets 429 beyond that; each may have one.",
     )
     max_chars: int = Field(
         default=262_144,

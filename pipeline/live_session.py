@@ -41,7 +41,14 @@ from headstart.pipeline.live_events import (
 from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
-from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused, NotFound, Overloaded
+from headstart.stages.errors import (
+    HeadstartError,
+    LiveConflict,
+    LiveRefused,
+    NotFound,
+    Overloaded,
+    RateLimited,
+)
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
@@ -220,12 +227,20 @@ class LiveSession:
     def _hold(self, more: int = 0) -> None:
         """Hold what there is of what all sessions share, and so many code points more.
 
+        What there is counts though there be no room: an answer takes what it takes, and until that
+        is given back nobody gets more.
+
         Raises:
-            Overloaded: There is no room; where there is no more, there always is.
+            Overloaded: There is no room for more.
+            RateLimited: There is, but not for this key.
         """
-        num_chars = self._max_chars - self._document.max_chars + len(self.text)
-        if not self._share.hold(num_chars + more) and more:
-            raise Overloaded("all room for live prompts is taken, or your share of it; try again")
+        num_chars = self._max_chars - self._document.max_chars + len(self.text) + more
+        if not more:
+            self._share.account_for(num_chars)
+        elif not self._share.hold(num_chars):
+            if self._share.fits(num_chars):
+                raise RateLimited("the API key has its share of the room; try again")
+            raise Overloaded("all room for live prompts is taken; try again")
 
     def _follow_edits(self, starts: list[int], length: int) -> None:
         """Think and compute about a text that had so many code points before its edits."""

@@ -11,7 +11,8 @@ class SharedRoom:
     Whatever else is counted is shared in the same way.
 
     One owner alone gets half, a second half of the rest, and so on: however much the first ones
-    hold, one who comes later finds some (dynamic thresholds, Choudhury and Hahne 1998).
+    hold, one who comes later finds some (dynamic thresholds, Choudhury and Hahne 1998). Who holds
+    nothing gets the first one also where that is the last.
 
     Args:
         max_bytes: All that there is.
@@ -32,12 +33,16 @@ class SharedRoom:
         Args:
             owner: Who shares with others; empty is one who shares with nobody, and may have all.
         """
-        free_bytes = self._free_bytes - size_bytes
-        if free_bytes < 0 or (owner and self._held[owner] + size_bytes > free_bytes):
+        free_bytes, held = self._free_bytes - size_bytes, self._held[owner] + size_bytes
+        if free_bytes < 0 or (owner and held > max(1, free_bytes)):
             return False
-        self._free_bytes = free_bytes
-        self._held[owner] += size_bytes
+        self.overdraw(owner, size_bytes)
         return True
+
+    def overdraw(self, owner: str, size_bytes: int) -> None:
+        """Give `owner` what it has taken already; nobody gets more before it is given back."""
+        self._free_bytes -= size_bytes
+        self._held[owner] += size_bytes
 
     def give_back(self, owner: str, size_bytes: int) -> None:
         """Free what `take` gave."""
@@ -69,3 +74,13 @@ class Share:
             self._room.give_back(self._owner, -more)
         self._held = size
         return True
+
+    def account_for(self, size: int) -> None:
+        """Hold so much from now on, whether there is room for it or not."""
+        if not self.hold(size):
+            self._room.overdraw(self._owner, size - self._held)
+            self._held = size
+
+    def fits(self, size: int) -> bool:
+        """Whether there is room to hold so much, if not for this owner."""
+        return size - self._held <= self._room.free_bytes

@@ -340,6 +340,19 @@ async def test_no_key_takes_every_place() -> None:
         assert await begin(ALICE) == 201
 
 
+@pytest.mark.parametrize("num_places", [1, 2])
+async def test_every_key_may_have_a_place_as_long_as_there_is_one(num_places: int) -> None:
+    access = keys(key(ALICE, live=True), key(BOB, live=True))
+    async with serving(access=access, live=LiveSettings(max_sessions=num_places)) as gateway:
+
+        async def begin(name: str) -> int:
+            answer = await gateway.client.post("/v1/live", headers=auth(name))
+            return int(answer.status_code)
+
+        expected = [201, 503, 503] if num_places == 1 else [201, 429, 201]
+        assert [await begin(name) for name in (ALICE, ALICE, BOB)] == expected
+
+
 async def test_a_session_that_is_refused_takes_no_place() -> None:
     access = keys(key(ALICE, live=True, models=("another",)))
     async with serving(access=access) as gateway:
@@ -359,10 +372,11 @@ async def test_no_key_takes_all_the_room() -> None:
             answer = await gateway.client.post("/v1/live", headers=auth(name), json=body)
             return int(answer.status_code)
 
-        assert await begin(ALICE, 1025) == 503
-        assert await begin(ALICE, 0, instructions="x" * 1025) == 503
+        assert await begin(ALICE, 2049) == 503
+        assert await begin(ALICE, 1025) == 429
+        assert await begin(ALICE, 0, instructions="x" * 1025) == 429
         assert await begin(ALICE, 600) == 201
-        assert await begin(ALICE, 600) == 503
+        assert await begin(ALICE, 600) == 429
         assert await begin(BOB, 600) == 201
         for kept in list(gateway.live_prompts._kept.values()):
             kept.session.edit(Clear())
@@ -373,6 +387,25 @@ async def test_no_key_takes_all_the_room() -> None:
             await client.say("input_text.append", text="x" * 900)
             assert (await client.error())["type"] == "ServiceUnavailableError"
             await is_usable(client)
+
+
+async def test_an_answer_takes_its_room_also_where_there_is_none() -> None:
+    limits = LiveSettings(max_total_chars=2048)
+    async with serving(speeds(answer_tokens=1000), live=limits) as gateway:
+        room = gateway.live_prompts._chars
+        async with live(gateway) as client, live(gateway) as another:
+            await client.type("Name three colours.")
+            answer, _ = await client.commit()
+            assert room.free_bytes <= 2048 - len(answer) < 0
+            for one in (client, another):
+                await one.say("input_text.append", text="a")
+                assert (await one.error())["type"] == "ServiceUnavailableError"
+            await client.say("session.update", session={"messages": []})
+            await client.until("session.updated")
+            await another.type("a")
+            for kept in list(gateway.live_prompts._kept.values()):
+                gateway.live_prompts.end(kept.session)
+            await eventually(lambda: room.free_bytes == 2048)
 
 
 async def test_a_keys_prompts_are_rendered_a_few_at_a_time(

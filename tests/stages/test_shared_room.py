@@ -66,3 +66,29 @@ def test_a_share_grows_and_shrinks() -> None:
     assert first.hold(0)
     assert second.hold(0)
     assert room.free_bytes == 800
+
+
+def test_each_may_have_one_as_long_as_there_is_one() -> None:
+    room = SharedRoom(3)
+
+    assert [filled(room, owner) for owner in "abcd"] == [1, 1, 1, 0]
+
+
+def test_what_is_there_already_is_held_and_nobody_gets_more_before_it_is_given_back() -> None:
+    room = SharedRoom(800)
+    first, second = Share(room, "a"), Share(room, "b")
+    assert not first.hold(900)
+
+    first.account_for(900)
+
+    assert room.free_bytes == -100
+    assert not first.hold(901)
+    assert not second.hold(1)
+    assert not second.fits(1)
+    assert first.hold(300)
+    assert second.hold(1)
+    assert first.fits(799)
+    assert not first.fits(800)
+    first.account_for(0)
+    second.account_for(0)
+    assert room.free_bytes == 800
