@@ -23,6 +23,7 @@ from headstart.stages.errors import ClientError, EngineUnavailable, HeadstartErr
 from headstart.stages.live_mind import LiveMind, MindAccount
 from headstart.stages.mind_events import (
     Answer,
+    Delayed,
     Dropped,
     Ended,
     Event,
@@ -42,6 +43,7 @@ from headstart.stages.mirror import StreamEnd
 from headstart.stages.stable_prefix import common_length
 from headstart.stages.stage_clock import Mark
 from headstart.stages.thoughts import Kind, parse
+from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import Budget, LiveStage
 
 __all__ = ["LiveThinker", "Question"]
@@ -212,7 +214,7 @@ class LiveThinker:
         try:
             question = self._ask(think)
             link = self._replica()
-            if not await _unless(stop, self._prefill(link, question)):
+            if not await _unless(stop, self._prefill(link, question, think.job)):
                 return Failed(think.job, 0)
             stream = link.serve(question.request)
         except HeadstartError as error:
@@ -264,7 +266,7 @@ class LiveThinker:
             self._link, self._known = link, []
         return link
 
-    async def _prefill(self, link: RemoteEngine, question: Question) -> None:
+    async def _prefill(self, link: RemoteEngine, question: Question, job: int) -> None:
         """Compute all of a prompt but its last slice, slice by slice."""
         tokens, salt = await link.render(question.request), question.cache_salt
         if salt != self._known_salt:
@@ -274,17 +276,26 @@ class LiveThinker:
         known = max(common_length(tokens, one) for one in (self._known, warm))
         known = speed.whole(known)
         while len(tokens) - known > speed.slice_tokens:
+            await self._afford(speed, job)
             known = await self._slice(link, tokens, known, salt)
         self._known = tokens
+
+    async def _afford(self, speed: PrefillSpeed, job: int) -> None:
+        """Wait until the budget has a block; an answer does not wait for that."""
+        is_delayed = False
+        while wait_s := self._warmer.ledger.wait_s(speed, time.monotonic()):
+            self._meter.starved(Budget.WARM)
+            is_delayed = True
+            self.feed(Delayed(job, is_delayed))
+            await asyncio.sleep(wait_s)
+        if is_delayed:
+            self.feed(Delayed(job, False))
 
     async def _slice(
         self, link: RemoteEngine, tokens: list[int], known: int, cache_salt: str | None
     ) -> int:
-        """Compute the next slice once the budget has it; return where it ends."""
+        """Compute the next slice, which the budget has; return where it ends."""
         ledger, speed = self._warmer.ledger, self._replicas.speed(link)
-        while wait_s := ledger.wait_s(speed, time.monotonic()):
-            self._meter.starved(Budget.WARM)
-            await asyncio.sleep(wait_s)
         missing = speed.whole(len(tokens) - known)
         reserved = ledger.reserve(missing, speed, time.monotonic())
         end = known + reserved

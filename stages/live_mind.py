@@ -13,6 +13,7 @@ from math import inf
 from headstart.stages.mind_events import (
     Answer,
     AtCommit,
+    Delayed,
     Dropped,
     Ended,
     Event,
@@ -107,6 +108,8 @@ class LiveMind:
         """First code point whose segment may not be what it was."""
         self._noted: list[Noted] = []
         self._job: _Job | None = None
+        self._delayed: int | None = None
+        """The job that has to wait for a budget: no answer waits for that."""
         self._stopped: dict[int, tuple[_Job, Outcome]] = {}
         """Jobs that were stopped and are not settled yet."""
         self._num_jobs = 0
@@ -158,6 +161,8 @@ class LiveMind:
                 actions = self._thought(event, now)
             case Failed():
                 actions = self._failed(event, now)
+            case Delayed():
+                self._delayed = event.job if event.is_delayed else None
             case Resumed():
                 self._sent_at, self._is_answered = None, False
             case SentOff():
@@ -339,7 +344,8 @@ class LiveMind:
             return []
         actions: list[MindAction] = []
         if self._job is not None:
-            if now < self._sent_at + self._limits.wait_s:
+            is_delayed = self._job.number == self._delayed
+            if not is_delayed and now < self._sent_at + self._limits.wait_s:
                 return []
             actions = self._stop(Outcome.COMMITTED)
         self._is_answered = True

@@ -9,6 +9,7 @@ from headstart.stages.thoughts import Thought
 __all__ = [
     "Answer",
     "AtCommit",
+    "Delayed",
     "Dropped",
     "Ended",
     "Event",
@@ -103,6 +104,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Delayed:
+    """The prompt of a thought waits for its budget, or does so no longer."""
+
+    job: int
+    is_delayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SentOff:
     """The text is complete."""
 
@@ -112,7 +121,7 @@ class Resumed:
     """It could not be answered, and may be changed again."""
 
 
-Event = Retyped | Reset | Loaded | Thoughtful | Failed | SentOff | Resumed
+Event = Retyped | Reset | Loaded | Thoughtful | Failed | Delayed | SentOff | Resumed
 
 
 @dataclass(frozen=True, slots=True)

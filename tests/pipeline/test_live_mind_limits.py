@@ -128,6 +128,28 @@ async def test_a_keys_budget() -> None:
             assert done["computed_ahead"]["thought_tokens"] == 64
 
 
+async def test_an_answer_does_not_wait_for_a_thought_whose_prompt_waits_for_the_budget() -> None:
+    settings = LiveSettings(thinking=ThinkingSettings(wait_s=40))
+    access = keys(key(ALICE, live=True, live_tokens_per_minute=32))
+    two = serving(access=access, live=settings)
+    async with two as gateway, live(gateway, additional_headers=auth(ALICE)) as client:
+        await think(client, at_commit="wait")
+        await client.type("word " * 200 + FIRST + "It")
+        (kept,) = gateway.live_prompts._kept.values()
+        thinker = kept.session._thinker
+        assert thinker is not None
+        waits = "headstart_live_budget_waits_total"
+        await eventually(lambda: thinker._mind.is_thinking)
+        await eventually(
+            lambda: gateway.exposition().value(waits, budget="warm", model="fake") == 2
+        )
+        answer, done = await client.commit()
+        assert answer
+        assert done["computed_ahead"]["waited_s"] < 20
+        assert outcomes(gateway) == {"committed": 1}
+        assert not thoughts_of(gateway)
+
+
 async def test_a_key_has_only_its_own_models_think() -> None:
     access = keys(key(ALICE, live=True, models=("fake",)))
     two = serving(speeds("fake"), speeds("wise"), access=access)

@@ -131,26 +131,26 @@ async def test_a_thought_of_an_adapter_or_with_another_salt_computes_its_own_pro
     place.link.warmed.clear()
     question = Question(_request(TEXT), None)
 
-    await place.thinker()._prefill(place.link, question)
+    await place.thinker()._prefill(place.link, question, 1)
     assert not place.link.warmed
     poet = place.thinker("poet")
-    await poet._prefill(place.link, question)
+    await poet._prefill(place.link, question, 1)
     assert [model for model, _, _ in place.link.warmed] == ["poet"] * 3
-    await poet._prefill(place.link, question)
+    await poet._prefill(place.link, question, 1)
     assert len(place.link.warmed) == 3
-    await poet._prefill(place.link, replace(question, cache_salt="another"))
+    await poet._prefill(place.link, replace(question, cache_salt="another"), 1)
     assert [salt for _, salt, _ in place.link.warmed[3:]] == ["another"] * 3
     await place.warmer.close()
 
 
 async def test_the_prompts_of_thoughts_are_in_the_sessions_account_and_under_their_model() -> None:
     place = Place()
-    await place.thinker()._prefill(place.link, Question(_request(TEXT), None))
+    await place.thinker()._prefill(place.link, Question(_request(TEXT), None), 1)
     account = place.ledger.settle(WHOLE)
     assert (account.computed_tokens, account.used_tokens) == (WHOLE, WHOLE)
     assert account.hidden_s == account.seconds == pytest.approx(0.03)
 
-    await place.thinker("poet")._prefill(place.link, Question(_request(TEXT), None))
+    await place.thinker("poet")._prefill(place.link, Question(_request(TEXT), None), 1)
     account = place.ledger.settle(WHOLE)
     assert (account.computed_tokens, account.wasted_tokens) == (WHOLE, WHOLE)
     for model in ("small", "poet"):
@@ -160,7 +160,7 @@ async def test_the_prompts_of_thoughts_are_in_the_sessions_account_and_under_the
 async def test_the_prompt_of_a_thought_waits_for_the_budget() -> None:
     place = Place(Bucket(60))
     place.bucket.take(60 - BLOCK, asyncio.get_running_loop().time())
-    work = place.thinker()._prefill(place.link, Question(_request(TEXT), None))
+    work = place.thinker()._prefill(place.link, Question(_request(TEXT), None), 1)
     thinking = asyncio.ensure_future(work)
     waits = "headstart_live_budget_waits_total"
     await eventually(lambda: place.measured(waits, budget="warm", model="small") == 1)
@@ -175,12 +175,12 @@ async def test_a_slice_that_fails_is_given_back_and_one_that_is_stopped_counts()
     place.link.error = EngineLost("gone")
     question = Question(_request(TEXT), None)
     with pytest.raises(EngineLost):
-        await place.thinker()._prefill(place.link, question)
+        await place.thinker()._prefill(place.link, question, 1)
     assert place.bucket.level(0.0) == pytest.approx(level, abs=BLOCK / 2)
     assert place.ledger.settle(0).computed_tokens == 0
 
     place.link.go_on.clear()
-    thinking = asyncio.ensure_future(place.thinker()._prefill(place.link, question))
+    thinking = asyncio.ensure_future(place.thinker()._prefill(place.link, question, 1))
     await eventually(lambda: len(place.link.warmed) == 2)
     thinking.cancel()
     await asyncio.gather(thinking, return_exceptions=True)

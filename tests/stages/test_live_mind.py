@@ -8,7 +8,9 @@ import pytest
 from headstart.stages.mind_events import (
     Answer,
     AtCommit,
+    Delayed,
     Dropped,
+    Event,
     Failed,
     Outcome,
     Reset,
@@ -146,6 +148,30 @@ def test_it_is_waited_for_so_long_and_no_longer() -> None:
     desk.wait(2.1)
     assert desk.stopped == [1]
     assert desk.answers == [Answer(())]
+
+
+@pytest.mark.parametrize("is_sent_first", [False, True])
+def test_one_that_waits_for_a_budget_is_not_waited_for(is_sent_first: bool) -> None:
+    desk = Desk(replace(LIMITS, at_commit=AtCommit.WAIT))
+    desk.type(FIRST + "It")
+    events: list[Event] = [Delayed(1, True), SentOff()]
+    for event in reversed(events) if is_sent_first else events:
+        desk.feed(event)
+    assert desk.stopped == [1]
+    assert desk.answers == [Answer(())]
+    desk.feed(Failed(1, 0))
+    assert desk.outcomes == [(Outcome.COMMITTED, 0)]
+
+
+@pytest.mark.parametrize("event", [Delayed(1, False), Delayed(2, True)])
+def test_one_that_has_its_budget_is_waited_for(event: Delayed) -> None:
+    desk = Desk(replace(LIMITS, at_commit=AtCommit.WAIT))
+    desk.type(FIRST + "It")
+    if not event.is_delayed:
+        desk.feed(Delayed(1, True))
+    desk.feed(event)
+    desk.feed(SentOff())
+    assert not desk.answers
 
 
 def test_another_text_begins_with_nothing() -> None:
