@@ -59,7 +59,7 @@ LIVE = Row(
         View(
             "Aborted slices",
             "cps",
-            "edited and committed are part of the game; moved says that replicas come and go.",
+            "All but moved are part of the game; that says that replicas come and go.",
             (Query(rate(live.LIVE_ABORTED, "reason"), "{{reason}}"),),
             Kind.STACK,
         ),

@@ -137,20 +137,23 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
             await _start(endpoint, asgi, listener.getsockname()[1])
         serving = group.create_task(server.serve([listener]), name="serve")
         await stopping.wait()
-        left_s = await drain(pool, streams, settings.gateway.shutdown_grace_s)
+        left_s = await drain(pool, streams, sessions, settings.gateway.shutdown_grace_s)
         # For readers who have not yet taken what is there for them.
         server.config.timeout_graceful_shutdown = max(1, round(left_s))
         server.should_exit = True
         await serving
-        await sessions.close()
         if endpoint is not None:
             await endpoint.close()
         for task in background:
             task.cancel()
 
 
-async def drain(pool: ReplicaPool, streams: StreamTable, grace_s: float) -> float:
+async def drain(
+    pool: ReplicaPool, streams: StreamTable, sessions: LiveSessions, grace_s: float
+) -> float:
     """Refuse new requests, let running answers finish, and end those that have not in time.
+
+    Then live prompts end, while what they have come to can still be asked for.
 
     Meanwhile the socket stays open: a load balancer sees 503 at `/readyz`, a client that comes too
     late sees it with `Retry-After`, and a detached answer can still be fetched.
@@ -166,6 +169,7 @@ async def drain(pool: ReplicaPool, streams: StreamTable, grace_s: float) -> floa
         _log.warning("answers_cut", num_streams=len(streams.live))
     # Ends the others with an error that says so, where a cut connection would say nothing.
     await pool.close()
+    await sessions.close()
     return max(0.0, grace_s - (time.monotonic() - began))
 
 

@@ -202,10 +202,10 @@ class LiveSession:
                 if not self.text:  # nothing that is known of it is kept, whatever follows
                     self._follow_edits(starts, length)
                     length, starts = 0, []
-        finally:
+        finally:  # what follows is timed by itself
+            self.meter().passed(LiveStage.INGEST, time.monotonic() - began)
             if starts:
                 self._follow_edits(starts, length)
-            self.meter().passed(LiveStage.INGEST, time.monotonic() - began)
 
     def _edited(self, event: Append | Replace | Clear) -> Edit:
         """Change the text, and nothing else."""
@@ -305,14 +305,14 @@ class LiveSession:
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
         self._is_closed = True
-        if not self.is_answering:
-            self.meter().ended(self._ledger.settle(0))
         self._document.clear()
         self._context = LiveContext()
         self._share.hold(0)
         await self._warmer.close()
         if self._thinker is not None:
             await self._thinker.close()
+        if self.answer is None or self.answer.stream.end is not None:  # else that settles it
+            self.meter().ended(self._ledger.settle(0))
         await self._tasks.close()
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -49,6 +50,8 @@ _MAX_WAIT = 10
 """Debounces that typing without a pause puts rendering off."""
 _CLOSE_S = 10.0
 """Longest that sessions may take to settle their accounts."""
+_READ_S = 1.0
+"""Longest that they wait for clients that do not read."""
 
 
 class Watcher(Protocol):
@@ -59,6 +62,9 @@ class Watcher(Protocol):
 
     def expired(self) -> None:
         """The session has ended."""
+
+    async def answered(self) -> None:
+        """Wait until the answers that were begun have been passed on."""
 
 
 @dataclass(eq=False)
@@ -208,7 +214,11 @@ class LiveSessions:
         kept.patience_s, kept.expires_at = patience_s, self._now() + patience_s
 
     async def close(self) -> None:
-        """End every session."""
+        """End every session; who watches one is told of its answer's end before."""
+        watchers = [kept.watcher for kept in self._kept.values() if kept.watcher is not None]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READ_S):
+                await asyncio.gather(*(watcher.answered() for watcher in watchers))
         for kept in list(self._kept.values()):
             self.end(kept.session)
         await self._tasks.finished(_CLOSE_S)

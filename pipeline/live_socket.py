@@ -110,6 +110,11 @@ class LiveSocket:
         """As a `Watcher`: the session has ended."""
         self._stop(_EXPIRED, "session_ended")
 
+    async def answered(self) -> None:
+        """As a `Watcher`: the latest answer is sent behind all before it."""
+        if self._carrying is not None:
+            await asyncio.wait([self._carrying])
+
     def _attach(self) -> LiveSession:
         """Take up the session that the address names, or begin one."""
         query = self._socket.query_params

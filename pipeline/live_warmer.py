@@ -17,6 +17,7 @@ from headstart.stages.warm_events import (
     Abort,
     Action,
     Budget,
+    Closed,
     Drop,
     Edited,
     Event,
@@ -139,10 +140,8 @@ class LiveWarmer:
         return self._policy.warm_ids if (link, model, cache_salt) == self._place else []
 
     async def close(self) -> None:
-        """Stop everything."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop everything; what was being computed is in the ledger then."""
+        self.feed(Closed())
         await self._tasks.close()
 
     def _do(self, actions: list[Action]) -> None:

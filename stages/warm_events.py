@@ -11,6 +11,7 @@ __all__ = [
     "Action",
     "Answered",
     "Budget",
+    "Closed",
     "Committed",
     "Drop",
     "EditKind",
@@ -35,6 +36,8 @@ class Why(StrEnum):
     EDITED = "edited"
     """Its tokens are no part of the prompt any more."""
     COMMITTED = "committed"
+    CLOSED = "closed"
+    """The session ended, and nothing was sent off."""
     MOVED = "moved"
     """The session has another replica, adapter or cache salt."""
 
@@ -43,7 +46,7 @@ class LiveStage(StrEnum):
     """What is done for a prompt before it is sent off; values are metric label values."""
 
     INGEST = "ingest"
-    """The text is edited, and it is decided what follows."""
+    """The text is edited."""
     SEGMENT = "segment"
     """It is found out what of the text can no longer change, or where its sentences end."""
     RENDER = "render"
@@ -132,6 +135,11 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """The session has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The answer is over, however it ended, and the next text is being written."""
 
@@ -143,7 +151,7 @@ class Answered:
     """The answer's, which are too; none where nothing was answered."""
 
 
-Event = Edited | Restarted | Planned | Warmed | Failed | Moved | Committed | Answered
+Event = Edited | Restarted | Planned | Warmed | Failed | Moved | Committed | Closed | Answered
 
 
 @dataclass(frozen=True, slots=True)

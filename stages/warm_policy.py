@@ -15,6 +15,7 @@ from headstart.stages.warm_events import (
     Abort,
     Action,
     Answered,
+    Closed,
     Committed,
     Drop,
     Edited,
@@ -110,10 +111,9 @@ class WarmPolicy:
                 self._warm, self._said = [], None
                 self._blocked_until = now
             case Committed():
-                actions = self._abort(Why.COMMITTED)
-                if self._rendering.stop():
-                    actions.append(Drop())
-                self._is_answering = True
+                actions = self._rest(Why.COMMITTED)
+            case Closed():
+                actions = self._rest(Why.CLOSED)
             case Answered():
                 self._is_answering = False
                 self._seen_at = now
@@ -199,6 +199,12 @@ class WarmPolicy:
         self._plan = self._plan[:num_tokens]
         is_useless = self._in_flight is not None and len(self._in_flight) > num_tokens
         return self._abort(why) if is_useless else []
+
+    def _rest(self, why: Why) -> list[Action]:
+        """Stop everything, and begin nothing before there is an answer."""
+        self._is_answering = True
+        stopped = self._abort(why)
+        return [*stopped, Drop()] if self._rendering.stop() else stopped
 
     def _abort(self, why: Why) -> list[Action]:
         if self._in_flight is None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from headstart.pipeline.gateway import drain
+from tests.pipeline.live_client import live
 from tests.support.events import events, text
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.raw_http import connected
@@ -27,7 +28,9 @@ async def test_running_answer_finishes_while_new_ones_are_refused() -> None:
         asking = asyncio.ensure_future(gateway.stream(json=saying(stream=True, max_tokens=100)))
         await eventually(lambda: gateway.replica.engine.load().running == 1)
 
-        draining = asyncio.ensure_future(drain(gateway.pool, gateway.streams, 60))
+        draining = asyncio.ensure_future(
+            drain(gateway.pool, gateway.streams, gateway.live_prompts, 60)
+        )
         await eventually(lambda: gateway.pool.is_draining)
 
         assert await status(gateway, "/readyz") == httpx.codes.SERVICE_UNAVAILABLE
@@ -47,7 +50,9 @@ async def test_detached_answer_can_be_fetched_until_it_is_whole() -> None:
             await connection.until(b'"content":" ')
             stream = gateway.live
 
-        draining = asyncio.ensure_future(drain(gateway.pool, gateway.streams, 60))
+        draining = asyncio.ensure_future(
+            drain(gateway.pool, gateway.streams, gateway.live_prompts, 60)
+        )
         await eventually(lambda: gateway.pool.is_draining)
 
         answer = await soon(gateway.client.get(f"/v1/streams/{stream.id}"))
@@ -60,7 +65,7 @@ async def test_what_takes_too_long_ends_with_an_event_that_says_so() -> None:
         asking = asyncio.ensure_future(gateway.stream(json=saying(stream=True, max_tokens=100_000)))
         await eventually(lambda: gateway.replica.engine.load().running == 1)
 
-        assert await soon(drain(gateway.pool, gateway.streams, 0.05)) == 0
+        assert await soon(drain(gateway.pool, gateway.streams, gateway.live_prompts, 0.05)) == 0
 
         *_, error, end = events(await soon(asking))
         said = json.loads(error.data)["error"]
@@ -71,4 +76,23 @@ async def test_what_takes_too_long_ends_with_an_event_that_says_so() -> None:
 
 
 async def test_idle_gateway_is_drained_at_once(gateway: Gateway) -> None:
-    assert await soon(drain(gateway.pool, gateway.streams, 60)) > 50
+    assert await soon(drain(gateway.pool, gateway.streams, gateway.live_prompts, 60)) > 50
+
+
+async def test_live_prompts_end_while_what_they_came_to_can_be_asked_for() -> None:
+    answers = serving(speeds(tokens_per_s=200.0, answer_tokens=40))
+    async with answers as gateway, live(gateway) as idle, live(gateway) as asking:
+        await idle.type("word " * 200)
+        computed = (await idle.until_warm(192))["warm_tokens"]
+        await asking.type("Name three colours.")
+        await asking.say("input_text.commit")
+        await asking.until("response.output_text.delta")
+
+        await soon(drain(gateway.pool, gateway.streams, gateway.live_prompts, 60))
+
+        assert await status(gateway, "/metrics") == httpx.codes.OK
+        wasted = gateway.exposition().value("headstart_live_wasted_tokens_total", model="fake")
+        assert wasted == computed
+        assert (await asking.until("response.done"))["response"]["status"] == "completed"
+        for client in (idle, asking):
+            assert (await client.error())["code"] == "session_ended"

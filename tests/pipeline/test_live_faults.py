@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from websockets.exceptions import InvalidStatus
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.configs.live import LiveSettings
 from headstart.configs.serving import GatewaySettings
-from headstart.pipeline import live_socket
+from headstart.pipeline import live_session, live_socket
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_events import Append, Clear
+from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_warmer import LiveWarmer
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
@@ -316,6 +318,64 @@ async def test_a_gateway_that_stops_ends_its_sessions(gateway: Gateway) -> None:
     assert gateway.exposition().value("headstart_live_wasted_tokens_total", model="fake") > 0
 
 
+async def test_what_is_being_computed_when_a_session_ends_is_waste(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, ends = RemoteEngine.warm, list[int]()
+
+    async def held(link: RemoteEngine, tokens: list[int], **options: Any) -> Any:
+        ends.append(len(tokens) - 1)
+        if len(ends) == 3:
+            await asyncio.Event().wait()
+        return await whole(link, tokens, **options)
+
+    monkeypatch.setattr(RemoteEngine, "warm", held)
+    session = gateway.live_prompts.create(ANYONE)
+    session.start()
+    session.edit(Append(text="word " * 400))
+    await eventually(lambda: len(ends) == 3)
+
+    await soon(session.close())
+
+    found = gateway.exposition()
+    assert found.value("headstart_live_warm_tokens_total", model="fake") == ends[1]
+    assert found.value("headstart_live_wasted_tokens_total", model="fake") == ends[2]
+
+
+async def test_an_account_that_fails_does_not_keep_an_answer_from_its_end(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    async with live(gateway) as client:
+        await client.type("Name three colours.")
+        with monkeypatch.context() as patch:
+            patch.setattr(LiveSession, "_settle", broken)
+            answer, done = await client.commit()
+        assert answer
+        assert done["response"]["status"] == "completed"
+        assert "computed_ahead" not in done
+        await is_usable(client)
+
+
+async def test_what_follows_an_edit_is_not_timed_as_the_edit(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, follow = Clock(), LiveSession._follow_edits
+
+    def slow(session: LiveSession, starts: list[int], length: int) -> None:
+        clock.now += 100
+        follow(session, starts, length)
+
+    monkeypatch.setattr(live_session, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(LiveSession, "_follow_edits", slow)
+    gateway.live_prompts.create(ANYONE).edit(Append(text="word"))
+    assert clock.now == 1100
+    seconds = "headstart_live_stage_seconds_sum"
+    assert gateway.exposition().value(seconds, stage="ingest", model="fake") == 0
+
+
 async def test_no_more_sessions_than_there_may_be() -> None:
     async with serving(live=LiveSettings(max_sessions=1)) as gateway, live(gateway) as client:
         await client.next()
@@ -385,7 +445,7 @@ async def test_no_key_takes_all_the_room() -> None:
         async with live(gateway, additional_headers=auth(ALICE)) as client:
             await client.type("a")
             await client.say("input_text.append", text="x" * 900)
-            assert (await client.error())["type"] == "ServiceUnavailableError"
+            assert (await client.error())["type"] == "RateLimitError"
             await is_usable(client)
 
 

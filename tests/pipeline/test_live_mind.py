@@ -370,3 +370,17 @@ async def test_over_http() -> None:
         answer = await soon(gateway.client.post(f"{path}/commit"))
         assert answer.status_code == 200
         assert len(said_in(answer_of(gateway), "assistant")) == 1
+
+
+async def test_the_prompt_of_a_thought_that_ends_with_its_session_is_waste() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        await think(client)
+        await client.type("word " * 200 + FIRST + "It")
+        await begun(gateway)
+
+        await soon(gateway.live_prompts.close())
+
+        found = gateway.exposition()
+        computed = found.value("headstart_live_warm_tokens_total", model="fake")
+        assert computed > 192
+        assert found.value("headstart_live_wasted_tokens_total", model="fake") == computed

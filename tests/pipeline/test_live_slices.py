@@ -185,3 +185,16 @@ async def test_a_slice_that_fails_is_given_back_and_one_that_is_stopped_counts()
     thinking.cancel()
     await asyncio.gather(thinking, return_exceptions=True)
     assert place.ledger.settle(0).wasted_tokens == BLOCK
+
+
+async def test_a_slice_that_is_computed_when_its_session_ends_counts() -> None:
+    place = Place()
+    place.link.go_on.clear()
+    place.warmer.start()
+    await eventually(lambda: len(place.link.warmed) == 1)
+
+    await place.warmer.close()
+
+    assert place.ledger.settle(0).wasted_tokens == BLOCK
+    aborted = "headstart_live_aborted_slices_total"
+    assert place.measured(aborted, reason="closed") == 1

@@ -11,6 +11,7 @@ from headstart.stages.stable_prefix import NO_TEXT
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import (
     Answered,
+    Closed,
     Committed,
     Failed,
     Moved,
@@ -159,6 +160,22 @@ def test_what_an_answer_has_computed_is_not_computed_again(
 
     assert isinstance(warm, Warm)
     assert warm.tokens == follows[: first_missing + BLOCK + 1]
+
+
+def test_the_end_of_a_session_stops_everything_and_counts_what_was_computed() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.type(WORDS * 3)
+    while not bench.aborts and bench._warming is None:
+        bench.run(0.01)
+    known = bench.computed
+
+    bench.feed(Closed())
+    bench.run(60)
+
+    assert bench.aborts == [Why.CLOSED]
+    assert bench.ledger.settle(0).wasted_tokens == len(bench.slices[-1][1]) - 1 > known
+    assert bench.policy.deadline() is None
 
 
 def test_commit_stops_rendering() -> None:
