@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from headstart.pipeline.gateway import drain
+from headstart.pipeline.live_socket import LiveSocket
 from tests.pipeline.live_client import live
 from tests.support.events import events, text
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
@@ -88,7 +89,18 @@ async def test_live_prompts_end_while_what_they_came_to_can_be_asked_for() -> No
         await asking.say("input_text.commit")
         await asking.until("response.output_text.delta")
 
-        await soon(drain(gateway.pool, gateway.streams, gateway.live_prompts, 60))
+        (carrier,) = [
+            one.watcher for one in gateway.live_prompts._kept.values() if one.session.is_answering
+        ]
+        assert isinstance(carrier, LiveSocket)
+        async with carrier._writing:  # the client is slow to read
+            draining = asyncio.ensure_future(
+                drain(gateway.pool, gateway.streams, gateway.live_prompts, 60)
+            )
+            await eventually(lambda: not gateway.pool.up("fake"))
+            for _ in range(20):
+                await asyncio.sleep(0)
+        await soon(draining)
 
         assert await status(gateway, "/metrics") == httpx.codes.OK
         wasted = gateway.exposition().value("headstart_live_wasted_tokens_total", model="fake")
