@@ -1,7 +1,7 @@
 /** Prompts that are sent as they are typed (docs/live.md); loaded when the first one is begun. */
 
 import { CarrierLost, SilentCarrier } from "./carriers.js";
-import { Cancelled, ClientError, EngineLost, EngineUnavailable, errorIn, errorOf } from "./errors.js";
+import { Cancelled, ClientError, EngineLost, EngineUnavailable, errorOf } from "./errors.js";
 import { Signal, TookTooLong, now, sleep, within } from "./waiting.js";
 
 /** Edits that may be unconfirmed: a gateway hangs up on who does not read. */
@@ -17,6 +17,7 @@ const STATUS = {
   AuthenticationError: 401, PermissionDeniedError: 403, NotFoundError: 404, RateLimitError: 429,
   InternalServerError: 500, ServiceUnavailableError: 503,
 };
+const refusal = (error) => errorOf(STATUS[error.type] ?? 400, JSON.stringify({ error }));
 const STILL_THERE = { message: "the answer failed, and its prompt is still there", code: "response_failed" };
 
 /** An edit or a commit that cannot be taken; `code` says why. */
@@ -248,8 +249,7 @@ class LivePrompt {
     const at = this.#waiting.findIndex(({ event }) => event.event_id === told.event_id);
     if (at < 0 || told.event_id === null) return;
     const isOurs = told.type === "LiveRefusedError";
-    const body = JSON.stringify({ error: told });
-    this.#drop(at, isOurs ? new LiveRefused(told) : errorOf(STATUS[told.type] ?? 400, body));
+    this.#drop(at, isOurs ? new LiveRefused(told) : refusal(told));
   }
 
   #drop(at, error) {
@@ -325,7 +325,7 @@ class Feed {
         }
         this.#events.push({ cursor: null, isDone: true });
       } else {
-        const failure = errorIn({ error }) ?? new Cancelled("somebody stopped the answer");
+        const failure = error ? refusal(error) : new Cancelled("somebody stopped the answer");
         this.#events.push({ cursor: null, error: failure });
       }
     }

@@ -62,10 +62,10 @@ const scenarios = {
     await prompt.append(LONG);
     await prompt.replace(0, 5, "fïrst😀");
     await untilWarm(seen, 192);
+    const computed = await prompt.computed();
     await prompt.append("and then 日本");
     await prompt.replace(6, 6, "!");
     const text = prompt.text;
-    const computed = await prompt.computed();
     const answer = await read(await prompt.commit());
     const left = prompt.text;
     prompt.append("And ");
