@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from headstart.recipes import consistency
 from tests.recipes.test_consistency import TRAINING, argv_of
+
+pytestmark = pytest.mark.heavy  # five runs of a training, two of them side by side
 
 JOINED = """
 import json, os, sys
@@ -42,9 +46,8 @@ def both(options: dict[str, Any]) -> None:
         for rank in range(2)
     ]
     try:
-        for each in processes:
-            _, said = each.communicate(timeout=240)
-            assert each.returncode == 0, said.decode(errors="replace")[-2000:]
+        said = [each.communicate(timeout=240)[1].decode(errors="replace") for each in processes]
+        assert [each.returncode for each in processes] == [0, 0], [text[-2000:] for text in said]
     finally:
         for each in processes:
             each.kill()
