@@ -74,6 +74,7 @@ def test_files_are_told_by_their_names(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "x"}\n{"no": 1}', "a.jsonl:2 is no JSON"),
         ("a.jsonl", b'{"text": 1}', "must be a text"),
     ],
+    ids=["no_gzip", "half_a_gzip", "a_line_without_text", "a_number"],
 )
 def test_damaged_files_are_named(name: str, data: bytes, match: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
