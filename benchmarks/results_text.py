@@ -6,6 +6,9 @@ from headstart.benchmarks.results_data import Row, Value
 
 __all__ = ["folded", "grid", "interval", "number", "percent", "plain", "table"]
 
+_ROUNDING = 9
+"""Decimal places behind which there is only what adding floating-point numbers leaves."""
+
 
 def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield a table's lines."""
@@ -30,7 +33,7 @@ def plain(value: Value) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return f"{value:.0f}" if abs(value) >= 100 else f"{round(value, _ROUNDING):.3g}"
     return str(value)
 
 

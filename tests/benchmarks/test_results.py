@@ -12,6 +12,7 @@ from headstart.benchmarks.estimates import exactly
 from headstart.benchmarks.machine import Machine, Origin, commits_since, here
 from headstart.benchmarks.report import Report, Table
 from headstart.benchmarks.results_data import TRANSPORT, load
+from headstart.benchmarks.results_text import plain
 from headstart.benchmarks.results_transport import run
 from headstart.stages.errors import SetupError
 
@@ -121,6 +122,14 @@ def test_commits_are_counted_from_an_earlier_one_of_this_repository() -> None:
     assert commits_since(head, TRANSPORT.measured) == 0
     assert commits_since("c0ffee" * 6 + "c0ff", TRANSPORT.measured) is None
     assert commits_since(None, TRANSPORT.measured) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [(None, "-"), (123.4, "123"), (0.12345, "0.123"), (0.1 + 0.2 - 0.3, "0"), (2e-6, "2e-06")],
+)
+def test_cells_have_the_digits_that_mean_something(value: float | None, cell: str) -> None:
+    assert plain(value) == cell
 
 
 def test_cells_that_ours_loses_are_listed(folder: Path, tmp_path: Path) -> None:
