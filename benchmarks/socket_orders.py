@@ -21,7 +21,7 @@ __all__ = [
     "settings_for",
 ]
 
-SCHEMES = ("snapshots", "published")
+SCHEMES = ("snapshots", "published", "stream")
 """`quic.scheme` of each gateway."""
 
 

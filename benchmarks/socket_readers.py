@@ -30,9 +30,10 @@ class Arm(StrEnum):
 
     CUBIC = "SSE, TCP cubic"
     BBR = "SSE, TCP bbr"
-    STREAM = "QUIC stream"
-    """Reliable, as WebTransport's streams are; WebTransport itself cannot be had without datagrams
-    from aioquic, and the gateway uses them where it can. No QUIC arm has its framing."""
+    STREAM = "WebTransport stream"
+    """A WebTransport session over HTTP/3, the answer on one reliable stream of it. aioquic opens
+    none without datagrams negotiated; its gateway sends none. Its QUIC has our congestion control,
+    as the arms of datagrams, which are plain QUIC."""
     PUBLISHED = "datagrams as published"
     OURS = "our datagrams"
 
@@ -175,7 +176,7 @@ async def connected(arm: Arm, door: Door, address: str) -> Reader:
             door.host,
             door.port,
             Trust(frozenset(bytes.fromhex(each) for each in door.hashes)),
-            has_datagrams=arm is not Arm.STREAM,
+            is_webtransport=arm is Arm.STREAM,
             timeout_s=CONNECT_S,
             receiver=PublishedReceiver if arm is Arm.PUBLISHED else DatagramReceiver,
         )

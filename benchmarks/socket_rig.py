@@ -27,6 +27,8 @@ _START_S = 0.3
 _SPREAD_S = 1.0
 _PAUSE_S = 1.0
 _CONTROLS = {Arm.CUBIC: "cubic", Arm.BBR: "bbr"}
+_SCHEME_OF = {Arm.PUBLISHED: "published", Arm.STREAM: "stream"}
+"""`quic.scheme` of an arm's gateway, where it is not the first."""
 
 
 class Rig(Ends):
@@ -51,7 +53,7 @@ class Rig(Ends):
 
     def door(self, arm: Arm) -> Door:
         """Where an arm's readers go."""
-        return self.doors[SCHEMES.index("published" if arm is Arm.PUBLISHED else "snapshots")]
+        return self.doors[SCHEMES.index(_SCHEME_OF.get(arm, "snapshots"))]
 
     def warm_up(self, setting: Setting, sample: SocketSample) -> None:
         """One short answer by every arm: loads what the first loads."""

@@ -240,7 +240,8 @@ class QuicSession:
             del self._readings[number]
 
     def _send(self, number: int, data: bytes) -> None:
-        if self.closed_for is None:
+        is_heeded = self.greeting is None or self.greeting.has_datagrams
+        if self.closed_for is None and is_heeded:
             self.carrier.send_latest(number, data)
 
     def _follow_control(self) -> None:

@@ -54,6 +54,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """From the server: answers that one session may read at once."""
     max_body_bytes: int = 0
     """From the server: longest request body."""
+    has_datagrams: bool = True
+    """From the server: whether answers may come by datagrams, whose acknowledgements it wants."""
 
 
 class Request(msgspec.Struct, frozen=True, tag="request", forbid_unknown_fields=True):

@@ -256,10 +256,12 @@ class QuicSettings(Section):
         "fast; up to half of it sooner for one that takes its turn early. With a long round trip "
         "it is up to 0.05.",
     )
-    scheme: Literal["snapshots", "published"] = Field(
+    scheme: Literal["snapshots", "published", "stream"] = Field(
         default="snapshots",
         description="What a datagram holds. `published` is the Eloquent paper's rule, for "
-        "comparison only: slower, dearer, without metrics of the reader's.",
+        "comparison only: slower, dearer, without metrics of the reader's. `stream`: no datagrams "
+        "for anybody; answers come on reliable streams, where one lost packet holds up all after "
+        "it. No help where a network polices UDP: streams are UDP packets too.",
     )
 
     @model_validator(mode="after")

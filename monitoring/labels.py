@@ -211,7 +211,7 @@ class Fallback(StrEnum):
     """Why an answer went over a reliable stream instead of datagrams."""
 
     NO_DATAGRAMS = "no_datagrams"
-    """The peer takes none."""
+    """The peer takes none, or by `quic.scheme` nobody gets any."""
     HEAVY_LOSS = "heavy_loss"
     SILENCE = "silence"
     """Nothing is confirmed at all."""

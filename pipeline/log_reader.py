@@ -1,7 +1,8 @@
 """Carries one token log to one reader over a QUIC session.
 
 `DatagramSender` decides what to send and when; this is the shell around it: timers, the carrier,
-the request's account. Where the path takes no datagrams the log goes over a reliable stream.
+the request's account. Where the path takes no datagrams, or none are wanted, the log goes over a
+reliable stream.
 """
 
 import asyncio
@@ -117,7 +118,7 @@ class LogReader:
     def start(self) -> None:
         """Begin to read."""
         payload = self._carrier.max_payload()
-        if payload < MIN_PAYLOAD:
+        if self._settings.scheme == "stream" or payload < MIN_PAYLOAD:
             self._fall_back(Fallback.NO_DATAGRAMS, self._after)
         else:
             self._machine = self._sender(payload)

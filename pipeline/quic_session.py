@@ -258,7 +258,12 @@ class Session:
         if self._control is not None:
             raise ProtocolViolation("a session has one control stream")
         self._control, self._control_in = stream_id, reader
-        greeting = Hello(VERSION, self._settings.max_streams, self._max_body_bytes)
+        greeting = Hello(
+            VERSION,
+            self._settings.max_streams,
+            self._max_body_bytes,
+            has_datagrams=self._settings.scheme != "stream",
+        )
         self._carrier.write(stream_id, encode_message(greeting))
         for end in self._unsaid:
             self._say(end)

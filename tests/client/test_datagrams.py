@@ -92,6 +92,26 @@ async def test_by_default_an_answer_comes_by_datagrams(gateway: Gateway) -> None
     await eventually(lambda: gateway.quic is not None and gateway.quic.num_sessions == 0)
 
 
+async def test_a_gateway_that_sends_no_datagrams_is_read_by_its_streams_at_once() -> None:
+    async with (
+        serving(
+            speeds(tokens_per_s=100.0, answer_tokens=200), quic=QuicSettings(scheme="stream")
+        ) as gateway,
+        AsyncClient(gateway.url) as client,
+    ):
+        session = await session_of(client)
+        answer = await ask(client)
+        found = await until(answer, ONLY_DATAGRAMS)
+        assert len(found) < 100
+        found += await soon(rest(answer))
+
+        assert found == await as_events(gateway, answer)
+        assert answer.rungs == ONLY_DATAGRAMS
+        assert session is not None
+        stats = session.carrier.stats()
+        assert (stats.sent, stats.received) == (0, 0)
+
+
 async def test_two_answers_share_a_session_and_one_answer_has_two_readers(
     gateway: Gateway,
 ) -> None:

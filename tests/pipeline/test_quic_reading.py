@@ -231,6 +231,30 @@ async def test_a_peer_without_datagrams_reads_a_stream(gateway: Gateway) -> None
     await gateway.unused()
 
 
+@pytest.mark.parametrize("is_webtransport", [False, True])
+async def test_a_gateway_may_send_everybody_streams_alone(is_webtransport: bool) -> None:
+    """As the benchmark's arm of WebTransport streams: its session has negotiated datagrams."""
+    async with (
+        serving(
+            speeds(tokens_per_s=200.0, answer_tokens=40), quic=QuicSettings(scheme="stream")
+        ) as gateway,
+        session_with(gateway, is_webtransport=is_webtransport) as session,
+    ):
+        await eventually(lambda: session.greeting is not None)
+        assert session.carrier.max_payload() > 0
+        reading = await asking(session)
+        log = await whole(reading)
+
+        assert log == gateway.streams.get(reading.stream_id or "").log.read(0)
+        assert events_of(log) == await as_events(gateway, reading.stream_id)
+        assert gateway.quic is not None
+        (server,) = gateway.quic._sessions
+        for end in (session.carrier, server.carrier):
+            assert (end.stats().sent, end.stats().received) == (0, 0)
+        assert gateway.exposition().value("headstart_fallbacks_total", reason="no_datagrams") == 1
+    await gateway.unused()
+
+
 async def test_a_peer_without_datagrams_hears_of_an_end_without_news() -> None:
     async with serving(
         speeds(time_to_first_token_s=0.0, tokens_per_s=0.5, answer_tokens=2000), quic=QuicSettings()
