@@ -59,6 +59,8 @@ class QuicSession:
         self._readings: dict[int, Reading] = {}
         self._asked: dict[int, _Exchange] = {}
         """Our own streams that are waiting for an answer."""
+        self._unwanted: dict[int, Request] = {}
+        """Requests on them that nobody waits for, whose answers are to be stopped."""
         self._pushed: dict[int, _Pushed] = {}
         """The server's streams."""
         self._control = -1
@@ -87,7 +89,9 @@ class QuicSession:
     ) -> Reading:
         """Send a request and return its answer once that begins, if need be without its head.
 
-        A token log is read as it grows; any other answer is in `body` once `finished`.
+        A token log is read as it grows; any other answer is in `body` once `finished`. Who is
+        cancelled meanwhile has the answer stopped, unless it was only to be read on: as soon as
+        its head says which it is, if the session is open then.
 
         Args:
             log: Whole records from an earlier session; `path` says the same as a cursor.
@@ -99,11 +103,17 @@ class QuicSession:
         self._forget_oldest()
         reading = Reading(number, log, self._send, self._receiver)
         self._readings[number] = reading
-        stream_id = self._write(Request(method, path, tuple(headers), number), reading, body)
+        request = Request(method, path, tuple(headers), number)
+        stream_id = self._write(request, reading, body)
         try:
             await reading.begun()
         except asyncio.CancelledError:
-            self.carrier.reset_stream(stream_id)
+            if method == "GET":
+                self.carrier.reset_stream(stream_id)
+            elif stream_id in self._asked:
+                self._unwanted[stream_id] = request
+            else:
+                self._stop_unwanted(request, reading)
             self.drop(reading)
             raise
         return reading
@@ -180,6 +190,8 @@ class QuicSession:
                 self._follow_control()
             elif (exchange := self._asked.get(stream_id)) is not None:
                 exchange.feed(data, is_end)
+                if exchange.reading.answer is not None and stream_id in self._unwanted:
+                    self._stop_unwanted(self._unwanted.pop(stream_id), exchange.reading)
                 if is_end:
                     del self._asked[stream_id]
             else:
@@ -193,6 +205,7 @@ class QuicSession:
 
     def stream_reset(self, stream_id: int) -> None:
         self._pushed.pop(stream_id, None)
+        self._unwanted.pop(stream_id, None)
         if (exchange := self._asked.pop(stream_id, None)) is not None:
             exchange.reading.close(_connection_error("the server gave up"))
 
@@ -232,6 +245,11 @@ class QuicSession:
         if self.closed_for is not None:
             reading.close(_connection_error(self.closed_for))
         return stream_id
+
+    def _stop_unwanted(self, asked: Request, reading: Reading) -> None:
+        if reading.stream_id is not None:
+            path = f"/v1/streams/{reading.stream_id}"
+            self._write(Request("DELETE", path, asked.headers), Reading(0, b"", self._send))
 
     def _forget_oldest(self) -> None:
         """Finished ones are kept for a while, to say again that they are."""

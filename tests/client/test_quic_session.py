@@ -6,13 +6,22 @@ import pytest
 
 from headstart.client.quic_session import QuicSession
 from headstart.client.reading import Reading
-from headstart.client.session_wire import Answer, End, encode_message
+from headstart.client.session_wire import (
+    Answer,
+    End,
+    Hello,
+    MessageReader,
+    Request,
+    encode_message,
+)
 from headstart.stages.frames import StreamHeader, encode
 from headstart.stages.wire import encode_slice, encode_snapshot
 from tests.support.carriers import MemoryCarrier, Told
 from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
+
+KEY = (("authorization", "Bearer of-mine"),)
 
 
 class Gateway:
@@ -27,7 +36,7 @@ class Gateway:
 
     async def asked(self) -> tuple[asyncio.Task[Reading], int]:
         """Have the client ask, and return its wait and its stream."""
-        asking = asyncio.ensure_future(self.session.ask("POST", "/v1/completions"))
+        asking = asyncio.ensure_future(self.session.ask("POST", "/v1/completions", KEY))
         await eventually(lambda: bool(self.told.ended))
         return asking, self.told.ended.pop()
 
@@ -36,6 +45,34 @@ class Gateway:
         asking, stream = await self.asked()
         self.carrier.write(stream, encode_message(Answer(200, is_carried=True)), is_end=True)
         return await soon(asking)
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_what_nobody_waits_for_is_stopped_once_it_has_a_name(status: int) -> None:
+    gateway = Gateway()
+    asking, stream = await gateway.asked()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    is_made = status == 200
+    name = (("x-headstart-stream", "an-answer"),) if is_made else ()
+    head = Answer(status, name, is_carried=is_made)
+    gateway.carrier.write(stream, encode_message(head), is_end=True)
+    gateway.carrier.write(gateway.session._control, encode_message(Hello(max_streams=7)))
+    await eventually(lambda: gateway.session.greeting is not None)
+    await eventually(lambda: len(gateway.told.ended) == is_made)
+
+    for asked in gateway.told.ended:
+        messages = MessageReader()
+        messages.feed(gateway.told.streams[asked])
+        stop = messages.next()
+        assert isinstance(stop, Request)
+        assert (stop.method, stop.path, stop.headers) == (
+            *("DELETE", "/v1/streams/an-answer"),
+            (("authorization", "Bearer of-mine"),),
+        )
+    assert gateway.session.closed_for is None
 
 
 @pytest.mark.parametrize("said", [b"", b"\x7f", encode_message(Answer(200))[:-1]])

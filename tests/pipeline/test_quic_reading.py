@@ -1,5 +1,6 @@
 """Answers read over QUIC are the bytes that event streams give, whatever the path does."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -338,6 +339,26 @@ async def test_what_is_no_answer_comes_as_a_body(gateway: Gateway) -> None:
             gateway.exposition().value("headstart_resumes_total", carrier="quic", outcome="refused")
             == 1
         )
+
+
+async def test_an_answer_is_stopped_whose_asker_leaves_before_its_head_comes() -> None:
+    async with serving(
+        speeds(tokens_per_s=50.0, answer_tokens=2000), quic=QuicSettings()
+    ) as gateway:
+        assert gateway.quic is not None
+        async with (
+            udp_relay(gateway.quic.port, delay_s=0.1) as relay,
+            session_with(gateway, relay.port) as session,
+        ):
+            task = asyncio.ensure_future(asking(session))
+            await eventually(lambda: bool(gateway.streams.live))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+            await gateway.unused()
+            assert gateway.count(Outcome.CANCELLED) == 1
+            assert session.closed_for is None
 
 
 async def test_a_reader_that_acknowledges_closes_the_last_stages(gateway: Gateway) -> None:
