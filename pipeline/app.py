@@ -31,6 +31,7 @@ from headstart.pipeline.errors import HANDLERS, error_response, shortened
 from headstart.pipeline.guard import Guard, caller_of
 from headstart.pipeline.input_language import InputLanguages
 from headstart.pipeline.live_routes import LiveRoutes
+from headstart.pipeline.live_services import LiveReplicas, LiveServices, LiveShares
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.log_response import CARRY, LogResponse
 from headstart.pipeline.sse import events_past
@@ -299,7 +300,9 @@ def build(
     answering = Answering(pool, streams, metrics, settings, access, InputLanguages(models))
     routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
     live = live or LiveSettings()
-    sessions = LiveSessions(pool, answering, access, metrics, live, now, streams.drop)
+    replicas = LiveReplicas(pool, live.slice_s, streams.drop)
+    services = LiveServices(answering, access, metrics, live, replicas, LiveShares(live, access))
+    sessions = LiveSessions(services, now)
     live_routes = LiveRoutes(sessions, answering, settings).routes()
     # Browsers send no key with the question whether they may ask: CORS comes before the guard.
     middleware = [

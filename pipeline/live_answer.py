@@ -2,7 +2,8 @@
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from headstart.stages.live_mind import MindAccount
     from headstart.stages.warm_ledger import Account
 
-__all__ = ["LiveAnswer", "News", "Reasoning"]
+__all__ = ["Gone", "LiveAnswer", "News", "Reasoning", "Watcher"]
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -27,8 +28,27 @@ class Reasoning(msgspec.Struct, frozen=True):
     """Each with the code points that it is about (`end`), its `action` and its `text`."""
 
 
-News = Progress | Reasoning | HeadstartError
+class Gone(StrEnum):
+    """Why there is no more news for a watcher; values are error codes."""
+
+    TAKEN_OVER = "taken_over"
+    """Another one has taken over."""
+    ENDED = "session_ended"
+    """The session has ended."""
+
+
+News = Progress | Reasoning | HeadstartError | Gone
 """What happens by itself."""
+
+
+class Watcher(Protocol):
+    """The one connection that a session's news goes to."""
+
+    def tell(self, news: News) -> None:
+        """Take what has happened."""
+
+    async def answered(self) -> None:
+        """Wait until the answers that were begun have been passed on."""
 
 
 class LiveAnswer:

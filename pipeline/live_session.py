@@ -6,21 +6,17 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
 
 from headstart.cluster.engine import EngineRequest
-from headstart.cluster.stream import Stream
 from headstart.cluster.tasks import Tasks
 from headstart.monitoring.labels import Route
 from headstart.monitoring.live_meter import LiveMeter
-from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Caller
-from headstart.pipeline.answering import Answering
-from headstart.pipeline.inbound import Salting, understand
-from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
+from headstart.pipeline.inbound import understand
+from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning, Watcher
 from headstart.pipeline.live_context import (
     CHAT,
     DETACHED,
@@ -38,9 +34,11 @@ from headstart.pipeline.live_events import (
     in_progress,
     refusal,
 )
+from headstart.pipeline.live_factory import thinker_of, warmer_of
 from headstart.pipeline.live_history import said, tokens_of
+from headstart.pipeline.live_services import LiveServices
 from headstart.pipeline.live_thinker import LiveThinker, Question
-from headstart.pipeline.live_warmer import LiveWarmer, Progress, Prompt
+from headstart.pipeline.live_warmer import Progress, Prompt
 from headstart.stages.errors import (
     HeadstartError,
     LiveConflict,
@@ -53,7 +51,6 @@ from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import MindPrompt, Noted
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.prompt_document import Edit, EditError, PromptDocument
-from headstart.stages.shared_room import Share
 from headstart.stages.warm_events import (
     Answered,
     Committed,
@@ -70,39 +67,17 @@ class LiveSession:
     """One session.
 
     Args:
-        session_id: Names it; not a credential.
+        services: What it shares with all others.
         caller: Whose it is.
-        answering: Takes committed prompts.
-        salting: Makes the engine's cache salt.
-        abort: Stops an answer.
-        metrics: Told of everything.
-        max_chars: Most that it holds.
-        share: What it holds of what all sessions may.
-        warmer: Makes its warmer, of what returns the prompt, its meter, and what is told of it.
-        thinker: Makes what thinks about its text; raises `HeadstartError` where that may not be.
+
+    Raises:
+        Forbidden: The key may use no model.
     """
 
-    def __init__(
-        self,
-        session_id: str,
-        caller: Caller,
-        answering: Answering,
-        salting: Salting | None,
-        abort: Callable[[Stream], Awaitable[None]],
-        metrics: Metrics,
-        max_chars: int,
-        share: Share,
-        warmer: Callable[
-            [
-                Callable[[], Prompt],
-                Callable[[], LiveMeter],
-                Callable[[Progress | HeadstartError], None],
-            ],
-            LiveWarmer,
-        ],
-        thinker: Callable[["LiveSession", LiveWarmer, MindConfig], LiveThinker],
-    ) -> None:
-        self.id = session_id
+    def __init__(self, services: LiveServices, caller: Caller) -> None:
+        answering, max_chars = services.answering, services.settings.max_chars
+        self.id = services.access.stream_id(caller)
+        """Names it; not a credential."""
         self.caller = caller
         self.model = answering.name_for(None, caller)
         self.answer: LiveAnswer | None = None
@@ -110,26 +85,23 @@ class LiveSession:
         self.mode: Literal["lossless", "livemind"] = "lossless"
         self.mind = MindConfig()
         """How it thinks in `livemind` mode."""
-        self.tell: Callable[[News], None] = lambda _: None
-        """Called with what happens by itself, for whoever watches."""
+        self.watcher: Watcher | None = None
+        self._services = services
         self._answering = answering
-        self._salting = salting
-        self._abort = abort
-        self._metrics = metrics
+        self._salting = services.access.salting(caller)
+        self._metrics = services.metrics
         self._document = PromptDocument(max_chars)
         self._max_chars = max_chars
-        self._share = share
+        self._share = services.shares.room(caller)
         self._context = LiveContext()
         self._is_closed = False
         self._is_committing = False
         """Whether a thought is waited for before the text is sent off."""
         self._is_commit_cancelled = False
         self._tasks = Tasks()
-        self._make_thinker = thinker
         self._thinker: LiveThinker | None = None
         self._cache_salt = self._salt()
-        self._warmer = warmer(self._prompt, self.meter, self._told)
-        self._ledger = self._warmer.ledger
+        self.warmer = warmer_of(services, caller, self)
 
     @property
     def text(self) -> str:
@@ -146,15 +118,20 @@ class LiveSession:
 
     @property
     def progress(self) -> Progress:
-        return self._warmer.progress
+        return self.warmer.progress
 
     @property
     def is_answering(self) -> bool:
         return self.answer is not None and not self.answer.settled.done()
 
+    def tell(self, news: News) -> None:
+        """Pass on what has happened to whoever watches."""
+        if self.watcher is not None:
+            self.watcher.tell(news)
+
     def start(self) -> None:
         """Begin to compute what comes before the text."""
-        self._warmer.start()
+        self.warmer.start()
 
     def configure(self, config: SessionConfig) -> None:
         """Change what comes before the text, or how it is answered.
@@ -184,7 +161,7 @@ class LiveSession:
             self._document.max_chars = max_chars_before
             self._hold()
             raise
-        self._warmer.feed(Restarted())
+        self.warmer.feed(Restarted())
 
     def edit(self, *events: Append | Replace | Clear) -> None:
         """Change the text; what follows from several changes is done once.
@@ -248,7 +225,7 @@ class LiveSession:
         if self._thinker is not None:
             self._thinker.feed(Retyped(start, self.text))
         shown = self._shown_to
-        self._warmer.feed(Edited(start - shown, len(self.text) - shown, start == length))
+        self.warmer.feed(Edited(start - shown, len(self.text) - shown, start == length))
 
     async def commit(self, version: int | None = None) -> LiveAnswer:
         """Send the text off, as the request that it would have been in one piece.
@@ -271,13 +248,13 @@ class LiveSession:
                 raise LiveConflict("the text was not sent off", code="commit_cancelled")
             waited_s = time.monotonic() - began
             pace = self._answering.paced(Route.LIVE)
-            self._warmer.feed(Committed())
+            self.warmer.feed(Committed())
             with pace.counted():
                 messages = self._messages(self.text, noted, is_complete=True)
                 body = self._context.body(self.model, messages, stream=True)
                 inbound = understand(body, DETACHED, self._salting, CHAT, self._answering.languages)
                 stream = self._answering.begin(
-                    self.caller, inbound, "POST", CHAT, pace, self._warmer.link
+                    self.caller, inbound, "POST", CHAT, pace, self.warmer.link
                 )
         except BaseException:  # also if whoever asked does not wait any longer
             self._reopen()
@@ -294,7 +271,7 @@ class LiveSession:
             LiveConflict: There is neither.
         """
         if self.is_answering and self.answer is not None:
-            await self._abort(self.answer.stream)
+            await self._services.replicas.pool.continuity.abort(self.answer.stream)
         elif self._is_committing and self._thinker is not None:
             self._is_commit_cancelled = True
             self._thinker.wait_no_longer()
@@ -308,11 +285,11 @@ class LiveSession:
         self._document.clear()
         self._context = LiveContext()
         self._share.hold(0)
-        await self._warmer.close()
+        await self.warmer.close()
         if self._thinker is not None:
             await self._thinker.close()
         if self.answer is None or self.answer.stream.end is not None:  # else that settles it
-            self.meter().ended(self._ledger.settle(0))
+            self.meter().ended(self.warmer.ledger.settle(0))
         await self._tasks.close()
 
     @property
@@ -330,7 +307,7 @@ class LiveSession:
         """Compute what comes now that there are other thoughts, and tell of them."""
         if self._is_closed:
             return
-        self._warmer.feed(Restarted())
+        self.warmer.feed(Restarted())
         if (news := self.reasoning) is not None:
             self.tell(news)
 
@@ -350,7 +327,7 @@ class LiveSession:
     def _settle(self, answer: LiveAnswer) -> None:
         """Count what an answer found computed, whatever becomes of the session."""
         end = answer.stream.end or StreamEnd()
-        answer.account = self._ledger.settle(end.cached_tokens)
+        answer.account = self.warmer.ledger.settle(end.cached_tokens)
         if self._thinker is not None:
             answer.thought = self._thinker.account()
         meter = self.meter()
@@ -393,7 +370,7 @@ class LiveSession:
         if self._thinker is not None:
             self._thinker.feed(Resumed())
         num_chars = len(self.text) - self._shown_to
-        self._warmer.feed(Answered(num_chars, prompt_tokens, tokens))
+        self.warmer.feed(Answered(num_chars, prompt_tokens, tokens))
 
     async def _sent_off(self) -> tuple[Noted, ...]:
         self._is_commit_cancelled = False
@@ -410,8 +387,10 @@ class LiveSession:
         """
         before = self._thinker
         if has_changed or before is None:
-            is_wanted = self.mode == "livemind"
-            self._thinker = self._make_thinker(self, self._warmer, self.mind) if is_wanted else None
+            self._thinker = None
+            if self.mode == "livemind":
+                parts = self._services, self.caller, self.model, self.mind, self
+                self._thinker = thinker_of(*parts)
             if before is not None:
                 before.feed(Reset(""))
                 self._tasks.start(before.close(), name="close live thinker")
@@ -432,9 +411,6 @@ class LiveSession:
             return self._context.plain(text)
         before = self._context.messages
         return self._mind_prompt.answering(before, noted, text, is_complete=is_complete)
-
-    def _told(self, news: Progress | HeadstartError) -> None:
-        self.tell(news)
 
     def _check_quiet(self) -> None:
         if self.is_answering or self._is_committing:
@@ -465,7 +441,7 @@ class LiveSession:
         """Return what counts the session's work."""
         return self._metrics.live(self.configured)
 
-    def _prompt(self) -> Prompt:
+    def prompt(self) -> Prompt:
         """Return what is computed ahead: of the text, what no thought is about yet comes last."""
         noted = () if self._thinker is None else self._thinker.noted
         shown = self.text[: self._shown_to]

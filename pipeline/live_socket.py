@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headstart.cluster.tasks import Tasks
 from headstart.pipeline.guard import caller_of
-from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning
+from headstart.pipeline.live_answer import Gone, LiveAnswer, News, Reasoning
 from headstart.pipeline.live_events import (
     Append,
     Cancel,
@@ -47,8 +47,10 @@ _QUEUED = 256
 """Events that may wait for a client that does not read."""
 _WRITE_BYTES = 16 * 1024
 _MAX_CURSOR_DIGITS = 20
-_TOO_SLOW, _TAKEN_OVER, _EXPIRED, _REFUSED = 4008, 4001, 4002, 4003
+_TOO_SLOW, _REFUSED = 4008, 4003
 """Codes that the connection is closed with: 4000 to 4999 are an application's own."""
+_GONE = {Gone.TAKEN_OVER: 4001, Gone.ENDED: 4002}
+"""The same, by why."""
 
 
 class LiveSocket:
@@ -102,13 +104,15 @@ class LiveSocket:
                 await self._flush()
                 await socket.close(self._over.result())
 
-    def replaced(self) -> None:
-        """As a `Watcher`: another connection has taken over."""
-        self._stop(_TAKEN_OVER, "taken_over")
-
-    def expired(self) -> None:
-        """As a `Watcher`: the session has ended."""
-        self._stop(_EXPIRED, "session_ended")
+    def tell(self, news: News) -> None:
+        """As a `Watcher`: say what has happened."""
+        if isinstance(news, Gone):
+            self._stop(news)
+        elif isinstance(news, HeadstartError):
+            self._put(error_event(news, None))
+        elif not self._is_full:  # the next one says all that this one would
+            kind = "reasoning" if isinstance(news, Reasoning) else "computed"
+            self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
 
     async def answered(self) -> None:
         """As a `Watcher`: the latest answer is sent behind all before it."""
@@ -137,7 +141,6 @@ class LiveSocket:
         if session_id is not None and answer is not None:
             answer.stream.log.check_cursor(int(after))
         self._sessions.watch(session, self)
-        session.tell = self._tell
         kind = "session.created" if session_id is None else "session.resumed"
         self._put({"type": kind, "session": described(session)})
         if answer is not None and (session.is_answering or "after" in query):
@@ -222,19 +225,11 @@ class LiveSocket:
     def _is_full(self) -> bool:
         return len(self._out) >= _QUEUED
 
-    def _stop(self, code: int, word: str) -> None:
+    def _stop(self, why: Gone) -> None:
         if not self._over.done():
-            self._put(error_event(LiveRefused(_WORDS[word], code=word), None))
+            self._put(error_event(LiveRefused(_WORDS[why], code=why.value), None))
         if not self._over.done():
-            self._over.set_result(code)
-
-    def _tell(self, news: News) -> None:
-        """As the session's `tell`."""
-        if isinstance(news, HeadstartError):
-            self._put(error_event(news, None))
-        elif not self._is_full:  # the next one says all that this one would
-            kind = "reasoning" if isinstance(news, Reasoning) else "computed"
-            self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
+            self._over.set_result(_GONE[why])
 
     def _carry(self, answer: LiveAnswer, after: int, *, is_paced: bool) -> None:
         before = self._carrying
@@ -291,8 +286,8 @@ _DONE: dict[type[InEvent], str] = {
     Clear: "input_text.cleared",
 }
 _WORDS = {
-    "taken_over": "another connection has taken over this session",
-    "session_ended": "the session was closed, or silent for too long; its text is forgotten",
+    Gone.TAKEN_OVER: "another connection has taken over this session",
+    Gone.ENDED: "the session was closed, or silent for too long; its text is forgotten",
 }
 
 

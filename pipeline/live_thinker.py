@@ -7,10 +7,10 @@ that is computed ahead, its answer is read from its log and forgotten at once.
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
@@ -46,7 +46,7 @@ from headstart.stages.thoughts import Kind, parse
 from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import Budget, LiveStage
 
-__all__ = ["LiveThinker", "Question"]
+__all__ = ["LiveThinker", "Question", "ThinkingModel", "ThoughtAbout"]
 
 _ABORT_S = 5.0
 """Longest that the account of a stopped thought is waited for."""
@@ -60,45 +60,52 @@ class Question:
     cache_salt: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ThinkingModel:
+    """Who thinks."""
+
+    name: str
+    """That it is served by."""
+    is_own: bool
+    """Whether it answers, too, and finds what was computed for thoughts."""
+    actions: tuple[Kind, ...]
+    """What it may do."""
+    meter: LiveMeter
+    """Counts what it does."""
+
+
+class ThoughtAbout(Protocol):
+    """A session whose text is thought about."""
+
+    @property
+    def warmer(self) -> LiveWarmer:
+        """What it has computed need not be computed again."""
+
+    def question(self, think: Think) -> Question:
+        """Make the request for a thought."""
+
+    def rethought(self) -> None:
+        """Take that there is a thought more, or some less."""
+
+
 class LiveThinker:
     """The shell around one `LiveMind`.
 
     Args:
         mind: The machine.
-        model: The served name that thinks.
-        is_own: Whether it answers, too, and finds what was computed for thoughts.
-        actions: What the model may do.
+        model: Who thinks.
         replicas: Where to think.
-        warmer: Of the same session: what it has computed need not be computed again.
-        ask: Makes the request for a thought.
-        meter: Counts what the model does.
-        changed: Called when there is a thought more, or some less.
-        forget: Drops the log of a stream that has ended.
+        about: Whose text.
     """
 
     def __init__(
-        self,
-        mind: LiveMind,
-        model: str,
-        is_own: bool,
-        actions: tuple[Kind, ...],
-        replicas: Replicas,
-        warmer: LiveWarmer,
-        ask: Callable[[Think], Question],
-        meter: LiveMeter,
-        changed: Callable[[], None],
-        forget: Callable[[str], None],
+        self, mind: LiveMind, model: ThinkingModel, replicas: Replicas, about: ThoughtAbout
     ) -> None:
         self._mind = mind
         self._model = model
-        self._is_own = is_own
-        self._actions = actions
         self._replicas = replicas
-        self._warmer = warmer
-        self._ask = ask
-        self._meter = meter
-        self._changed = changed
-        self._forget = forget
+        self._about = about
+        self._warmer = about.warmer
         self._link: RemoteEngine | None = None
         self._known: list[int] = []
         """Prompt of the latest thought, which its replica has in its cache."""
@@ -179,12 +186,12 @@ class LiveThinker:
                 case Dropped():
                     has_changed = True
                 case Ended():
-                    self._meter.thought(action.outcome, action.num_tokens)
+                    self._model.meter.thought(action.outcome, action.num_tokens)
                 case Starved():
-                    self._meter.starved(Budget.THOUGHTS)
+                    self._model.meter.starved(Budget.THOUGHTS)
         self._arm()
         if has_changed:
-            self._changed()
+            self._about.rethought()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -203,23 +210,23 @@ class LiveThinker:
         try:
             outcome = await self._made(think, stop)
         finally:  # whatever it was, the machine can go on
-            self._meter.passed(LiveStage.THINK, time.monotonic() - began)
+            self._model.meter.passed(LiveStage.THINK, time.monotonic() - began)
             self.feed(outcome)
             del self._stops[think.job]
         if len(self.noted) > num_before:
-            self._changed()
+            self._about.rethought()
 
     async def _made(self, think: Think, stop: asyncio.Event) -> Thoughtful | Failed:
         """Have a thought made, unless it is stopped."""
         try:
-            question = self._ask(think)
+            question = self._about.question(think)
             link = self._replica()
             if not await _unless(stop, self._prefill(link, question, think.job)):
                 return Failed(think.job, 0)
             stream = link.serve(question.request)
         except HeadstartError as error:
             return Failed(think.job, 0, is_final=isinstance(error, ClientError))
-        stream.on_end(lambda: self._forget(stream.id))
+        stream.on_end(lambda: self._replicas.forget(stream.id))
         try:
             await _unless(stop, stream.finished())
         finally:
@@ -237,14 +244,14 @@ class LiveThinker:
         whole = self._replicas.speed(link).whole(end.prompt_tokens)
         computed = max(0, whole - end.cached_tokens)
         seconds = _seconds(stream, Mark.SCHEDULED, Mark.FIRST_TOKEN)
-        self._meter.warmed(computed, seconds)
+        self._model.meter.warmed(computed, seconds)
         self._warmer.ledger.computed(
             0,
             computed,
             end.cached_tokens,
             seconds,
             time.monotonic(),
-            is_elsewhere=not self._is_own,
+            is_elsewhere=not self._model.is_own,
         )
 
     def _outcome(self, think: Think, stream: Stream) -> Thoughtful | Failed:
@@ -256,12 +263,12 @@ class LiveThinker:
             return Failed(think.job, end.output_tokens, seconds=seconds)
         if header is None or not header.is_event_stream:
             return Failed(think.job, 0, is_final=True)  # the engine refuses it
-        thought = parse(said(stream)["content"], self._actions)
+        thought = parse(said(stream)["content"], self._model.actions)
         return Thoughtful(think.job, thought, end.output_tokens, seconds)
 
     def _replica(self) -> RemoteEngine:
-        beside = self._warmer.link if self._is_own else self._link
-        link = self._replicas.stay(self._model, beside)
+        beside = self._warmer.link if self._model.is_own else self._link
+        link = self._replicas.stay(self._model.name, beside)
         if link is not self._link:
             self._link, self._known = link, []
         return link
@@ -272,7 +279,7 @@ class LiveThinker:
         if salt != self._known_salt:
             self._known, self._known_salt = [], salt
         speed = self._replicas.speed(link)
-        warm = self._warmer.warm_ids(link, self._model, salt)
+        warm = self._warmer.warm_ids(link, self._model.name, salt)
         known = max(common_length(tokens, one) for one in (self._known, warm))
         known = speed.whole(known)
         while len(tokens) - known > speed.slice_tokens:
@@ -284,7 +291,7 @@ class LiveThinker:
         """Wait until the budget has a block; an answer does not wait for that."""
         is_delayed = False
         while wait_s := self._warmer.ledger.wait_s(speed, time.monotonic()):
-            self._meter.starved(Budget.WARM)
+            self._model.meter.starved(Budget.WARM)
             is_delayed = True
             self.feed(Delayed(job, is_delayed))
             await asyncio.sleep(wait_s)
@@ -299,10 +306,10 @@ class LiveThinker:
         missing = speed.whole(len(tokens) - known)
         reserved = ledger.reserve(missing, speed, time.monotonic())
         end = known + reserved
-        is_elsewhere = not self._is_own
+        is_elsewhere = not self._model.is_own
         try:
             head = tokens[: end + 1]
-            warmth = await link.warm(head, cache_salt=cache_salt, model=self._model)
+            warmth = await link.warm(head, cache_salt=cache_salt, model=self._model.name)
         except asyncio.CancelledError:
             ledger.aborted(reserved, known, is_elsewhere=is_elsewhere)
             raise
@@ -314,7 +321,7 @@ class LiveThinker:
             reserved, computed, warmth.num_cached, warmth.seconds, now, is_elsewhere=is_elsewhere
         )
         speed.observe(computed, warmth.seconds)
-        self._meter.warmed(computed, warmth.seconds)
+        self._model.meter.warmed(computed, warmth.seconds)
         return end
 
 

@@ -31,9 +31,9 @@ from headstart.stages.warm_events import (
     Warmed,
 )
 from headstart.stages.warm_ledger import WarmLedger
-from headstart.stages.warm_policy import WarmLimits, WarmPolicy
+from headstart.stages.warm_policy import WarmPolicy
 
-__all__ = ["LiveWarmer", "Progress", "Prompt", "Replicas"]
+__all__ = ["LiveWarmer", "Progress", "Prompt", "Replicas", "Written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,21 @@ class Progress:
     """How many of those are in the replica's cache."""
 
 
+class Written(Protocol):
+    """A prompt that is being written."""
+
+    def prompt(self) -> Prompt:
+        """Return it as it is now."""
+
+    def meter(self) -> LiveMeter:
+        """Return what counts the work on it."""
+
+    def tell(self, news: Progress | HeadstartError) -> None:
+        """Take progress, and what the engine refuses to render."""
+
+
 class Replicas(Protocol):
-    """Where prompts are computed."""
+    """Where prompts are computed, and thoughts made."""
 
     def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
         """Pick the replica that was picked last, or another where that is better."""
@@ -72,31 +85,28 @@ class Replicas(Protocol):
     def speed(self, link: RemoteEngine) -> PrefillSpeed:
         """Return how fast it prefills."""
 
+    def forget(self, stream_id: str, /) -> None:
+        """Drop the log of a stream that has ended."""
+
 
 class LiveWarmer:
     """The shell around one `WarmPolicy`.
 
     Args:
         replicas: Where to compute.
-        prompt: Returns the prompt as it is now.
-        limits: How eager to be.
-        speed: Until there is a replica.
+        written: What to compute.
+        policy: The machine.
         ledger: Of the session.
         renders: How many prompts of its key may be rendered at once.
-        meter: Told of everything.
-        tell: Called with progress, and with what the engine refuses to render.
     """
 
     def __init__(
         self,
         replicas: Replicas,
-        prompt: Callable[[], Prompt],
-        limits: WarmLimits,
-        speed: PrefillSpeed,
+        written: Written,
+        policy: WarmPolicy,
         ledger: WarmLedger,
         renders: asyncio.Semaphore,
-        meter: Callable[[], LiveMeter],
-        tell: Callable[[Progress | HeadstartError], None],
     ) -> None:
         self.link: RemoteEngine | None = None
         """The replica that the session sticks to."""
@@ -105,11 +115,9 @@ class LiveWarmer:
         self._place: tuple[RemoteEngine, str, str | None] | None = None
         """Replica, model and cache salt: what is in the cache for one is not for another."""
         self._replicas = replicas
-        self._prompt = prompt
+        self._written = written
+        self._policy = policy
         self._renders = renders
-        self._meter = meter
-        self._tell = tell
-        self._policy = WarmPolicy(limits, speed, ledger)
         self._tasks = Tasks()
         self._rendering: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -122,8 +130,8 @@ class LiveWarmer:
         before = self._policy.warm_tokens
         self._do(self._policy.feed(event, time.monotonic()))
         if isinstance(event, Edited | Moved) and self._policy.warm_tokens < before:
-            self._rendered = self._prompt().version, self._rendered[1]
-            self._tell(self.progress)
+            self._rendered = self._written.prompt().version, self._rendered[1]
+            self._written.tell(self.progress)
 
     def start(self) -> None:
         """Begin with what comes before the text."""
@@ -159,9 +167,9 @@ class LiveWarmer:
                 case Abort():
                     assert self._warming is not None
                     self._warming.cancel()
-                    self._meter().aborted(action.why)
+                    self._written.meter().aborted(action.why)
                 case Starved():
-                    self._meter().starved(Budget.WARM)
+                    self._written.meter().starved(Budget.WARM)
         self._arm()
 
     def _arm(self) -> None:
@@ -186,17 +194,17 @@ class LiveWarmer:
                 planned = await self._planned()
         except Exception as error:  # the policy must hear of it, or it would wait for ever
             if isinstance(error, ClientError):
-                self._tell(error)
+                self._written.tell(error)
             self.feed(Failed(is_render=True, is_final=not isinstance(error, EngineError)))
             if not isinstance(error, HeadstartError):
                 raise
             return
         self.feed(planned)
-        self._tell(self.progress)
+        self._written.tell(self.progress)
 
     async def _planned(self) -> Planned:
         began = time.monotonic()
-        prompt = self._prompt()
+        prompt = self._written.prompt()
         at = boundary(prompt.text)
         texts = (prompt.text, *continuations(prompt.text, at))
         segmented = time.monotonic()
@@ -206,7 +214,7 @@ class LiveWarmer:
         )
         rendered = time.monotonic()
         stable = whole[: common_length(whole, *others)]
-        meter = self._meter()
+        meter = self._written.meter()
         meter.passed(LiveStage.RENDER, rendered - segmented)
         meter.passed(LiveStage.SEGMENT, segmented - began + time.monotonic() - rendered)
         self._rendered = prompt.version, len(whole)
@@ -214,7 +222,7 @@ class LiveWarmer:
 
     async def _warm(self, tokens: list[int]) -> None:
         try:
-            prompt = self._prompt()
+            prompt = self._written.prompt()
             link = self._replica(prompt)
             warmth = await link.warm(tokens, cache_salt=prompt.cache_salt, model=prompt.model)
         except Exception as error:
@@ -222,6 +230,6 @@ class LiveWarmer:
             if not isinstance(error, HeadstartError):
                 raise
             return
-        self._meter().warmed(max(0, len(tokens) - 1 - warmth.num_cached), warmth.seconds)
+        self._written.meter().warmed(max(0, len(tokens) - 1 - warmth.num_cached), warmth.seconds)
         self.feed(Warmed(warmth.num_cached, warmth.seconds))
-        self._tell(self.progress)
+        self._written.tell(self.progress)

@@ -90,7 +90,9 @@ async def test_live_prompts_end_while_what_they_came_to_can_be_asked_for() -> No
         await asking.until("response.output_text.delta")
 
         (carrier,) = [
-            one.watcher for one in gateway.live_prompts._kept.values() if one.session.is_answering
+            one.session.watcher
+            for one in gateway.live_prompts._kept.values()
+            if one.session.is_answering
         ]
         assert isinstance(carrier, LiveSocket)
         async with carrier._writing:  # the client is slow to read

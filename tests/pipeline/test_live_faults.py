@@ -204,7 +204,7 @@ async def test_a_commit_that_comes_at_once_waits_for_the_answer_before(gateway: 
     async with live(gateway) as client:
         session = gateway.live_prompts.get((await client.next())["session"]["id"], ANYONE)
         (kept,) = gateway.live_prompts._kept.values()
-        watcher: Any = kept.watcher
+        watcher: Any = kept.session.watcher
         await client.type("Name three colours.")
         async with watcher._writing:  # the client is slow to read
             await client.say("input_text.commit")
@@ -261,7 +261,9 @@ async def test_idle_sessions_expire_and_lost_ones_sooner() -> None:
             clock.now += 99
             gateway.live_prompts.expire()
             await client.type("c")
-        await eventually(lambda: not any(k.watcher for k in gateway.live_prompts._kept.values()))
+        await eventually(
+            lambda: not any(k.session.watcher for k in gateway.live_prompts._kept.values())
+        )
         clock.now += 11
         gateway.live_prompts.expire()
         assert len(gateway.live_prompts) == 0
@@ -284,7 +286,9 @@ async def test_a_session_that_is_lost_while_it_is_answered_is_kept_no_longer() -
             await client.type("Count to a million.")
             await client.say("input_text.commit")
             await client.until("response.output_text.delta")
-        await eventually(lambda: not any(k.watcher for k in gateway.live_prompts._kept.values()))
+        await eventually(
+            lambda: not any(k.session.watcher for k in gateway.live_prompts._kept.values())
+        )
         clock.now += 11
         gateway.live_prompts.expire()
         assert len(gateway.live_prompts) == 1
@@ -452,7 +456,7 @@ async def test_no_key_takes_all_the_room() -> None:
 async def test_an_answer_takes_its_room_also_where_there_is_none() -> None:
     limits = LiveSettings(max_total_chars=2048)
     async with serving(speeds(answer_tokens=1000), live=limits) as gateway:
-        room = gateway.live_prompts._chars
+        room = gateway.live_prompts._services.shares.chars
         async with live(gateway) as client, live(gateway) as another:
             await client.type("Name three colours.")
             answer, _ = await client.commit()
@@ -571,7 +575,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_can_come_back(gateway:
     async with live(gateway) as client:
         created = await client.next()
         (kept,) = gateway.live_prompts._kept.values()
-        watcher: Any = kept.watcher
+        watcher: Any = kept.session.watcher
         for number in range(1000):
             watcher._put({"type": "noise", "number": number})
         assert await client.closed() == 4008

@@ -224,7 +224,7 @@ async def test_a_session_that_is_closed_computes_nothing_more(
         monkeypatch.setattr(RemoteEngine, "render", render)
         await session.close()
         assert not rendered
-        assert session._warmer._timer is None
+        assert session.warmer._timer is None
 
 
 async def test_what_is_closed_is_not_sent_off() -> None:

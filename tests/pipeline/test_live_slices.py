@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from headstart.cluster.engine import EngineRequest, Warmth
+from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.metrics import Metrics
-from headstart.pipeline.live_thinker import LiveThinker, Question
+from headstart.pipeline.live_thinker import LiveThinker, Question, ThinkingModel
 from headstart.pipeline.live_warmer import LiveWarmer, Prompt
 from headstart.stages.errors import EngineLost
 from headstart.stages.live_mind import LiveMind, MindLimits
@@ -18,7 +19,7 @@ from headstart.stages.thoughts import BASIC_ACTIONS
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import Restarted
 from headstart.stages.warm_ledger import WarmLedger
-from headstart.stages.warm_policy import WarmLimits
+from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 from tests.monitoring.exposition import Exposition
 from tests.support.waiting import eventually
 
@@ -53,42 +54,38 @@ class Link:
 
 @dataclass
 class Place:
-    """A replica, as sessions find it, and what they compute there."""
+    """A session and its replica, as what computes and thinks for it finds them."""
 
     bucket: Bucket = field(default_factory=lambda: Bucket(10_000))
-    prompt: Prompt = field(default_factory=lambda: Prompt("small", TEXT, 1, _request, None))
+    asked: Prompt = field(default_factory=lambda: Prompt("small", TEXT, 1, _request, None))
 
     def __post_init__(self) -> None:
         self.link: Any = Link()
         self.metrics = Metrics(("small", "poet"), "0")
         self.ledger = WarmLedger(WarmBudget(self.bucket))
-        speed = PrefillSpeed(BLOCK, 0.01)
-        meter = self.metrics.live("small")
-        self.warmer = LiveWarmer(
-            self,
-            lambda: self.prompt,
-            WarmLimits(),
-            speed,
-            self.ledger,
-            asyncio.Semaphore(1),
-            lambda: meter,
-            lambda _: None,
-        )
+        policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, 0.01), self.ledger)
+        self.warmer = LiveWarmer(self, self, policy, self.ledger, asyncio.Semaphore(1))
 
     def thinker(self, model: str = "small") -> LiveThinker:
-        budget = WarmBudget()
-        return LiveThinker(
-            LiveMind(MindLimits(), segment_ends, budget),
-            model,
-            model == "small",
-            BASIC_ACTIONS,
-            self,
-            self.warmer,
-            lambda _: Question(_request(TEXT), None),
-            self.metrics.live(model),
-            lambda: None,
-            lambda _: None,
-        )
+        mind = LiveMind(MindLimits(), segment_ends, WarmBudget())
+        meter = self.metrics.live(model)
+        thinking = ThinkingModel(model, model == "small", BASIC_ACTIONS, meter)
+        return LiveThinker(mind, thinking, self, self)
+
+    def prompt(self) -> Prompt:
+        return self.asked
+
+    def meter(self) -> LiveMeter:
+        return self.metrics.live("small")
+
+    def tell(self, _: object) -> None: ...
+
+    def question(self, _: object) -> Question:
+        return Question(_request(TEXT), None)
+
+    def rethought(self) -> None: ...
+
+    def forget(self, _: str) -> None: ...
 
     def stay(self, _model: str, _link: Any) -> Any:
         return self.link
@@ -114,11 +111,11 @@ async def test_what_is_warm_for_one_adapter_or_salt_is_not_for_another(
     assert len(place.warmer.warm_ids(place.link, "small", None)) == WHOLE + 1
     place.link.warmed.clear()
 
-    place.prompt = replace(place.prompt, **change)
+    place.asked = replace(place.asked, **change)
     place.warmer.feed(Restarted())
     await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
 
-    model, salt = place.prompt.model, place.prompt.cache_salt
+    model, salt = place.asked.model, place.asked.cache_salt
     assert place.link.warmed == [(model, salt, end) for end in (4, 8, 12)]
     assert place.warmer.warm_ids(place.link, "small", None) == []
     await place.warmer.close()
