@@ -21,6 +21,7 @@ __all__ = [
     "Edits",
     "InEvent",
     "MindConfig",
+    "Mode",
     "Replace",
     "SessionConfig",
     "SessionUpdate",
@@ -36,6 +37,7 @@ MAX_EDITS = 1024
 """Of one request: each may copy the whole text, and everybody else waits until all are made."""
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
+Mode = Literal["lossless", "livemind"]
 
 
 class MindConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +68,7 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] | Unset = UNSET
     sampling: dict[str, Any] | Unset = UNSET
     """Further fields of a chat request: `temperature`, `max_tokens`, `tool_choice` and so on."""
-    mode: Literal["lossless", "livemind"] | Unset = UNSET
+    mode: Mode | Unset = UNSET
     livemind: MindConfig | Unset = UNSET
     """How to think, with `mode: livemind`."""
 

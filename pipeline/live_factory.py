@@ -2,6 +2,7 @@
 
 import time
 
+from headstart.configs.live import ThinkingSettings
 from headstart.configs.model_settings import CPU_BLOCK_TOKENS
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.access import Caller
@@ -18,7 +19,7 @@ from headstart.stages.warm_events import LiveStage
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 
-__all__ = ["thinker_of", "warmer_of"]
+__all__ = ["mind_limits", "thinker_of", "warmer_of"]
 
 _MAX_WAIT = 10
 """Debounces that typing without a pause puts rendering off."""
@@ -56,7 +57,16 @@ def thinker_of(
     if mind.thinker is not None:
         name = services.answering.name_for(mind.thinker, caller)
     services.access.check_thinking(caller)
-    limits = MindLimits(
+    meter = services.metrics.live(services.answering.configured(name))
+    segment = _timed(segmenter(mind.segments, mind.language.lower()), meter)
+    machine = LiveMind(mind_limits(settings, mind), segment, services.shares.thought_tokens(caller))
+    thinking = ThinkingModel(name, name == model, mind.actions, meter)
+    return LiveThinker(machine, thinking, services.replicas, about)
+
+
+def mind_limits(settings: ThinkingSettings, mind: MindConfig) -> MindLimits:
+    """Return the gate of a session that asks to be thought about."""
+    return MindLimits(
         min_chars=settings.min_chars,
         interval_s=settings.interval_s,
         settle_s=settings.settle_s,
@@ -66,11 +76,6 @@ def thinker_of(
         at_commit=mind.at_commit,
         wait_s=settings.wait_s,
     )
-    meter = services.metrics.live(services.answering.configured(name))
-    segment = _timed(segmenter(mind.segments, mind.language.lower()), meter)
-    machine = LiveMind(limits, segment, services.shares.thought_tokens(caller))
-    thinking = ThinkingModel(name, name == model, mind.actions, meter)
-    return LiveThinker(machine, thinking, services.replicas, about)
 
 
 def _timed(segment: Segmenter, meter: LiveMeter) -> Segmenter:

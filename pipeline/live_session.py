@@ -6,51 +6,41 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 
 import asyncio
 import time
-from typing import Literal
+from dataclasses import replace
 
 import msgspec
 
-from headstart.cluster.engine import EngineRequest
 from headstart.cluster.tasks import Tasks
 from headstart.monitoring.labels import Route
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.access import Caller
 from headstart.pipeline.inbound import understand
 from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning, Watcher
-from headstart.pipeline.live_context import (
-    CHAT,
-    DETACHED,
-    LiveContext,
-    Message,
-    rendered,
-    salt_of,
-)
+from headstart.pipeline.live_context import CHAT, DETACHED, LiveContext, Message
+from headstart.pipeline.live_draft import LiveDraft
 from headstart.pipeline.live_events import (
     Append,
     Clear,
     MindConfig,
+    Mode,
     Replace,
     SessionConfig,
     in_progress,
-    refusal,
 )
 from headstart.pipeline.live_factory import thinker_of, warmer_of
 from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_services import LiveServices
+from headstart.pipeline.live_setup import LiveSetup
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import Progress, Prompt
 from headstart.stages.errors import (
-    HeadstartError,
     LiveConflict,
     LiveRefused,
     NotFound,
-    Overloaded,
-    RateLimited,
 )
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
-from headstart.stages.mind_prompt import MindPrompt, Noted
+from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
-from headstart.stages.prompt_document import Edit, EditError, PromptDocument
 from headstart.stages.warm_events import (
     Answered,
     Committed,
@@ -61,6 +51,8 @@ from headstart.stages.warm_events import (
 )
 
 __all__ = ["LiveSession"]
+
+_KINDS = {Append: EditKind.APPEND, Replace: EditKind.REPLACE, Clear: EditKind.CLEAR}
 
 
 class LiveSession:
@@ -75,41 +67,48 @@ class LiveSession:
     """
 
     def __init__(self, services: LiveServices, caller: Caller) -> None:
-        answering, max_chars = services.answering, services.settings.max_chars
+        answering = services.answering
         self.id = services.access.stream_id(caller)
         """Names it; not a credential."""
         self.caller = caller
-        self.model = answering.name_for(None, caller)
         self.answer: LiveAnswer | None = None
         """The latest, which may be in the making."""
-        self.mode: Literal["lossless", "livemind"] = "lossless"
-        self.mind = MindConfig()
-        """How it thinks in `livemind` mode."""
         self.watcher: Watcher | None = None
         self._services = services
         self._answering = answering
-        self._salting = services.access.salting(caller)
         self._metrics = services.metrics
-        self._document = PromptDocument(max_chars)
-        self._max_chars = max_chars
-        self._share = services.shares.room(caller)
-        self._context = LiveContext()
+        model = answering.name_for(None, caller)
+        self._setup = LiveSetup(model, services.access.salting(caller)).salted()
+        self._draft = LiveDraft(services.settings.max_chars, services.shares.room(caller))
         self._is_closed = False
         self._is_committing = False
         """Whether a thought is waited for before the text is sent off."""
         self._is_commit_cancelled = False
         self._tasks = Tasks()
         self._thinker: LiveThinker | None = None
-        self._cache_salt = self._salt()
         self.warmer = warmer_of(services, caller, self)
 
     @property
     def text(self) -> str:
-        return self._document.text
+        return self._draft.text
 
     @property
     def version(self) -> int:
-        return self._document.version
+        return self._draft.version
+
+    @property
+    def model(self) -> str:
+        """The served name that answers."""
+        return self._setup.model
+
+    @property
+    def mode(self) -> Mode:
+        return self._setup.mode
+
+    @property
+    def mind(self) -> MindConfig:
+        """How it thinks in `livemind` mode."""
+        return self._setup.mind
 
     @property
     def configured(self) -> str:
@@ -140,27 +139,15 @@ class LiveSession:
             HeadstartError: It is refused, and all is as it was.
         """
         self._check_quiet()
-        unset = msgspec.UNSET
-        before = self.model, self.mode, self.mind
-        context_before, max_chars_before = self._context, self._document.max_chars
-        try:
-            if config.model is not unset:
-                self.model = self._answering.name_for(config.model, self.caller)
-            self._context = self._context.changed(config)
-            if config.mode is not unset:
-                self.mode = config.mode
-            if config.livemind is not unset:
-                self.mind = config.livemind
-            self._make_room()
-            self._cache_salt = self._salt()
-            self._change_thinker(has_changed=(self.model, self.mode, self.mind) != before)
-        except HeadstartError:
-            self.model, self.mode, self.mind = before
-            self._context = context_before
-            self._cache_salt = self._salt()
-            self._document.max_chars = max_chars_before
-            self._hold()
-            raise
+        setup = self._changed(config)
+        thinker = self._thinker_with(setup)
+        self._draft.leave(setup.context.num_chars)
+        before, self._thinker, self._setup = self._thinker, thinker, setup
+        if before is not None and before is not thinker:
+            before.feed(Reset(""))
+            self._tasks.start(before.close(), name="close live thinker")
+        if thinker is not None:
+            thinker.feed(Reset(self.text))
         self.warmer.feed(Restarted())
 
     def edit(self, *events: Append | Replace | Clear) -> None:
@@ -174,8 +161,8 @@ class LiveSession:
         length, starts = len(self.text), list[int]()
         try:
             for event in events:
-                self._check_version(event.version)
-                starts.append(self._edited(event).start)
+                starts.append(self._draft.edit(event))
+                self._metrics.live_edited(_KINDS[type(event)])
                 if not self.text:  # nothing that is known of it is kept, whatever follows
                     self._follow_edits(starts, length)
                     length, starts = 0, []
@@ -183,41 +170,6 @@ class LiveSession:
             self.meter().passed(LiveStage.INGEST, time.monotonic() - began)
             if starts:
                 self._follow_edits(starts, length)
-
-    def _edited(self, event: Append | Replace | Clear) -> Edit:
-        """Change the text, and nothing else."""
-        document = self._document
-        more = "" if isinstance(event, Clear) else event.text
-        self._hold(min(len(more), document.max_chars))
-        if isinstance(event, Append):
-            kind, edit = EditKind.APPEND, document.append(event.text)
-        elif isinstance(event, Replace):
-            kind, edit = EditKind.REPLACE, document.replace(event.start, event.end, event.text)
-        else:
-            kind, edit = EditKind.CLEAR, document.clear()
-        self._hold()
-        if isinstance(edit, EditError):
-            raise refusal(edit)
-        self._metrics.live_edited(kind)
-        return edit
-
-    def _hold(self, more: int = 0) -> None:
-        """Hold what there is of what all sessions share, and so many code points more.
-
-        What there is counts though there be no room: an answer takes what it takes, and until that
-        is given back nobody gets more.
-
-        Raises:
-            Overloaded: There is no room for more.
-            RateLimited: There is, but not for this key.
-        """
-        num_chars = self._max_chars - self._document.max_chars + len(self.text) + more
-        if not more:
-            self._share.account_for(num_chars)
-        elif not self._share.hold(num_chars):
-            if self._share.fits(num_chars):
-                raise RateLimited("the API key has its share of the room; try again")
-            raise Overloaded("all room for live prompts is taken; try again")
 
     def _follow_edits(self, starts: list[int], length: int) -> None:
         """Think and compute about a text that had so many code points before its edits."""
@@ -236,7 +188,7 @@ class LiveSession:
             HeadstartError: It is refused; the text is still there.
         """
         self._check_quiet()
-        self._check_version(version)
+        self._draft.check_version(version)
         if not self.text:
             raise LiveRefused("there is no text to send off", code="nothing_to_commit")
         began = time.monotonic()
@@ -250,9 +202,8 @@ class LiveSession:
             pace = self._answering.paced(Route.LIVE)
             self.warmer.feed(Committed())
             with pace.counted():
-                messages = self._messages(self.text, noted, is_complete=True)
-                body = self._context.body(self.model, messages, stream=True)
-                inbound = understand(body, DETACHED, self._salting, CHAT, self._answering.languages)
+                body, salting = self._setup.body(self.text, noted), self._setup.salting
+                inbound = understand(body, DETACHED, salting, CHAT, self._answering.languages)
                 stream = self._answering.begin(
                     self.caller, inbound, "POST", CHAT, pace, self.warmer.link
                 )
@@ -282,9 +233,8 @@ class LiveSession:
     async def close(self) -> None:
         """Stop everything and forget the text. The answer in the making goes on."""
         self._is_closed = True
-        self._document.clear()
-        self._context = LiveContext()
-        self._share.hold(0)
+        self._draft.forget()
+        self._setup = replace(self._setup, context=LiveContext())
         await self.warmer.close()
         if self._thinker is not None:
             await self._thinker.close()
@@ -313,16 +263,7 @@ class LiveSession:
 
     def question(self, think: Think) -> Question:
         """Return the request for a thought about the text."""
-        model = self.mind.thinker or self.model
-        messages = self._mind_prompt.thinking(
-            self._context.messages, think.noted, self.text[: think.end]
-        )
-        body = self._context.thought_body(model, messages, think.max_tokens)
-        request = rendered(body, self._salting)
-        request = msgspec.structs.replace(
-            request, stream_id=self._answering.stream_id(self.caller), is_background=True
-        )
-        return Question(request, self._cache_salt)
+        return self._setup.question(think, self.text, self._answering.stream_id(self.caller))
 
     def _settle(self, answer: LiveAnswer) -> None:
         """Count what an answer found computed, whatever becomes of the session."""
@@ -350,10 +291,8 @@ class LiveSession:
 
     def _go_on(self, message: Message) -> None:
         """Make the text and its answer part of the conversation."""
-        self._context = self._context.followed_by({"role": "user", "content": self.text}, message)
-        self._document.clear()
-        self._document.max_chars = max(0, self._room)
-        self._hold()
+        self._setup = self._setup.followed_by({"role": "user", "content": self.text}, message)
+        self._draft.begin(self._setup.context.num_chars)
         if self._thinker is not None:
             self._thinker.feed(Reset(""))
 
@@ -379,84 +318,37 @@ class LiveSession:
         self._is_committing = True
         return await self._thinker.sent_off()
 
-    def _change_thinker(self, *, has_changed: bool) -> None:
-        """Think as it is asked for now, from the beginning of the text on.
+    def _changed(self, config: SessionConfig) -> LiveSetup:
+        model = self.model
+        if config.model is not msgspec.UNSET:
+            model = self._answering.name_for(config.model, self.caller)
+        return self._setup.changed(config, model)
+
+    def _thinker_with(self, setup: LiveSetup) -> LiveThinker | None:
+        """Return who thinks as it is asked for.
 
         Raises:
             HeadstartError: It may not be.
         """
-        before = self._thinker
-        if has_changed or before is None:
-            self._thinker = None
-            if self.mode == "livemind":
-                parts = self._services, self.caller, self.model, self.mind, self
-                self._thinker = thinker_of(*parts)
-            if before is not None:
-                before.feed(Reset(""))
-                self._tasks.start(before.close(), name="close live thinker")
-        if self._thinker is not None:
-            self._thinker.feed(Reset(self.text))
+        if setup.mode == "lossless":
+            return None
+        if self._thinker is not None and setup.thinks_as(self._setup):
+            return self._thinker
+        return thinker_of(self._services, self.caller, setup.model, setup.mind, self)
 
     @property
     def _shown_to(self) -> int:
         return 0 if self._thinker is None else self._thinker.shown_to
 
-    @property
-    def _mind_prompt(self) -> MindPrompt:
-        return MindPrompt(self.mind.format, self._context.instructions, self.mind.actions)
-
-    def _messages(self, text: str, noted: tuple[Noted, ...], *, is_complete: bool) -> list[Message]:
-        """Return the conversation that is to be answered."""
-        if self._thinker is None:
-            return self._context.plain(text)
-        before = self._context.messages
-        return self._mind_prompt.answering(before, noted, text, is_complete=is_complete)
-
     def _check_quiet(self) -> None:
         if self.is_answering or self._is_committing:
             raise in_progress()
-
-    def _check_version(self, version: int | None) -> None:
-        if version is not None and version != self.version:
-            raise LiveConflict(
-                f"the text is at version {self.version}", param="version", code="version_conflict"
-            )
-
-    def _make_room(self) -> None:
-        """Leave to the text what the rest has not taken."""
-        room = self._room
-        if room < len(self.text):
-            raise refusal(EditError.TOO_LONG)
-        more = self._document.max_chars - room
-        if more > 0:
-            self._hold(more)
-        self._document.max_chars = room
-        self._hold()
-
-    @property
-    def _room(self) -> int:
-        return self._max_chars - self._context.num_chars
 
     def meter(self) -> LiveMeter:
         """Return what counts the session's work."""
         return self._metrics.live(self.configured)
 
     def prompt(self) -> Prompt:
-        """Return what is computed ahead: of the text, what no thought is about yet comes last."""
+        """Return what is computed ahead."""
         noted = () if self._thinker is None else self._thinker.noted
-        shown = self.text[: self._shown_to]
-
-        def request(tail: str) -> EngineRequest:
-            messages = self._messages(shown + tail, noted, is_complete=False)
-            return rendered(self._context.body(self.model, messages), self._salting)
-
-        tail = self.text[len(shown) :]
-        return Prompt(self.model, tail, self.version, request, self._cache_salt)
-
-    def _salt(self) -> str | None:
-        """Return the cache salt that the engine will find in this session's requests.
-
-        Raises:
-            LiveRefused: The sampling fields hold something else in its place.
-        """
-        return salt_of(rendered(self._context.body(self.model, []), self._salting))
+        return self._setup.prompt(self.text, self.version, noted, self._shown_to)

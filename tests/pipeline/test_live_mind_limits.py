@@ -94,6 +94,16 @@ async def test_what_is_refused_changes_nothing() -> None:
         assert [one["role"] for one in answer_of(gateway)["messages"]] == ["user"]
 
 
+async def test_who_thinks_goes_on_after_a_change_that_is_refused() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True)
+        for session, code in REFUSED:
+            await client.say("session.update", session=session)
+            assert (await client.error())["code"] == code, session
+        await client.type(FIRST + "It")
+        await until_thought(client, 1)
+
+
 async def test_switched_off() -> None:
     settings = LiveSettings(thinking=ThinkingSettings(enabled=False))
     async with serving(speeds(), live=settings) as gateway, live(gateway) as client:
