@@ -6,7 +6,6 @@ import msgspec
 
 from headstart.cluster.stream import Stream
 from headstart.stages.frames import Channel
-from headstart.stages.sse import project, split_events
 
 __all__ = ["said", "tokens_of"]
 
@@ -40,8 +39,6 @@ _chunk_decoder = msgspec.json.Decoder(_Chunk)
 
 def said(stream: Stream) -> dict[str, Any]:
     """Return the first choice of a streamed chat answer as an assistant's message."""
-    header = stream.log.header
-    assert header is not None
     texts: list[str] = []
     calls: dict[int, dict[str, Any]] = {}
     for _, frame in stream.log.frames(0):
@@ -50,9 +47,8 @@ def said(stream: Stream) -> dict[str, Any]:
         if frame.channel is Channel.CONTENT:
             texts.append(frame.text)
         elif frame.channel is Channel.TOOL:
-            payloads, _ = split_events(project(header, frame))
-            for chunk in map(_chunk_decoder.decode, payloads):
-                _add(calls, chunk)
+            assert frame.payload is not None  # a delta that is not plain is kept as it came
+            _add(calls, _chunk_decoder.decode(frame.payload))
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts)}
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
