@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from headstart.stages.errors import SetupError
+from headstart.stages.language import SPACED_ENDS, WIDE_ENDS
 
 __all__ = ["LANGUAGES", "prompts_from"]
 
@@ -58,7 +59,9 @@ LANGUAGES = {
 }
 """Of each language its English name and questions in it; of others, give prompts of your own."""
 
-_SENTENCE = re.compile(r"[^.!?…。！？\n]+(?:[.!?…]+(?=\s|$)|[。！？]+|$)")
+_SENTENCE = re.compile(
+    rf"[^{SPACED_ENDS}{WIDE_ENDS}\n]+(?:[{SPACED_ENDS}]+(?=\s|$)|[{WIDE_ENDS}]+|$)"
+)
 _WIDTHS = (24, 400)
 """Of a sentence that is asked about, in bytes of UTF-8: a character of Chinese has three of them,
 and says more."""

@@ -6,7 +6,7 @@ from collections.abc import Container
 from functools import cache
 from typing import Any
 
-__all__ = ["MOST_CHARS", "closest", "language_of"]
+__all__ = ["MOST_CHARS", "SPACED_ENDS", "WIDE_ENDS", "closest", "language_of"]
 
 MOST_CHARS = 4_000
 """Of a text that are looked at: half at its beginning, half at its end."""
@@ -17,7 +17,11 @@ _CONFIDENCE = 0.5
 it is too short, or a name, or a number."""
 _VARIETIES = {"wuu": "zh", "yue": "zh"}
 """Written alike, and drafted alike."""
-_ENDS = ".!?…\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
+SPACED_ENDS = ".!?…"
+"""Marks that end sentences, where white space follows."""
+WIDE_ENDS = "\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
+"""The same, whatever follows."""
+_ENDS = SPACED_ENDS + WIDE_ENDS
 _SENTENCE = re.compile(rf"[^{_ENDS}\n]+[{_ENDS}]*")
 _NO_LANGUAGE = "zxx"
 
