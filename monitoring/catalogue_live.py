@@ -2,7 +2,7 @@
 
 from headstart.monitoring.labels import Label
 from headstart.monitoring.metric import MODEL, STAGE_S, Metric
-from headstart.stages.mind_events import Outcome as ThoughtOutcome
+from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 
 _LIVE_STAGE = Label("stage", tuple(LiveStage))

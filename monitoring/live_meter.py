@@ -1,7 +1,7 @@
 """The calls that feed the metrics of live prompts."""
 
 from headstart.monitoring.series import LiveSeries
-from headstart.stages.mind_events import Outcome as ThoughtOutcome
+from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.warm_events import Budget, LiveStage, Why
 from headstart.stages.warm_ledger import Account
 

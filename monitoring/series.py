@@ -44,7 +44,7 @@ from headstart.monitoring.labels import (
 from headstart.monitoring.metric import Alias, Metric
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
-from headstart.stages.mind_events import Outcome as ThoughtOutcome
+from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import (

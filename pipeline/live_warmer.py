@@ -15,20 +15,21 @@ from headstart.stages.stable_prefix import boundary, common_length, continuation
 from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import (
     Abort,
-    Action,
     Budget,
     Closed,
     Drop,
     Edited,
-    Event,
-    Failed,
     LiveStage,
     Moved,
     Planned,
     Render,
-    Starved,
+    RenderFailed,
+    SliceFailed,
+    SliceStarved,
     Warm,
+    WarmAction,
     Warmed,
+    WarmEvent,
 )
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmPolicy
@@ -125,7 +126,7 @@ class LiveWarmer:
         self._rendered = (0, 0)
         """Tokens of the latest rendering, and the version that the plan was made or cut for."""
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: WarmEvent) -> None:
         """Let the policy know of something, and do what follows from it."""
         before = self._policy.warm_tokens
         self._do(self._policy.feed(event, time.monotonic()))
@@ -152,7 +153,7 @@ class LiveWarmer:
         self.feed(Closed())
         await self._tasks.close()
 
-    def _do(self, actions: list[Action]) -> None:
+    def _do(self, actions: list[WarmAction]) -> None:
         for action in actions:
             match action:
                 case Render():
@@ -168,7 +169,7 @@ class LiveWarmer:
                     assert self._warming is not None
                     self._warming.cancel()
                     self._written.meter().aborted(action.why)
-                case Starved():
+                case SliceStarved():
                     self._written.meter().starved(Budget.WARM)
         self._arm()
 
@@ -195,7 +196,7 @@ class LiveWarmer:
         except Exception as error:  # the policy must hear of it, or it would wait for ever
             if isinstance(error, ClientError):
                 self._written.tell(error)
-            self.feed(Failed(is_render=True, is_final=not isinstance(error, EngineError)))
+            self.feed(RenderFailed(is_final=not isinstance(error, EngineError)))
             if not isinstance(error, HeadstartError):
                 raise
             return
@@ -226,7 +227,7 @@ class LiveWarmer:
             link = self._replica(prompt)
             warmth = await link.warm(tokens, cache_salt=prompt.cache_salt, model=prompt.model)
         except Exception as error:
-            self.feed(Failed(is_render=False))
+            self.feed(SliceFailed())
             if not isinstance(error, HeadstartError):
                 raise
             return

@@ -20,7 +20,6 @@ from headstart.stages.mind_events import (
     Failed,
     Loaded,
     MindAction,
-    Outcome,
     Reset,
     Resumed,
     Retyped,
@@ -29,15 +28,14 @@ from headstart.stages.mind_events import (
     Stop,
     Think,
     Thoughtful,
+    ThoughtOutcome,
 )
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.segmenter import Segmenter, ends_a_phrase
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import RETRY_S, WarmBudget
 
 __all__ = ["LiveMind", "MindAccount", "MindLimits"]
 
-_RETRY_S = 1.0
-"""After a thought could not be had, or gave way to requests."""
 _LOOK_S = 0.25
 """How often the load is looked at while a thought runs, or waits for the load to fall."""
 
@@ -110,7 +108,7 @@ class LiveMind:
         self._job: _Job | None = None
         self._delayed: int | None = None
         """The job that has to wait for a budget: no answer waits for that."""
-        self._stopped: dict[int, tuple[_Job, Outcome]] = {}
+        self._stopped: dict[int, tuple[_Job, ThoughtOutcome]] = {}
         """Jobs that were stopped and are not settled yet."""
         self._num_jobs = 0
         self._num_begun = 0
@@ -168,7 +166,7 @@ class LiveMind:
             case SentOff():
                 self._sent_at = now
                 if self._job is not None and self._limits.at_commit is AtCommit.CANCEL:
-                    actions = self._stop(Outcome.COMMITTED)
+                    actions = self._stop(ThoughtOutcome.COMMITTED)
         return actions + self.expire(now)
 
     def deadline(self) -> float | None:
@@ -209,7 +207,7 @@ class LiveMind:
     def _retyped(self, event: Retyped, now: float) -> list[MindAction]:
         is_append = event.start == len(self._text)
         self._text = event.text
-        actions = self._forget(event.start, Outcome.EDITED)
+        actions = self._forget(event.start, ThoughtOutcome.EDITED)
         is_cut = self._uncut_from is None
         self._changed_from(event.start)
         self._settles_at = now + self._limits.settle_s
@@ -224,10 +222,12 @@ class LiveMind:
         actions: list[MindAction] = []
         if self._is_answered:
             actions += [
-                Ended(Outcome.USED, one.num_tokens) for one in self._noted if one.thought.text
+                Ended(ThoughtOutcome.USED, one.num_tokens)
+                for one in self._noted
+                if one.thought.text
             ]
             self._noted.clear()
-        actions += self._forget(-1, Outcome.EDITED)
+        actions += self._forget(-1, ThoughtOutcome.EDITED)
         self._text = event.text
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
         self._num_begun = self._made_tokens = 0
@@ -236,7 +236,7 @@ class LiveMind:
         self._changed_from(0)
         return actions
 
-    def _forget(self, start: int, outcome: Outcome) -> list[MindAction]:
+    def _forget(self, start: int, outcome: ThoughtOutcome) -> list[MindAction]:
         """Drop every thought about text that is not what it was from `start` on."""
         actions: list[MindAction] = []
         if self._job is not None and self._job.end > start:
@@ -245,7 +245,7 @@ class LiveMind:
         if len(kept) < len(self._noted):
             actions.append(Dropped(len(kept)))
             actions += [
-                Ended(Outcome.DROPPED, one.num_tokens)
+                Ended(ThoughtOutcome.DROPPED, one.num_tokens)
                 for one in self._noted[len(kept) :]
                 if one.thought.text
             ]
@@ -334,8 +334,8 @@ class LiveMind:
         self._looks_at = now + _LOOK_S
         if not self._load.waiting:
             return []
-        self._blocked_until = now + _RETRY_S
-        return self._stop(Outcome.YIELDED)
+        self._blocked_until = now + RETRY_S
+        return self._stop(ThoughtOutcome.YIELDED)
 
     def _sent(self, now: float) -> list[MindAction]:
         """Answer as soon as no thought is waited for."""
@@ -347,11 +347,11 @@ class LiveMind:
             is_delayed = self._job.number == self._delayed
             if not is_delayed and now < self._sent_at + self._limits.wait_s:
                 return []
-            actions = self._stop(Outcome.COMMITTED)
+            actions = self._stop(ThoughtOutcome.COMMITTED)
         self._is_answered = True
         return [*actions, Answer(self.noted)]
 
-    def _stop(self, outcome: Outcome) -> list[MindAction]:
+    def _stop(self, outcome: ThoughtOutcome) -> list[MindAction]:
         job, self._job = self._job, None
         assert job is not None
         self._stopped[job.number] = job, outcome
@@ -367,15 +367,15 @@ class LiveMind:
         self._noted.append(Noted(job.end, event.thought, event.num_tokens))
         self._complete_at = None
         self._changed_from(job.end)
-        return [] if event.thought.text else [Ended(Outcome.WAIT, event.num_tokens)]
+        return [] if event.thought.text else [Ended(ThoughtOutcome.WAIT, event.num_tokens)]
 
     def _failed(self, event: Failed, now: float) -> list[MindAction]:
         job = self._job
         self._made_s += event.seconds
         if job is not None and event.job == job.number:
             self._job = None
-            self._stopped[job.number] = job, Outcome.FAILED
-            self._blocked_until = now + _RETRY_S
+            self._stopped[job.number] = job, ThoughtOutcome.FAILED
+            self._blocked_until = now + RETRY_S
             self._is_given_up = event.is_final
         return self._settle(event.job, event.num_tokens, now)
 

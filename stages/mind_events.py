@@ -16,7 +16,6 @@ __all__ = [
     "Failed",
     "Loaded",
     "MindAction",
-    "Outcome",
     "Reset",
     "Resumed",
     "Retyped",
@@ -24,6 +23,7 @@ __all__ = [
     "Starved",
     "Stop",
     "Think",
+    "ThoughtOutcome",
     "Thoughtful",
 ]
 
@@ -35,7 +35,7 @@ class AtCommit(StrEnum):
     WAIT = "wait"
 
 
-class Outcome(StrEnum):
+class ThoughtOutcome(StrEnum):
     """What became of a thought in the end; values are metric label values."""
 
     USED = "used"
@@ -160,7 +160,7 @@ class Dropped:
 class Ended:
     """What became of a thought."""
 
-    outcome: Outcome
+    outcome: ThoughtOutcome
     num_tokens: int
 
 

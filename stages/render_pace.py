@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from math import inf
 
 from headstart.stages.stable_prefix import Boundary
+from headstart.stages.warm_budget import RETRY_S
 from headstart.stages.warm_events import Edited
 
 __all__ = ["RenderLimits", "RenderPace"]
 
-_RETRY_S = 1.0
-"""After a replica could not render."""
 _RESTS = 4.0
 """Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
 _EARLY = 0.8
@@ -101,7 +100,7 @@ class RenderPace:
         """The text cannot be rendered, now or, if that is final, at all."""
         self._is_rendering = False
         if not is_final and self._due_at is None:
-            self._due_at = now + _RETRY_S
+            self._due_at = now + RETRY_S
 
     def stop(self) -> bool:
         """Give the rendering under way up; return whether there is one."""

@@ -11,8 +11,10 @@ from statistics import median
 
 from headstart.stages.rate_limit import Bucket
 
-__all__ = ["PrefillSpeed", "WarmBudget"]
+__all__ = ["RETRY_S", "PrefillSpeed", "WarmBudget"]
 
+RETRY_S = 1.0
+"""Before a replica is asked again: it could not do it, or requests were waiting."""
 _MEMORY = 16
 """Slices of a replica that are remembered."""
 _GROWTH = 2
@@ -20,7 +22,7 @@ _GROWTH = 2
 
 
 class WarmBudget:
-    """Prompt tokens that may be computed ahead, a minute.
+    """Tokens that may be computed ahead, or thought, a minute.
 
     Args:
         buckets: One for each group that the session belongs to.

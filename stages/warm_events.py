@@ -8,7 +8,6 @@ from headstart.stages.warm_budget import PrefillSpeed
 
 __all__ = [
     "Abort",
-    "Action",
     "Answered",
     "Budget",
     "Closed",
@@ -16,15 +15,17 @@ __all__ = [
     "Drop",
     "EditKind",
     "Edited",
-    "Event",
-    "Failed",
     "LiveStage",
     "Moved",
     "Planned",
     "Render",
+    "RenderFailed",
     "Restarted",
-    "Starved",
+    "SliceFailed",
+    "SliceStarved",
     "Warm",
+    "WarmAction",
+    "WarmEvent",
     "Warmed",
     "Why",
 ]
@@ -111,12 +112,16 @@ class Warmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """What was asked for last cannot be had."""
+class RenderFailed:
+    """What `Render` asked for cannot be had."""
 
-    is_render: bool
     is_final: bool = False
     """Whether asking again for the same text is useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFailed:
+    """What `Warm` asked for cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,18 @@ class Answered:
     """The answer's, which are too; none where nothing was answered."""
 
 
-Event = Edited | Restarted | Planned | Warmed | Failed | Moved | Committed | Closed | Answered
+WarmEvent = (
+    Edited
+    | Restarted
+    | Planned
+    | RenderFailed
+    | Warmed
+    | SliceFailed
+    | Moved
+    | Committed
+    | Closed
+    | Answered
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +195,8 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Starved:
+class SliceStarved:
     """A slice has to wait for its budget."""
 
 
-Action = Render | Drop | Warm | Abort | Starved
+WarmAction = Render | Drop | Warm | Abort | SliceStarved

@@ -10,32 +10,30 @@ from math import inf
 
 from headstart.stages.render_pace import RenderLimits, RenderPace
 from headstart.stages.stable_prefix import common_length
-from headstart.stages.warm_budget import PrefillSpeed
+from headstart.stages.warm_budget import RETRY_S, PrefillSpeed
 from headstart.stages.warm_events import (
     Abort,
-    Action,
     Answered,
     Closed,
     Committed,
     Drop,
     Edited,
-    Event,
-    Failed,
     Moved,
     Planned,
     Render,
+    RenderFailed,
     Restarted,
-    Starved,
+    SliceFailed,
+    SliceStarved,
     Warm,
+    WarmAction,
     Warmed,
+    WarmEvent,
     Why,
 )
 from headstart.stages.warm_ledger import WarmLedger
 
 __all__ = ["WarmLimits", "WarmPolicy"]
-
-_RETRY_S = 1.0
-"""After a replica could not prefill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,9 @@ class WarmPolicy:
         """Ids that are in the cache, of this prompt or the one it was before."""
         return self._warm
 
-    def feed(self, event: Event, now: float) -> list[Action]:
+    def feed(self, event: WarmEvent, now: float) -> list[WarmAction]:
         """Take what has happened; return what to do about it."""
-        actions: list[Action] = []
+        actions: list[WarmAction] = []
         match event:
             case Edited():
                 actions = self._edited(event, now)
@@ -103,8 +101,10 @@ class WarmPolicy:
                 self._planned(event, now)
             case Warmed():
                 self._warmed(event, now)
-            case Failed():
-                self._failed(event, now)
+            case RenderFailed():
+                self._rendering.failed(now, is_final=event.is_final)
+            case SliceFailed():
+                self._failed(now)
             case Moved():
                 actions = self._abort(Why.MOVED)
                 self._speed = event.speed
@@ -130,11 +130,11 @@ class WarmPolicy:
             times.append(self._blocked_until)
         return min((at for at in times if at is not None), default=None)
 
-    def expire(self, now: float) -> list[Action]:
+    def expire(self, now: float) -> list[WarmAction]:
         """Return what to do now that it is `now`."""
         if self._is_answering:
             return []
-        actions: list[Action] = []
+        actions: list[WarmAction] = []
         if self._rendering.expire(self._speed.block_size, now):
             actions.append(Render())
         if self._in_flight is None and now >= self._blocked_until and self._lacks:
@@ -143,14 +143,14 @@ class WarmPolicy:
             actions += self._next_slice(now)
         return actions
 
-    def _edited(self, event: Edited, now: float) -> list[Action]:
+    def _edited(self, event: Edited, now: float) -> list[WarmAction]:
         kept = self._rendering.edited(event, self._speed.block_size, now)
         actions = self._keep(kept, Why.EDITED) if kept < len(self._plan) else []
         if not event.num_chars:
             self._warm = self._warm[:kept]  # the ids are the text, and that shall be forgotten
         return actions
 
-    def _restart(self, now: float, num_chars: int | None = None) -> list[Action]:
+    def _restart(self, now: float, num_chars: int | None = None) -> list[WarmAction]:
         self._rendering.restarted(now, num_chars)
         return self._keep(0, Why.EDITED)
 
@@ -186,27 +186,25 @@ class WarmPolicy:
         self._warm = done
         self._seen_at = now
 
-    def _failed(self, event: Failed, now: float) -> None:
-        if event.is_render:
-            self._rendering.failed(now, is_final=event.is_final)
-        elif self._in_flight is not None:
+    def _failed(self, now: float) -> None:
+        if self._in_flight is not None:
             self._ledger.failed(self._reserved, now)
             self._in_flight = None
-            self._blocked_until = now + _RETRY_S
+            self._blocked_until = now + RETRY_S
 
-    def _keep(self, num_tokens: int, why: Why) -> list[Action]:
+    def _keep(self, num_tokens: int, why: Why) -> list[WarmAction]:
         """Shorten the plan, and stop what is computed beyond it."""
         self._plan = self._plan[:num_tokens]
         is_useless = self._in_flight is not None and len(self._in_flight) > num_tokens
         return self._abort(why) if is_useless else []
 
-    def _rest(self, why: Why) -> list[Action]:
+    def _rest(self, why: Why) -> list[WarmAction]:
         """Stop everything, and begin nothing before there is an answer."""
         self._is_answering = True
         stopped = self._abort(why)
         return [*stopped, Drop()] if self._rendering.stop() else stopped
 
-    def _abort(self, why: Why) -> list[Action]:
+    def _abort(self, why: Why) -> list[WarmAction]:
         if self._in_flight is None:
             return []
         known = self._speed.whole(common_length(self._in_flight, self._warm))
@@ -228,11 +226,11 @@ class WarmPolicy:
     def _missing_from(self) -> int:
         return self._speed.whole(common_length(self._warm, self._plan))
 
-    def _next_slice(self, now: float) -> list[Action]:
+    def _next_slice(self, now: float) -> list[WarmAction]:
         if wait_s := self._ledger.wait_s(self._speed, now):
             self._blocked_until = now + wait_s
             was_starved, self._is_starved = self._is_starved, True
-            return [] if was_starved else [Starved()]
+            return [] if was_starved else [SliceStarved()]
         self._is_starved = False
         start = self._missing_from
         self._reserved = self._ledger.reserve(self._end - start, self._speed, now)

@@ -25,7 +25,7 @@ from headstart.monitoring.metrics import CONTENT_TYPE, Metrics
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.datagram_events import Cause
 from headstart.stages.drafting import Source
-from headstart.stages.mind_events import Outcome as ThoughtOutcome
+from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.routing import Routed

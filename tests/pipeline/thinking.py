@@ -5,7 +5,7 @@ from typing import Any
 
 from headstart.cluster.engine import EngineRequest
 from headstart.configs.model_settings import ModelSettings
-from headstart.stages.mind_events import Outcome
+from headstart.stages.mind_events import ThoughtOutcome
 from tests.pipeline.live_client import LiveClient
 from tests.support.gateway import Gateway, speeds
 from tests.support.waiting import eventually
@@ -57,7 +57,7 @@ def outcomes(gateway: Gateway) -> dict[str, float]:
     found = gateway.exposition()
     counted = {
         one: found.value("headstart_live_thoughts_total", outcome=one, model="fake")
-        for one in Outcome
+        for one in ThoughtOutcome
     }
     return {str(one): count for one, count in counted.items() if count}
 

@@ -8,11 +8,11 @@ from headstart.stages.mind_events import (
     Ended,
     Event,
     MindAction,
-    Outcome,
     Retyped,
     Stop,
     Think,
     Thoughtful,
+    ThoughtOutcome,
 )
 from headstart.stages.prompt_document import PromptDocument
 from headstart.stages.segmenter import Segmenter, segment_ends
@@ -85,5 +85,5 @@ class Desk:
         return [one for one in self.done if isinstance(one, Answer)]
 
     @property
-    def outcomes(self) -> list[tuple[Outcome, int]]:
+    def outcomes(self) -> list[tuple[ThoughtOutcome, int]]:
         return [(one.outcome, one.num_tokens) for one in self.done if isinstance(one, Ended)]

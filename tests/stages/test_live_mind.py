@@ -12,10 +12,10 @@ from headstart.stages.mind_events import (
     Dropped,
     Event,
     Failed,
-    Outcome,
     Reset,
     Resumed,
     SentOff,
+    ThoughtOutcome,
 )
 from headstart.stages.segmenter import segment_ends
 from tests.stages.mind_desk import FIRST, LIMITS, SECOND, THIRD, Desk
@@ -39,7 +39,7 @@ def test_one_thought_for_every_segment_that_is_complete() -> None:
     account = desk.mind.account()
     assert (account.num_used, account.used_tokens, account.made_tokens) == (2, 20, 20)
     desk.feed(Reset(""))
-    assert desk.outcomes == [(Outcome.USED, 10), (Outcome.USED, 10)]
+    assert desk.outcomes == [(ThoughtOutcome.USED, 10), (ThoughtOutcome.USED, 10)]
 
 
 def test_segments_that_come_while_it_thinks_are_taken_together() -> None:
@@ -59,7 +59,7 @@ def test_a_wait_is_not_asked_again_and_not_shown() -> None:
     desk.wait(1.0)
     assert len(desk.asked) == 1
     assert desk.mind.shown_to == 0
-    assert desk.outcomes == [(Outcome.WAIT, 3)]
+    assert desk.outcomes == [(ThoughtOutcome.WAIT, 3)]
     desk.type(SECOND[2:] + "When")
     assert len(desk.asked) == 2
 
@@ -92,7 +92,7 @@ def test_an_edit_drops_what_was_thought_about_that_text() -> None:
     desk.replace(start, start + 5, "took")
     assert [one.end for one in desk.mind.noted] == [len(FIRST)]
     assert Dropped(1) in desk.done
-    assert desk.outcomes == [(Outcome.DROPPED, 10)]
+    assert desk.outcomes == [(ThoughtOutcome.DROPPED, 10)]
     desk.replace(0, 3, "A")
     assert not desk.mind.noted
 
@@ -113,7 +113,7 @@ def test_an_edit_stops_a_thought_about_that_text() -> None:
     assert not desk.mind.is_thinking
     desk.say("late", 7)  # it was said before the engine heard of it
     assert not desk.mind.noted
-    assert desk.outcomes == [(Outcome.EDITED, 7)]
+    assert desk.outcomes == [(ThoughtOutcome.EDITED, 7)]
     desk.wait(5.0)
     assert [one.job for one in desk.asked] == [1, 2]
 
@@ -125,7 +125,7 @@ def test_at_commit_a_running_thought_is_stopped() -> None:
     assert desk.stopped == [1]
     assert desk.answers == [Answer(())]
     desk.feed(Failed(1, 4))
-    assert desk.outcomes == [(Outcome.COMMITTED, 4)]
+    assert desk.outcomes == [(ThoughtOutcome.COMMITTED, 4)]
     assert desk.mind.account().made_tokens == 4
 
 
@@ -160,7 +160,7 @@ def test_one_that_waits_for_a_budget_is_not_waited_for(is_sent_first: bool) -> N
     assert desk.stopped == [1]
     assert desk.answers == [Answer(())]
     desk.feed(Failed(1, 0))
-    assert desk.outcomes == [(Outcome.COMMITTED, 0)]
+    assert desk.outcomes == [(ThoughtOutcome.COMMITTED, 0)]
 
 
 @pytest.mark.parametrize("event", [Delayed(1, False), Delayed(2, True)])
@@ -181,7 +181,7 @@ def test_another_text_begins_with_nothing() -> None:
     desk.feed(SentOff())
     desk.feed(Reset(""))
     assert not desk.mind.noted
-    assert desk.outcomes == [(Outcome.USED, 10)]
+    assert desk.outcomes == [(ThoughtOutcome.USED, 10)]
     assert desk.mind.account().made_tokens == 0
 
 
@@ -221,7 +221,7 @@ def test_other_instructions_drop_everything() -> None:
     desk.say()
     desk.feed(Reset(desk.document.text))
     assert not desk.mind.noted
-    assert desk.outcomes == [(Outcome.DROPPED, 10)]
+    assert desk.outcomes == [(ThoughtOutcome.DROPPED, 10)]
 
 
 def test_a_keystroke_has_its_own_segment_cut_and_an_edit_the_rest_once() -> None:

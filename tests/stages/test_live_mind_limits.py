@@ -10,11 +10,11 @@ from headstart.stages.mind_events import (
     AtCommit,
     Failed,
     Loaded,
-    Outcome,
     Reset,
     SentOff,
     Starved,
     Thoughtful,
+    ThoughtOutcome,
 )
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.thoughts import Kind, Thought
@@ -77,7 +77,7 @@ def test_a_running_thought_gives_way_to_requests_that_wait() -> None:
     desk.wait(1.0)
     assert desk.stopped == [1]
     desk.feed(Failed(1, 5))
-    assert desk.outcomes == [(Outcome.YIELDED, 5)]
+    assert desk.outcomes == [(ThoughtOutcome.YIELDED, 5)]
     desk.feed(Loaded(0, 0))
     desk.wait(2.0)
     assert len(desk.asked) == 2
@@ -87,7 +87,7 @@ def test_what_fails_is_tried_again_later_and_not_if_that_is_useless() -> None:
     desk = Desk()
     desk.type(FIRST + "It")
     desk.feed(Failed(1, None))
-    assert desk.outcomes == [(Outcome.FAILED, LIMITS.max_tokens)]
+    assert desk.outcomes == [(ThoughtOutcome.FAILED, LIMITS.max_tokens)]
     desk.wait(2.0)
     assert len(desk.asked) == 2
     desk.feed(Failed(2, 0, is_final=True))

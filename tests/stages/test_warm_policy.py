@@ -13,10 +13,10 @@ from headstart.stages.warm_events import (
     Answered,
     Closed,
     Committed,
-    Failed,
     Moved,
     Planned,
     Render,
+    RenderFailed,
     Restarted,
     Warm,
     Warmed,
@@ -252,7 +252,7 @@ def test_a_refused_text_is_not_rendered_again() -> None:
     bench.type(WORDS)
     bench.now += 0.1
     assert bench.policy.expire(bench.now) == [Render()]
-    bench.feed(Failed(is_render=True, is_final=True))
+    bench.feed(RenderFailed(is_final=True))
 
     assert bench.policy.deadline() is None
 

@@ -7,16 +7,17 @@ from headstart.stages.stable_prefix import boundary, common_length, continuation
 from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
 from headstart.stages.warm_events import (
     Abort,
-    Action,
     Drop,
     Edited,
-    Event,
-    Failed,
     Planned,
     Render,
-    Starved,
+    RenderFailed,
+    SliceFailed,
+    SliceStarved,
     Warm,
+    WarmAction,
     Warmed,
+    WarmEvent,
     Why,
 )
 from headstart.stages.warm_ledger import WarmLedger
@@ -56,7 +57,7 @@ class Bench:
         self._warming: tuple[float, list[int]] | None = None
         self._do(self.policy.expire(self.now))
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: WarmEvent) -> None:
         self._do(self.policy.feed(event, self.now))
 
     def type(self, text: str) -> None:
@@ -112,7 +113,7 @@ class Bench:
         assert self._rendering is not None
         text, self._rendering = self._rendering[1], None
         if self.is_lost:
-            self.feed(Failed(is_render=True))
+            self.feed(RenderFailed())
             return
         at = boundary(text)
         whole = render(text)
@@ -123,14 +124,14 @@ class Bench:
         assert self._warming is not None
         tokens, self._warming = self._warming[1], None
         if self.is_lost:
-            self.feed(Failed(is_render=False))
+            self.feed(SliceFailed())
             return
         cached = self.num_cached(tokens)
         self.computed += len(tokens) - 1 - cached
         self.cache |= {tuple(tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
         self.feed(Warmed(cached, STEP_S + (len(tokens) - cached) / SPEED))
 
-    def _do(self, actions: list[Action]) -> None:
+    def _do(self, actions: list[WarmAction]) -> None:
         for action in actions:
             match action:
                 case Render():
@@ -152,5 +153,5 @@ class Bench:
                     assert self._warming is not None
                     self._warming = None
                     self.aborts.append(why)
-                case Starved():
+                case SliceStarved():
                     self.num_starved += 1
