@@ -12,9 +12,9 @@ import msgspec
 
 from headstart.cluster.tasks import Tasks
 from headstart.monitoring.labels import Route
-from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.access import Caller
 from headstart.pipeline.inbound import understand
+from headstart.pipeline.live_ahead import LiveAhead
 from headstart.pipeline.live_answer import LiveAnswer, News, Reasoning, Watcher
 from headstart.pipeline.live_context import CHAT, DETACHED, LiveContext, Message
 from headstart.pipeline.live_draft import LiveDraft
@@ -27,27 +27,21 @@ from headstart.pipeline.live_events import (
     SessionConfig,
     in_progress,
 )
-from headstart.pipeline.live_factory import thinker_of, warmer_of
 from headstart.pipeline.live_history import said, tokens_of
 from headstart.pipeline.live_services import LiveServices
 from headstart.pipeline.live_setup import LiveSetup
-from headstart.pipeline.live_thinker import LiveThinker, Question
-from headstart.pipeline.live_warmer import Progress, Prompt
+from headstart.pipeline.live_warmer import Progress
 from headstart.stages.errors import (
     LiveConflict,
     LiveRefused,
     NotFound,
 )
-from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.warm_events import (
-    Answered,
     Committed,
-    Edited,
     EditKind,
     LiveStage,
-    Restarted,
 )
 
 __all__ = ["LiveSession"]
@@ -67,26 +61,25 @@ class LiveSession:
     """
 
     def __init__(self, services: LiveServices, caller: Caller) -> None:
-        answering = services.answering
         self.id = services.access.stream_id(caller)
         """Names it; not a credential."""
         self.caller = caller
+        model = services.answering.name_for(None, caller)
+        self.setup = LiveSetup(model, services.access.salting(caller)).salted()
+        """How it is answered, and thought about."""
         self.answer: LiveAnswer | None = None
         """The latest, which may be in the making."""
         self.watcher: Watcher | None = None
         self._services = services
-        self._answering = answering
+        self._answering = services.answering
         self._metrics = services.metrics
-        model = answering.name_for(None, caller)
-        self._setup = LiveSetup(model, services.access.salting(caller)).salted()
         self._draft = LiveDraft(services.settings.max_chars, services.shares.room(caller))
         self._is_closed = False
         self._is_committing = False
         """Whether a thought is waited for before the text is sent off."""
         self._is_commit_cancelled = False
         self._tasks = Tasks()
-        self._thinker: LiveThinker | None = None
-        self.warmer = warmer_of(services, caller, self)
+        self.ahead = LiveAhead(services, self)
 
     @property
     def text(self) -> str:
@@ -99,25 +92,20 @@ class LiveSession:
     @property
     def model(self) -> str:
         """The served name that answers."""
-        return self._setup.model
+        return self.setup.model
 
     @property
     def mode(self) -> Mode:
-        return self._setup.mode
+        return self.setup.mode
 
     @property
     def mind(self) -> MindConfig:
         """How it thinks in `livemind` mode."""
-        return self._setup.mind
-
-    @property
-    def configured(self) -> str:
-        """The configured model that answers."""
-        return self._answering.configured(self.model)
+        return self.setup.mind
 
     @property
     def progress(self) -> Progress:
-        return self.warmer.progress
+        return self.ahead.warmer.progress
 
     @property
     def is_answering(self) -> bool:
@@ -130,7 +118,7 @@ class LiveSession:
 
     def start(self) -> None:
         """Begin to compute what comes before the text."""
-        self.warmer.start()
+        self.ahead.warmer.start()
 
     def configure(self, config: SessionConfig) -> None:
         """Change what comes before the text, or how it is answered.
@@ -140,15 +128,10 @@ class LiveSession:
         """
         self._check_quiet()
         setup = self._changed(config)
-        thinker = self._thinker_with(setup)
+        thinker = self.ahead.thinker_with(setup)
         self._draft.leave(setup.context.num_chars)
-        before, self._thinker, self._setup = self._thinker, thinker, setup
-        if before is not None and before is not thinker:
-            before.feed(Reset(""))
-            self._tasks.start(before.close(), name="close live thinker")
-        if thinker is not None:
-            thinker.feed(Reset(self.text))
-        self.warmer.feed(Restarted())
+        self.setup = setup
+        self.ahead.restart(thinker)
 
     def edit(self, *events: Append | Replace | Clear) -> None:
         """Change the text; what follows from several changes is done once.
@@ -164,20 +147,12 @@ class LiveSession:
                 starts.append(self._draft.edit(event))
                 self._metrics.live_edited(_KINDS[type(event)])
                 if not self.text:  # nothing that is known of it is kept, whatever follows
-                    self._follow_edits(starts, length)
+                    self.ahead.edited(min(starts), length)
                     length, starts = 0, []
         finally:  # what follows is timed by itself
-            self.meter().passed(LiveStage.INGEST, time.monotonic() - began)
+            self.ahead.meter().passed(LiveStage.INGEST, time.monotonic() - began)
             if starts:
-                self._follow_edits(starts, length)
-
-    def _follow_edits(self, starts: list[int], length: int) -> None:
-        """Think and compute about a text that had so many code points before its edits."""
-        start = min(starts)
-        if self._thinker is not None:
-            self._thinker.feed(Retyped(start, self.text))
-        shown = self._shown_to
-        self.warmer.feed(Edited(start - shown, len(self.text) - shown, start == length))
+                self.ahead.edited(min(starts), length)
 
     async def commit(self, version: int | None = None) -> LiveAnswer:
         """Send the text off, as the request that it would have been in one piece.
@@ -200,18 +175,18 @@ class LiveSession:
                 raise LiveConflict("the text was not sent off", code="commit_cancelled")
             waited_s = time.monotonic() - began
             pace = self._answering.paced(Route.LIVE)
-            self.warmer.feed(Committed())
+            self.ahead.warmer.feed(Committed())
             with pace.counted():
-                body, salting = self._setup.body(self.text, noted), self._setup.salting
+                body, salting = self.setup.body(self.text, noted), self.setup.salting
                 inbound = understand(body, DETACHED, salting, CHAT, self._answering.languages)
                 stream = self._answering.begin(
-                    self.caller, inbound, "POST", CHAT, pace, self.warmer.link
+                    self.caller, inbound, "POST", CHAT, pace, self.ahead.warmer.link
                 )
         except BaseException:  # also if whoever asked does not wait any longer
             self._reopen()
             raise
         answer = self.answer = LiveAnswer(stream, pace, inbound, waited_s)
-        stream.on_end(lambda: self._settle(answer))
+        stream.on_end(lambda: self.ahead.settle(answer))
         self._tasks.start(self._follow(answer), name=f"live answer {stream.id}")
         return answer
 
@@ -223,9 +198,9 @@ class LiveSession:
         """
         if self.is_answering and self.answer is not None:
             await self._services.replicas.pool.continuity.abort(self.answer.stream)
-        elif self._is_committing and self._thinker is not None:
+        elif self._is_committing and self.ahead.thinker is not None:
             self._is_commit_cancelled = True
-            self._thinker.wait_no_longer()
+            self.ahead.thinker.wait_no_longer()
             await asyncio.sleep(0)  # whoever commits hears of it before anything else is done
         else:
             raise LiveConflict("no answer is being made", code="no_response")
@@ -234,46 +209,16 @@ class LiveSession:
         """Stop everything and forget the text. The answer in the making goes on."""
         self._is_closed = True
         self._draft.forget()
-        self._setup = replace(self._setup, context=LiveContext())
-        await self.warmer.close()
-        if self._thinker is not None:
-            await self._thinker.close()
+        self.setup = replace(self.setup, context=LiveContext())
+        await self.ahead.close()
         if self.answer is None or self.answer.stream.end is not None:  # else that settles it
-            self.meter().ended(self.warmer.ledger.settle(0))
+            self.ahead.meter().ended(self.ahead.warmer.ledger.settle(0))
         await self._tasks.close()
 
     @property
     def reasoning(self) -> Reasoning | None:
         """What has been thought about the text; None unless the session asked to see it."""
-        if self._thinker is None or not self.mind.show_thoughts:
-            return None
-        shown = [one for one in self._thinker.noted if one.thought.text]
-        thoughts = [
-            {"end": one.end, "action": one.thought.kind, "text": one.thought.text} for one in shown
-        ]
-        return Reasoning(self.version, thoughts)
-
-    def rethought(self) -> None:
-        """Compute what comes now that there are other thoughts, and tell of them."""
-        if self._is_closed:
-            return
-        self.warmer.feed(Restarted())
-        if (news := self.reasoning) is not None:
-            self.tell(news)
-
-    def question(self, think: Think) -> Question:
-        """Return the request for a thought about the text."""
-        return self._setup.question(think, self.text, self._answering.stream_id(self.caller))
-
-    def _settle(self, answer: LiveAnswer) -> None:
-        """Count what an answer found computed, whatever becomes of the session."""
-        end = answer.stream.end or StreamEnd()
-        answer.account = self.warmer.ledger.settle(end.cached_tokens)
-        if self._thinker is not None:
-            answer.thought = self._thinker.account()
-        meter = self.meter()
-        meter.ended(answer.account)
-        meter.committed(end.prompt_tokens, end.cached_tokens)
+        return self.ahead.reasoning
 
     async def _follow(self, answer: LiveAnswer) -> None:
         """Wait for the end of an answer; then the conversation goes on."""
@@ -291,10 +236,9 @@ class LiveSession:
 
     def _go_on(self, message: Message) -> None:
         """Make the text and its answer part of the conversation."""
-        self._setup = self._setup.followed_by({"role": "user", "content": self.text}, message)
-        self._draft.begin(self._setup.context.num_chars)
-        if self._thinker is not None:
-            self._thinker.feed(Reset(""))
+        self.setup = self.setup.followed_by({"role": "user", "content": self.text}, message)
+        self._draft.begin(self.setup.context.num_chars)
+        self.ahead.begun()
 
     def _reopen(self, prompt_tokens: int = 0, tokens: tuple[int, ...] = ()) -> None:
         """Let the text be changed again: the next one, or the one that could not be answered.
@@ -304,51 +248,22 @@ class LiveSession:
             tokens: The answer.
         """
         self._is_committing = False
-        if self._is_closed:
-            return
-        if self._thinker is not None:
-            self._thinker.feed(Resumed())
-        num_chars = len(self.text) - self._shown_to
-        self.warmer.feed(Answered(num_chars, prompt_tokens, tokens))
+        if not self._is_closed:
+            self.ahead.reopened(prompt_tokens, tokens)
 
     async def _sent_off(self) -> tuple[Noted, ...]:
         self._is_commit_cancelled = False
-        if self._thinker is None:
+        if self.ahead.thinker is None:
             return ()
         self._is_committing = True
-        return await self._thinker.sent_off()
+        return await self.ahead.thinker.sent_off()
 
     def _changed(self, config: SessionConfig) -> LiveSetup:
         model = self.model
         if config.model is not msgspec.UNSET:
             model = self._answering.name_for(config.model, self.caller)
-        return self._setup.changed(config, model)
-
-    def _thinker_with(self, setup: LiveSetup) -> LiveThinker | None:
-        """Return who thinks as it is asked for.
-
-        Raises:
-            HeadstartError: It may not be.
-        """
-        if setup.mode == "lossless":
-            return None
-        if self._thinker is not None and setup.thinks_as(self._setup):
-            return self._thinker
-        return thinker_of(self._services, self.caller, setup.model, setup.mind, self)
-
-    @property
-    def _shown_to(self) -> int:
-        return 0 if self._thinker is None else self._thinker.shown_to
+        return self.setup.changed(config, model)
 
     def _check_quiet(self) -> None:
         if self.is_answering or self._is_committing:
             raise in_progress()
-
-    def meter(self) -> LiveMeter:
-        """Return what counts the session's work."""
-        return self._metrics.live(self.configured)
-
-    def prompt(self) -> Prompt:
-        """Return what is computed ahead."""
-        noted = () if self._thinker is None else self._thinker.noted
-        return self._setup.prompt(self.text, self.version, noted, self._shown_to)

@@ -277,7 +277,7 @@ async def test_death_of_the_replica_while_typing_costs_only_warmth() -> None:
         await client.type(LONG)
         await client.until_warm(WARM)
         (session,) = (kept.session for kept in gateway.live_prompts._kept.values())
-        link = session.warmer.link
+        link = session.ahead.warmer.link
         assert link is not None
         (dead,) = [one for one in gateway.replicas if link.address.endswith(f":{one.port}")]
         await dead.die()
@@ -286,7 +286,7 @@ async def test_death_of_the_replica_while_typing_costs_only_warmth() -> None:
         await client.until_warm(WARM)
         answer, done = await client.commit()
 
-        assert session.warmer.link is not link
+        assert session.ahead.warmer.link is not link
         assert done["response"]["status"] == "completed"
         assert done["timing"]["cached_prompt_tokens"] > 300
         assert answer == await plain(gateway, LONG + "and the end of it all.")

@@ -13,8 +13,8 @@ from headstart.configs.live import LiveSettings
 from headstart.configs.serving import GatewaySettings
 from headstart.pipeline import live_session, live_socket
 from headstart.pipeline.access import ANYONE
+from headstart.pipeline.live_ahead import LiveAhead
 from headstart.pipeline.live_events import Append, Clear
-from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_warmer import LiveWarmer
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
@@ -355,7 +355,7 @@ async def test_an_account_that_fails_does_not_keep_an_answer_from_its_end(
     async with live(gateway) as client:
         await client.type("Name three colours.")
         with monkeypatch.context() as patch:
-            patch.setattr(LiveSession, "_settle", broken)
+            patch.setattr(LiveAhead, "settle", broken)
             answer, done = await client.commit()
         assert answer
         assert done["response"]["status"] == "completed"
@@ -366,14 +366,14 @@ async def test_an_account_that_fails_does_not_keep_an_answer_from_its_end(
 async def test_what_follows_an_edit_is_not_timed_as_the_edit(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, follow = Clock(), LiveSession._follow_edits
+    clock, follow = Clock(), LiveAhead.edited
 
-    def slow(session: LiveSession, starts: list[int], length: int) -> None:
+    def slow(ahead: LiveAhead, start: int, length: int) -> None:
         clock.now += 100
-        follow(session, starts, length)
+        follow(ahead, start, length)
 
     monkeypatch.setattr(live_session, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(LiveSession, "_follow_edits", slow)
+    monkeypatch.setattr(LiveAhead, "edited", slow)
     gateway.live_prompts.create(ANYONE).edit(Append(text="word"))
     assert clock.now == 1100
     seconds = "headstart_live_stage_seconds_sum"

@@ -224,7 +224,7 @@ async def test_a_session_that_is_closed_computes_nothing_more(
         monkeypatch.setattr(RemoteEngine, "render", render)
         await session.close()
         assert not rendered
-        assert session.warmer._timer is None
+        assert session.ahead.warmer._timer is None
 
 
 async def test_what_is_closed_is_not_sent_off() -> None:
@@ -235,9 +235,9 @@ async def test_what_is_closed_is_not_sent_off() -> None:
         session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
         commit = asyncio.ensure_future(session.commit())
         await eventually(lambda: session._is_committing)
-        assert session._thinker is not None
-        assert session._thinker._answer is not None
-        session._thinker._answer.set_result(())
+        assert session.ahead.thinker is not None
+        assert session.ahead.thinker._answer is not None
+        session.ahead.thinker._answer.set_result(())
         await session.close()
         with pytest.raises(NotFound):
             await soon(commit)
@@ -263,7 +263,7 @@ async def test_thoughts_are_shown_to_nobody_who_did_not_ask() -> None:
         await client.type(FIRST + "It")
         session_id = client.seen[0]["session"]["id"]
         session = gateway.live_prompts.get(session_id, ANYONE)
-        await eventually(lambda: bool(session._thinker and session._thinker.noted))
+        await eventually(lambda: bool(session.ahead.thinker and session.ahead.thinker.noted))
         state = (await soon(gateway.client.get(f"/v1/live/{session_id}"))).json()
         (asked,) = thoughts_of(gateway)
         stream = await soon(gateway.client.get(f"/v1/streams/{asked.stream_id}"))
@@ -283,7 +283,7 @@ async def test_what_is_cleared_or_expired_is_forgotten(capfd: pytest.CaptureFixt
                 await think(client, show_thoughts=True)
                 await client.type("Zanzibar is far away. It")
                 (thought,) = await until_thought(client, 1)
-                thinker = session._thinker
+                thinker = session.ahead.thinker
                 assert thinker is not None
                 await client.say("input_text.clear")
                 await client.until("input_text.cleared")

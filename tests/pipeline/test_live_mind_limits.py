@@ -65,7 +65,7 @@ async def test_no_thought_is_made_where_the_replica_is_busy() -> None:
             await client.type(FIRST + "It")
             await client.until("input_text.computed")
             session = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)
-            thinker = session._thinker
+            thinker = session.ahead.thinker
             assert thinker is not None
             waits_until = thinker._mind._blocked_until
             await eventually(lambda: thinker._mind._blocked_until > waits_until)
@@ -146,7 +146,7 @@ async def test_an_answer_does_not_wait_for_a_thought_whose_prompt_waits_for_the_
         await think(client, at_commit="wait")
         await client.type("word " * 200 + FIRST + "It")
         (kept,) = gateway.live_prompts._kept.values()
-        thinker = kept.session._thinker
+        thinker = kept.session.ahead.thinker
         assert thinker is not None
         waits = "headstart_live_budget_waits_total"
         await eventually(lambda: thinker._mind.is_thinking)
@@ -190,7 +190,7 @@ async def test_every_thought_in_an_answers_prompt_is_about_the_text_before_it() 
     model = speeds(tokens_per_s=0, time_to_first_token_s=0.002)
     async with serving(model, live=settings) as gateway, live(gateway) as client:
         await think(client, segments="clause")
-        thinker = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE)._thinker
+        thinker = gateway.live_prompts.get(client.seen[0]["session"]["id"], ANYONE).ahead.thinker
         assert thinker is not None
         for _ in range(10):
             length = 0
