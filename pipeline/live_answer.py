@@ -1,4 +1,4 @@
-"""What a live prompt gives to whoever watches it: its answer, its progress, its thoughts."""
+"""What a live prompt gives to whoever watches it: its answer, progress, thoughts, changes."""
 
 import asyncio
 from dataclasses import replace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headstart.stages.live_mind import MindAccount
     from headstart.stages.warm_ledger import Account
 
-__all__ = ["Gone", "LiveAnswer", "News", "Reasoning", "Watcher"]
+__all__ = ["Changed", "Gone", "LiveAnswer", "News", "Reasoning", "Watcher"]
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -37,18 +37,11 @@ class Gone(StrEnum):
     """The session has ended."""
 
 
-News = Progress | Reasoning | HeadstartError | Gone
-"""What happens by itself."""
+class Changed(StrEnum):
+    """What somebody has changed who is not the one that watches."""
 
-
-class Watcher(Protocol):
-    """The one connection that a session's news goes to."""
-
-    def tell(self, news: News) -> None:
-        """Take what has happened."""
-
-    async def answered(self) -> None:
-        """Wait until the answers that were begun have been passed on."""
+    SESSION = "session"
+    TEXT = "text"
 
 
 class LiveAnswer:
@@ -68,3 +61,17 @@ class LiveAnswer:
         """From the commit on, for a thought in the making: before the request began."""
         self.thought: MindAccount | None = None
         """What was thought for it; None where nobody did."""
+
+
+News = Progress | Reasoning | Changed | LiveAnswer | HeadstartError | Gone
+"""What happens by itself, or by another connection."""
+
+
+class Watcher(Protocol):
+    """The one connection that a session's news goes to."""
+
+    def tell(self, news: News) -> None:
+        """Take what has happened."""
+
+    async def answered(self) -> None:
+        """Wait until the answers that were begun have been passed on."""

@@ -11,7 +11,7 @@ from headstart.pipeline.timing import timing_of
 from headstart.stages.errors import BadRequest
 from headstart.stages.frames import Channel, Frame
 
-__all__ = ["deltas", "described", "done", "text_state"]
+__all__ = ["deltas", "described", "done", "state", "text_state"]
 
 _DELTAS = {
     Channel.CONTENT: "response.output_text.delta",
@@ -61,8 +61,27 @@ def deltas(frames: list[tuple[int, Frame]]) -> list[dict[str, Any]]:
 
 def done(answer: LiveAnswer) -> dict[str, Any]:
     """Say how an answer ended, where its time went, and what was computed ahead for it."""
+    return {"type": "response.done", **_ended(answer)}
+
+
+def state(session: LiveSession, *, has_text: bool = False) -> dict[str, Any]:
+    """Say all there is of a session, for whoever asks instead of watching."""
+    fields = {**described(session), "is_answering": session.is_answering}
+    fields["computed"] = session.progress
+    if has_text:
+        fields["text"] = session.text
+    if session.reasoning is not None:
+        fields["reasoning"] = session.reasoning
+    answer = session.answer
+    if answer is None:
+        return fields
+    if not answer.settled.done():
+        return fields | {"response": {"id": answer.stream.id, "status": "in_progress"}}
+    return fields | _ended(answer)
+
+
+def _ended(answer: LiveAnswer) -> dict[str, Any]:
     return {
-        "type": "response.done",
         "response": {"id": answer.stream.id, **_outcome(answer)},
         "timing": timing_of(answer.stream),
         **_computed_ahead(answer),

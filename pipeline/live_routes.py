@@ -14,8 +14,9 @@ from headstart.configs.settings import GatewaySettings
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import read_body as read_bytes
-from headstart.pipeline.live_answer import LiveAnswer
+from headstart.pipeline.live_answer import Changed, LiveAnswer
 from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
+from headstart.pipeline.live_report import state
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
 from headstart.pipeline.live_socket import LiveSocket
@@ -61,6 +62,7 @@ class LiveRoutes:
             Route("/v1/live/{id}", self.edit, methods=["PATCH"]),
             Route("/v1/live/{id}", self.end, methods=["DELETE"]),
             Route("/v1/live/{id}/commit", self.commit, methods=["POST"]),
+            Route("/v1/live/{id}/cancel", self.cancel, methods=["POST"]),
             WebSocketRoute("/v1/realtime", self.realtime),
         ]
 
@@ -80,8 +82,9 @@ class LiveRoutes:
         return _state(session, 201)
 
     async def show(self, request: Request) -> Response:
-        """Say what there is of a session."""
-        return _state(self._session(request))
+        """Say what there is of a session; with `?text=1` its text, too."""
+        has_text = request.query_params.get("text") == "1"
+        return _state(self._session(request), has_text=has_text)
 
     async def edit(self, request: Request) -> Response:
         """Change a session, then its text; the first change that is refused is the last made."""
@@ -89,14 +92,31 @@ class LiveRoutes:
         session = self._session(request)
         if asked.session is not None:
             session.configure(asked.session)
-        session.edit(*asked.edits)
+            session.tell(Changed.SESSION)
+        before = session.version
+        try:
+            session.edit(*asked.edits)
+        finally:
+            if session.version != before:
+                session.tell(Changed.TEXT)
         return _state(session)
 
     async def commit(self, request: Request) -> Response:
         """Send the text off; the response is the answer, as an event stream with cursors."""
         asked = read_body(await self._body(request), _Committed)
-        answer = await _unless_left(request, self._session(request).commit(asked.version))
+        session = self._session(request)
+        answer = await _unless_left(request, session.commit(asked.version))
+        session.tell(answer)
         return self._answering.response(answer.stream, answer.inbound, answer.pace)
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop the answer, or the commit that waits for a thought; wait until it has ended."""
+        session = self._session(request)
+        answer = session.answer if session.is_answering else None
+        await session.cancel()
+        if answer is not None:
+            await asyncio.shield(answer.settled)
+        return _state(session)
 
     async def end(self, request: Request) -> Response:
         """Forget a session and its text."""
@@ -133,15 +153,6 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, LiveAnswer]) 
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-def _state(session: LiveSession, status: int = 200) -> Response:
-    state: dict[str, Any] = {
-        "id": session.id,
-        "model": session.model,
-        "version": session.version,
-        "num_chars": len(session.text),
-        "is_answering": session.is_answering,
-        "computed": session.progress,
-    }
-    if session.reasoning is not None:
-        state["reasoning"] = session.reasoning
-    return Response(msgspec.json.encode(state), status, media_type="application/json")
+def _state(session: LiveSession, status: int = 200, *, has_text: bool = False) -> Response:
+    body = msgspec.json.encode(state(session, has_text=has_text))
+    return Response(body, status, media_type="application/json")

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headstart.cluster.tasks import Tasks
 from headstart.pipeline.guard import caller_of
-from headstart.pipeline.live_answer import Gone, LiveAnswer, News, Reasoning
+from headstart.pipeline.live_answer import Changed, Gone, LiveAnswer, News, Reasoning
 from headstart.pipeline.live_events import (
     Append,
     Cancel,
@@ -110,9 +110,23 @@ class LiveSocket:
             self._stop(news)
         elif isinstance(news, HeadstartError):
             self._put(error_event(news, None))
+        elif isinstance(news, Changed | LiveAnswer):
+            self._changed(news)
         elif not self._is_full:  # the next one says all that this one would
             kind = "reasoning" if isinstance(news, Reasoning) else "computed"
             self._put({"type": f"input_text.{kind}", **msgspec.to_builtins(news)})
+
+    def _changed(self, news: Changed | LiveAnswer) -> None:
+        """Say what somebody else has done."""
+        session = self._session
+        if session is None:
+            return  # it is described when it is taken up
+        if isinstance(news, LiveAnswer):  # which is paced for whoever sent the text off
+            self._committed(session, news, is_paced=False)
+        elif news is Changed.SESSION:
+            self._put({"type": "session.updated", "session": described(session)})
+        else:
+            self._put({"type": "input_text.changed", **text_state(session)})
 
     async def answered(self) -> None:
         """As a `Watcher`: the latest answer is sent behind all before it."""
@@ -189,8 +203,11 @@ class LiveSocket:
         except HeadstartError as error:
             self._put(error_event(error, event.event_id))
             return
+        self._committed(session, answer, is_paced=True)
+
+    def _committed(self, session: LiveSession, answer: LiveAnswer, *, is_paced: bool) -> None:
         self._put({"type": "input_text.committed", **text_state(session)})
-        self._carry(answer, 0, is_paced=True)
+        self._carry(answer, 0, is_paced=is_paced)
 
     async def _write(self) -> None:
         while True:
