@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Http, Polling, events_of
 from headstart.client.errors import error_of, unreachable
-from headstart.client.live import AsyncLivePrompt
+from headstart.client.live import AsyncLivePrompt, session_of
 from headstart.client.models import AsyncModels
 from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records, Sessions
@@ -138,20 +138,26 @@ class AsyncClient:
             "instructions": instructions,
             "messages": messages,
             "tools": tools,
-            "mode": None if livemind is None else "livemind",
             "livemind": livemind,
-            "sampling": sampling or None,
         }
-        session = {name: value for name, value in fields.items() if value is not None}
+        given = {name: value for name, value in fields.items() if value is not None}
+        session = session_of(given | sampling)
         self.prepare()
         begun = await self._ask("POST", "/v1/live", {"session": session})
-        return AsyncLivePrompt(self._ask, lambda one: self.read(one, ChatCompletionChunk), begun)
+        return AsyncLivePrompt(
+            self._ask, lambda one: self.read(one, ChatCompletionChunk), begun, self._limits
+        )
 
     async def _ask(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
         """Send a request of a live prompt; all but an answer's beginning is read whole."""
-        response = await self.send(method, path, body, {})
-        if not path.endswith("/commit"):
-            await _whole(response)
+        if path.startswith("/v1/streams/") or path.endswith("/commit"):
+            return await self.send(method, path, body, {})
+        try:
+            async with asyncio.timeout(self._quiet_s):  # the gateway says what it has at once
+                response = await self.send(method, path, body, {})
+                await _whole(response)
+        except TimeoutError as error:
+            raise EngineUnavailable(f"nobody answered within {self._quiet_s:g} s") from error
         return response
 
     async def send(
@@ -172,8 +178,8 @@ class AsyncClient:
                     refusal = await response.aread()
                 finally:
                     await response.aclose()
-        except TimeoutError:
-            raise RequestTimeout(f"no answer began within {self._timeout_s:g} s") from None
+        except TimeoutError as error:
+            raise RequestTimeout(f"no answer began within {self._timeout_s:g} s") from error
         except httpx.HTTPError as error:
             raise EngineUnavailable(
                 f"the gateway cannot be reached: {unreachable(error)}"

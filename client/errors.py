@@ -14,7 +14,7 @@ from headstart.stages.errors import (
     ModelNotFound,
 )
 
-__all__ = ["error_in", "error_of", "unreachable"]
+__all__ = ["error_in", "error_of", "is_lost", "unreachable"]
 
 _MAX_SHOWN = 300
 _AS_THEIR_BASE = (ContextLengthExceeded, ModelNotFound)
@@ -50,6 +50,11 @@ def error_in(payload: bytes) -> HeadstartError | None:
     except msgspec.DecodeError:
         return None
     return _error(told, told.code if isinstance(told.code, int) else 500)
+
+
+def is_lost(error: HeadstartError) -> bool:
+    """Whether nobody answered, so that nobody knows whether the request was taken."""
+    return isinstance(error.__cause__, httpx.HTTPError | TimeoutError)
 
 
 def unreachable(error: httpx.HTTPError | OSError) -> str:

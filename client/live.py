@@ -1,6 +1,7 @@
 """A prompt that is sent as it is typed, so that it is computed by the time it is sent off."""
 
 import asyncio
+import operator
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
@@ -9,31 +10,22 @@ import msgspec
 from openai.types.chat import ChatCompletionChunk
 
 from headstart.client.answer import AsyncAnswer
-from headstart.stages.errors import HeadstartError
+from headstart.client.errors import is_lost
+from headstart.client.live_state import Computed, ComputedAhead, LiveState, Reasoning
+from headstart.client.live_text import LiveText, Waiting
+from headstart.stages.carrier_ladder import LadderLimits
+from headstart.stages.errors import (
+    BadRequest,
+    Cancelled,
+    HeadstartError,
+    LiveConflict,
+    ProtocolViolation,
+)
 
-__all__ = ["Ask", "AsyncLivePrompt", "Computed"]
+__all__ = ["Ask", "AsyncLivePrompt", "session_of"]
 
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[httpx.Response]]
 """Sends a request: method, path, body."""
-
-
-class Computed(msgspec.Struct, frozen=True):
-    """How much of the prompt the server has computed."""
-
-    version: int
-    """Of the text that it has looked at last."""
-    prompt_tokens: int
-    stable_tokens: int
-    """How many of them further text cannot change."""
-    warm_tokens: int
-    """How many of those need not be computed any more."""
-
-
-class _State(msgspec.Struct):
-    id: str
-    version: int
-    num_chars: int
-    computed: Computed
 
 
 class AsyncLivePrompt:
@@ -46,36 +38,55 @@ class AsyncLivePrompt:
                 print(chunk.choices[0].delta.content or "", end="")
 
     Edits may be made one after another without waiting: those that are made while others are under
-    way go together. Positions count code points.
+    way go together. Positions count code points. Each edit says by itself how it ended. If one is
+    refused, those that were made behind it before that was known are refused with `not_made`, and
+    `text` is what the gateway has. A request whose response is lost is sent again once the gateway
+    has said what it has, for `limits.resume_s`. An edit whose caller waits no longer is made
+    nevertheless.
 
     Args:
         ask: Sends a request.
         read: Reads the answer that a response begins.
-        state: What the server said of the new session.
+        begun: What the server said of the new session.
+        limits: How patient to be with a gateway that cannot be reached.
     """
 
     def __init__(
         self,
         ask: Ask,
         read: Callable[[httpx.Response], AsyncAnswer[ChatCompletionChunk]],
-        state: httpx.Response,
+        begun: httpx.Response,
+        limits: LadderLimits | None = None,
     ) -> None:
         self._ask = ask
         self._read = read
-        self._state = msgspec.json.decode(state.content, type=_State)
-        self._path = f"/v1/live/{self._state.id}"
-        self._unsent: list[dict[str, Any]] = []
-        self._sending = asyncio.Lock()
+        self._limits = limits or LadderLimits()
+        state = _state_in(begun)
+        self._id = state.id
+        self._path = f"/v1/live/{state.id}"
+        self._text = LiveText(state.version)
+        self._answer_id = ""
+        """Of the latest answer."""
+        self._pumping: asyncio.Task[None] | None = None
+        """Sends what waits."""
+        self._updating = asyncio.Lock()
+        self._patience = _Patience(self._limits)
+        """With the edits that are sent now."""
 
     @property
     def id(self) -> str:
         """The gateway's id of the session; not a credential."""
-        return self._state.id
+        return self._id
 
     @property
     def version(self) -> int:
-        """Edits that the server has."""
-        return self._state.version
+        """Edits that the server is known to have."""
+        return self._text.version
+
+    @property
+    def text(self) -> str:
+        """What is typed; after a refusal, what the gateway has."""
+        return self._text.text
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,9 +98,11 @@ class AsyncLivePrompt:
         """Add text at the end.
 
         Raises:
-            HeadstartError: It is refused, and so is what was to follow it.
+            LiveRefused: It is refused; `code` says why.
+            HeadstartError: The session is gone, or nobody answers: whether it is made is asked
+                before the next edit, which is refused if it is about another text therefore.
         """
-        await self._edit({"type": "input_text.append", "text": text})
+        await self._edit({"type": "input_text.append", "text": _encodable(text)})
 
     async def replace(self, start: int, end: int, text: str) -> None:
         """Put text in the place of the code points from `start` up to `end`.
@@ -97,7 +110,8 @@ class AsyncLivePrompt:
         Raises:
             HeadstartError: As for `append`.
         """
-        await self._edit({"type": "input_text.replace", "start": start, "end": end, "text": text})
+        fields = {"start": operator.index(start), "end": operator.index(end)}
+        await self._edit({"type": "input_text.replace", **fields, "text": _encodable(text)})
 
     async def clear(self) -> None:
         """Forget the text.
@@ -107,42 +121,270 @@ class AsyncLivePrompt:
         """
         await self._edit({"type": "input_text.clear"})
 
-    async def computed(self) -> Computed:
-        """Ask how much is computed.
+    async def update(self, **session: Any) -> None:
+        """Change what comes before the text, or how it is answered.
+
+        Args:
+            session: What `AsyncClient.live` takes; what is left out stays. None takes it away, and
+                has nothing thought where it is for `livemind`. Sampling fields replace all others.
 
         Raises:
-            HeadstartError: The session is gone.
+            HeadstartError: It is refused, and all is as it was.
         """
-        self._take(await self._ask("GET", self._path, {}))
-        return self._state.computed
+        async with self._updating:
+            await self._asked("PATCH", self._path, {"session": session_of(session)})
+
+    async def state(self) -> LiveState:
+        """Ask for all there is of the session.
+
+        Raises:
+            HeadstartError: The session is gone, or nobody answers.
+        """
+        return _state_in(await self._asked("GET", self._path))
+
+    async def computed(self) -> Computed:
+        """Ask how much of the text is computed.
+
+        Raises:
+            HeadstartError: As for `state`.
+        """
+        return (await self.state()).computed
+
+    async def reasoning(self) -> Reasoning | None:
+        """Ask what has been thought; None unless `livemind` has `show_thoughts`.
+
+        Raises:
+            HeadstartError: As for `state`.
+        """
+        return (await self.state()).reasoning
+
+    async def computed_ahead(self) -> ComputedAhead | None:
+        """Ask what was computed ahead for the latest answer; None until that has ended.
+
+        Raises:
+            HeadstartError: As for `state`.
+        """
+        return (await self.state()).computed_ahead
 
     async def commit(self) -> AsyncAnswer[ChatCompletionChunk]:
         """Send the text off; the session goes on when the answer is over.
 
         Raises:
-            HeadstartError: It is refused; the text is still there.
+            HeadstartError: It is refused, or an edit before it is; the text is still there.
         """
-        async with self._sending:
-            await self._send()
-            return self._read(await self._ask("POST", f"{self._path}/commit", {}))
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = Waiting(_settler(granted), None)
+        self._put(turn)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            self._text.drop(Cancelled("the commit was given up"), turn)
+            self._pump()
+            raise
+        try:
+            response = await self._sent_off()
+        except BaseException as error:
+            if isinstance(error, HeadstartError) and not is_lost(error):
+                self._text.drop(error, turn)
+            else:  # it may have been taken
+                self._text.sent_off()
+            raise
+        else:
+            self._text.sent_off()
+            answer = self._read(response)
+            self._answer_id = answer.id
+            return answer
+        finally:
+            self._pump()
+
+    async def cancel(self) -> None:
+        """Stop the answer, or the commit that waits for a thought: its text is still there.
+
+        Raises:
+            LiveConflict: There is neither.
+            HeadstartError: As for `state`.
+        """
+        patience = _Patience(self._limits)
+        try:
+            await self._asked("POST", f"{self._path}/cancel", patience=patience)
+        except LiveConflict as error:
+            if error.code != "no_response" or not patience.has_lost:
+                raise  # else it was cancelled, and that not heard
 
     async def close(self) -> None:
         """End the session, which the server then forgets; it does so by itself after a while."""
+        if self._pumping is not None:
+            self._pumping.cancel()
+            await asyncio.gather(self._pumping, return_exceptions=True)
+        self._text.lost(Cancelled("the live prompt was closed"))
         try:
             await self._ask("DELETE", self._path, {})
         except HeadstartError:
             return
 
-    async def _edit(self, edit: dict[str, Any]) -> None:
-        self._unsent.append(edit)
-        async with self._sending:
-            if any(one is edit for one in self._unsent):  # else it went with one before it
-                await self._send()
+    async def _edit(self, event: dict[str, Any]) -> None:
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(Waiting(_settler(outcome), event))
+        await outcome
+
+    def _put(self, one: Waiting) -> None:
+        self._text.put(one)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Have what waits sent, in order, by one task."""
+        if len(self._text) and (self._pumping is None or self._pumping.done()):
+            loop = asyncio.get_running_loop()
+            self._pumping = loop.create_task(self._send_all(), name="live prompt edits")
+
+    async def _send_all(self) -> None:
+        text = self._text
+        try:
+            while len(text):
+                if text.is_in_doubt:
+                    before = text.version
+                    text.looked(await self._looked())
+                    if text.version != before:  # they do arrive
+                        self._patience = _Patience(self._limits)
+                elif text.is_commits_turn:
+                    text.grant()
+                    return  # whoever commits goes on
+                else:
+                    await self._send()
+        except Exception as error:  # whatever it is, nobody waits for ever
+            known = error if isinstance(error, HeadstartError) else ProtocolViolation(str(error))
+            text.lost(known)
+            if known is not error:
+                raise
 
     async def _send(self) -> None:
-        edits, self._unsent = self._unsent, []
-        if edits:
-            self._take(await self._ask("PATCH", self._path, {"edits": edits}))
+        edits = self._text.taken()
+        try:
+            _state_in(await self._ask("PATCH", self._path, {"edits": edits}))
+        except HeadstartError as error:
+            if is_lost(error):
+                await self._patience.lost(error)
+                return
+            self._text.refused(error)
+        else:
+            self._text.made()
+        self._patience = _Patience(self._limits)
 
-    def _take(self, response: httpx.Response) -> None:
-        self._state = msgspec.json.decode(response.content, type=_State)
+    async def _looked(self) -> LiveState:
+        looked = _state_in(await self._asked("GET", f"{self._path}?text=1"))
+        if looked.response is not None and not looked.is_answering:
+            self._answer_id = looked.response.id
+        return looked
+
+    async def _sent_off(self) -> httpx.Response:
+        """Send the text off once, however often that is asked for."""
+        patience = _Patience(self._limits)
+        while True:
+            body = {"version": self._text.version}
+            try:
+                return await self._ask("POST", f"{self._path}/commit", body)
+            except HeadstartError as error:
+                refusal = error
+            if is_lost(refusal):
+                await patience.lost(refusal)
+            elif not patience.has_lost:
+                raise refusal
+            answer = (await self.state()).response
+            if answer is not None and answer.id != self._answer_id:
+                return await self._asked("GET", f"/v1/streams/{answer.id}?after=0")
+            if not is_lost(refusal):
+                raise refusal
+
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        patience: "_Patience | None" = None,
+    ) -> httpx.Response:
+        """Ask for what does no harm if it is asked for again, until somebody answers."""
+        patience = patience or _Patience(self._limits)
+        while True:
+            try:
+                return await self._ask(method, path, body or {})
+            except HeadstartError as error:
+                if not is_lost(error):
+                    raise
+                await patience.lost(error)
+
+
+class _Patience:
+    """How long something is tried."""
+
+    def __init__(self, limits: LadderLimits) -> None:
+        self._limits = limits
+        self._wait_s = limits.min_retry_s
+        self._lost_at: float | None = None
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether any response was."""
+        return self._lost_at is not None
+
+    async def lost(self, error: HeadstartError) -> None:
+        """Wait until it may be tried again.
+
+        Raises:
+            HeadstartError: `error`, if that took too long.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None:
+            self._lost_at = now
+        if now - self._lost_at >= self._limits.resume_s:
+            raise error
+        await asyncio.sleep(self._wait_s)
+        self._wait_s = min(2 * self._wait_s, self._limits.max_retry_s)
+
+
+def session_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the wire's form of what `AsyncClient.live` takes."""
+    named = ("model", "instructions", "messages", "tools")
+    sampling = {name: value for name, value in fields.items() if name not in (*named, "livemind")}
+    session = {name: fields[name] for name in named if name in fields}
+    for name in ("messages", "tools"):
+        if name in session:
+            session[name] = session[name] or []
+    if "livemind" in fields:
+        session["mode"] = "lossless" if fields["livemind"] is None else "livemind"
+        if fields["livemind"] is not None:
+            session["livemind"] = fields["livemind"]
+    return session | ({"sampling": sampling} if sampling else {})
+
+
+def _settler(outcome: "asyncio.Future[None]") -> Callable[[HeadstartError | None], None]:
+    outcome.add_done_callback(lambda one: one.cancelled() or one.exception())  # it has been seen
+
+    def settle(error: HeadstartError | None) -> None:
+        if outcome.done():
+            return  # nobody waits any longer
+        if error is None:
+            outcome.set_result(None)
+        else:
+            outcome.set_exception(error)
+
+    return settle
+
+
+def _encodable(text: str) -> str:
+    """Return a text that UTF-8 has bytes for.
+
+    Raises:
+        BadRequest: It is none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("the text has half a surrogate pair", param="text") from None
+    return text
+
+
+def _state_in(response: httpx.Response) -> LiveState:
+    try:
+        return msgspec.json.decode(response.content, type=LiveState)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise ProtocolViolation("what answers is no gateway that knows live prompts") from None

@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
@@ -15,7 +16,8 @@ from openai.types import Model
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.async_client import AsyncClient, Requests
-from headstart.client.live import AsyncLivePrompt, Computed
+from headstart.client.live import AsyncLivePrompt
+from headstart.client.live_state import Computed, ComputedAhead, LiveState, Reasoning
 from headstart.client.models import PATH, path_of
 
 if TYPE_CHECKING:
@@ -125,6 +127,11 @@ class LivePrompt:
         """The gateway's id of the session."""
         return self._prompt.id
 
+    @property
+    def text(self) -> str:
+        """What is typed; after a refusal, what the gateway has."""
+        return self._prompt.text
+
     def __enter__(self) -> Self:
         return self
 
@@ -147,9 +154,29 @@ class LivePrompt:
         """Ask how much is computed."""
         return self._portal.call(self._prompt.computed)
 
+    def computed_ahead(self) -> ComputedAhead | None:
+        """Ask what was computed ahead for the latest answer."""
+        return self._portal.call(self._prompt.computed_ahead)
+
+    def reasoning(self) -> Reasoning | None:
+        """Ask what has been thought."""
+        return self._portal.call(self._prompt.reasoning)
+
+    def state(self) -> LiveState:
+        """Ask for all there is of the session."""
+        return self._portal.call(self._prompt.state)
+
+    def update(self, **session: Any) -> None:
+        """Change what comes before the text, or how it is answered."""
+        self._portal.call(partial(self._prompt.update, **session))
+
     def commit(self) -> "Answer[ChatCompletionChunk]":
         """Send the text off."""
         return Answer(self._portal, self._portal.call(self._prompt.commit))
+
+    def cancel(self) -> None:
+        """Stop the answer, or the commit that waits for a thought."""
+        self._portal.call(self._prompt.cancel)
 
     def close(self) -> None:
         """End the session."""
