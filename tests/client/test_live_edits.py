@@ -1,6 +1,7 @@
 """Edits of a live prompt whose requests are refused or lost: the client knows what there is."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.anyio
 
 QUICK = LadderLimits(resume_s=60.0, min_retry_s=0.0, max_retry_s=0.0)
 AT_ONCE = LadderLimits(resume_s=0.0, min_retry_s=0.0, max_retry_s=0.0)
-TAKEN, UNHEARD, LATE, LOST = "taken", "unheard", "late", "lost"
-"""What becomes of a request: it is answered; its response is lost; it comes behind those that are
-sent after it, when nobody waits for its response; it is lost."""
+TAKEN, UNHEARD, SOON, LATE, LOST = "taken", "unheard", "soon", "late", "lost"
+"""What becomes of a request: it is answered; its response is lost; it comes just before the next
+edits, or just behind them, when nobody waits for its response; it is lost."""
 
 
 class Fake:
@@ -40,6 +41,7 @@ class Fake:
         self.fates = fates
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.late: list[dict[str, Any]] = []
+        self.soon: list[dict[str, Any]] = []
         self.answers: list[str] = []
         self.is_answering = False
         self.gate: asyncio.Semaphore | None = None
@@ -52,8 +54,10 @@ class Fake:
         if self.gate is not None:
             await self.gate.acquire()
         fate = self.fates.pop(0) if self.fates else TAKEN
-        if fate == LATE and method == "PATCH":
-            self.late.append(body)
+        if method == "PATCH":
+            self.come(self.soon)
+            if fate in (SOON, LATE):
+                (self.soon if fate == SOON else self.late).append(body)
         answer: HeadstartError | httpx.Response | None = None
         if fate in (TAKEN, UNHEARD):
             try:
@@ -61,20 +65,18 @@ class Fake:
             except HeadstartError as error:
                 answer = error_of(error.http_status, told(error))
         if method == "PATCH" and fate != LATE:
-            self.come()  # those that were late come after what was sent behind them
+            self.come(self.late)
         if fate != TAKEN or answer is None:
             raise EngineUnavailable("the gateway cannot be reached") from httpx.ReadError("lost")
         if isinstance(answer, HeadstartError):
             raise answer
         return answer
 
-    def come(self) -> None:
-        late, self.late = self.late, []
-        for body in late:
-            try:
-                self.take("PATCH", "", body)
-            except HeadstartError:
-                continue  # nobody hears of it
+    def come(self, bodies: list[dict[str, Any]]) -> None:
+        """Take what nobody hears of."""
+        while bodies:
+            with suppress(HeadstartError):
+                self.take("PATCH", "", bodies.pop(0))
 
     def take(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
         if path.endswith("/commit"):
@@ -198,13 +200,13 @@ async def test_each_edit_says_which_version_it_is_about() -> None:
     assert [edit["version"] for edit in edits] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("fate", [UNHEARD, LATE, LOST])
+@pytest.mark.parametrize("fate", [UNHEARD, SOON, LATE, LOST])
 async def test_a_lost_response_is_asked_for(fate: str) -> None:
     fake = Fake([fate])
     prompt = fake.prompt()
     assert await outcomes(prompt.append("a"), prompt.append("b")) == ["made", "made"]
     assert prompt.text == fake.document.text == "ab"
-    fake.come()
+    fake.come(fake.late)
     assert await outcomes(prompt.append("c")) == ["made"]
     assert prompt.text == fake.document.text == "abc"
     sent = [method for method, _ in fake.asked]
@@ -380,7 +382,7 @@ ops: st.SearchStrategy[Op] = st.tuples(
     st.integers(0, 12),
     st.text(st.sampled_from("ab \u00e9\u4e2d\U0001f600"), max_size=9),
 )
-fates = st.lists(st.sampled_from([TAKEN, TAKEN, UNHEARD, LATE, LOST]), max_size=25)
+fates = st.lists(st.sampled_from([TAKEN, TAKEN, UNHEARD, SOON, LATE, LOST]), max_size=25)
 
 
 @given(st.lists(ops, max_size=30), fates, st.booleans(), st.booleans())
@@ -404,7 +406,8 @@ def test_the_clients_text_is_the_servers(
                     fake.document.append("f")
         ended = await soon(asyncio.gather(*shadow, return_exceptions=True))
         assert all(one is None or isinstance(one, HeadstartError | Read) for one in ended)
-        fake.come()
+        fake.come(fake.soon)
+        fake.come(fake.late)
         if fake.is_answering:
             fake.answered(has_failed=fails)
         fake.fates = []
