@@ -222,8 +222,9 @@ async def test_patience_begins_anew_where_requests_arrive() -> None:
     assert prompt.text == fake.document.text
 
 
-async def test_a_refusal_that_is_not_heard_is_told_to_who_made_the_edit() -> None:
-    fake = Fake([UNHEARD])
+@pytest.mark.parametrize("fate", [UNHEARD, SOON, LATE, LOST])
+async def test_a_refusal_that_is_not_heard_is_told_to_who_made_the_edit(fate: str) -> None:
+    fake = Fake([fate])
     prompt = fake.prompt()
     ended = await outcomes(prompt.append("a"), prompt.replace(4, 5, ""), prompt.append("b"))
     assert ended == ["made", "out_of_range", "not_made"]
