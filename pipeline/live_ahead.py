@@ -63,7 +63,9 @@ class LiveAhead:
             return None
         shown = [one for one in self.noted if one.thought.text]
         thoughts = [
-            {"end": one.end, "action": one.thought.kind, "text": one.thought.text} for one in shown
+            {"end": one.end, "action": action.kind, "text": action.text}
+            for one in shown
+            for action in one.thought.actions
         ]
         return Reasoning(self._session.version, thoughts)
 

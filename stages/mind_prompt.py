@@ -143,4 +143,4 @@ class MindPrompt:
 
 def _line(thought: Thought) -> str:
     """Return what the model is shown to have said: in the form that it was asked for."""
-    return f"action {thought.kind}. {thought.text}"
+    return "\n".join(f"action {one.kind}. {one.text}" for one in thought.actions)

@@ -5,8 +5,9 @@ in many ways, or not at all: then all that they said is an inference.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 
 __all__ = ["ALL_ACTIONS", "BASIC_ACTIONS", "Kind", "Thought", "parse"]
 
@@ -45,32 +46,42 @@ class Thought:
     kind: Kind
     text: str
     """Without the action's name; empty for `wait`."""
+    further: "tuple[Thought, ...]" = ()
+    """What it did in the same breath, action by action; nothing in it is `wait`."""
+
+    @property
+    def actions(self) -> "tuple[Thought, ...]":
+        """Each action by itself, in the order in which the model took them."""
+        return replace(self, further=()), *self.further
 
 
 def parse(said: str, actions: tuple[Kind, ...] = BASIC_ACTIONS) -> Thought:
     """Read what a model has said.
 
-    Several actions become one: whatever they say is joined, and only if none of them says anything
-    is it `wait`. An action that was not offered counts as an inference.
+    Several actions stay apart, but what follows on one of its own kind is joined to it. Only if
+    none of them says anything is it `wait`. An action that was not offered, and what is said before
+    the first, count as an inference.
     """
     whole = said.strip()
     found = [match for match in _LINE.finditer(whole) if _is_action(match)]
     if not found:
         return Thought(Kind.INFERENCE, whole) if whole else Thought(Kind.WAIT, "")
-    kinds: list[Kind] = []
-    texts = [whole[: found[0].start()].strip()] if found[0].start() else []
+    head = whole[: found[0].start()].strip()
+    said_so = [(Kind.INFERENCE, head)] if head else []
     ends = [*(match.start() for match in found[1:]), len(whole)]
     for match, end in zip(found, ends, strict=True):
         word = match[1].lower()
         kind = _SPELLINGS.get(word) or Kind(word)
         text = whole[match.end() : end].strip()
         if kind is not Kind.WAIT and text:
-            kinds.append(kind if kind in actions else Kind.INFERENCE)
-            texts.append(text)
-    texts = [text for text in texts if text]
-    if not texts:
+            said_so.append((kind if kind in actions else Kind.INFERENCE, text))
+    thoughts = [
+        Thought(kind, "\n".join(text for _, text in same))
+        for kind, same in groupby(said_so, key=lambda one: one[0])
+    ]
+    if not thoughts:
         return Thought(Kind.WAIT, "")
-    return Thought(kinds[0] if kinds else Kind.INFERENCE, "\n".join(texts))
+    return replace(thoughts[0], further=tuple(thoughts[1:]))
 
 
 def _is_action(match: re.Match[str]) -> bool:
