@@ -7,7 +7,7 @@ import msgspec
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.body_fields import Fields, Options
-from headstart.stages.language import language_of
+from headstart.stages.language import language_of, load
 from headstart.stages.routing import Wanted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class InputLanguages:
             for name in model.served_names
         }
         if self._drafted:
-            language_of("")  # nobody's first request shall wait for the model of languages
+            load()  # nobody's first request shall wait for it
 
     def wanted(self, options: Options, fields: Fields) -> Wanted:
         """Return what of a request decides on its pool, its options having been `named`.

@@ -48,8 +48,8 @@ class MindConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Format = Format.UA_SPI
     actions: tuple[Kind, ...] = BASIC_ACTIONS
     segments: Granularity = Granularity.SENTENCE
-    language: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2,3}$")] = "en"
-    """Of the text, for whoever cuts it: ISO 639."""
+    language: Annotated[str, msgspec.Meta(pattern="^([A-Za-z]{2,3}|auto)$")] = "en"
+    """Of the text, for whoever cuts it: ISO 639, or `auto` where the text shall tell."""
     at_commit: AtCommit = AtCommit.CANCEL
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Of one thought; None is the most that the gateway allows."""

@@ -6,7 +6,7 @@ from collections.abc import Container
 from functools import cache
 from typing import Any
 
-__all__ = ["MOST_CHARS", "SPACED_ENDS", "WIDE_ENDS", "closest", "language_of"]
+__all__ = ["MOST_CHARS", "SPACED_ENDS", "WIDE_ENDS", "closest", "is_loaded", "language_of", "load"]
 
 MOST_CHARS = 4_000
 """Of a text that are looked at: half at its beginning, half at its end."""
@@ -32,6 +32,16 @@ def closest(language: str, known: Container[str]) -> str | None:
         if tag in known:
             return tag
     return None
+
+
+def load() -> None:
+    """Load the model of languages, which takes a second: nobody's text shall wait for that."""
+    _identifier()
+
+
+def is_loaded() -> bool:
+    """Whether `language_of` answers at once."""
+    return _identifier.cache_info().currsize > 0
 
 
 def language_of(text: str) -> str | None:

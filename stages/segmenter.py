@@ -10,11 +10,17 @@ from enum import StrEnum
 from functools import partial
 from itertools import chain
 
-__all__ = ["Granularity", "Segmenter", "ends_a_phrase", "segment_ends", "segmenter"]
+from headstart.stages.language import is_loaded, language_of
+
+__all__ = ["AUTO", "Granularity", "Segmenter", "ends_a_phrase", "segment_ends", "segmenter"]
 
 Segmenter = Callable[[str], list[int]]
 """Returns where each segment of a text ends, in code points; the last is the text's end."""
 
+AUTO = "auto"
+"""In place of a language: it is told by the text."""
+_UNKNOWN = "en"
+"""What is taken for the language of a text that does not tell."""
 _CLAUSE_MARKS = frozenset(",;:，；：、،؛·᠂፣፥፤།၊៖᛫")  # noqa: RUF001
 _MIN_CHARS = 10
 """Shorter clauses are joined to the next: `however,` gives nobody anything to think about."""
@@ -36,9 +42,27 @@ def segmenter(granularity: Granularity, language: str = "en") -> Segmenter:
 
     Args:
         language: ISO 639-1; what abbreviations look like depends on it. Unknown ones are cut by
-            the rules that most languages share.
+            the rules that most languages share. With `AUTO`, one segmenter belongs to one text.
     """
+    if language == AUTO:
+        return _Auto(granularity)
     return partial(segment_ends, granularity=granularity, language=language)
+
+
+class _Auto:
+    """Cuts each text by the rules of its own language; what is too short to tell by the latest's.
+
+    Until the model of languages is there, all are taken for English.
+    """
+
+    def __init__(self, granularity: Granularity) -> None:
+        self._granularity = granularity
+        self._language = _UNKNOWN
+
+    def __call__(self, text: str) -> list[int]:
+        if is_loaded():
+            self._language = language_of(text) or self._language
+        return segment_ends(text, self._granularity, self._language)
 
 
 def segment_ends(

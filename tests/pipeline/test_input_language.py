@@ -7,6 +7,7 @@ import pytest
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
+from headstart.pipeline import input_language
 from headstart.pipeline.inbound import understand
 from headstart.pipeline.input_language import InputLanguages
 
@@ -91,6 +92,20 @@ def test_nothing_is_looked_at_where_it_does_not_matter(
     languages: InputLanguages, body: dict[str, Any]
 ) -> None:
     assert found(languages, CHAT, {"messages": said(GERMAN), **body}) is None
+
+
+def test_nobodys_first_request_waits_for_the_model_of_languages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(input_language, "load", lambda: loaded.append(True))
+    plain = ModelSettings(name="plain", source="a/b")
+    drafting = SpeculationSettings(default="auto")
+    declared = ModelSettings(name="de", source="a/b", languages=("de",), speculation=drafting)
+    InputLanguages([plain])
+    assert not loaded
+    InputLanguages([plain, declared])
+    assert loaded
 
 
 def test_who_says_it_is_believed(languages: InputLanguages) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.segmenter import Granularity, ends_a_phrase, segment_ends
+from headstart.stages import language as languages
+from headstart.stages import segmenter as segmenter_module
+from headstart.stages.segmenter import AUTO, Granularity, ends_a_phrase, segment_ends, segmenter
 
 
 def pieces(text: str, granularity: Granularity, language: str = "en") -> list[str]:
@@ -34,6 +36,26 @@ def pieces(text: str, granularity: Granularity, language: str = "en") -> list[st
 )
 def test_sentences(language: str, text: str, num_sentences: int) -> None:
     assert len(pieces(text, Granularity.SENTENCE, language)) == num_sentences
+
+
+def test_a_text_may_tell_its_language() -> None:
+    german = "Das ist ein kurzer Test, bzw. Versuch mit der Bahn. Er kam am 3. Mai in Bonn an."
+    english = "The train leaves from St. Pancras station on Monday. It takes Mr. Smith two hours."
+    languages.load()
+    told = {text: segmenter(Granularity.SENTENCE, AUTO) for text in (german, english)}
+    for text, language in ((german, "de"), (english, "en")):
+        assert told[text](text) == segment_ends(text, language=language)
+    assert segment_ends(german, language="de") != segment_ends(german, language="en")
+    # What is too short to tell goes on in the language before.
+    assert told[german]("Am 3. Mai") == segment_ends("Am 3. Mai", language="de")
+    assert segment_ends("Am 3. Mai", language="de") != segment_ends("Am 3. Mai", language="en")
+
+
+def test_nobody_waits_for_the_model_of_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenter_module, "is_loaded", lambda: False)
+    monkeypatch.setattr(segmenter_module, "language_of", lambda _: pytest.fail("it was asked"))
+    text = "Dr. Smith is here. He left."
+    assert segmenter(Granularity.SENTENCE, AUTO)(text) == segment_ends(text)
 
 
 def test_clauses_end_at_marks_but_not_within_numbers() -> None:
