@@ -118,6 +118,7 @@ class AsyncClient:
         messages: list[dict[str, Any]] | None = None,
         tools: list[dict[str, Any]] | None = None,
         livemind: dict[str, Any] | None = None,
+        private_cache: bool = False,
         **sampling: Any,
     ) -> AsyncLivePrompt:
         """Begin a prompt that is sent as it is typed.
@@ -128,6 +129,7 @@ class AsyncClient:
             tools: As for a chat request.
             livemind: How a model thinks about the text while it is typed, `{}` as it does by
                 itself; None has it think nothing. Thinking changes answers.
+            private_cache: Whether no other request may find in a cache what is computed for it.
             sampling: Its further fields, such as `temperature`.
 
         Raises:
@@ -139,6 +141,7 @@ class AsyncClient:
             "messages": messages,
             "tools": tools,
             "livemind": livemind,
+            "private_cache": private_cache or None,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         session = session_of(given | sampling)

@@ -343,7 +343,7 @@ class _Patience:
 
 def session_of(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the wire's form of what `AsyncClient.live` takes."""
-    named = ("model", "instructions", "messages", "tools")
+    named = ("model", "instructions", "messages", "tools", "private_cache")
     sampling = {name: value for name, value in fields.items() if name not in (*named, "livemind")}
     session = {name: fields[name] for name in named if name in fields}
     for name in ("messages", "tools"):

@@ -1,6 +1,7 @@
 """What comes before a live prompt's text, and how text becomes a request."""
 
 from dataclasses import dataclass, field, replace
+from secrets import token_urlsafe
 from typing import Annotated, Any
 
 import msgspec
@@ -35,6 +36,9 @@ class LiveContext:
     messages: list[Message] = field(default_factory=list)
     tools: list[Message] = field(default_factory=list)
     sampling: dict[str, Any] = field(default_factory=dict)
+    private_salt: str | None = None
+    """In place of a cache salt in `sampling`, where nobody else shall find what is cached; it is
+    nowhere but here and in the requests of the session, which forgets it at its end."""
 
     def changed(self, config: SessionConfig) -> "LiveContext":
         """Return what it is after a change.
@@ -48,6 +52,9 @@ class LiveContext:
             raise LiveRefused(f"`{name}` is no sampling field", param=name, code="invalid_event")
         fields = ("instructions", "messages", "tools", "sampling")
         given = {name: getattr(config, name) for name in fields}
+        if config.private_cache is not unset:
+            is_wanted, salt = config.private_cache, self.private_salt
+            given["private_salt"] = (salt or token_urlsafe()) if is_wanted else None
         return replace(self, **{name: value for name, value in given.items() if value is not unset})
 
     def followed_by(self, *messages: Message) -> "LiveContext":
@@ -68,7 +75,7 @@ class LiveContext:
     def body(self, model: str, messages: list[Message], **more: object) -> bytes:
         """Return the body of the request that has a conversation answered."""
         fields = {"model": model, "messages": messages}
-        return msgspec.json.encode(self.sampling | fields | self._tools | more)
+        return msgspec.json.encode(self.sampling | fields | self._tools | self._salt | more)
 
     def thought_body(self, model: str, messages: list[Message], max_tokens: int) -> bytes:
         """Return the body of a request for a thought: the same prompt, and no call of a tool."""
@@ -76,7 +83,11 @@ class LiveContext:
         fields = {"model": model, "messages": messages, "stream": True, "temperature": 0}
         none = {"tool_choice": "none"} if self.tools else {}
         limit = {"max_tokens": max_tokens}
-        return msgspec.json.encode(kept | fields | self._tools | none | limit)
+        return msgspec.json.encode(kept | fields | self._tools | self._salt | none | limit)
+
+    @property
+    def _salt(self) -> dict[str, str]:
+        return {} if self.private_salt is None else {"cache_salt": self.private_salt}
 
     @property
     def _tools(self) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode | Unset = UNSET
     livemind: MindConfig | Unset = UNSET
     """How to think, with `mode: livemind`."""
+    private_cache: bool | Unset = UNSET
+    """Whether no other request finds in a cache what is computed for this session."""
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):

@@ -35,9 +35,13 @@ def text_state(session: LiveSession) -> dict[str, Any]:
 
 def described(session: LiveSession) -> dict[str, Any]:
     """Say what a session is."""
-    fields = {"id": session.id, "model": session.model, "mode": session.mode}
-    thinking = {"livemind": session.mind} if session.mode == "livemind" else {}
-    return fields | thinking | text_state(session)
+    fields: dict[str, Any] = {"id": session.id, "model": session.model, "mode": session.mode}
+    if session.has_private_cache:
+        fields["private_cache"] = True
+    if session.mode == "livemind":
+        fields["livemind"] = session.mind
+        fields["is_prefix_friendly"] = session.mind.format.is_prefix_friendly
+    return fields | text_state(session)
 
 
 def deltas(frames: list[tuple[int, Frame]]) -> list[dict[str, Any]]:

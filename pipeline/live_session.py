@@ -104,6 +104,11 @@ class LiveSession:
         return self.setup.mind
 
     @property
+    def has_private_cache(self) -> bool:
+        """Whether no other request finds in a cache what is computed for it."""
+        return self.setup.context.private_salt is not None
+
+    @property
     def progress(self) -> Progress:
         return self.ahead.warmer.progress
 

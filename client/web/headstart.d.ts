@@ -115,6 +115,8 @@ export interface LiveOptions {
   tools?: unknown[];
   /** Have the text thought about while it is typed, `{}` as the gateway does by itself. */
   livemind?: LiveMind;
+  /** Have no other request find in a cache what is computed for this prompt. */
+  private_cache?: boolean;
   /** Told whenever the gateway has computed more. */
   onComputed?: (computed: Computed) => void;
   /** Told of every event of the session, such as `input_text.reasoning`, as docs/live.md has it. */

@@ -33,7 +33,7 @@ export class LiveRefused extends ClientError {
 /** `ask` sends a request; `read` reads an answer that `first` begins; `left` is told of the end. */
 export async function begin(http, ask, read, options, left) {
   const { model, livemind, instructions, messages, tools, ...rest } = options;
-  const { onComputed, onEvent, ...sampling } = rest;
+  const { onComputed, onEvent, private_cache, ...sampling } = rest;
   const tell = async (method, path, livemind, session) => (await ask(`/v1/live${path}`, {
     method,
     headers: { "content-type": "application/json" },
@@ -43,7 +43,8 @@ export async function begin(http, ask, read, options, left) {
       ...(livemind && { mode: "livemind", livemind: { show_thoughts: !!onEvent, ...livemind } }),
     } }),
   }, null)).json();
-  const { id } = await tell("POST", "", livemind, { model, instructions, messages, tools, sampling });
+  const session = { model, instructions, messages, tools, private_cache, sampling };
+  const { id } = await tell("POST", "", livemind, session);
   const isText = !tools?.length && !MORE_THAN_TEXT.some((name) => sampling[name]);
   const prompt = new LivePrompt(id, { http, read, isText, tell, left, onComputed, onEvent });
   await prompt.open();

@@ -17,7 +17,7 @@ from headstart.pipeline.live_socket import LiveSocket
 from headstart.stages.frames import Channel, Frame, StreamHeader
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.stage_clock import Mark
-from tests.pipeline.live_client import live
+from tests.pipeline.live_client import LiveClient, live
 from tests.support.events import text as text_of
 from tests.support.gateway import CHAT, Gateway, saying, serving, speeds
 from tests.support.live_scripts import script
@@ -40,6 +40,14 @@ async def plain(gateway: Gateway, text: str, **fields: Any) -> str:
     """The answer to the same prompt in one piece."""
     answer = await soon(gateway.client.post(CHAT, json=saying(text, stream=True, **fields)))
     return text_of(answer.content)
+
+
+async def cached_tokens(gateway: Gateway, text: str) -> int:
+    """How much of the same prompt in one piece was in the cache."""
+    asked = saying(text, stream=True, headstart={"timing": True})
+    answer = await soon(gateway.client.post(CHAT, json=asked))
+    last = json.loads(answer.content.split(b"data: ")[-2])
+    return int(last["headstart"]["timing"]["cached_prompt_tokens"])
 
 
 async def test_typed_corrected_and_committed() -> None:
@@ -90,6 +98,47 @@ async def test_another_cache_salt_makes_it_cold_and_it_is_computed_again() -> No
         timing = done["timing"]
         assert timing["cached_prompt_tokens"] >= timing["prompt_tokens"] - 2 * BLOCK
         assert done["computed_ahead"]["tokens"] >= 2 * WARM
+
+
+async def test_with_a_private_cache_nobody_finds_what_was_computed() -> None:
+    async def commit(client: LiveClient) -> tuple[int, str]:
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        answer, done = await client.commit()
+        cached: int = done["timing"]["cached_prompt_tokens"]
+        assert cached >= WARM  # what it has computed itself
+        return done["computed_ahead"]["tokens"], answer
+
+    async with serving(slow()) as gateway:
+        async with live(gateway) as client, live(gateway) as another:
+            for one in (client, another):
+                await one.say("session.update", session={"private_cache": True})
+                assert (await one.until("session.updated"))["session"]["private_cache"] is True
+            assert [(await commit(one))[0] for one in (client, another)] == [WARM, WARM]
+            await client.type("And " + LONG)
+            await client.until_warm(2 * WARM)
+            _, done = await client.commit()  # the conversation goes on, its history warm
+            assert done["timing"]["cached_prompt_tokens"] >= 2 * WARM
+        salts = [json.loads(one.body)["cache_salt"] for one in gateway.replica.requests]
+        assert salts[0] == salts[2] != salts[1]
+        assert await cached_tokens(gateway, LONG) == 0
+        assert await cached_tokens(gateway, LONG) >= WARM
+        async with live(gateway) as client:  # and what all share, sessions find
+            computed, answer = await commit(client)
+            assert computed < WARM
+        assert answer == await plain(gateway, LONG)
+
+
+async def test_thoughts_are_cached_as_privately_as_their_text() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        session = {"mode": "livemind", "livemind": {"show_thoughts": True}, "private_cache": True}
+        await client.say("session.update", session=session)
+        await client.type("The train leaves at noon. It")
+        await client.until("input_text.reasoning")
+        await client.commit()
+        salts = {json.loads(one.body)["cache_salt"] for one in gateway.replica.requests}
+        assert len(gateway.replica.requests) == 2
+        assert len(salts) == 1
 
 
 async def test_random_edits_end_in_the_plain_answer() -> None:

@@ -10,6 +10,7 @@ from headstart.cluster.remote_engine import RemoteEngine
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_events import Clear
 from headstart.stages.errors import NotFound
+from headstart.stages.language import is_loaded
 from tests.pipeline.live_client import live
 from tests.pipeline.thinking import (
     FIRST,
@@ -48,6 +49,26 @@ async def test_a_thought_is_in_the_answers_prompt() -> None:
         assert done["computed_ahead"]["thought_engine_s"] >= 63 / 400
         (asked,) = thoughts_of(gateway)
         assert json.loads(asked.body)["messages"] == body["messages"][:2]
+
+
+async def test_a_text_may_tell_its_language() -> None:
+    german = "Das ist ein kurzer Test, bzw. Versuch mit der Bahn. "
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True, language="auto")
+        await eventually(is_loaded, within_s=30)
+        await client.type(german + "Er")
+        (thought,) = await until_thought(client, 1)
+        assert thought["end"] == len(german)  # in English `bzw.` ends a sentence
+
+
+async def test_a_client_is_told_which_formats_append_only() -> None:
+    async with serving(speeds()) as gateway, live(gateway) as client:
+        for form, is_friendly in (("ua-spi", True), ("ua-pil", False), ("two-prompts", False)):
+            session = {**MIND, "livemind": {"format": form}}
+            await client.say("session.update", session=session)
+            updated = (await client.until("session.updated"))["session"]
+            assert updated["livemind"]["format"] == form
+            assert updated["is_prefix_friendly"] is is_friendly
 
 
 async def test_every_prompt_begins_with_what_was_computed_before() -> None:
