@@ -263,11 +263,16 @@ def _shared_keys(asked: Sequence[Question], tokens: Tokens) -> tuple[Table, list
 
 
 def _is_over(key: int, sessions: Sequence[tuple[int, Session]], per_minute: int) -> bool:
-    """Whether a key's thoughts took more in any stretch of time than its budget allows."""
+    """Whether a key's thoughts took more in any stretch of time than its budget allows.
+
+    A minute's worth at once, and as much as time brings. It is added up for each stretch that begins
+    and ends with a thought, without the machine that kept to it.
+    """
     made = sorted(one for owner, session in sessions if owner == key for one in session.made)
-    bucket = Bucket(per_minute)
-    for at, num_tokens in made:
-        if bucket.level(at) < num_tokens - 1e-6:
-            return True
-        bucket.take(num_tokens, at)
+    for first, (began, _) in enumerate(made):
+        taken = 0
+        for at, num_tokens in made[first:]:
+            taken += num_tokens
+            if taken > per_minute * (1 + (at - began) / 60) + 1e-6:
+                return True
     return False

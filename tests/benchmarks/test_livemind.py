@@ -123,6 +123,19 @@ def test_a_budget_that_was_exceeded_would_be_noticed() -> None:
         assert (session.num_starved > 0) != is_over
 
 
+def test_a_budget_holds_in_every_stretch_of_time() -> None:
+    def is_over(*made: tuple[float, int]) -> bool:
+        session = Session(QUESTION, tuple(steadily(TEXT)), Arm("wait"), Words(), WarmBudget())
+        session._made.extend(made)
+        return livemind._is_over(0, [(0, session), (1, session)], 60)
+
+    assert not is_over((0.0, 60), (30.0, 30), (60.0, 30))
+    assert not is_over((0.0, 1), (600.0, 60), (601.0, 1))
+    assert is_over((0.0, 1), (600.0, 60), (601.0, 2))
+    assert is_over((0.0, 61))
+    assert is_over((10.0, 31), (0.0, 40))
+
+
 def test_answers_are_read() -> None:
     assert answer_in("So 3 A is it. The answer is (C).") == "C"
     assert answer_in("the answer is: **(d)**") == "D"

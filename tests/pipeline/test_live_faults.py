@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.configs.live import LiveSettings
@@ -572,14 +573,20 @@ async def test_the_key_has_a_budget_for_what_is_computed_ahead() -> None:
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_can_come_back(gateway: Gateway) -> None:
-    async with live(gateway) as client:
+    async with live(gateway, max_queue=1) as client:
         created = await client.next()
-        (kept,) = gateway.live_prompts._kept.values()
-        watcher: Any = kept.session.watcher
-        for number in range(1000):
-            watcher._put({"type": "noise", "number": number})
+        text = "Name three colours."
+        await client.type(text)
+        for number in range(1000):  # each is answered with its id, and no answer is read
+            with suppress(ConnectionClosed):
+                await client.say("no.such", event_id=f"{number}" * 1000)
         assert await client.closed() == 4008
+        told = [one for one in client.seen if one["type"] == "error"]
+        assert 256 <= len(told) < 1000
+        ids = [one["error"]["event_id"] for one in told]
+        assert ids == [f"{number}" * 1000 for number in range(len(told))]  # none is left out
     async with live(gateway, f"?session={created['session']['id']}") as client:
+        assert (await client.next())["session"]["num_chars"] == len(text)
         await is_usable(client)
 
 
