@@ -10,7 +10,7 @@ from tests.support.asking import FAIL, SAID, WATCHING
 
 ROOT = Path(__file__).parents[2]
 CODE = """
-import asyncio, sys
+import asyncio, json, pathlib, sys
 sys.path.append(sys.argv[1])
 from headstart.monitoring import logs
 logs.set_up("gateway", level="debug", form="json")
@@ -19,13 +19,14 @@ from tests.support.gateway import serving, speeds
 
 async def main():
     async with serving(speeds(answer_tokens=24)) as gateway:
-        await ask_everything(gateway.url)
+        answers = await ask_everything(gateway.url)
+        pathlib.Path("answers.json").write_text(json.dumps(answers))
 
 asyncio.run(main())
 """
 
 
-def test_every_line_is_json_and_none_quotes_a_prompt(tmp_path: Path) -> None:
+def test_every_line_is_json_and_none_quotes_a_prompt_an_answer_or_a_thought(tmp_path: Path) -> None:
     watched = {"PYTHONPATH": str(WATCHING), "WATCH_FOLDER": str(tmp_path), "WATCH_FAIL": FAIL}
 
     done = subprocess.run(
@@ -40,6 +41,11 @@ def test_every_line_is_json_and_none_quotes_a_prompt(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert SAID not in done.stdout + done.stderr
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert len(answers) > 4
+    for answer in answers:
+        assert len(answer) > 20
+        assert answer.strip() not in done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     (failed,) = (line for line in lines if line["event"] == "answer_failed")
     assert failed["exception"].endswith("\nRuntimeError")

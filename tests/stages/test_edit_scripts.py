@@ -1,4 +1,7 @@
-"""10,000 random edit scripts end in exactly the text, and the ids, of the prompt in one piece."""
+"""10,000 random edit scripts end in exactly the text of the prompt in one piece.
+
+What becomes of their ids and answers is in tests/pipeline/test_live_scripts.py.
+"""
 
 import json
 
@@ -31,10 +34,8 @@ def test_scripts(shard: int) -> None:
             )
         assert document.text == expected
         assert document.version == len(changes)
-        if seed % 10 == 0:  # rendering takes longer than all of the editing
-            whole = ids(document.text)
-            at = boundary(document.text)
-            others = [ids(text) for text in continuations(document.text, at)]
-            stable = whole[: common_length(whole, *others)]
-            assert whole == ids(expected)
-            assert ids(expected + " and more")[: len(stable)] == stable
+        whole = ids(document.text)
+        at = boundary(document.text)
+        others = [ids(text) for text in continuations(document.text, at)]
+        stable = whole[: common_length(whole, *others)]
+        assert ids(expected + " and more")[: len(stable)] == stable

@@ -5,11 +5,13 @@ Good ones, refused ones, broken ones, aborted ones, and one that makes a watched
 """
 
 import asyncio
+import json
 import uuid
 from pathlib import Path
 from typing import Any
 
 import httpx
+from websockets.asyncio.client import connect
 
 from tests.support.events import text
 from tests.support.raw_http import connected
@@ -49,7 +51,7 @@ BROKEN = {
 
 
 async def ask_everything(address: str) -> list[str]:
-    """Send them to the server at a URL; return what was answered to the good ones."""
+    """Send them to the server at a URL; return what was answered, or thought, to the good ones."""
     async with httpx.AsyncClient(base_url=address, timeout=240, trust_env=False) as client:
         whole = await client.post(CHAT, json=chat(f"Say {word()}", max_tokens=24))
         assert whole.status_code == httpx.codes.OK, whole.text
@@ -79,12 +81,14 @@ async def ask_everything(address: str) -> list[str]:
             connection.write(f"{word()} is not HTTP\r\n\r\n".encode())
             await connection.all_until(b"\r\n\r\n")
         await _type_live(client)
+        thought_and_said = await _think_live(url)
         after = await client.post(CHAT, json=chat(word()))
         assert after.status_code == httpx.codes.OK
     return [
         whole.json()["choices"][0]["message"]["content"],
         text(streamed.content),
         plain.json()["choices"][0]["text"],
+        *thought_and_said,
     ]
 
 
@@ -113,3 +117,56 @@ async def _type_live(client: httpx.AsyncClient) -> None:
     answer = await client.post(f"{path}/commit")
     assert answer.status_code == httpx.codes.OK, answer.text
     assert (await client.delete(path)).status_code == httpx.codes.NO_CONTENT
+
+
+async def _think_live(url: httpx.URL) -> list[str]:
+    """Have a live prompt over a WebSocket thought about, with good events and bad ones.
+
+    Returns:
+        The thoughts about it, and the answer.
+    """
+    mind = {"mode": "livemind", "livemind": {"show_thoughts": True, "at_commit": "wait"}}
+    asked = {"instructions": word(), "sampling": {"max_tokens": 12}, "private_cache": True}
+    text = f"Dr. {word()} has {word()}. The {word()} is"
+    wrong = {"type": "input_text.replace", "start": 0, "end": 10_000, "text": word()}
+    bad: list[Any] = [
+        json.dumps(wrong | {"event_id": word()}),
+        json.dumps({"type": word(), "event_id": word()}),
+        json.dumps({"type": "input_text.append", "text": word() * 100_000}),
+        json.dumps({"type": "input_text.append", "text": word(), word(): word()}),
+        json.dumps({"type": "session.update", "session": mind | {"livemind": {"thinker": word()}}}),
+        json.dumps({"type": "session.update", "session": {"livemind": {"language": word()}}}),
+        f'{{"type": "{word()}',
+        b'{"type": "input_text.append", "text": "' + word().encode() + b'\xff"}',
+    ]
+    address = f"ws://{url.host}:{url.port}/v1/realtime"
+    thoughts: list[str] = []
+    async with asyncio.timeout(60), connect(address, proxy=None, max_size=None) as socket:
+
+        async def until(kind: str) -> dict[str, Any]:
+            said = ""
+            async for message in socket:
+                event: dict[str, Any] = json.loads(message)
+                said += event.get("delta", "")
+                if event["type"] == "input_text.reasoning":
+                    thoughts.extend(one["text"] for one in event["thoughts"])
+                if event["type"] == kind:
+                    return event | {"said": said}
+            raise AssertionError(f"closed before {kind}")
+
+        for data in bad:
+            await socket.send(data)
+            await until("error")
+        await socket.send(json.dumps({"type": "session.update", "session": asked | mind}))
+        await until("session.updated")
+        await socket.send(json.dumps({"type": "input_text.append", "text": text}))
+        await until("input_text.reasoning")
+        edit = {"type": "input_text.replace", "start": len(text) - 2, "end": len(text)}
+        await socket.send(json.dumps(edit | {"text": f"was {word()}."}))
+        await until("input_text.replaced")
+        await socket.send(json.dumps({"type": "input_text.commit"}))
+        done = await until("response.done")
+        assert done["response"]["status"] == "completed", done
+        await socket.send(json.dumps({"type": "session.close"}))
+        await until("error")
+    return [*thoughts, done["said"]]
