@@ -265,8 +265,8 @@ def _shared_keys(asked: Sequence[Question], tokens: Tokens) -> tuple[Table, list
 def _is_over(key: int, sessions: Sequence[tuple[int, Session]], per_minute: int) -> bool:
     """Whether a key's thoughts took more in any stretch of time than its budget allows.
 
-    A minute's worth at once, and as much as time brings. It is added up for each stretch that begins
-    and ends with a thought, without the machine that kept to it.
+    A minute's worth at once, and as much as time brings. It is added up for each stretch that
+    begins and ends with a thought, without the machine that kept to it.
     """
     made = sorted(one for owner, session in sessions if owner == key for one in session.made)
     for first, (began, _) in enumerate(made):

@@ -70,6 +70,15 @@ async def test_body_that_outgrows_its_log(vllm: Subject) -> None:
     assert stream.failure.error == "PayloadTooLarge"
 
 
+async def test_what_is_computed_ahead_is_held_by_nobody(vllm: Subject) -> None:
+    tokens = [65 + number % 26 for number in range(300)]
+    first = await soon(vllm.engine.warm(tokens, cache_salt="held by nobody"))
+    await eventually(lambda: vllm.engine.load().running == 0 and blocks_in_use(vllm) == 0)
+    again = await soon(vllm.engine.warm(tokens, cache_salt="held by nobody"))
+    assert (first.num_cached, again.num_cached > 200) == (0, True)
+    await eventually(lambda: vllm.engine.load().running == 0 and blocks_in_use(vllm) == 0)
+
+
 async def test_many_at_once(vllm: Subject) -> None:
     streams = [vllm.serve(max_tokens=LONG, stream=True, ignore_eos=True) for _ in range(8)]
     await soon(asyncio.gather(*(stream.grown(0) for stream in streams)))

@@ -1,8 +1,11 @@
 """Whatever a live prompt's client does wrong: an event that says so, and the session goes on."""
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -590,11 +593,56 @@ async def test_a_client_that_does_not_read_is_dropped_and_can_come_back(gateway:
         await is_usable(client)
 
 
-async def test_500_idle_sessions_have_no_task_and_pin_nothing(gateway: Gateway) -> None:
-    before = len(asyncio.all_tasks())
-    for _ in range(500):
-        gateway.live_prompts.create(ANYONE).start()
-    await eventually(lambda: gateway.replica.engine.load().running == 0)
-    await eventually(lambda: len(asyncio.all_tasks()) <= before + 2, within_s=30)
+MOST_BYTES = 64_000
+"""That an idle session with 4,000 characters may take: its text, and the ids that are computed; it
+takes half of that."""
 
+
+def typed(number: int) -> str:
+    """4,000 characters, other ones in each session."""
+    return " ".join(f"{number}-{at}" for at in range(800))[:4000]
+
+
+def memory_of_ours() -> int:
+    """Bytes that Python holds, without what the fake engine in this process has cached."""
+    gc.collect()
+    held = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, "*fake_cache.py")])
+    return sum(one.size for one in held.statistics("filename"))
+
+
+async def test_500_idle_sessions_pin_nothing_and_take_little() -> None:
+    async with serving(speeds(time_to_first_token_s=0.0, tokens_per_s=0.0)) as gateway:
+        await have_500_idle_sessions(gateway)
+
+
+async def have_500_idle_sessions(gateway: Gateway) -> None:
+    tasks_before = len(asyncio.all_tasks())
+    sessions: list[LiveSession] = []
+
+    def is_warm(session: LiveSession) -> bool:
+        done = session.progress
+        return done.warm_tokens > max(256, done.stable_tokens - 32)
+
+    async def type_into(num_more: int) -> None:
+        for _ in range(num_more):
+            sessions.append(gateway.live_prompts.create(ANYONE))
+            sessions[-1].start()
+            sessions[-1].edit(Append(text=typed(len(sessions))))
+        for session in sessions[-num_more:]:
+            await eventually(partial(is_warm, session), within_s=60)
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks_before + 2, within_s=30)
+
+    await type_into(400)
+    tracemalloc.start()
+    try:
+        before = memory_of_ours()
+        await type_into(100)
+        grown = (memory_of_ours() - before) / 100
+    finally:
+        tracemalloc.stop()
+
+    assert {len(session.text) for session in sessions} == {4000}
+    assert 4000 < grown < MOST_BYTES, grown
+    load = gateway.replica.engine.load()
+    assert (load.running, load.waiting) == (0, 0)  # only rows hold blocks
     assert len(gateway.live_prompts) == 500
