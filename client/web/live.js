@@ -32,8 +32,8 @@ export class LiveRefused extends ClientError {
 
 /** `ask` sends a request; `read` reads an answer that `first` begins; `left` is told of the end. */
 export async function begin(http, ask, read, options, left) {
-  const { model, livemind, instructions, messages, tools, ...rest } = options;
-  const { onComputed, onEvent, private_cache, ...sampling } = rest;
+  const { model, livemind, instructions, messages, tools, private_cache, ...rest } = options;
+  const { onComputed, onEvent, ...sampling } = rest;
   const tell = async (method, path, livemind, session) => (await ask(`/v1/live${path}`, {
     method,
     headers: { "content-type": "application/json" },
@@ -43,8 +43,8 @@ export async function begin(http, ask, read, options, left) {
       ...(livemind && { mode: "livemind", livemind: { show_thoughts: !!onEvent, ...livemind } }),
     } }),
   }, null)).json();
-  const session = { model, instructions, messages, tools, private_cache, sampling };
-  const { id } = await tell("POST", "", livemind, session);
+  const { id } = await tell("POST", "", livemind,
+    { model, instructions, messages, tools, private_cache, sampling });
   const isText = !tools?.length && !MORE_THAN_TEXT.some((name) => sampling[name]);
   const prompt = new LivePrompt(id, { http, read, isText, tell, left, onComputed, onEvent });
   await prompt.open();
@@ -113,7 +113,7 @@ class LivePrompt {
     return start === had.length ? this.append(put) : this.replace(start, had.length - kept, put);
   }
 
-  /** How much the gateway has said that it has computed. */
+  /** How much the gateway says is computed. */
   async computed() {
     if (this.#failure !== null) throw this.#failure;
     return this.#computed;
