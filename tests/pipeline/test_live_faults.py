@@ -19,6 +19,7 @@ from headstart.pipeline import live_session, live_socket
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_ahead import LiveAhead
 from headstart.pipeline.live_events import Append, Clear
+from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_warmer import LiveWarmer
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
