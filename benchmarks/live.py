@@ -41,7 +41,7 @@ from headstart.benchmarks.live_prompts import (
     joined,
     split,
 )
-from headstart.benchmarks.live_replay import Measured, Part, Replay, Target
+from headstart.benchmarks.live_replay import Lengths, Measured, Part, Replay, Target
 from headstart.benchmarks.machine import Origin, here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.prompts import FILE, ROWS, is_public, prompts
@@ -65,9 +65,9 @@ class Plan:
     real_time_classes: tuple[LengthClass, ...]
     compressed: Part
     late_edits: int
-    answer_tokens: int
+    lengths: Lengths
     exact_tokens: int
-    """Of the answers that are compared."""
+    """Of the answers that are compared: a promise about 64 and more (exactness)."""
     crowd: CrowdPlan
     exact: Mapping[str, int]
     """Prompts of each class whose answers are compared."""
@@ -78,22 +78,29 @@ def _arms(num: int) -> dict[str, int]:
 
 
 FULL = Plan(
-    Part("real time", 1.0, at_once=9, alone_s=2.0, arms=_arms(3)),
+    Part("real time", 1.0, at_once=9, alone_s=2.0, arms=_arms(3), num_whole=1),
     (SHORT, MIDDLE, REAL_TIME_LONG),
-    Part("compressed", 20.0, at_once=10, alone_s=1.0, arms=_arms(20)),
+    Part("compressed", 20.0, at_once=10, alone_s=1.0, arms=_arms(20), num_whole=3),
     late_edits=20,
-    answer_tokens=8,
-    exact_tokens=16,
+    lengths=Lengths(8, 96),
+    exact_tokens=64,
     crowd=CrowdPlan(20, 20, answer_tokens=8, probe_requests=32, begin_s=10.0),
     exact={SHORT.name: 220, MIDDLE.name: 70, LONG.name: 10},
 )
 QUICK = Plan(
-    Part("real time", 1.0, at_once=3, alone_s=2.0, arms={"1200": 1, TYPIST: 1, PASTED: 1}),
+    Part(
+        "real time",
+        1.0,
+        at_once=3,
+        alone_s=2.0,
+        arms={"1200": 1, TYPIST: 1, PASTED: 1},
+        num_whole=0,
+    ),
     (SHORT,),
-    Part("compressed", 20.0, at_once=8, alone_s=1.0, arms=_arms(1)),
+    Part("compressed", 20.0, at_once=8, alone_s=1.0, arms=_arms(1), num_whole=1),
     late_edits=1,
-    answer_tokens=8,
-    exact_tokens=8,
+    lengths=Lengths(8, 32),
+    exact_tokens=64,
     crowd=CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=5.0),
     exact={SHORT.name: 10, MIDDLE.name: 2},
 )
@@ -183,14 +190,14 @@ class Bench:
         """Measure everything."""
         plan, texts, checkpoint = self._plan, self._texts, self._checkpoint
         with self._daemon(folder / "real", self._model, plan.real_time.scale) as target:
-            replay = Replay(target, checkpoint, plan.answer_tokens, SEED)
+            replay = Replay(target, checkpoint, plan.lengths, SEED)
             measured = _run(replay.measure(plan.real_time, texts.real_time))
             crowd = interference(
                 target, checkpoint, plan.crowd, texts.ordinary, texts.typed_beside, SEED
             )
             rounds = _run(crowd)
         with self._daemon(folder / "compressed", self._model, plan.compressed.scale) as target:
-            replay = Replay(target, checkpoint, plan.answer_tokens, SEED)
+            replay = Replay(target, checkpoint, plan.lengths, SEED)
             measured += _run(replay.measure(plan.compressed, texts.compressed, plan.late_edits))
         with self._daemon(folder / "exact", _in_float32(self._model), plan.compressed.scale) as it:
             compared = _run(compare(it, checkpoint, texts.exact, plan.exact_tokens, SEED))
@@ -276,6 +283,9 @@ def _config(plan: Plan, model: ModelSettings, num_resumed: int) -> dict[str, Any
         "prompts": JOINED,
         "split": "shuffled by the seed; a quick run takes every other question, a full run the "
         "others",
+        "whole": f"the time to the last token is told of answers of {plan.lengths.whole} tokens, "
+        "by the first prompts of each cell; the others have one token of interest and "
+        f"{plan.lengths.first} in all",
         "clock": "from the last key, which the commit follows at once; the plain request's from "
         "sending it",
         "typed_at_once": "whoever finishes types the last keys and is answered alone, and so is "

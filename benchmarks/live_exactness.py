@@ -1,4 +1,4 @@
-"""Whether a typed prompt's greedy answer is the plain one, in float32 (DESIGN §3.7)."""
+"""Whether a typed prompt's greedy answer is the plain one, token for token, in float32."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,21 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.live_replay import Target
-from headstart.benchmarks.live_typing import live_prompt, plain
-from headstart.benchmarks.load import PATIENCE_S
+from headstart.benchmarks.live_typing import live_prompt, plain, token_ids
+from headstart.benchmarks.load import PATIENCE_S, AnswerRefused
 from headstart.benchmarks.typists import TYPIST, compressed, script
 
-__all__ = ["TIE", "Compared", "compare", "first_gap"]
+__all__ = ["TIE", "Compared", "compare", "tie_gap"]
 
 TIE = 1e-3
 """Two tokens whose logits differ by no more may change places."""
 _SCALE = 400.0
 _REST_S = 0.3
 """Before the commit, so that there is something computed ahead to be wrong."""
-_AT_ONCE = 4
+_AT_ONCE = 8
+"""A step of the engine takes little longer for as many."""
+_NAMED = "token_id:"
+"""Before an id, where vLLM is asked to name tokens so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,13 @@ class Compared:
 
     is_same: bool
     gap: float | None
-    """Between the two best logits of the plain run where the answers part; None if they do not."""
+    """Between the two best logits of the plain run where the answers part, if these are the tokens
+    they part with; None if not, or if they do not part."""
     prompt_tokens: int
     cached_tokens: int
     """Of them, computed ahead."""
+    answer_tokens: int
+    """Of the shorter answer."""
 
     @property
     def is_exact(self) -> bool:
@@ -65,7 +72,12 @@ async def compare(
 async def _compare(
     target: Target, index: int, text: str, answer_tokens: int, seed: int
 ) -> Compared:
-    sampling = {"temperature": 0, "max_tokens": answer_tokens, "ignore_eos": True}
+    sampling = {
+        "temperature": 0,
+        "max_tokens": answer_tokens,
+        "ignore_eos": True,
+        "return_token_ids": True,
+    }
     salt = f"exact {index}"
     strokes = compressed(script(TYPIST, text, seed + index), _SCALE)
     async with live_prompt(
@@ -74,14 +86,34 @@ async def _compare(
         await prompt.type(strokes)
         await asyncio.sleep(_REST_S)
         live = await prompt.commit()
-    whole = await plain(target.url, target.model, text, answer_tokens, cache_salt=f"{salt} plain")
-    is_same = live.text == whole.text
-    gap = None if is_same else await _gap(target, text, answer_tokens, live.text)
-    return Compared(is_same, gap, live.prompt_tokens, live.cached_tokens)
+    wanted = {"cache_salt": f"{salt} plain", "return_token_ids": True}
+    whole = await plain(target.url, target.model, text, answer_tokens, **wanted)
+    live_ids = await _ids(target, live.stream)
+    num = min(len(live_ids), len(whole.token_ids))
+    if num < answer_tokens:
+        raise AnswerRefused(f"asked for {answer_tokens} token ids, got {num}")
+    is_same = live_ids == whole.token_ids
+    gap = None
+    if not is_same:
+        gap = tie_gap(await _logprobs(target, text, answer_tokens), whole.token_ids, live_ids)
+    return Compared(is_same, gap, live.prompt_tokens, live.cached_tokens, num)
 
 
-async def _gap(target: Target, text: str, answer_tokens: int, said: str) -> float | None:
-    """Return how close the two best tokens are where the plain answer and another one part."""
+async def _ids(target: Target, stream: str) -> tuple[int, ...]:
+    """Return the token ids of an answer that is over."""
+    async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
+        answer = await client.get(f"{target.url}/v1/streams/{stream}")
+    answer.raise_for_status()
+    payloads = [
+        line.removeprefix("data: ")
+        for line in answer.text.splitlines()
+        if line.startswith("data: {")
+    ]
+    return tuple(one for payload in payloads for one in token_ids(msgspec.json.decode(payload)))
+
+
+async def _logprobs(target: Target, text: str, answer_tokens: int) -> list[dict[str, Any]]:
+    """Return the plain answer's tokens, each with the two best there."""
     body = {
         "model": target.model,
         "messages": [{"role": "user", "content": text}],
@@ -90,26 +122,36 @@ async def _gap(target: Target, text: str, answer_tokens: int, said: str) -> floa
         "ignore_eos": True,
         "logprobs": True,
         "top_logprobs": 2,
+        "return_tokens_as_token_ids": True,
     }
     async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
         answer = await client.post(f"{target.url}/v1/chat/completions", json=body)
     answer.raise_for_status()
-    return first_gap(answer.json()["choices"][0]["logprobs"]["content"], said)
+    found: list[dict[str, Any]] = answer.json()["choices"][0]["logprobs"]["content"]
+    return found
 
 
-def first_gap(tokens: Sequence[dict[str, Any]], said: str) -> float | None:
-    """Return the gap at the first token that another text does not go on with.
+def tie_gap(
+    tokens: Sequence[dict[str, Any]], plain: Sequence[int], live: Sequence[int]
+) -> float | None:
+    """Return the gap between the two best tokens where two answers part.
 
     Args:
-        tokens: OpenAI's `logprobs.content`.
-        said: The other text.
+        tokens: OpenAI's `logprobs.content` of the plain answer, asked for once more.
+        plain: Its ids.
+        live: The other answer's.
 
-    Returns: None if it goes on with all of them.
+    Returns: None if that proves no tie: the plain answer went another way when it was asked for
+        once more, or the tokens that the answers part with are not the two best.
     """
-    before = ""
-    for token in tokens:
-        before += token["token"]
-        if not said.startswith(before):
-            best, second = sorted((one["logprob"] for one in token["top_logprobs"]), reverse=True)
-            return float(best - second)
-    return None
+    at = next(index for index, pair in enumerate(zip(plain, live, strict=True)) if len({*pair}) > 1)
+    if [_id(one["token"]) for one in tokens[: at + 1]] != list(plain[: at + 1]):
+        return None
+    best = {_id(one["token"]): one["logprob"] for one in tokens[at]["top_logprobs"]}
+    if best.keys() != {plain[at], live[at]}:
+        return None
+    return float(max(best.values()) - min(best.values()))
+
+
+def _id(name: str) -> int:
+    return int(name.removeprefix(_NAMED))

@@ -14,7 +14,7 @@ from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.live_typing import Answered, Floor, live_prompt, plain
 from headstart.benchmarks.typists import EDITED, compressed, script, seconds, tail
 
-__all__ = ["Measured", "Part", "Replay", "Target"]
+__all__ = ["Lengths", "Measured", "Part", "Replay", "Target"]
 
 _REST_S = 0.3
 """Before a plain request: an engine has one more step under way when an answer has ended, and the
@@ -42,6 +42,18 @@ class Part:
     """Before the last key, for which the one that finishes has the floor. Wall time."""
     arms: Mapping[str, int]
     """How many prompts of each class are typed in which way."""
+    num_whole: int
+    """Of these, how many have an answer of a real one's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Of answers, tokens."""
+
+    first: int
+    """Where the first token is what counts."""
+    whole: int
+    """Where the time to the last one counts, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class Measured:
     typed_s: float
     """In seconds of whoever typed."""
     num_strokes: int
+    is_whole: bool
+    """Whether the answer is of a real one's length."""
     live: Answered
     plain: Answered
 
@@ -75,6 +89,10 @@ class _Job:
     def key(self) -> str:
         return f"{self.part.name}/{self.arm}/{self.length}/{self.index}"
 
+    @property
+    def is_whole(self) -> bool:
+        return self.index < self.part.num_whole
+
 
 class Replay:
     """Measures one part.
@@ -82,16 +100,14 @@ class Replay:
     Args:
         target: Where.
         checkpoint: Has what was measured before, and gets the rest.
-        answer_tokens: Length of the answers.
+        lengths: Of the answers.
         seed: Of the typist.
     """
 
-    def __init__(
-        self, target: Target, checkpoint: Checkpoint, answer_tokens: int, seed: int
-    ) -> None:
+    def __init__(self, target: Target, checkpoint: Checkpoint, lengths: Lengths, seed: int) -> None:
         self._target = target
         self._checkpoint = checkpoint
-        self._answer_tokens = answer_tokens
+        self._lengths = lengths
         self._seed = seed
         self._floor = Floor()
         self._num_left = 0
@@ -119,7 +135,7 @@ class Replay:
 
         if left:
             # What is made lazily is not measured.
-            await plain(*self._about("Say one."), cache_salt="first")
+            await self._plain("Say one.", self._lengths.first, "first")
         async with asyncio.TaskGroup() as group:
             for job in left:
                 group.create_task(work(job))
@@ -131,7 +147,8 @@ class Replay:
         typed_s = seconds(strokes)
         strokes = compressed(strokes, part.scale)
         alone = tail(strokes, part.alone_s)
-        sampling = {"temperature": 0, "max_tokens": self._answer_tokens, "ignore_eos": True}
+        num_tokens = self._lengths.whole if job.is_whole else self._lengths.first
+        sampling = {"temperature": 0, "max_tokens": num_tokens, "ignore_eos": True}
         # One salt for a side of an arm: prompts find what earlier ones left there, and no others.
         salt = f"{part.name} {job.arm}"
         live_salt = {"cache_salt": f"{salt} live"}
@@ -142,20 +159,19 @@ class Replay:
             async with self._floor.held():
                 whole: Answered | None = None
                 if job.index % 2:
-                    whole = await self._plain(job.text, f"{salt} plain")
+                    whole = await self._plain(job.text, num_tokens, f"{salt} plain")
                 await prompt.type(strokes[alone:])
                 live = await prompt.commit()
                 await session.aclose()  # or what goes on from the answer would be computed ahead
                 if whole is None:
-                    whole = await self._plain(job.text, f"{salt} plain")
-        return Measured(part.name, job.arm, job.length, typed_s, len(strokes), live, whole)
+                    whole = await self._plain(job.text, num_tokens, f"{salt} plain")
+        told = part.name, job.arm, job.length, typed_s, len(strokes), job.is_whole
+        return Measured(*told, live, whole)
 
-    async def _plain(self, text: str, salt: str) -> Answered:
+    async def _plain(self, text: str, num_tokens: int, salt: str) -> Answered:
         await asyncio.sleep(_REST_S)
-        return await plain(*self._about(text), cache_salt=salt)
-
-    def _about(self, text: str) -> tuple[str, str, str, int]:
-        return self._target.url, self._target.model, text, self._answer_tokens
+        url, model = self._target.url, self._target.model
+        return await plain(url, model, text, num_tokens, cache_salt=salt)
 
     def _say(self, one: Measured) -> None:
         self._num_left -= 1

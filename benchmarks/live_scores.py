@@ -89,7 +89,11 @@ def interference_check(rounds: Rounds, *, is_quick: bool, bar: Bar = INTERFERENC
 
 def exact_checks(compared: Sequence[Compared], *, is_quick: bool) -> Iterator[Check]:
     """Judge the answers: counts, which nothing makes uncertain."""
-    note = f"{len(compared)} prompts, {_share(compared):.0%} of their tokens computed ahead"
+    fewest = min(one.answer_tokens for one in compared)
+    note = (
+        f"{len(compared)} prompts, {_share(compared):.0%} of their tokens computed ahead; answers "
+        f"of {fewest} tokens, compared by id"
+    )
     differ = sum(not one.is_exact for one in compared)
     yield judge(INEXACT, exactly(differ), is_quick=is_quick, note=note)
     ties = sum(one.is_exact and not one.is_same for one in compared)
@@ -115,12 +119,9 @@ def replay_table(measured: Sequence[Measured]) -> Table:
         "From the last key (live) or the request (plain) to the first token and to the last",
         (
             *("part", "arm", "sentences", "prompts", "prompt_tokens", "typed_s"),
-            *(
-                f"{side}_{span}_{share}_s"
-                for span in ("first", "whole")
-                for side in ("live", "plain")
-                for share in ("p50", "p95")
-            ),
+            *(f"{side}_first_{share}_s" for side in ("live", "plain") for share in ("p50", "p95")),
+            *("whole_prompts", "whole_tokens"),
+            *(f"{side}_whole_{share}_s" for side in ("live", "plain") for share in ("p50", "p95")),
             *("cached_share", "waste", "live_engine_s", "plain_engine_s", "same_answers"),
         ),
         tuple((*cell, *_figures(own)) for cell, own in sorted(cells.items())),
@@ -167,10 +168,11 @@ def exact_table(compared: Sequence[Compared]) -> Table:
     """What was compared."""
     return Table(
         "Greedy float32 answers of prompts typed with corrections, beside the plain ones",
-        ("prompts", "same", "ties", "differ", "share_computed_ahead"),
+        ("prompts", "answer_tokens", "same", "ties", "differ", "share_computed_ahead"),
         (
             (
                 len(compared),
+                min(one.answer_tokens for one in compared),
                 sum(one.is_same for one in compared),
                 sum(one.is_exact and not one.is_same for one in compared),
                 sum(not one.is_exact for one in compared),
@@ -180,25 +182,31 @@ def exact_table(compared: Sequence[Compared]) -> Table:
     )
 
 
-def _figures(own: Sequence[Measured]) -> tuple[float | int, ...]:
+def _figures(own: Sequence[Measured]) -> tuple[float | int | None, ...]:
     num = len(own)
-    times = [
-        quantile(np.array([_seconds(one, side, span) for one in own]), share)
-        for span in ("first_s", "whole_s")
-        for side in ("live", "plain")
-        for share in (0.5, 0.95)
-    ]
+    whole = [one for one in own if one.is_whole]
     return (
         num,
         sum(one.live.prompt_tokens for one in own) / num,
         sum(one.typed_s for one in own) / num,
-        *times,
+        *_times(own, "first_s"),
+        len(whole),
+        max((one.plain.output_tokens for one in whole), default=None),
+        *_times(whole, "whole_s"),
         sum(one.live.cached_tokens for one in own) / sum(one.live.prompt_tokens for one in own),
         waste(own),
         sum(one.live.engine_s for one in own) / num,
         sum(one.plain.engine_s for one in own) / num,
         sum(one.is_same for one in own),
     )
+
+
+def _times(own: Sequence[Measured], span: str) -> list[float | None]:
+    return [
+        quantile(np.array([_seconds(one, side, span) for one in own]), share) if own else None
+        for side in ("live", "plain")
+        for share in (0.5, 0.95)
+    ]
 
 
 def _is_big(one: Measured) -> bool:

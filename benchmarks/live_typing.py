@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from headstart.benchmarks.load import PATIENCE_S, AnswerRefused, chat_request, events, offer
 from headstart.benchmarks.typists import Stroke
 
-__all__ = ["Answered", "Floor", "LivePrompt", "live_prompt", "plain"]
+__all__ = ["Answered", "Floor", "LivePrompt", "live_prompt", "plain", "token_ids"]
 
 _ENGINE_STAGES = ("prefill", "decode")
 _EDITED = ("input_text.appended", "input_text.replaced")
@@ -35,17 +35,27 @@ class Answered:
     text: str
     prompt_tokens: int
     cached_tokens: int
+    output_tokens: int
     stages_s: dict[str, float]
     """Of the answer itself, as the gateway says."""
     ahead_tokens: int = 0
     wasted_tokens: int = 0
     ahead_s: float = 0.0
     """Engine time before the commit."""
+    thoughts: int = 0
+    """In the answer's prompt."""
+    thought_s: float = 0.0
+    """Engine time of all thoughts."""
+    token_ids: tuple[int, ...] = ()
+    """Where a plain request asked for them."""
+    stream: str = ""
+    """The live answer's, by which it can be read again."""
 
     @property
     def engine_s(self) -> float:
         """Engine time, before the commit and after it."""
-        return self.ahead_s + sum(self.stages_s.get(stage, 0.0) for stage in _ENGINE_STAGES)
+        thinking_s = self.ahead_s + self.thought_s
+        return thinking_s + sum(self.stages_s.get(stage, 0.0) for stage in _ENGINE_STAGES)
 
 
 class _Event(msgspec.Struct):
@@ -154,6 +164,9 @@ class LivePrompt:
             ahead["tokens"],
             ahead["wasted_tokens"],
             ahead["engine_s"],
+            ahead.get("thoughts", 0),
+            ahead.get("thought_engine_s", 0.0),
+            stream=done.response["id"],
         )
 
     async def clear(self) -> None:
@@ -234,11 +247,13 @@ async def plain(url: str, model: str, text: str, num_tokens: int, **fields: Any)
     request = chat_request(model, text, num_tokens, headstart={"timing": True}, **fields)
     (exchange,) = await offer(url, [request], concurrency=1)
     deltas: list[tuple[float, str]] = []
+    ids: list[int] = []
     timing: dict[str, Any] = {}
     for at, chunk in events(exchange):
         timing = chunk.get("headstart", {}).get("timing", timing)
         texts = [choice["delta"].get("content") for choice in chunk["choices"]]
         deltas += [(at, text) for text in texts if text]
+        ids += token_ids(chunk)
     if not deltas:
         raise AnswerRefused("a plain request's answer has no text")
     return Answered(
@@ -246,8 +261,15 @@ async def plain(url: str, model: str, text: str, num_tokens: int, **fields: Any)
         deltas[-1][0] - exchange.sent_at,
         "".join(delta for _, delta in deltas),
         *_cost(timing),
+        token_ids=tuple(ids),
     )
 
 
-def _cost(timing: dict[str, Any]) -> tuple[int, int, dict[str, float]]:
-    return timing["prompt_tokens"], timing["cached_prompt_tokens"] or 0, timing["stages_s"]
+def token_ids(chunk: dict[str, Any]) -> list[int]:
+    """Return the ids of a chunk's tokens, where they were asked for."""
+    return [one for choice in chunk["choices"] for one in choice.get("token_ids") or ()]
+
+
+def _cost(timing: dict[str, Any]) -> tuple[int, int, int, dict[str, float]]:
+    prompt, cached = timing["prompt_tokens"], timing["cached_prompt_tokens"] or 0
+    return prompt, cached, timing["output_tokens"], timing["stages_s"]

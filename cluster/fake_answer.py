@@ -76,18 +76,23 @@ class StreamedAnswer(AnswerForm):
 
     Args:
         has_usage: Whether a chunk with the usage comes last.
+        has_token_ids: Whether a chat's chunks say which tokens they are; nothing else does.
     """
 
-    def __init__(self, stream: Stream, api: str, model: str, *, has_usage: bool) -> None:
+    def __init__(
+        self, stream: Stream, api: str, model: str, *, has_usage: bool, has_token_ids: bool = False
+    ) -> None:
         super().__init__(stream, api, model)
         self._has_usage = has_usage
+        self._has_token_ids = has_token_ids and api == "chat"
         self._is_open = False
         self._kind = "chat.completion.chunk" if api == "chat" else "text_completion"
 
     def delta(self, choice: int, tokens: tuple[int, ...], text: str, at: float) -> None:
         if not self._is_open:
             self._open(at)
-        self._stream.append(Frame(choice, Channel.CONTENT, text, tokens, self._at_us(at)))
+        payload = self._with_ids(choice, tokens, text) if self._has_token_ids else None
+        self._stream.append(Frame(choice, Channel.CONTENT, text, tokens, self._at_us(at), payload))
 
     def last_delta(
         self, choice: int, tokens: tuple[int, ...], text: str, reason: str, at: float
@@ -96,7 +101,8 @@ class StreamedAnswer(AnswerForm):
             self._open(at)
         fields: dict[str, Any] = {"index": choice}
         if self._api == "chat":
-            fields |= {"delta": {"content": text}} | _finish(reason) | _unset("token_ids")
+            fields |= {"delta": {"content": text}} | _finish(reason)
+            fields |= {"token_ids": tokens} if self._has_token_ids else _unset("token_ids")
         else:
             fields |= {"text": text} | _finish(reason) | _unset("prompt_token_ids", "token_ids")
         more = {} if self._has_usage else {"system_fingerprint": _FINGERPRINT}
@@ -127,6 +133,10 @@ class StreamedAnswer(AnswerForm):
             role |= _unset("logprobs", "finish_reason")
             prompt = _unset("prompt_token_ids", "prompt_text")
             self._event(_json.encode(self._body(self._kind, [role], **prompt)), at)
+
+    def _with_ids(self, choice: int, tokens: tuple[int, ...], text: str) -> bytes:
+        fields = {"index": choice, "delta": {"content": text}} | _unset("logprobs", "finish_reason")
+        return _json.encode(self._body(self._kind, [fields | {"token_ids": tokens}]))
 
     def _event(self, payload: bytes, at: float) -> None:
         self._stream.append(Frame(0, Channel.EVENT, "", (), self._at_us(at), payload))

@@ -191,7 +191,9 @@ class FakeEngine(Engine):
             kind = StreamedResponse if asked.is_streamed else WholeResponse
             return kind(stream, self._info.model, asked.limit)
         if asked.is_streamed:
-            return StreamedAnswer(stream, api, self._info.model, has_usage=asked.has_usage_chunk)
+            has_ids, has_usage = asked.has_token_ids, asked.has_usage_chunk
+            model = self._info.model
+            return StreamedAnswer(stream, api, model, has_usage=has_usage, has_token_ids=has_ids)
         return WholeAnswer(stream, api, self._info.model)
 
     def _rows(self, asked: FakeRequest, answer: "_Answer") -> list[Row]:

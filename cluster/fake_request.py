@@ -32,6 +32,7 @@ class FakeRequest:
     """Most tokens of each choice; None leaves it to the engine."""
     is_streamed: bool
     has_usage_chunk: bool
+    has_token_ids: bool
     cache_salt: str | None
 
 
@@ -49,6 +50,7 @@ class _Body(BaseModel):
     n: int | None = 1
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
+    return_token_ids: bool | None = None
     cache_salt: Any = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
@@ -142,6 +144,7 @@ def read(path: str, body: bytes, info: EngineInfo, content_type: str = "") -> Fa
         limit=limit,
         is_streamed=bool(asked.stream),
         has_usage_chunk=bool(asked.stream_options and asked.stream_options.include_usage),
+        has_token_ids=bool(asked.return_token_ids),
         cache_salt=asked.cache_salt,
     )
 

@@ -10,7 +10,7 @@ from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.live_exactness import compare
 from headstart.benchmarks.live_interference import CrowdPlan, interference
 from headstart.benchmarks.live_prompts import LONG, SHORT
-from headstart.benchmarks.live_replay import Part, Replay, Target
+from headstart.benchmarks.live_replay import Lengths, Part, Replay, Target
 from headstart.benchmarks.load import AnswerRefused
 from headstart.benchmarks.typists import EDITED, PASTED, TYPIST
 from headstart.configs.live import LiveSettings
@@ -26,12 +26,19 @@ QUESTIONS = [
 MODEL = speeds(prefill_tokens_per_s=1500.0, time_to_first_token_s=0.001, answer_tokens=64)
 LIVE = LiveSettings(debounce_s=0.1 / SCALE, edit_debounce_s=0.5 / SCALE)
 PLAN = live.Plan(
-    Part("real time", SCALE, at_once=2, alone_s=0.1, arms={TYPIST: 1}),
+    Part("real time", SCALE, at_once=2, alone_s=0.1, arms={TYPIST: 1}, num_whole=0),
     (SHORT,),
-    Part("compressed", SCALE, at_once=3, alone_s=0.2, arms={"240": 2, TYPIST: 1, PASTED: 1}),
+    Part(
+        "compressed",
+        SCALE,
+        at_once=3,
+        alone_s=0.2,
+        arms={"240": 2, TYPIST: 1, PASTED: 1},
+        num_whole=1,
+    ),
     late_edits=1,
-    answer_tokens=4,
-    exact_tokens=4,
+    lengths=Lengths(4, 12),
+    exact_tokens=64,
     crowd=CrowdPlan(1, 6, answer_tokens=4, probe_requests=8, begin_s=0.0),
     exact={LONG.name: 2},
 )
@@ -46,16 +53,16 @@ async def test_typed_measured_and_judged(tmp_path: Path) -> None:
     path = tmp_path / "out.checkpoint.jsonl"
     checkpoint = Checkpoint(path, {})
     async with serving(MODEL, live=LIVE) as gateway:
-        replay = Replay(target(gateway), checkpoint, PLAN.answer_tokens, seed=1)
+        replay = Replay(target(gateway), checkpoint, PLAN.lengths, seed=1)
         measured = await replay.measure(PLAN.compressed, texts.compressed, PLAN.late_edits)
-        compared = await compare(target(gateway), checkpoint, texts.exact, PLAN.answer_tokens, 1)
+        compared = await compare(target(gateway), checkpoint, texts.exact, PLAN.exact_tokens, 1)
         rounds = await interference(
             target(gateway), checkpoint, PLAN.crowd, texts.ordinary, texts.typed_beside, seed=1
         )
         await gateway.unused()
         resumed = Checkpoint(path, {})
         num_asked = len(gateway.replica.requests)
-        replay = Replay(target(gateway), resumed, PLAN.answer_tokens, seed=1)
+        replay = Replay(target(gateway), resumed, PLAN.lengths, seed=1)
         again = await replay.measure(PLAN.compressed, texts.compressed, PLAN.late_edits)
         assert len(gateway.replica.requests) == num_asked  # it had all of it
 
@@ -74,6 +81,10 @@ async def test_typed_measured_and_judged(tmp_path: Path) -> None:
     assert by_arm["240"].plain.cached_tokens < by_arm["240"].plain.prompt_tokens / 2
     assert all(one.is_same for one in compared)
     assert all(one.cached_tokens > 0 for one in compared)
+    assert [one.answer_tokens for one in compared] == [64, 64]
+    assert {one.plain.output_tokens for one in measured if one.is_whole} == {12}
+    assert {one.live.output_tokens for one in measured if not one.is_whole} == {4}
+    assert sum(one.is_whole for one in measured) == 3 * 3 + 1
     ((crowd),) = rounds.crowds
     assert len(crowd.alone_s) == len(crowd.beside_s) == 6
     made = [
@@ -87,14 +98,18 @@ async def test_typed_measured_and_judged(tmp_path: Path) -> None:
 async def test_a_refusal_ends_the_run_and_keeps_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "out"
     prompts = {SHORT.name: ["Why? Because."], LONG.name: ["No. " * 40]}
-    part = Part("compressed", SCALE, at_once=1, alone_s=0.1, arms={PASTED: 1})
+    part = Part("compressed", SCALE, at_once=1, alone_s=0.1, arms={PASTED: 1}, num_whole=0)
     short = LiveSettings(max_chars=1024)
     async with serving(MODEL, live=short) as gateway:
-        found = await Replay(target(gateway), Checkpoint(path, {}), 4, 1).measure(part, prompts)
+        found = await Replay(target(gateway), Checkpoint(path, {}), PLAN.lengths, 1).measure(
+            part, prompts
+        )
         prompts[LONG.name] = ["No. " * 400]
         path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
         with pytest.raises(ExceptionGroup) as raised:
-            await Replay(target(gateway), Checkpoint(path, {}), 4, 1).measure(part, prompts)
+            await Replay(target(gateway), Checkpoint(path, {}), PLAN.lengths, 1).measure(
+                part, prompts
+            )
     assert raised.group_contains(AnswerRefused, match="text_too_long")
     assert len(found) == 2
     assert Checkpoint(path, {}).num_resumed == 1

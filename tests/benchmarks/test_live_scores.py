@@ -7,7 +7,7 @@ import pytest
 
 from headstart.benchmarks import live_scores as scores
 from headstart.benchmarks.checks import Check, Verdict
-from headstart.benchmarks.live_exactness import Compared, first_gap
+from headstart.benchmarks.live_exactness import Compared, tie_gap
 from headstart.benchmarks.live_interference import Crowd, Rounds
 from headstart.benchmarks.live_prompts import CLASSES, LONG, MIDDLE
 from headstart.benchmarks.live_replay import Measured
@@ -18,12 +18,19 @@ LEFT = {LONG.name: 0.05, MIDDLE.name: 0.2}
 """What a good run leaves of the first token's time."""
 
 
-def measured(arm: str, length: str, left: float | None = None, wasted: int = 20) -> Measured:
+def measured(
+    arm: str,
+    length: str,
+    left: float | None = None,
+    wasted: int = 20,
+    *,
+    is_whole: bool = False,
+) -> Measured:
     left = LEFT.get(length, 0.8) if left is None else left
     stages_s = {"queue": 0.01, "prefill": 0.04, "decode": 0.06}
-    live = Answered(left, left + 0.5, "yes", 100, 90, stages_s, 110, wasted, 0.9)
-    plain = Answered(1, 1.5, "yes", 100, 0, {"prefill": 0.9, "decode": 0.1})
-    return Measured("compressed", arm, length, 60.0, 300, live, plain)
+    live = Answered(left, left + 0.5, "yes", 100, 90, 8, stages_s, 110, wasted, 0.9)
+    plain = Answered(1, 1.5, "yes", 100, 0, 8, {"prefill": 0.9, "decode": 0.1})
+    return Measured("compressed", arm, length, 60.0, 300, is_whole, live, plain)
 
 
 def everything(**worse: float) -> list[Measured]:
@@ -84,6 +91,17 @@ def test_waste_is_for_each_committed_token() -> None:
     assert (named["live_first_p50_s"], named["plain_first_p50_s"]) == (0.8, 1.0)
     assert named["plain_engine_s"] == pytest.approx(1.0)
     assert (named["prompts"], named["same_answers"]) == (2, 2)
+    assert (named["whole_prompts"], named["live_whole_p50_s"]) == (0, None)
+
+
+def test_complete_answers_are_told_of_those_that_are_long() -> None:
+    short = replace(
+        measured(TYPIST, "1-4"), plain=replace(measured(TYPIST, "1-4").plain, whole_s=9)
+    )
+    table = scores.replay_table([short, measured(TYPIST, "1-4", is_whole=True)])
+    named = dict(zip(table.columns, table.rows[0], strict=True))
+    assert (named["prompts"], named["whole_prompts"], named["whole_tokens"]) == (2, 1, 8)
+    assert (named["live_whole_p50_s"], named["plain_whole_p95_s"]) == (1.3, 1.5)
 
 
 def test_prompts_that_are_long_enough_for_their_bar_are_told_by_themselves() -> None:
@@ -124,18 +142,18 @@ def test_interference_is_the_ratio_of_the_slowest(factor: float, verdict: Verdic
 @pytest.mark.parametrize(
     ("compared", "names"),
     [
-        ([Compared(True, None, 100, 64)] * 300, set()),
-        ([*[Compared(True, None, 100, 64)] * 299, Compared(False, 0.0005, 100, 64)], set()),
+        ([Compared(True, None, 100, 64, 64)] * 300, set()),
+        ([*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, 0.0005, 100, 64, 64)], set()),
         (
-            [*[Compared(True, None, 100, 64)] * 299, Compared(False, 0.1, 100, 64)],
+            [*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, 0.1, 100, 64, 64)],
             {"answers_that_differ_without_a_tie"},
         ),
         (
-            [*[Compared(True, None, 100, 64)] * 299, Compared(False, None, 100, 64)],
+            [*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, None, 100, 64, 64)],
             {"answers_that_differ_without_a_tie"},
         ),
         (
-            [*[Compared(True, None, 100, 64)] * 298, *[Compared(False, 0.0, 100, 64)] * 2],
+            [*[Compared(True, None, 100, 64, 64)] * 298, *[Compared(False, 0.0, 100, 64, 64)] * 2],
             {"ties_per_500_answers"},
         ),
     ],
@@ -145,10 +163,16 @@ def test_answers_differ_at_ties_alone_and_rarely(compared: list[Compared], names
 
 
 def test_the_gap_is_where_the_answers_part() -> None:
-    def token(text: str, best: float, second: float) -> dict[str, object]:
-        return {"token": text, "top_logprobs": [{"logprob": best}, {"logprob": second}]}
+    def token(best: int, second: int, gap: float) -> dict[str, object]:
+        names = (f"token_id:{best}", -0.1), (f"token_id:{second}", -0.1 - gap)
+        return {
+            "token": names[0][0],
+            "top_logprobs": [{"token": name, "logprob": value} for name, value in names],
+        }
 
-    tokens = [token("The", -0.1, -3.0), token(" cat", -0.5, -0.5005), token(" sat", -0.1, -9.0)]
-    assert first_gap(tokens, "The dog sat") == pytest.approx(0.0005)
-    assert first_gap(tokens, "The cat ran") == pytest.approx(8.9)
-    assert first_gap(tokens, "The cat sat down") is None
+    tokens = [token(1, 9, 3.0), token(2, 8, 0.0005), token(3, 7, 0.0005)]
+    assert tie_gap(tokens, (1, 2, 3), (1, 8, 5)) == pytest.approx(0.0005)
+    assert tie_gap(tokens, (1, 2, 3), (9, 2, 3)) == pytest.approx(3.0)
+    assert tie_gap(tokens, (1, 2, 3), (1, 2, 4)) is None  # 7 is as good, 4 is not
+    assert tie_gap(tokens, (5, 2, 3), (5, 8, 3)) is None  # the plain answer is no proof
+    assert tie_gap(tokens, (1, 2, 4), (1, 8, 4)) == pytest.approx(0.0005)  # nor does the rest count
