@@ -2,15 +2,14 @@
 
 Two parts. A replay in virtual time, which is a simulation: the real machine, gate and budgets, with
 the lengths of a large model's reasoning and a cost curve in its place. And the paper's protocol on
-the configured models: latency, accuracy and engine seconds.
+the configured models, in virtual time and typed into the product: latency, accuracy and engine
+seconds.
 """
 
-import heapq
-import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,37 +18,34 @@ import numpy as np
 from headstart.benchmarks import livemind_model
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
-from headstart.benchmarks.estimates import Estimate, exactly, paired_ratio
+from headstart.benchmarks.estimates import Estimate, paired_ratio
 from headstart.benchmarks.livemind_curves import LARGE, SMALL, Answerer, Timed, plain, warm_only
+from headstart.benchmarks.livemind_keys import BUDGET, EDITED, SESSIONS, shared_keys
 from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_tokens import SOURCE, Tokens
-from headstart.benchmarks.livemind_typing import haltingly, steadily
+from headstart.benchmarks.livemind_typing import steadily
 from headstart.benchmarks.machine import Origin, here
 from headstart.benchmarks.mmlu_pro import FILE, ROWS, Question, questions
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Report, Table, write
+from headstart.configs.live import ThinkingSettings
 from headstart.configs.settings import Settings
+from headstart.pipeline.live_events import MindConfig
+from headstart.pipeline.live_factory import mind_limits
 from headstart.stages.mind_events import AtCommit
 from headstart.stages.mind_prompt import Format
-from headstart.stages.rate_limit import Bucket
 from headstart.stages.segmenter import Granularity
 from headstart.stages.warm_budget import WarmBudget
 
-__all__ = ["run"]
+__all__ = ["run", "shipped"]
 
 SEED = livemind_model.SEED
 QUESTIONS = 1960
 """All there are: virtual time is cheap."""
-SESSIONS, KEYS, KEY_TOKENS = 1000, 20, 80
-"""Sessions that share keys, and what each key may have thought a minute."""
-ARRIVAL_S = 2.0
-"""Between two sessions."""
 
 LATENCY = Bar("replay_latency_over_plain", 0.45, "lower", "ratio")
 FIRST = Bar("replay_cancel_first_token_over_warm", 1.1, "lower", "ratio")
-BUDGET = Bar("keys_over_their_thought_budget", 0.0, "lower", "keys")
-EDITED = Bar("answers_with_thoughts_edited_away", 0.0, "lower", "answers")
-BARS = (LATENCY, FIRST, BUDGET, EDITED, livemind_model.BESIDE)
+BARS = (LATENCY, FIRST, BUDGET, EDITED, *livemind_model.BARS)
 
 ARMS = (
     Arm("ua-spi, sentences, wait"),
@@ -64,6 +60,7 @@ TOGETHER = (
     Arm("70B thinks, 8B answers, cancel", at_commit=AtCommit.CANCEL, answerer=SMALL),
 )
 """The paper's collaborative arm, ua-spi by sentence."""
+_SHIPPED = "ua-spi, sentences, {}, shipped limits"
 
 
 def run(settings: Settings, options: BenchOptions) -> int:
@@ -78,13 +75,15 @@ def run(settings: Settings, options: BenchOptions) -> int:
         write(report, options.json_path)
         return report.exit_status
     tokens = Tokens(settings)
-    tables, checks = _replay(asked, tokens)
+    arms = (*ARMS, *shipped(settings.live.thinking))
+    tables, checks = _replay(asked, tokens, arms)
     many = questions(options.data_dir, SESSIONS, SEED + 1)
-    table, more = _shared_keys(many, tokens)
+    table, more = shared_keys(many, tokens, arms)
     run_of = {
         "commit": origin.commit,
         "is_quick": options.is_quick,
         "answer_tokens": settings.bench.livemind_answer_tokens,
+        "live": settings.live.model_dump(mode="json"),
         "models": [model.model_dump(mode="json") for model in settings.models[:2]],
     }
     checkpoint = Checkpoint(options.json_path.with_suffix(".checkpoint.jsonl"), run_of)
@@ -123,10 +122,19 @@ def _report(
     return Report("livemind", origin, options.is_quick, config, tables, checks, duration_s)
 
 
-def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], list[Check]]:
+def shipped(settings: ThinkingSettings) -> Iterator[Arm]:
+    """Yield the arms whose thoughts have the limits that the settings say."""
+    for at_commit in AtCommit:
+        limits = mind_limits(settings, MindConfig())
+        yield Arm(_SHIPPED.format(at_commit), limits=limits, at_commit=at_commit)
+
+
+def _replay(
+    asked: Sequence[Question], tokens: Tokens, arms: Sequence[Arm]
+) -> tuple[list[Table], list[Check]]:
     """Type every question once for each arm, each session by itself."""
     plains, warms, rows = _alone(asked, tokens, LARGE, "")
-    found = _typed(asked, tokens, ARMS)
+    found = _typed(asked, tokens, arms)
     rows += [_row(name, timed, plains, warms) for name, timed in found.items()]
     thinking = [index for index, one in enumerate(found[ARMS[0].name]) if one.num_thoughts]
     rows += [
@@ -150,7 +158,13 @@ def _replay(asked: Sequence[Question], tokens: Tokens) -> tuple[list[Table], lis
         tuple(rows),
     )
     wait, cancel = found[ARMS[0].name], found[ARMS[1].name]
-    note = f"share left after commit set to {LARGE.left:.3f}; in-flight wait included"
+    strict = _ratio(found[f"{ARMS[0].name} *"], plains, "whole_s")
+    shipped = _ratio(found[_SHIPPED.format(AtCommit.WAIT)], plains, "whole_s")
+    note = (
+        f"share left after commit set to {LARGE.left:.3f}; in-flight wait included; "
+        f"{_told(strict)} with what nobody thought about at full length; "
+        f"{_told(shipped)} with the shipped limits"
+    )
     checks = [
         judge(LATENCY, _ratio(wait, plains, "whole_s"), note=note),
         judge(FIRST, _ratio(cancel, warms, "first_token_s")),
@@ -227,52 +241,5 @@ def _run_session(question: Question, arm: Arm, tokens: Tokens, *, is_strict: boo
     return session.timed
 
 
-def _shared_keys(asked: Sequence[Question], tokens: Tokens) -> tuple[Table, list[Check]]:
-    """Many sessions at once, typed with pauses and corrections, on keys with small budgets."""
-    chooser = random.Random(SEED)  # noqa: S311 - a simulation
-    buckets = [Bucket(KEY_TOKENS) for _ in range(KEYS)]
-    sessions: list[tuple[int, Session]] = []
-    for number in range(SESSIONS):
-        question = asked[number % len(asked)]
-        edits = tuple(haltingly(question.text, chooser, number * ARRIVAL_S))
-        key = number % KEYS
-        arm = ARMS[number % len(ARMS)]
-        budget = WarmBudget(buckets[key])
-        sessions.append((key, Session(question, edits, arm, tokens, budget)))
-    heap = [(session.due, number) for number, (_, session) in enumerate(sessions)]
-    heapq.heapify(heap)
-    now = 0.0
-    while heap:
-        due, number = heapq.heappop(heap)
-        session = sessions[number][1]
-        now = max(now, due)
-        session.step(now)
-        if session.timed is None:
-            heapq.heappush(heap, (session.due, number))
-    timed = [session.timed for _, session in sessions if session.timed is not None]
-    over = sum(_is_over(key, sessions, KEY_TOKENS) for key in range(KEYS))
-    wrong = sum(one.is_wrong for one in timed)
-    starved = sum(session.num_starved for _, session in sessions)
-    made = sum(num for _, session in sessions for _, num in session.made)
-    table = Table(
-        "Replay (a simulation): sessions that share keys, typed with pauses and corrections",
-        ("sessions", "keys", "tokens_a_minute", "thought_tokens", "times_starved", "thoughts_used"),
-        ((len(timed), KEYS, KEY_TOKENS, made, starved, sum(one.num_thoughts for one in timed)),),
-    )
-    return table, [judge(BUDGET, exactly(over)), judge(EDITED, exactly(wrong))]
-
-
-def _is_over(key: int, sessions: Sequence[tuple[int, Session]], per_minute: int) -> bool:
-    """Whether a key's thoughts took more in any stretch of time than its budget allows.
-
-    A minute's worth at once, and as much as time brings. It is added up for each stretch that
-    begins and ends with a thought, without the machine that kept to it.
-    """
-    made = sorted(one for owner, session in sessions if owner == key for one in session.made)
-    for first, (began, _) in enumerate(made):
-        taken = 0
-        for at, num_tokens in made[first:]:
-            taken += num_tokens
-            if taken > per_minute * (1 + (at - began) / 60) + 1e-6:
-                return True
-    return False
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"

@@ -1,15 +1,17 @@
 """What LiveMind does on real models: latency, accuracy and engine seconds of every arm.
 
 The first configured model answers. If a second is configured, it thinks in the collaborative arm;
-else the first does, with a prefix cache apart as another engine would have. In the end, what it
-costs everybody else: ordinary requests beside sessions that are thought about.
+else the first does, served a second time under another name. Then the product itself, with the
+first alone: questions typed into it, and what that costs everybody else, by ordinary requests
+beside sessions that are thought about.
 """
 
 import math
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +22,33 @@ import uvloop
 from headstart.benchmarks import live_scores
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Bar, Check, not_measured
+from headstart.benchmarks.estimates import MIN_BLOCKS
 from headstart.benchmarks.live_interference import CrowdPlan, Rounds, interference
 from headstart.benchmarks.live_replay import Target
-from headstart.benchmarks.livemind_protocol import (
-    THOUGHT_TOKENS,
-    Asking,
-    ModelArm,
-    Outcome,
-    Typed,
-)
+from headstart.benchmarks.livemind_protocol import Asking, ModelArm, Outcome, Typed
+from headstart.benchmarks.livemind_scores import INTERVALS, intervals_check, outcomes_table
+from headstart.benchmarks.livemind_sessions import CHARS, TYPED_AS, typed_sessions
 from headstart.benchmarks.mmlu_pro import Question
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.servers import launch_headstart, wait_until_ready
+from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
+from headstart.pipeline.live_events import MindConfig
+from headstart.pipeline.live_factory import mind_limits
+from headstart.stages.mind_events import AtCommit
 from headstart.stages.mind_prompt import Format
 
-__all__ = ["BESIDE", "SEED", "measure", "wilson"]
+__all__ = ["BARS", "SEED", "measure"]
 
 SEED = 42
-QUICK_S = 180.0
-"""Longest that a quick run asks the model."""
+QUICK_S, QUICK_SESSIONS_S = 100.0, 60.0
+"""Longest that a quick run begins questions, of each kind."""
+FEW_QUESTIONS = 64
+SAME_WEIGHTS = "same weights under two names"
 QUICK_QUESTIONS, QUICK_ANSWER_TOKENS = 40, 96
 BESIDE = Bar("ordinary_first_token_p95_beside_8_thinkers", 1.1, "lower", "ratio")
+BARS = (BESIDE, INTERVALS)
 CROWD = CrowdPlan(16, 24, answer_tokens=8, probe_requests=32, begin_s=15.0)
 QUICK_CROWD = CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=10.0)
 TYPED, TYPED_CHARS = 8, 400
@@ -76,42 +82,92 @@ def measure(
     models = settings.models[:2]
     if not models or models[0].engine == "fake":
         why = "no model is configured that is real"
-        return Found({"not_measured": why}, checks=[not_measured(BESIDE, why)])
-    wanted = settings.bench
-    limit = QUICK_ANSWER_TOKENS if options.is_quick else wanted.livemind_answer_tokens
-    num = min(wanted.livemind_questions, QUICK_QUESTIONS if options.is_quick else len(asked))
+        return Found({"not_measured": why}, checks=[not_measured(bar, why) for bar in BARS])
+    is_quick, wanted = options.is_quick, settings.bench
+    limit = QUICK_ANSWER_TOKENS if is_quick else wanted.livemind_answer_tokens
+    num = min(wanted.livemind_questions, QUICK_QUESTIONS if is_quick else len(asked))
+    limits = mind_limits(settings.live.thinking, MindConfig(at_commit=AtCommit.WAIT))
+    own, thinker = _two(models)
     with tempfile.TemporaryDirectory() as folder:
-        arm, argv, port = launch_headstart(settings, models, Path(folder))
-        url = f"http://127.0.0.1:{port}"
-        try:
-            wait_until_ready(arm, f"{url}/readyz")
-            with httpx.Client(base_url=url, timeout=600, trust_env=False) as client:
-                asking = Asking(client, models[0].name, models[-1].name, limit)
-                found = _ask_all(asking, asked[:num], checkpoint, options.is_quick)
-            target = Target(url, models[0].name)
-            rounds = uvloop.run(_crowd(target, checkpoint, asked, options.is_quick))
-        finally:
-            arm.stop()
+        with (
+            _daemon(settings, (own, thinker), Path(folder) / "two") as url,
+            httpx.Client(base_url=url, timeout=600, trust_env=False) as client,
+        ):
+            asking = Asking(client, own.name, thinker.name, limit, limits)
+            found = _ask_all(asking, asked[:num], checkpoint, is_quick)
+        # The other engine is not there: what is measured now is what is served.
+        with _daemon(settings, (own,), Path(folder) / "one") as url:
+            target = Target(url, own.name)
+            ends_at = time.monotonic() + (QUICK_SESSIONS_S if is_quick else math.inf)
+            sessions = typed_sessions(target, checkpoint, asked, _sessions(num), limit, ends_at)
+            typed = uvloop.run(sessions)
+            plan = QUICK_CROWD if is_quick else _crowd_of(num)
+            rounds = uvloop.run(_crowd(target, checkpoint, asked, plan))
     config = {
-        "models": [model.name for model in models],
-        "command": list(argv),
+        "models": [own.name, thinker.name],
         "questions": len(found),
+        "typed_questions": len(typed),
+        "typed_as": f"{TYPED_AS} characters a minute, in real time; questions of {CHARS.start} to "
+        f"{CHARS.stop - 1} characters",
         "answer_tokens": limit,
-        "thought_tokens": THOUGHT_TOKENS,
-        "thinker": "another model" if len(models) > 1 else "the same weights, another cache",
+        "limits": asdict(limits),
+        "thinker": "another model" if len(models) > 1 else SAME_WEIGHTS,
         "chance": float(np.mean([1 / one.num_options for one in asked[: len(found)]])),
         "questions_in_order": [one.number for one in asked[: len(found)]],
     }
-    beside = live_scores.interference_check(rounds, is_quick=options.is_quick, bar=BESIDE)
-    crowd = live_scores.interference_table(rounds, "who type in mode livemind")
-    return Found(config, [_table(found), crowd], [beside])
+    checks = [
+        live_scores.interference_check(rounds, is_quick=is_quick, bar=BESIDE),
+        intervals_check((found, typed), is_quick=is_quick),
+    ]
+    tables = [
+        outcomes_table(_title(len(models)), found),
+        outcomes_table("Sessions typed into the product, seconds from the last key on", typed),
+        live_scores.interference_table(rounds, "who type in mode livemind"),
+    ]
+    return Found(config, tables, checks)
+
+
+def _two(models: Sequence[ModelSettings]) -> tuple[ModelSettings, ModelSettings]:
+    """Return who answers, and another served name that thinks."""
+    own = models[0]
+    if len(models) > 1:
+        return own, models[1]
+    return own, own.model_copy(update={"name": f"{own.name[:55]}-thinker"})
+
+
+def _title(num_models: int) -> str:
+    who = "collaborative: two models" if num_models > 1 else f"collaborative: {SAME_WEIGHTS}"
+    return f"Real models, typed in virtual time ({who}), seconds from the last character on"
+
+
+def _sessions(num_questions: int) -> int:
+    """How many questions are typed into the product, where each takes as long as typing does."""
+    return max(MIN_BLOCKS, num_questions // 4)
+
+
+def _crowd_of(num_questions: int) -> CrowdPlan:
+    """Return how many ordinary requests are asked beside sessions: fewer where little is asked."""
+    num_blocks = CROWD.num_blocks if num_questions > FEW_QUESTIONS else MIN_BLOCKS
+    return replace(CROWD, num_blocks=num_blocks)
+
+
+@contextmanager
+def _daemon(settings: Settings, models: tuple[ModelSettings, ...], folder: Path) -> Iterator[str]:
+    folder.mkdir()
+    print(f"starting the daemon with {len(models)} served names", flush=True)
+    arm, _, port = launch_headstart(settings, models, folder)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(arm, f"{url}/readyz")
+        yield url
+    finally:
+        arm.stop()
 
 
 async def _crowd(
-    target: Target, checkpoint: Checkpoint, asked: Sequence[Question], is_quick: bool
+    target: Target, checkpoint: Checkpoint, asked: Sequence[Question], plan: CrowdPlan
 ) -> Rounds:
     """Ask ordinary questions with and without sessions that are thought about beside them."""
-    plan = QUICK_CROWD if is_quick else CROWD
     texts = [one.text for one in asked]
     short = [text for text in reversed(texts) if len(text) <= TYPED_CHARS]
     typed = ["\n\n".join(short[at : at + TYPED]) for at in (0, TYPED)]
@@ -133,62 +189,8 @@ def _ask_all(
         if outcomes is None:
             arms = ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]
             outcomes = {arm.name: Typed(asking, question, arm).run() for arm in arms}
+            outcomes = {arm.name: outcomes[arm.name] for arm in ARMS}
             checkpoint.put(key, outcomes)
         found.append(outcomes)
         print(f"question {number + 1}: {time.monotonic() - began:.0f} s", flush=True)
     return found
-
-
-def _table(found: Sequence[dict[str, Outcome]]) -> Table:
-    rows = []
-    for arm in ARMS:
-        outcomes = [one[arm.name] for one in found]
-        low, high = wilson(sum(one.is_right for one in outcomes), len(outcomes))
-        rows.append(
-            (
-                arm.name,
-                len(outcomes),
-                *_spread([one.first_token_s for one in outcomes]),
-                *_spread([one.whole_s for one in outcomes]),
-                *_spread([one.engine_s for one in outcomes]),
-                sum(one.is_right for one in outcomes) / max(1, len(outcomes)),
-                low,
-                high,
-                sum(one.stated is None for one in outcomes) / max(1, len(outcomes)),
-                float(np.mean([one.num_thoughts for one in outcomes])) if outcomes else None,
-                float(np.mean([one.output_tokens for one in outcomes])) if outcomes else None,
-            )
-        )
-    return Table(
-        "Real models, seconds from the last character on, means with 95 % intervals. A small "
-        "model's accuracy is near chance (config.model.chance), and says nothing of the method's",
-        (
-            *("arm", "questions", "first_s", "first_low", "first_high", "whole_s", "whole_low"),
-            *("whole_high", "engine_s", "engine_low", "engine_high", "accuracy", "acc_low"),
-            *("acc_high", "without_letter", "thoughts", "answer_tokens"),
-        ),
-        tuple(rows),
-    )
-
-
-def _spread(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Return the mean and its 95 % interval, by resampling; None where there are too few."""
-    if not values:
-        return None, None, None
-    mean = float(np.mean(values))
-    if len(values) < 4:
-        return mean, None, None
-    random = np.random.default_rng(0)
-    drawn = random.choice(np.asarray(values), size=(2000, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return mean, float(low), float(high)
-
-
-def wilson(num_right: int, num: int) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of a share (Wilson's)."""
-    if not num:
-        return None, None
-    z, share = 1.96, num_right / num
-    middle = share + z * z / (2 * num)
-    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
-    return (middle - half) / (1 + z * z / num), (middle + half) / (1 + z * z / num)

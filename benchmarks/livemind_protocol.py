@@ -3,7 +3,7 @@
 Typing takes 240 characters a minute, the options come at once with the last one, and every call of
 an engine moves that clock by what it took; the answer's latency counts from the last character,
 with the thought that was still being made. Temperature 0, one question at a time. Each arm and
-question has a part of the prefix cache of its own.
+question has a part of the prefix cache of its own. Thoughts have the limits that the settings say.
 """
 
 import json
@@ -22,7 +22,6 @@ from headstart.benchmarks.mmlu_pro import Question, answer_in
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import (
     Answer,
-    AtCommit,
     Event,
     Failed,
     Retyped,
@@ -36,9 +35,7 @@ from headstart.stages.segmenter import segment_ends
 from headstart.stages.thoughts import Kind, Thought, parse
 from headstart.stages.warm_budget import WarmBudget
 
-__all__ = ["THOUGHT_TOKENS", "Asking", "ModelArm", "Outcome", "Typed"]
-
-THOUGHT_TOKENS = 64
+__all__ = ["Asking", "ModelArm", "Outcome", "Typed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class ModelArm:
     is_warm: bool = True
     """Whether the text is prefilled while it is typed."""
     thinker: str = "own"
-    """`other` has a model, or a cache, of its own; `replayed` is the recorded reasoning."""
+    """`other` is another served model; `replayed` is the recorded reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +76,27 @@ class _Said:
 
 
 class Asking:
-    """Calls models, and counts what that takes."""
+    """Calls models, and counts what that takes.
 
-    def __init__(self, client: httpx.Client, model: str, thinker: str, max_tokens: int) -> None:
+    Args:
+        thinker: The model that thinks in the collaborative arm.
+        max_tokens: Of an answer.
+        limits: Of thoughts.
+    """
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        model: str,
+        thinker: str,
+        max_tokens: int,
+        limits: MindLimits,
+    ) -> None:
         self._client = client
         self.model = model
         self.thinker = thinker
         self.max_tokens = max_tokens
+        self.limits = limits
 
     def call(self, salt: str, model: str, messages: list[Any], max_tokens: int) -> _Said:
         """Have a conversation answered."""
@@ -126,10 +137,7 @@ class Typed:
         self._arm = arm
         self._salt = f"{arm.name} {question.number}"
         self._engine_s = 0.0
-        limits = MindLimits(
-            max_tokens=THOUGHT_TOKENS, at_commit=AtCommit.WAIT, wait_s=600.0, max_running=10**6
-        )
-        self._mind = LiveMind(limits, segment_ends, WarmBudget())
+        self._mind = LiveMind(asking.limits, segment_ends, WarmBudget())
         self._edits = list(steadily(question.text)) if arm.form is not None else []
         self._text = ""
         self._pending: tuple[float, Event] | None = None

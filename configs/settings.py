@@ -111,7 +111,7 @@ class BenchSettings(Section):
         ge=1,
         le=1960,
         description="Questions that `livemind` asks the configured models, each once for every "
-        "arm; some 40 s for each on a laptop. With `--quick` at most 40.",
+        "arm, and a fourth of them typed into the product; at most 40 with `--quick`.",
     )
     livemind_answer_tokens: int = Field(
         default=512,

@@ -1,24 +1,35 @@
 """The parts of `headstart bench livemind` that need no model and no data."""
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headstart.benchmarks import livemind
+from headstart.benchmarks import livemind, livemind_sessions
+from headstart.benchmarks.checkpoint import Checkpoint
+from headstart.benchmarks.checks import Verdict
+from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.livemind import TOGETHER
 from headstart.benchmarks.livemind_curves import LARGE, SMALL, Timed, plain, warm_only
-from headstart.benchmarks.livemind_model import wilson
+from headstart.benchmarks.livemind_keys import is_over
+from headstart.benchmarks.livemind_protocol import Outcome
 from headstart.benchmarks.livemind_replay import Arm, Session
+from headstart.benchmarks.livemind_scores import intervals_check, outcomes_table, wilson
+from headstart.benchmarks.livemind_sessions import typed_sessions
 from headstart.benchmarks.livemind_tokens import Tokens
 from headstart.benchmarks.livemind_typing import Edit, haltingly, steadily
 from headstart.benchmarks.mmlu_pro import Question, answer_in
+from headstart.benchmarks.typists import Stroke
+from headstart.configs.live import LiveSettings, ThinkingSettings
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import AtCommit
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.warm_budget import WarmBudget
+from tests.support.gateway import serving, speeds
 
 TEXT = (
     "A train leaves the first station at noon. It takes ninety minutes to the second. "
@@ -114,26 +125,26 @@ def test_a_budget_that_was_exceeded_would_be_noticed() -> None:
         arm = Arm("wait", limits=limits, thinker=eager, answerer=eager)
         return Session(QUESTION, tuple(steadily(TEXT)), arm, Words(), budget)
 
-    for budget, is_over in ((WarmBudget(Bucket(60)), False), (WarmBudget(), True)):
+    for budget, is_wrong in ((WarmBudget(Bucket(60)), False), (WarmBudget(), True)):
         session, now = keyed(budget), 0.0
         while session.timed is None:
             now = max(now, session.due)
             session.step(now)
-        assert livemind._is_over(0, [(0, session)], 60) == is_over
-        assert (session.num_starved > 0) != is_over
+        assert is_over(0, [(0, session)], 60) == is_wrong
+        assert (session.num_starved > 0) != is_wrong
 
 
 def test_a_budget_holds_in_every_stretch_of_time() -> None:
-    def is_over(*made: tuple[float, int]) -> bool:
+    def goes_over(*made: tuple[float, int]) -> bool:
         session = Session(QUESTION, tuple(steadily(TEXT)), Arm("wait"), Words(), WarmBudget())
         session._made.extend(made)
-        return livemind._is_over(0, [(0, session), (1, session)], 60)
+        return is_over(0, [(0, session), (1, session)], 60)
 
-    assert not is_over((0.0, 60), (30.0, 30), (60.0, 30))
-    assert not is_over((0.0, 1), (600.0, 60), (601.0, 1))
-    assert is_over((0.0, 1), (600.0, 60), (601.0, 2))
-    assert is_over((0.0, 61))
-    assert is_over((10.0, 31), (0.0, 40))
+    assert not goes_over((0.0, 60), (30.0, 30), (60.0, 30))
+    assert not goes_over((0.0, 1), (600.0, 60), (601.0, 1))
+    assert goes_over((0.0, 1), (600.0, 60), (601.0, 2))
+    assert goes_over((0.0, 61))
+    assert goes_over((10.0, 31), (0.0, 40))
 
 
 def test_answers_are_read() -> None:
@@ -149,3 +160,68 @@ def test_intervals_of_shares() -> None:
     assert low == pytest.approx(0.2366, abs=1e-3)
     assert high == pytest.approx(0.7634, abs=1e-3)
     assert wilson(0, 0) == (None, None)
+
+
+def outcome(number: int) -> Outcome:
+    return Outcome(0.1 + number, 1.0 + number, 2.0 + number, "B", number % 2 == 0, 1, 90)
+
+
+def test_every_arm_has_its_intervals() -> None:
+    found = [{"plain": outcome(number), "ua-spi": outcome(number + 1)} for number in range(8)]
+    table = outcomes_table("Models", found)
+    named: dict[str, Any] = dict(zip(table.columns, table.rows[1], strict=True))
+    assert (named["arm"], named["questions"], named["accuracy"]) == ("ua-spi", 8, 0.5)
+    assert named["engine_low"] < named["engine_s"] == 6.5 < named["engine_high"]
+    assert intervals_check((found, found), is_quick=False).verdict is Verdict.HOLDS
+    check = intervals_check((found, found[:2]), is_quick=False)
+    assert (check.verdict, check.estimate.value if check.estimate else None) == (Verdict.FAILS, 2)
+    assert intervals_check((found, found[:2]), is_quick=True).verdict is Verdict.NOT_MEASURED
+    assert intervals_check(([], []), is_quick=False).verdict is Verdict.FAILS
+
+
+def test_shipped_limits_are_those_of_the_settings() -> None:
+    shipped = ThinkingSettings(max_tokens=7, wait_s=3.0)
+    arms = {arm.at_commit: arm for arm in livemind.shipped(shipped)}
+    assert arms.keys() == {*AtCommit}
+    assert {(arm.limits.max_tokens, arm.limits.wait_s) for arm in arms.values()} == {(7, 3.0)}
+    edits = [*steadily(TEXT)]
+    cut, whole = timed(arms[AtCommit.WAIT], edits), timed(Arm("wait"), edits)
+    assert cut.thought_tokens <= 7 * cut.num_thoughts
+    assert cut.thought_tokens < whole.thought_tokens
+
+
+@pytest.mark.anyio
+async def test_questions_are_typed_into_the_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(livemind_sessions, "_REST_S", 0.0)
+    monkeypatch.setattr(livemind_sessions, "script", quickly)
+    path = tmp_path / "out"
+    asked = [QUESTION, replace(QUESTION, number=2, text="Short?"), replace(QUESTION, number=3)]
+    thinking = ThinkingSettings(interval_s=0.0)
+    live = LiveSettings(debounce_s=0.001, edit_debounce_s=0.001, thinking=thinking)
+    async with serving(speeds(answer_tokens=16, tokens_per_s=2000.0), live=live) as gateway:
+        target = Target(gateway.url, "fake")
+        found = await typed_sessions(target, Checkpoint(path, {}), asked, 9, 12, math.inf)
+        num_asked = len(gateway.replica.requests)
+        again = await typed_sessions(target, Checkpoint(path, {}), asked, 9, 12, math.inf)
+        assert len(gateway.replica.requests) == num_asked + 1  # the warm-up
+    assert again == found
+    assert [[*one] for one in found] == [[arm.name for arm in livemind_sessions.ARMS]] * 2
+    outcomes = found[0]
+    assert {one.output_tokens for one in outcomes.values()} == {12}
+    assert all(0 < one.first_token_s <= one.whole_s for one in outcomes.values())
+    plain_asked, warm, shipped, waits = outcomes.values()
+    assert (plain_asked.num_thoughts, warm.num_thoughts) == (0, 0)
+    assert waits.num_thoughts > 0
+    assert shipped.num_thoughts <= waits.num_thoughts
+
+
+def quickly(_arm: str, text: str, _seed: int) -> list[Stroke]:
+    """Sentence by sentence, with time to think between."""
+    ends = [at + 2 for at in range(len(text)) if text[at : at + 2] == ". "] + [len(text)]
+    starts = [0, *ends]
+    return [
+        Stroke(0.15, start, start, text[start:end])
+        for start, end in zip(starts, ends, strict=False)
+    ]

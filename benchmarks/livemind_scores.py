@@ -1,0 +1,97 @@
+"""What the arms on real models took and got right, with 95 % intervals."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from headstart.benchmarks.checks import Bar, Check, judge, not_measured
+from headstart.benchmarks.estimates import exactly
+from headstart.benchmarks.livemind_protocol import Outcome
+from headstart.benchmarks.report import Table
+
+__all__ = ["INTERVALS", "intervals_check", "outcomes_table", "wilson"]
+
+INTERVALS = Bar("arms_without_accuracy_and_engine_seconds_intervals", 0, "lower", "arms")
+_FEWEST = 4
+"""Questions, for an interval of a mean."""
+_WITHOUT = (None, None)
+
+Found = Sequence[Mapping[str, Outcome]]
+"""For each question, the outcome of every arm."""
+Interval = tuple[float, float] | tuple[None, None]
+
+
+def outcomes_table(title: str, found: Found) -> Table:
+    """Say for every arm what it took, and how often it was right."""
+    return Table(
+        f"{title}, means with 95 % intervals. A small model's accuracy is near chance "
+        "(config.model.chance), and says nothing of the method's",
+        (
+            *("arm", "questions", "first_s", "first_low", "first_high", "whole_s", "whole_low"),
+            *("whole_high", "engine_s", "engine_low", "engine_high", "accuracy", "acc_low"),
+            *("acc_high", "without_letter", "thoughts", "answer_tokens"),
+        ),
+        tuple(_row(name, outcomes) for name, outcomes in _arms(found)),
+    )
+
+
+def intervals_check(parts: Sequence[Found], *, is_quick: bool) -> Check:
+    """Judge whether every arm has intervals of its accuracy and its engine seconds."""
+    arms = [outcomes for found in parts for _, outcomes in _arms(found)]
+    if is_quick and (not arms or min(map(len, arms)) < _FEWEST):
+        return not_measured(INTERVALS, f"fewer than {_FEWEST} questions in a quick run")
+    lacking = sum(
+        None in (*_interval([one.engine_s for one in own]), *_accuracy(own)[1:]) for own in arms
+    )
+    note = f"{len(arms)} arms, {min(map(len, arms), default=0)} questions and more; see the tables"
+    return judge(INTERVALS, exactly(lacking if arms else 1), is_quick=is_quick, note=note)
+
+
+def _arms(found: Found) -> Iterator[tuple[str, list[Outcome]]]:
+    for name in found[0] if found else ():
+        yield name, [one[name] for one in found]
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> tuple[str | float | int | None, ...]:
+    num = len(outcomes)
+    return (
+        name,
+        num,
+        *_spread([one.first_token_s for one in outcomes]),
+        *_spread([one.whole_s for one in outcomes]),
+        *_spread([one.engine_s for one in outcomes]),
+        *_accuracy(outcomes),
+        sum(one.stated is None for one in outcomes) / num,
+        float(np.mean([one.num_thoughts for one in outcomes])),
+        float(np.mean([one.output_tokens for one in outcomes])),
+    )
+
+
+def _spread(values: Sequence[float]) -> tuple[float | None, ...]:
+    return float(np.mean(values)), *_interval(values)
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """Return the 95 % interval of a mean, by resampling; None where there are too few."""
+    if len(values) < _FEWEST:
+        return _WITHOUT
+    random = np.random.default_rng(0)
+    drawn = random.choice(np.asarray(values), size=(2000, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _accuracy(outcomes: Sequence[Outcome]) -> tuple[float | None, ...]:
+    num_right = sum(one.is_right for one in outcomes)
+    return num_right / len(outcomes), *wilson(num_right, len(outcomes))
+
+
+def wilson(num_right: int, num: int) -> Interval:
+    """Return the 95 % interval of a share (Wilson's)."""
+    if not num:
+        return _WITHOUT
+    z, share = 1.96, num_right / num
+    middle = share + z * z / (2 * num)
+    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
+    return (middle - half) / (1 + z * z / num), (middle + half) / (1 + z * z / num)
