@@ -19,7 +19,7 @@ __all__ = ["TIE", "Compared", "compare", "tie_gap"]
 TIE = 1e-3
 """Two tokens whose logits differ by no more may change places."""
 _SCALE = 400.0
-_REST_S = 0.3
+_REST_S = 3.0
 """Before the commit, so that there is something computed ahead to be wrong."""
 _AT_ONCE = 8
 """A step of the engine takes little longer for as many."""

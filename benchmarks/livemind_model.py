@@ -7,6 +7,7 @@ beside sessions that are thought about.
 """
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from headstart.benchmarks.mmlu_pro import Question
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Table
 from headstart.benchmarks.servers import launch_headstart, wait_until_ready
-from headstart.configs.model_settings import ModelSettings
+from headstart.configs.model_settings import ModelSettings, core_list, parse_cores
 from headstart.configs.settings import Settings
 from headstart.pipeline.live_events import MindConfig
 from headstart.pipeline.live_factory import mind_limits
@@ -45,7 +46,9 @@ SEED = 42
 QUICK_S, QUICK_SESSIONS_S = 100.0, 60.0
 """Longest that a quick run begins questions, of each kind."""
 FEW_QUESTIONS = 64
-SAME_WEIGHTS = "same weights under two names"
+"""As many or fewer have fewer ordinary requests asked beside them."""
+_NAME_CHARS = 55
+"""Of a model's name, so that there is room for more in 63."""
 QUICK_QUESTIONS, QUICK_ANSWER_TOKENS = 40, 96
 BESIDE = Bar("ordinary_first_token_p95_beside_8_thinkers", 1.1, "lower", "ratio")
 BARS = (BESIDE, INTERVALS)
@@ -88,9 +91,11 @@ def measure(
     num = min(wanted.livemind_questions, QUICK_QUESTIONS if is_quick else len(asked))
     limits = mind_limits(settings.live.thinking, MindConfig(at_commit=AtCommit.WAIT))
     own, thinker = _two(models)
+    who = _who_thinks(own, thinker, len(models))
+    names = (own,) if thinker is own else (own, thinker)
     with tempfile.TemporaryDirectory() as folder:
         with (
-            _daemon(settings, (own, thinker), Path(folder) / "two") as url,
+            _daemon(settings, names, Path(folder) / "two") as url,
             httpx.Client(base_url=url, timeout=600, trust_env=False) as client,
         ):
             asking = Asking(client, own.name, thinker.name, limit, limits)
@@ -104,14 +109,14 @@ def measure(
             plan = QUICK_CROWD if is_quick else _crowd_of(num)
             rounds = uvloop.run(_crowd(target, checkpoint, asked, plan))
     config = {
-        "models": [own.name, thinker.name],
+        "models": [model.name for model in names],
         "questions": len(found),
         "typed_questions": len(typed),
         "typed_as": f"{TYPED_AS} characters a minute, in real time; questions of {CHARS.start} to "
         f"{CHARS.stop - 1} characters",
         "answer_tokens": limit,
         "limits": asdict(limits),
-        "thinker": "another model" if len(models) > 1 else SAME_WEIGHTS,
+        "thinker": who,
         "chance": float(np.mean([1 / one.num_options for one in asked[: len(found)]])),
         "questions_in_order": [one.number for one in asked[: len(found)]],
     }
@@ -120,7 +125,11 @@ def measure(
         intervals_check((found, typed), is_quick=is_quick),
     ]
     tables = [
-        outcomes_table(_title(len(models)), found),
+        outcomes_table(
+            f"Real models, typed in virtual time (collaborative: {who}), seconds from the last "
+            "character on",
+            found,
+        ),
         outcomes_table("Sessions typed into the product, seconds from the last key on", typed),
         live_scores.interference_table(rounds, "who type in mode livemind"),
     ]
@@ -128,16 +137,29 @@ def measure(
 
 
 def _two(models: Sequence[ModelSettings]) -> tuple[ModelSettings, ModelSettings]:
-    """Return who answers, and another served name that thinks."""
+    """Return who answers, and who thinks in the collaborative arm.
+
+    One model is served under two names, on cores of their own. On GPUs, where nobody says which
+    has room for it twice, it thinks itself.
+    """
     own = models[0]
     if len(models) > 1:
         return own, models[1]
-    return own, own.model_copy(update={"name": f"{own.name[:55]}-thinker"})
+    if own.gpus_per_replica:
+        return own, own
+    cores = None
+    if own.cores is not None:
+        taken = parse_cores(own.cores[0])
+        left = sorted(os.sched_getaffinity(0).difference(*map(parse_cores, own.cores)))
+        cores = (core_list(frozenset(left[: len(taken)])),) if left else None
+    name = f"{own.name[:_NAME_CHARS]}-thinker"
+    return own, own.model_copy(update={"name": name, "replicas": 1, "cores": cores})
 
 
-def _title(num_models: int) -> str:
-    who = "collaborative: two models" if num_models > 1 else f"collaborative: {SAME_WEIGHTS}"
-    return f"Real models, typed in virtual time ({who}), seconds from the last character on"
+def _who_thinks(own: ModelSettings, thinker: ModelSettings, num_models: int) -> str:
+    if num_models > 1:
+        return "another model"
+    return "same weights under two names" if thinker is not own else "same engine, another cache"
 
 
 def _sessions(num_questions: int) -> int:
