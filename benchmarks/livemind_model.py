@@ -43,7 +43,7 @@ from headstart.stages.mind_prompt import Format
 __all__ = ["BARS", "SEED", "measure"]
 
 SEED = 42
-QUICK_S, QUICK_SESSIONS_S = 100.0, 60.0
+QUICK_S, QUICK_SESSIONS_S = 70.0, 45.0
 """Longest that a quick run begins questions, of each kind."""
 FEW_QUESTIONS = 64
 """As many or fewer have fewer ordinary requests asked beside them."""

@@ -21,7 +21,7 @@ __all__ = ["ARMS", "TYPED_AS", "SessionArm", "typed_sessions"]
 
 TYPED_AS = "1200"
 """Characters a minute: five times the paper's, which would take five times as long."""
-CHARS = range(80, 401)
+CHARS = range(80, 301)
 """Lengths of the questions that are typed: with less there is nothing to think about."""
 _REST_S = 0.5
 """Before each arm: an engine has one more step under way when an answer has ended."""
