@@ -114,10 +114,11 @@ class BenchSettings(Section):
         "arm, and a fourth of them typed into the product; at most 40 with `--quick`.",
     )
     livemind_answer_tokens: int = Field(
-        default=512,
+        default=256,
         ge=16,
         le=8192,
-        description="Longest answer to such a question. With `--quick` 96.",
+        description="Longest answer to such a question; a large model reasons for longer, and wants "
+        "1024. With `--quick` 96.",
     )
 
 
