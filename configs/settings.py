@@ -117,8 +117,8 @@ class BenchSettings(Section):
         default=256,
         ge=16,
         le=8192,
-        description="Longest answer to such a question; a large model reasons for longer, and wants "
-        "1024. With `--quick` 96.",
+        description="Longest answer to such a question; a large model reasons for longer, and "
+        "wants 1024. With `--quick` 96.",
     )
 
 
