@@ -35,7 +35,7 @@ from headstart.pipeline.live_factory import mind_limits
 from headstart.stages.mind_events import AtCommit
 from headstart.stages.mind_prompt import Format
 from headstart.stages.segmenter import Granularity
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 
 __all__ = ["run", "shipped"]
 
@@ -233,7 +233,7 @@ def _ratio(ours: Sequence[Timed], theirs: Sequence[Timed], name: str) -> Estimat
 
 def _run_session(question: Question, arm: Arm, tokens: Tokens, *, is_strict: bool) -> Timed:
     edits = tuple(steadily(question.text))
-    session = Session(question, edits, arm, tokens, WarmBudget(), is_strict=is_strict)
+    session = Session(question, edits, arm, tokens, TokenBudget(), is_strict=is_strict)
     now = 0.0
     while session.timed is None:
         now = max(now, session.due)

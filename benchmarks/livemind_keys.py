@@ -12,7 +12,7 @@ from headstart.benchmarks.livemind_typing import haltingly
 from headstart.benchmarks.mmlu_pro import Question
 from headstart.benchmarks.report import Table
 from headstart.stages.rate_limit import Bucket
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 
 __all__ = ["BUDGET", "EDITED", "SESSIONS", "is_over", "shared_keys"]
 
@@ -38,7 +38,7 @@ def shared_keys(
         edits = tuple(haltingly(question.text, chooser, number * ARRIVAL_S))
         key = number % KEYS
         arm = arms[number % len(arms)]
-        budget = WarmBudget(buckets[key])
+        budget = TokenBudget(buckets[key])
         sessions.append((key, Session(question, edits, arm, tokens, budget)))
     heap = [(session.due, number) for number, (_, session) in enumerate(sessions)]
     heapq.heapify(heap)

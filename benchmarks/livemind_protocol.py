@@ -33,7 +33,7 @@ from headstart.stages.mind_events import (
 from headstart.stages.mind_prompt import Format, MindPrompt, Noted
 from headstart.stages.segmenter import segment_ends
 from headstart.stages.thoughts import Kind, Thought, parse
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 
 __all__ = ["Asking", "ModelArm", "Outcome", "Typed"]
 
@@ -137,7 +137,7 @@ class Typed:
         self._arm = arm
         self._salt = f"{arm.name} {question.number}"
         self._engine_s = 0.0
-        self._mind = LiveMind(asking.limits, segment_ends, WarmBudget())
+        self._mind = LiveMind(asking.limits, segment_ends, TokenBudget())
         self._edits = list(steadily(question.text)) if arm.form is not None else []
         self._text = ""
         self._pending: tuple[float, Event] | None = None

@@ -30,7 +30,7 @@ from headstart.stages.mind_prompt import Format, MindPrompt, Noted
 from headstart.stages.segmenter import Granularity, segmenter
 from headstart.stages.stable_prefix import common_length
 from headstart.stages.thoughts import Kind, Thought
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 
 __all__ = ["Arm", "Session"]
 
@@ -70,7 +70,7 @@ class Session:
         edits: Sequence[Edit],
         arm: Arm,
         tokens: Tokens,
-        budget: WarmBudget,
+        budget: TokenBudget,
         *,
         is_strict: bool = False,
     ) -> None:

@@ -13,7 +13,7 @@ from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.answering import Answering
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.shared_room import Share, SharedRoom
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 
 __all__ = ["LiveReplicas", "LiveServices", "LiveShares"]
 
@@ -69,13 +69,13 @@ class LiveShares:
         """Return what lets a key's prompts be rendered, a few at once."""
         return self._renders.setdefault(caller.key_id, asyncio.Semaphore(self._max_renders))
 
-    def warm_tokens(self, caller: Caller) -> WarmBudget:
+    def warm_tokens(self, caller: Caller) -> TokenBudget:
         """Return the budget of what is computed ahead."""
-        return WarmBudget(self._warm, *self._access.warm_buckets(caller))
+        return TokenBudget(self._warm, *self._access.warm_buckets(caller))
 
-    def thought_tokens(self, caller: Caller) -> WarmBudget:
+    def thought_tokens(self, caller: Caller) -> TokenBudget:
         """Return the budget of what is thought."""
-        return WarmBudget(self._thoughts, *self._access.thinking_buckets(caller))
+        return TokenBudget(self._thoughts, *self._access.thinking_buckets(caller))
 
 
 @dataclass(frozen=True, slots=True)

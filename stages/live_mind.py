@@ -32,7 +32,7 @@ from headstart.stages.mind_events import (
 )
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.segmenter import Segmenter, ends_a_phrase
-from headstart.stages.warm_budget import RETRY_S, WarmBudget
+from headstart.stages.warm_budget import RETRY_S, TokenBudget
 
 __all__ = ["LiveMind", "MindAccount", "MindLimits"]
 
@@ -95,7 +95,7 @@ class LiveMind:
         budget: Thought tokens of the session's key, and of all.
     """
 
-    def __init__(self, limits: MindLimits, segment: Segmenter, budget: WarmBudget) -> None:
+    def __init__(self, limits: MindLimits, segment: Segmenter, budget: TokenBudget) -> None:
         self._limits = limits
         self._segment = segment
         self._budget = budget

@@ -11,7 +11,7 @@ from statistics import median
 
 from headstart.stages.rate_limit import Bucket
 
-__all__ = ["RETRY_S", "PrefillSpeed", "WarmBudget"]
+__all__ = ["RETRY_S", "PrefillSpeed", "TokenBudget"]
 
 RETRY_S = 1.0
 """Before a replica is asked again: it could not do it, or requests were waiting."""
@@ -21,7 +21,7 @@ _GROWTH = 2
 """Times as many tokens as the largest of them, at most: nobody knows what more would take."""
 
 
-class WarmBudget:
+class TokenBudget:
     """Tokens that may be computed ahead, or thought, a minute.
 
     Args:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 
 __all__ = ["Account", "WarmLedger"]
 
@@ -34,7 +34,7 @@ class WarmLedger:
         budget: Of the session's key, and of all.
     """
 
-    def __init__(self, budget: WarmBudget) -> None:
+    def __init__(self, budget: TokenBudget) -> None:
         self._budget = budget
         self._computed = 0
         self._elsewhere = 0

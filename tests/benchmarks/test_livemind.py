@@ -28,7 +28,7 @@ from headstart.configs.live import LiveSettings, ThinkingSettings
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import AtCommit
 from headstart.stages.rate_limit import Bucket
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 from tests.support.gateway import serving, speeds
 
 TEXT = (
@@ -57,8 +57,8 @@ class Words(Tokens):
         return [self._known.setdefault(word, len(self._known)) for word in [*words, "<assistant>"]]
 
 
-def timed(arm: Arm, edits: Iterable[Edit], budget: WarmBudget | None = None) -> Timed:
-    session = Session(QUESTION, tuple(edits), arm, Words(), budget or WarmBudget())
+def timed(arm: Arm, edits: Iterable[Edit], budget: TokenBudget | None = None) -> Timed:
+    session = Session(QUESTION, tuple(edits), arm, Words(), budget or TokenBudget())
     now = 0.0
     while session.timed is None:
         now = max(now, session.due)
@@ -119,13 +119,13 @@ def test_a_thought_that_outlived_its_text_would_be_noticed(
 
 
 def test_a_budget_that_was_exceeded_would_be_noticed() -> None:
-    def keyed(budget: WarmBudget) -> Session:
+    def keyed(budget: TokenBudget) -> Session:
         limits = MindLimits(max_tokens=256, max_running=10**6)
         eager = replace(LARGE, left=0.1)
         arm = Arm("wait", limits=limits, thinker=eager, answerer=eager)
         return Session(QUESTION, tuple(steadily(TEXT)), arm, Words(), budget)
 
-    for budget, is_wrong in ((WarmBudget(Bucket(60)), False), (WarmBudget(), True)):
+    for budget, is_wrong in ((TokenBudget(Bucket(60)), False), (TokenBudget(), True)):
         session, now = keyed(budget), 0.0
         while session.timed is None:
             now = max(now, session.due)
@@ -136,7 +136,7 @@ def test_a_budget_that_was_exceeded_would_be_noticed() -> None:
 
 def test_a_budget_holds_in_every_stretch_of_time() -> None:
     def goes_over(*made: tuple[float, int]) -> bool:
-        session = Session(QUESTION, tuple(steadily(TEXT)), Arm("wait"), Words(), WarmBudget())
+        session = Session(QUESTION, tuple(steadily(TEXT)), Arm("wait"), Words(), TokenBudget())
         session._made.extend(made)
         return is_over(0, [(0, session), (1, session)], 60)
 

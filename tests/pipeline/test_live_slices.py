@@ -16,7 +16,7 @@ from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.segmenter import segment_ends
 from headstart.stages.thoughts import BASIC_ACTIONS
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 from headstart.stages.warm_events import Restarted
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
@@ -62,12 +62,12 @@ class Place:
     def __post_init__(self) -> None:
         self.link: Any = Link()
         self.metrics = Metrics(("small", "poet"), "0")
-        self.ledger = WarmLedger(WarmBudget(self.bucket))
+        self.ledger = WarmLedger(TokenBudget(self.bucket))
         policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, 0.01), self.ledger)
         self.warmer = LiveWarmer(self, self, policy, self.ledger, asyncio.Semaphore(1))
 
     def thinker(self, model: str = "small") -> LiveThinker:
-        mind = LiveMind(MindLimits(), segment_ends, WarmBudget())
+        mind = LiveMind(MindLimits(), segment_ends, TokenBudget())
         meter = self.metrics.live(model)
         thinking = ThinkingModel(model, model == "small", BASIC_ACTIONS, meter)
         return LiveThinker(mind, thinking, self, self)

@@ -17,7 +17,7 @@ from headstart.stages.mind_events import (
 from headstart.stages.prompt_document import PromptDocument
 from headstart.stages.segmenter import Segmenter, segment_ends
 from headstart.stages.thoughts import Kind, Thought
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 
 LIMITS = MindLimits(min_chars=5, interval_s=0.0, debounce_s=0.0)
 FIRST, SECOND, THIRD = "The train leaves. ", "It takes an hour. ", "When is it there?"
@@ -28,7 +28,7 @@ class Desk:
     """Somebody who types, a machine, and what the machine has asked for."""
 
     limits: MindLimits = LIMITS
-    budget: WarmBudget = field(default_factory=WarmBudget)
+    budget: TokenBudget = field(default_factory=TokenBudget)
     now: float = 0.0
     asked: list[Think] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)

@@ -18,7 +18,7 @@ from headstart.stages.mind_events import (
 )
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.thoughts import Kind, Thought
-from headstart.stages.warm_budget import WarmBudget
+from headstart.stages.warm_budget import TokenBudget
 from tests.stages.mind_desk import FIRST, LIMITS, SECOND, THIRD, Desk
 
 
@@ -100,7 +100,7 @@ def test_what_fails_is_tried_again_later_and_not_if_that_is_useless() -> None:
 
 def test_the_budget_is_reserved_and_what_was_not_taken_given_back() -> None:
     bucket = Bucket(100)
-    desk = Desk(budget=WarmBudget(bucket))
+    desk = Desk(budget=TokenBudget(bucket))
     desk.type(FIRST + "It")
     assert bucket.level(desk.now) == 100 - LIMITS.max_tokens
     desk.say(num_tokens=10)
@@ -109,7 +109,7 @@ def test_the_budget_is_reserved_and_what_was_not_taken_given_back() -> None:
 
 def test_without_a_budget_it_waits_and_says_so_once() -> None:
     bucket = Bucket(60)
-    desk = Desk(budget=WarmBudget(bucket))
+    desk = Desk(budget=TokenBudget(bucket))
     bucket.take(50, 0.0)
     desk.type(FIRST + "It")
     assert not desk.asked
@@ -120,7 +120,7 @@ def test_without_a_budget_it_waits_and_says_so_once() -> None:
 
 
 def test_thoughts_may_be_asked_to_be_short() -> None:
-    desk = Desk(replace(LIMITS, max_tokens=5), WarmBudget(Bucket(60)))
+    desk = Desk(replace(LIMITS, max_tokens=5), TokenBudget(Bucket(60)))
     desk.type(FIRST + "It")
     assert [one.max_tokens for one in desk.asked] == [5]
 
@@ -150,7 +150,7 @@ def test_no_thought_outlives_its_text_and_no_budget_is_exceeded(
     steps: list[tuple[str, object]], at_commit: AtCommit, per_minute: int
 ) -> None:
     bucket = Bucket(per_minute)
-    desk = Desk(replace(LIMITS, at_commit=at_commit), WarmBudget(bucket))
+    desk = Desk(replace(LIMITS, at_commit=at_commit), TokenBudget(bucket))
     spent: list[tuple[float, int]] = []
 
     def check() -> None:

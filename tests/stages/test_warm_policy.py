@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.stable_prefix import NO_TEXT
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 from headstart.stages.warm_events import (
     Answered,
     Closed,
@@ -148,7 +148,7 @@ BEHIND = list(range(80, 92))
 def test_what_an_answer_has_computed_is_not_computed_again(
     follows: list[int], first_missing: int
 ) -> None:
-    policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, SLICE_S), WarmLedger(WarmBudget()))
+    policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, SLICE_S), WarmLedger(TokenBudget()))
     policy.expire(0.0)
     policy.feed(Planned(PROMPT[:10], NO_TEXT), 0.0)
     policy.feed(Warmed(0, 1.0), 0.1)
@@ -301,7 +301,7 @@ def test_what_is_cleared_is_forgotten() -> None:
 
 def test_the_budget_is_kept() -> None:
     capacity = 60
-    bench = Bench(budget=WarmBudget(Bucket(capacity)))
+    bench = Bench(budget=TokenBudget(Bucket(capacity)))
     bench.type(WORDS * 20)
     bench.run(90)
 
@@ -331,7 +331,7 @@ scripts = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(script=scripts)
 def test_any_script_ends_warm(script: list[tuple], tokens_per_minute: int | None) -> None:  # type: ignore[type-arg]
-    budget = WarmBudget(*([Bucket(tokens_per_minute)] if tokens_per_minute else []))
+    budget = TokenBudget(*([Bucket(tokens_per_minute)] if tokens_per_minute else []))
     bench = Bench(budget=budget)
     for kind, *rest in script:
         match kind:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from headstart.stages.prompt_document import EditError, PromptDocument
 from headstart.stages.stable_prefix import boundary, common_length, continuations
-from headstart.stages.warm_budget import PrefillSpeed, WarmBudget
+from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 from headstart.stages.warm_events import (
     Abort,
     Drop,
@@ -37,7 +37,7 @@ def render(text: str) -> list[int]:
 class Bench:
     """A machine, the replica it believes in, and a clock."""
 
-    budget: WarmBudget = field(default_factory=WarmBudget)
+    budget: TokenBudget = field(default_factory=TokenBudget)
     now: float = 1000.0
     cache: set[tuple[int, ...]] = field(default_factory=set)
     slices: list[tuple[float, list[int]]] = field(default_factory=list)
