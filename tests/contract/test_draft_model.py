@@ -9,7 +9,6 @@ from headstart.cluster import adapter
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import LanguageCounts
 from tests.contract.asking import COMPLETIONS, Subject
 from tests.contract.conftest import ENGINE, started_vllm
 from tests.contract.sampling import check_sampling
@@ -66,6 +65,16 @@ async def drafted(
             yield subject
 
 
+def totals(drafted: Subject) -> tuple[int, int, int, int, int]:
+    """Tokens drafted and accepted, drafts, rows and tokens of the engine's steps until now."""
+    found = drafted.engine.speculation()
+    if found is None or "de" not in found.languages:
+        return 0, 0, 0, 0, 0
+    counts = found.languages["de"]
+    model = counts.sources["model"]
+    return sum(model.drafted), sum(model.accepted), model.drafts, counts.rows, counts.tokens
+
+
 async def test_answers_are_the_models_own_and_drafts_are_counted(
     drafted: Subject, tiny_model: Path
 ) -> None:
@@ -74,6 +83,7 @@ async def test_answers_are_the_models_own_and_drafts_are_counted(
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     num_drafted = num_accepted = 0
+    before = totals(drafted)  # tests come in any order
     for prompt in PROMPTS:
         stream = drafted.serve(
             COMPLETIONS, prompt=prompt, max_tokens=40, ignore_eos=True, return_token_ids=True
@@ -90,17 +100,15 @@ async def test_answers_are_the_models_own_and_drafts_are_counted(
 
     assert num_drafted > num_accepted > len(PROMPTS)
 
-    def counts() -> LanguageCounts:
-        found = drafted.engine.speculation()
-        assert found is not None
-        assert found.languages.keys() == {"de"}
-        return found.languages["de"]
-
-    await eventually(lambda: sum(counts().sources["model"].accepted) == num_accepted)
-    drafts = counts().sources["model"]
-    assert len(drafts.drafted) == NUM_TOKENS
-    assert sum(drafts.drafted) == num_drafted
-    assert (counts().rows, counts().tokens) == (drafts.drafts, drafts.drafts + num_accepted)
+    await eventually(lambda: totals(drafted)[1] - before[1] == num_accepted)
+    found = drafted.engine.speculation()
+    assert found is not None
+    assert found.languages.keys() == {"de"}
+    assert len(found.languages["de"].sources["model"].drafted) == NUM_TOKENS
+    num_of = [now - then for now, then in zip(totals(drafted), before, strict=True)]
+    num_drafts, num_rows, num_tokens = num_of[2:]
+    assert num_of[0] == num_drafted
+    assert (num_rows, num_tokens) == (num_drafts, num_drafts + num_accepted)
 
 
 async def test_sampling_draws_from_the_models_distribution(
