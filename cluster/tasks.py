@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "first_of"]
+
+_Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
 
@@ -47,3 +49,17 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task_failed", task=task.get_name(), exc_info=error)
+
+
+async def first_of(
+    work: Coroutine[Any, Any, _Result], stop: Coroutine[Any, Any, object]
+) -> _Result | None:
+    """Return what `work` returns, or None if `stop` ended before; both have ended then."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop)
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for one in (working, stopping):
+            one.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)

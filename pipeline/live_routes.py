@@ -1,8 +1,6 @@
 """Live prompts over plain HTTP: the same session that the WebSocket has, one request an event."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -10,11 +8,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from headstart.cluster.tasks import first_of
 from headstart.configs.settings import GatewaySettings
 from headstart.pipeline.answering import Answering
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import read_body as read_bytes
-from headstart.pipeline.live_answer import Changed, LiveAnswer
+from headstart.pipeline.live_answer import Changed
 from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
 from headstart.pipeline.live_report import state
 from headstart.pipeline.live_session import LiveSession
@@ -105,7 +104,9 @@ class LiveRoutes:
         """Send the text off; the response is the answer, as an event stream with cursors."""
         asked = read_body(await self._body(request), _Committed)
         session = self._session(request)
-        answer = await _unless_left(request, session.commit(asked.version))
+        answer = await first_of(session.commit(asked.version), client_gone(request.receive))
+        if answer is None:
+            raise BadRequest("the client left before its text was sent off")
         session.tell(answer)
         return self._answering.response(answer.stream, answer.inbound, answer.pace)
 
@@ -136,21 +137,6 @@ class LiveRoutes:
 
     async def _body(self, request: Request) -> bytes:
         return await read_bytes(request, self._settings)
-
-
-async def _unless_left(request: Request, work: Coroutine[Any, Any, LiveAnswer]) -> LiveAnswer:
-    """Await `work`, but cancel it when whoever asked for it leaves."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(client_gone(request.receive))
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise BadRequest("the client left before its text was sent off")
-        return working.result()
-    finally:
-        for one in (working, leaving):
-            one.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def _state(session: LiveSession, status: int = 200, *, has_text: bool = False) -> Response:
