@@ -38,6 +38,8 @@ __all__ = ["LiveMind", "MindAccount", "MindLimits"]
 
 _LOOK_S = 0.25
 """How often the load is looked at while a thought runs, or waits for the load to fall."""
+_MAX_PAUSE_S = 16.0
+"""Longest pause after a thought that gave way or failed: each in a row doubles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class MindLimits:
     min_tokens: int = 16
     """With less of its budget left, none is asked for."""
     max_thoughts: int = 32
-    """In one text."""
+    """About the text as it is; what was stopped, failed or was edited away is none."""
     max_running: int = 4
     """Requests that the replica may be busy with."""
     at_commit: AtCommit = AtCommit.CANCEL
@@ -111,8 +113,8 @@ class LiveMind:
         self._stopped: dict[int, tuple[_Job, ThoughtOutcome]] = {}
         """Jobs that were stopped and are not settled yet."""
         self._num_jobs = 0
-        self._num_begun = 0
-        """In this text."""
+        self._pause_s = RETRY_S
+        """Before the next one, if a thought gives way or fails."""
         self._load = Loaded(0, 0)
         self._settles_at = self._blocked_until = self._next_at = self._looks_at = -inf
         self._complete_at: float | None = None
@@ -202,7 +204,7 @@ class LiveMind:
     @property
     def _is_over(self) -> bool:
         """Whether no further thought is asked for about this text as it is."""
-        return self._is_given_up or self._num_begun >= self._limits.max_thoughts
+        return self._is_given_up or len(self._noted) >= self._limits.max_thoughts
 
     def _retyped(self, event: Retyped, now: float) -> list[MindAction]:
         is_append = event.start == len(self._text)
@@ -230,8 +232,7 @@ class LiveMind:
         actions += self._forget(-1, ThoughtOutcome.EDITED)
         self._text = event.text
         self._sent_at, self._is_answered, self._is_given_up = None, False, False
-        self._num_begun = self._made_tokens = 0
-        self._made_s = 0.0
+        self._made_tokens, self._made_s = 0, 0.0
         self._settles_at = now + self._limits.settle_s
         self._changed_from(0)
         return actions
@@ -318,7 +319,6 @@ class LiveMind:
         end = self._ends[-1] if self._is_settled(now) else due[1]
         self._budget.take(wanted, now)
         self._num_jobs += 1
-        self._num_begun += 1
         self._job = _Job(self._num_jobs, end, wanted)
         self._next_at = now + limits.interval_s
         self._looks_at = now + _LOOK_S
@@ -334,8 +334,13 @@ class LiveMind:
         self._looks_at = now + _LOOK_S
         if not self._load.waiting:
             return []
-        self._blocked_until = now + RETRY_S
+        self._pause(now)
         return self._stop(ThoughtOutcome.YIELDED)
+
+    def _pause(self, now: float) -> None:
+        """Leave a replica alone that could not make a thought."""
+        self._blocked_until = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
 
     def _sent(self, now: float) -> list[MindAction]:
         """Answer as soon as no thought is waited for."""
@@ -362,7 +367,7 @@ class LiveMind:
         self._made_s += event.seconds
         if job is None or event.job != job.number:
             return self._settle(event.job, event.num_tokens, now)
-        self._job = None
+        self._job, self._pause_s = None, RETRY_S
         self._charge(job, event.num_tokens, now)
         self._noted.append(Noted(job.end, event.thought, event.num_tokens))
         self._complete_at = None
@@ -375,7 +380,7 @@ class LiveMind:
         if job is not None and event.job == job.number:
             self._job = None
             self._stopped[job.number] = job, ThoughtOutcome.FAILED
-            self._blocked_until = now + RETRY_S
+            self._pause(now)
             self._is_given_up = event.is_final
         return self._settle(event.job, event.num_tokens, now)
 

@@ -83,6 +83,44 @@ def test_a_running_thought_gives_way_to_requests_that_wait() -> None:
     assert len(desk.asked) == 2
 
 
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_load_and_failures_hold_thoughts_up_and_do_not_end_them(has_failed: bool) -> None:
+    desk = Desk(replace(LIMITS, max_thoughts=2))
+    desk.type(FIRST + "It")
+
+    def stop() -> None:
+        if not has_failed:
+            desk.feed(Loaded(1, 1))
+            desk.wait(0.25)
+        desk.feed(Failed(desk.asked[-1].job, 5))
+        desk.feed(Loaded(0, 0))
+
+    while desk.now < 40:
+        if desk.mind.is_thinking:
+            stop()
+        desk.wait(0.25)
+    assert 4 < len(desk.asked) < 8  # less and less often
+    desk.wait(16.0)
+    assert desk.mind.is_thinking
+    desk.say()
+    desk.type(SECOND[2:] + "When")
+    stop()
+    before = len(desk.asked)
+    desk.wait(1.0)
+    assert len(desk.asked) == before + 1  # one that was made has ended the series
+
+
+def test_a_thought_that_was_edited_away_makes_room_for_another() -> None:
+    desk = Desk(replace(LIMITS, max_thoughts=1))
+    desk.type(FIRST + SECOND + "When")
+    desk.say()
+    desk.wait(60.0)
+    assert len(desk.asked) == 1
+    desk.replace(0, 3, "A")
+    desk.wait(1.0)
+    assert len(desk.asked) == 2
+
+
 def test_what_fails_is_tried_again_later_and_not_if_that_is_useless() -> None:
     desk = Desk()
     desk.type(FIRST + "It")
