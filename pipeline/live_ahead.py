@@ -124,9 +124,11 @@ class LiveAhead:
     def settle(self, answer: LiveAnswer) -> None:
         """Count what an answer found computed, whatever becomes of the session."""
         end = answer.stream.end or StreamEnd()
-        answer.account = self.warmer.ledger.settle(end.cached_tokens)
+        num_decoded = 0
         if self.thinker is not None:
             answer.thought = self.thinker.account()
+            num_decoded = answer.thought.used_tokens if self.thinker.is_own else 0
+        answer.account = self.warmer.ledger.settle(end.cached_tokens, num_decoded)
         meter = self.meter()
         meter.ended(answer.account)
         meter.committed(end.prompt_tokens, end.cached_tokens)

@@ -127,6 +127,11 @@ class LiveThinker:
         """Code points before the last turn of the text in a prompt."""
         return self._mind.shown_to
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the model that answers is the one that thinks."""
+        return self._model.is_own
+
     def account(self) -> MindAccount:
         """Say what was thought about the latest text."""
         return self._mind.account()

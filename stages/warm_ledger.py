@@ -13,7 +13,7 @@ class Account:
 
     computed_tokens: int
     used_tokens: int
-    """Of those, what the committed prompt found in the cache."""
+    """Of those, what the committed prompt found in the cache, at least."""
     seconds: float
     """From the beginning to the end of each slice, whatever else the engine did meanwhile."""
 
@@ -88,13 +88,16 @@ class WarmLedger:
         """Count all of a slice that was stopped: nobody says how far it came."""
         self._count(num_tokens, num_cached, is_elsewhere=is_elsewhere)
 
-    def settle(self, num_cached: int) -> Account:
+    def settle(self, num_cached: int, num_decoded: int = 0) -> Account:
         """Close the account of a turn.
+
+        Nobody says which tokens were found, so `used_tokens` is the least that it can be.
 
         Args:
             num_cached: Prompt tokens that the answer found in the cache; 0 if there was none.
+            num_decoded: Prompt tokens that may be in the cache because the model has made them.
         """
-        used = max(0, min(self._computed, num_cached - (self._found or 0)))
+        used = max(0, min(self._computed, num_cached - (self._found or 0) - num_decoded))
         account = Account(self._computed + self._elsewhere, used, self._seconds)
         self._computed = self._elsewhere = 0
         self._seconds, self._found = 0.0, None

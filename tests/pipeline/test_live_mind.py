@@ -393,6 +393,22 @@ async def test_over_http() -> None:
         assert len(said_in(answer_of(gateway), "assistant")) == 1
 
 
+@pytest.mark.parametrize("thinker", ["fake", "wise"])
+async def test_decoded_thoughts_are_not_taken_for_text_that_was_computed(thinker: str) -> None:
+    models = speeds("fake", prefill_tokens_per_s=4000.0), speeds("wise", seed=7)
+    async with serving(*models) as gateway, live(gateway) as client:
+        await think(client, show_thoughts=True, thinker=thinker)
+        await client.type("word " * 200 + FIRST + "It")
+        await until_thought(client, 1)
+        await client.until_warm(192)
+        _, done = await client.commit()
+        ahead = done["computed_ahead"]
+        used = ahead["tokens"] - ahead["wasted_tokens"]
+        decoded = ahead["thought_tokens"] if thinker == "fake" else 0
+        assert used == done["timing"]["cached_prompt_tokens"] - decoded > 100
+        assert ahead["hidden_s"] == pytest.approx(ahead["engine_s"] * used / ahead["tokens"], 1e-3)
+
+
 async def test_the_prompt_of_a_thought_that_ends_with_its_session_is_waste() -> None:
     async with serving(slow()) as gateway, live(gateway) as client:
         await think(client)
