@@ -7,15 +7,14 @@ that is computed ahead, its answer is read from its log and forgotten at once.
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.stream import Stream
-from headstart.cluster.tasks import Tasks
+from headstart.cluster.tasks import Tasks, first_of
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.pipeline.live_history import said
 from headstart.pipeline.live_warmer import LiveWarmer, Replicas
@@ -74,6 +73,13 @@ class ThinkingModel:
     """Counts what it does."""
 
 
+class _Prefilled(NamedTuple):
+    """How much of a thought's prompt there is, and how much was computed before it is asked."""
+
+    num_tokens: int
+    num_known: int
+
+
 class ThoughtAbout(Protocol):
     """A session whose text is thought about."""
 
@@ -108,7 +114,7 @@ class LiveThinker:
         self._warmer = about.warmer
         self._link: RemoteEngine | None = None
         self._known: list[int] = []
-        """Prompt of the latest thought, which its replica has in its cache."""
+        """Of the prompt of the latest thought, what its replica has in its cache."""
         self._known_salt: str | None = None
         """Its cache salt."""
         self._stops: dict[int, asyncio.Event] = {}
@@ -226,34 +232,43 @@ class LiveThinker:
         try:
             question = self._about.question(think)
             link = self._replica()
-            if not await _unless(stop, self._prefill(link, question, think.job)):
+            prefilled = await first_of(self._prefill(link, question, think.job), stop.wait())
+            if prefilled is None:
                 return Failed(think.job, 0)
             stream = link.serve(question.request)
         except HeadstartError as error:
             return Failed(think.job, 0, is_final=isinstance(error, ClientError))
         stream.on_end(lambda: self._replicas.forget(stream.id))
         try:
-            await _unless(stop, stream.finished())
+            await first_of(stream.finished(), stop.wait())
         finally:
             if stream.end is None:
                 await link.abort(stream.id)
         with suppress(TimeoutError):
             async with asyncio.timeout(_ABORT_S):
                 await stream.finished()
-        self._count(link, stream)
+        self._count(link, stream, prefilled)
         return self._outcome(think, stream)
 
-    def _count(self, link: RemoteEngine, stream: Stream) -> None:
-        """Count what of its prompt a thought has had computed, behind the slices."""
-        end = stream.end or StreamEnd()
-        whole = self._replicas.speed(link).whole(end.prompt_tokens)
-        computed = max(0, whole - end.cached_tokens)
+    def _count(self, link: RemoteEngine, stream: Stream, prefilled: _Prefilled) -> None:
+        """Count what of its prompt a thought has had computed, behind the slices.
+
+        Of one that was stopped before its first token nobody says how far that came: all counts,
+        if it has got as far as the engine.
+        """
+        end = stream.end or StreamEnd(is_aborted=True)
+        num_tokens, num_cached = end.prompt_tokens, end.cached_tokens
+        if end.is_aborted and stream.clock.get(Mark.FIRST_TOKEN) is None:
+            if stream.clock.get(Mark.TOKENISED) is None:
+                return
+            num_tokens, num_cached = prefilled
+        computed = max(0, self._replicas.speed(link).whole(num_tokens) - num_cached)
         seconds = _seconds(stream, Mark.SCHEDULED, Mark.FIRST_TOKEN)
         self._model.meter.warmed(computed, seconds)
         self._warmer.ledger.computed(
             0,
             computed,
-            end.cached_tokens,
+            num_cached,
             seconds,
             time.monotonic(),
             is_elsewhere=not self._model.is_own,
@@ -278,7 +293,7 @@ class LiveThinker:
             self._link, self._known = link, []
         return link
 
-    async def _prefill(self, link: RemoteEngine, question: Question, job: int) -> None:
+    async def _prefill(self, link: RemoteEngine, question: Question, job: int) -> _Prefilled:
         """Compute all of a prompt but its last slice, slice by slice."""
         tokens, salt = await link.render(question.request), question.cache_salt
         if salt != self._known_salt:
@@ -290,7 +305,18 @@ class LiveThinker:
         while len(tokens) - known > speed.slice_tokens:
             await self._afford(speed, job)
             known = await self._slice(link, tokens, known, salt)
-        self._known = tokens
+            self._know(tokens[:known], link, job)
+        self._know(tokens, link, job)
+        return _Prefilled(len(tokens), known)
+
+    def _know(self, tokens: list[int], link: RemoteEngine, job: int) -> None:
+        """Remember what a replica has cached, unless what asked for it has been stopped.
+
+        Then it may be about text that has been forgotten meanwhile.
+        """
+        is_stopped = job in self._stops and self._stops[job].is_set()
+        if link is self._link and not is_stopped:
+            self._known = tokens
 
     async def _afford(self, speed: PrefillSpeed, job: int) -> None:
         """Wait until the budget has a block; an answer does not wait for that."""
@@ -336,19 +362,3 @@ def _seconds(stream: Stream, begin: Mark, end: Mark) -> float:
     if began is None:
         return 0.0
     return max(0.0, (time.monotonic() if ended is None else ended) - began)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Await `work`, but cancel it when `stop` happens; return whether it was done."""
-    task = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-            return True
-        return False
-    finally:
-        for one in (task, stopping):
-            one.cancel()
-        await asyncio.gather(task, stopping, return_exceptions=True)

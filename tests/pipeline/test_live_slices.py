@@ -7,21 +7,25 @@ from typing import Any
 import pytest
 
 from headstart.cluster.engine import EngineRequest, Warmth
+from headstart.cluster.stream import Stream
 from headstart.monitoring.live_meter import LiveMeter
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.live_thinker import LiveThinker, Question, ThinkingModel
 from headstart.pipeline.live_warmer import LiveWarmer, Prompt
 from headstart.stages.errors import EngineLost
 from headstart.stages.live_mind import LiveMind, MindLimits
+from headstart.stages.mind_events import Failed, Think
+from headstart.stages.mirror import StreamEnd
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.segmenter import segment_ends
+from headstart.stages.stage_clock import Mark
 from headstart.stages.thoughts import BASIC_ACTIONS
 from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 from headstart.stages.warm_events import Restarted
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 from tests.monitoring.exposition import Exposition
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +44,10 @@ class Link:
         self.error: Exception | None = None
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.served: Stream | None = None
+        """What waits in the engine for its first token."""
+        self.is_held = False
+        """Whether it gets no further than the replica."""
 
     async def render(self, request: EngineRequest) -> list[int]:
         return [sum(word) for word in request.body.split()]
@@ -51,6 +59,16 @@ class Link:
             raise self.error
         return Warmth(len(tokens) - 1 - BLOCK, 0.01)
 
+    def serve(self, _: EngineRequest) -> Stream:
+        self.served = Stream("thought", 1000)
+        if not self.is_held:
+            self.served.mark(Mark.TOKENISED, 0.0)
+        return self.served
+
+    async def abort(self, _: str) -> None:
+        assert self.served is not None
+        self.served.finish(StreamEnd(is_aborted=True))
+
 
 @dataclass
 class Place:
@@ -58,6 +76,8 @@ class Place:
 
     bucket: Bucket = field(default_factory=lambda: Bucket(10_000))
     asked: Prompt = field(default_factory=lambda: Prompt("small", TEXT, 1, _request, None))
+    thought: str = TEXT
+    """Prompt of one."""
 
     def __post_init__(self) -> None:
         self.link: Any = Link()
@@ -70,7 +90,9 @@ class Place:
         mind = LiveMind(MindLimits(), segment_ends, TokenBudget())
         meter = self.metrics.live(model)
         thinking = ThinkingModel(model, model == "small", BASIC_ACTIONS, meter)
-        return LiveThinker(mind, thinking, self, self)
+        thinker = LiveThinker(mind, thinking, self, self)
+        thinker._replica()
+        return thinker
 
     def prompt(self) -> Prompt:
         return self.asked
@@ -81,7 +103,7 @@ class Place:
     def tell(self, _: object) -> None: ...
 
     def question(self, _: object) -> Question:
-        return Question(_request(TEXT), None)
+        return Question(_request(self.thought), None)
 
     def rethought(self) -> None: ...
 
@@ -182,6 +204,67 @@ async def test_a_slice_that_fails_is_given_back_and_one_that_is_stopped_counts()
     thinking.cancel()
     await asyncio.gather(thinking, return_exceptions=True)
     assert place.ledger.settle(0).wasted_tokens == BLOCK
+
+
+async def test_a_prompt_that_was_stopped_goes_on_behind_its_last_slice() -> None:
+    place = Place(Bucket(60))
+    place.bucket.take(60 - BLOCK, asyncio.get_running_loop().time())
+    thinker, question = place.thinker(), Question(_request(TEXT), None)
+    thinking = asyncio.ensure_future(thinker._prefill(place.link, question, 1))
+    waits = "headstart_live_budget_waits_total"
+    await eventually(lambda: place.measured(waits, budget="warm", model="small") == 1)
+    thinking.cancel()
+    await asyncio.gather(thinking, return_exceptions=True)
+
+    place.bucket.take(-60, asyncio.get_running_loop().time())
+    await thinker._prefill(place.link, question, 2)
+
+    assert [end for _, _, end in place.link.warmed] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("model", ["small", "poet"])
+async def test_what_a_thought_had_computed_that_was_stopped_before_its_first_token(
+    model: str, is_held: bool
+) -> None:
+    """Nobody says how far it came: all that the slices have left counts, if it was asked for."""
+    place = Place(Bucket(60), thought=TEXT + "fifteen sixteen ")
+    place.link.is_held = is_held
+    level = place.bucket.level(asyncio.get_running_loop().time())
+    stop = asyncio.Event()
+    made = asyncio.ensure_future(place.thinker(model)._made(Think(1, (), 1, 64), stop))
+    await eventually(lambda: place.link.served is not None)
+    stop.set()
+
+    assert await soon(made) == Failed(1, 0)
+    computed = WHOLE if is_held else WHOLE + BLOCK
+    assert place.bucket.level(0.0) == pytest.approx(level - computed, abs=BLOCK / 2)
+    account = place.ledger.settle(WHOLE + BLOCK)
+    assert account.computed_tokens == computed
+    assert account.wasted_tokens == (0 if model == "small" else computed)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_what_is_computed_for_a_thought_that_was_stopped_is_not_remembered(
+    is_moved: bool,
+) -> None:
+    place = Place()
+    thinker = place.thinker()
+    place.link.go_on.clear()
+    prefilling = asyncio.ensure_future(
+        thinker._prefill(place.link, Question(_request(TEXT), None), 1)
+    )
+    await eventually(lambda: bool(place.link.warmed))
+    before = place.link
+    if is_moved:  # nor what another replica has in its cache
+        place.link = Link()
+        thinker._replica()
+    else:
+        stop = thinker._stops[1] = asyncio.Event()
+        stop.set()
+    before.go_on.set()  # before it is cancelled
+    await soon(prefilling)
+    assert not thinker._known
 
 
 async def test_a_slice_that_is_computed_when_its_session_ends_counts() -> None:
