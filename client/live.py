@@ -24,6 +24,9 @@ from headstart.stages.errors import (
 
 __all__ = ["Ask", "AsyncLivePrompt", "session_of"]
 
+_COMMITTING_S = 0.1
+"""Between looks at a commit that waits for a thought, and whose response is lost."""
+
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[httpx.Response]]
 """Sends a request: method, path, body."""
 
@@ -69,6 +72,8 @@ class AsyncLivePrompt:
         """Of the latest answer."""
         self._pumping: asyncio.Task[None] | None = None
         """Sends what waits."""
+        self._num_cancelled = 0
+        """Answers, and commits that waited for a thought."""
         self._updating = asyncio.Lock()
         self._patience = _Patience(self._limits)
         """With the edits that are sent now."""
@@ -210,6 +215,7 @@ class AsyncLivePrompt:
         except LiveConflict as error:
             if error.code != "no_response" or not patience.has_lost:
                 raise  # else it was cancelled, and that not heard
+        self._num_cancelled += 1
 
     async def close(self) -> None:
         """End the session, which the server then forgets; it does so by itself after a while."""
@@ -278,7 +284,7 @@ class AsyncLivePrompt:
 
     async def _sent_off(self) -> httpx.Response:
         """Send the text off once, however often that is asked for."""
-        patience = _Patience(self._limits)
+        patience, num_cancelled = _Patience(self._limits), self._num_cancelled
         while True:
             body = {"version": self._text.version}
             try:
@@ -289,11 +295,23 @@ class AsyncLivePrompt:
                 await patience.lost(refusal)
             elif not patience.has_lost:
                 raise refusal
-            answer = (await self.state()).response
+            state, has_waited = await self._thought_waited_for()
+            answer = state.response
             if answer is not None and answer.id != self._answer_id:
                 return await self._asked("GET", f"/v1/streams/{answer.id}?after=0")
-            if not is_lost(refusal):
+            if self._num_cancelled != num_cancelled:
+                raise LiveConflict("the text was not sent off", code="commit_cancelled")
+            if not (is_lost(refusal) or has_waited):
                 raise refusal
+
+    async def _thought_waited_for(self) -> tuple[LiveState, bool]:
+        """Wait until no commit waits for a thought; return what there is then, and whether."""
+        state, has_waited = await self.state(), False
+        while state.is_committing:
+            has_waited = True
+            await asyncio.sleep(_COMMITTING_S)
+            state = await self.state()
+        return state, has_waited
 
     async def _asked(
         self,

@@ -67,6 +67,8 @@ class LiveState(msgspec.Struct, frozen=True):
     model: str = ""
     mode: str = "lossless"
     is_answering: bool = False
+    is_committing: bool = False
+    """Whether a thought is waited for before the text is sent off."""
     reasoning: Reasoning | None = None
     """Where the session asked to see it."""
     response: Response | None = None

@@ -107,7 +107,7 @@ class LiveText:
     def looked(self, state: LiveState) -> None:
         """The gateway has said what it has, which settles all doubt unless it is answering."""
         refusal, self._refusal = self._refusal, None
-        if state.is_answering:
+        if state.is_answering or state.is_committing:
             self.drop(refusal or _answering())
             return
         num_made = self._num_made(state)

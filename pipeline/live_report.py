@@ -71,6 +71,7 @@ def done(answer: LiveAnswer) -> dict[str, Any]:
 def state(session: LiveSession, *, has_text: bool = False) -> dict[str, Any]:
     """Say all there is of a session, for whoever asks instead of watching."""
     fields = {**described(session), "is_answering": session.is_answering}
+    fields["is_committing"] = session.is_committing
     fields["computed"] = session.progress
     if has_text:
         fields["text"] = session.text

@@ -117,7 +117,7 @@ class LiveRoutes:
         await session.cancel()
         if answer is not None:
             await asyncio.shield(answer.settled)
-        return _state(session)
+        return _state(self._session(request))  # unless it was closed meanwhile
 
     async def end(self, request: Request) -> Response:
         """Forget a session and its text."""

@@ -76,7 +76,6 @@ class LiveSession:
         self._draft = LiveDraft(services.settings.max_chars, services.shares.room(caller))
         self._is_closed = False
         self._is_committing = False
-        """Whether a thought is waited for before the text is sent off."""
         self._is_commit_cancelled = False
         self._tasks = Tasks()
         self.ahead = LiveAhead(services, self)
@@ -115,6 +114,11 @@ class LiveSession:
     @property
     def is_answering(self) -> bool:
         return self.answer is not None and not self.answer.settled.done()
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a thought is waited for before the text is sent off."""
+        return self._is_committing
 
     def tell(self, news: News) -> None:
         """Pass on what has happened to whoever watches."""
@@ -174,8 +178,7 @@ class LiveSession:
         began = time.monotonic()
         try:
             noted = await self._sent_off()
-            if self._is_closed:
-                raise NotFound("no such live prompt: unknown or expired")
+            self._check_open()
             if self._is_commit_cancelled:
                 raise LiveConflict("the text was not sent off", code="commit_cancelled")
             waited_s = time.monotonic() - began
@@ -190,6 +193,7 @@ class LiveSession:
         except BaseException:  # also if whoever asked does not wait any longer
             self._reopen()
             raise
+        self._is_committing = False
         answer = self.answer = LiveAnswer(stream, pace, inbound, waited_s)
         stream.on_end(lambda: self.ahead.settle(answer))
         self._tasks.start(self._follow(answer), name=f"live answer {stream.id}")
@@ -227,15 +231,16 @@ class LiveSession:
 
     async def _follow(self, answer: LiveAnswer) -> None:
         """Wait for the end of an answer; then the conversation goes on."""
-        stream = answer.stream
-        await stream.finished()
-        end, header = stream.end or StreamEnd(), stream.log.header
+        stream, end = answer.stream, StreamEnd()
         tokens: tuple[int, ...] = ()
         try:
-            if header is not None and header.is_event_stream and end.failure is None:
+            await stream.finished()
+            end, header = stream.end or end, stream.log.header
+            is_answered = header is not None and header.is_event_stream and end.failure is None
+            if is_answered and not self._is_closed:
                 self._go_on(said(stream))
                 tokens = tokens_of(stream)
-        finally:  # whatever it was, the session can be used again
+        finally:  # whatever it was, nobody waits for more, and the session can be used again
             answer.settled.set_result(None)
             self._reopen(end.prompt_tokens, tokens)
 
@@ -269,6 +274,11 @@ class LiveSession:
             model = self._answering.name_for(config.model, self.caller)
         return self.setup.changed(config, model)
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise NotFound("no such live prompt: unknown or expired")
+
     def _check_quiet(self) -> None:
+        self._check_open()
         if self.is_answering or self._is_committing:
             raise in_progress()

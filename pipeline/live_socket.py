@@ -45,6 +45,8 @@ PROTOCOL = "realtime"
 _log = structlog.get_logger(__name__)
 _QUEUED = 256
 """Events that may wait for a client that does not read."""
+_CLOSE_S = 10.0
+"""Longest that such a client may take to read them before it is hung up on."""
 _WRITE_BYTES = 16 * 1024
 _MAX_CURSOR_DIGITS = 20
 _TOO_SLOW, _REFUSED = 4008, 4003
@@ -93,16 +95,17 @@ class LiveSocket:
             await asyncio.wait([*tasks, self._over], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._sessions.unwatch(session, self)
-            await self._tasks.close()
-            for task in tasks:
+            for task in tasks:  # nothing more is read or begun
                 task.cancel()
+            await self._tasks.close()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
                     _log.error("live_socket_failed", exc_info=outcome)
         if self._over.done():
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._flush()
-                await socket.close(self._over.result())
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._flush()
+                    await socket.close(self._over.result())
 
     def tell(self, news: News) -> None:
         """As a `Watcher`: say what has happened."""

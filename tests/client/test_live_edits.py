@@ -1,6 +1,7 @@
 """Edits of a live prompt whose requests are refused or lost: the client knows what there is."""
 
 import asyncio
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from headstart.client import AsyncAnswer, AsyncLivePrompt
+from headstart.client import AsyncAnswer, AsyncLivePrompt, live
 from headstart.client.errors import error_of
 from headstart.stages.carrier_ladder import LadderLimits
 from headstart.stages.errors import (
@@ -44,6 +45,10 @@ class Fake:
         self.soon: list[dict[str, Any]] = []
         self.answers: list[str] = []
         self.is_answering = False
+        self.is_committing = False
+        self.num_looks = 0
+        """For which a commit waits for a thought; then it is sent off, unless it is dropped."""
+        self.is_dropped = False
         self.gate: asyncio.Semaphore | None = None
 
     def prompt(self, limits: LadderLimits = QUICK) -> AsyncLivePrompt:
@@ -85,6 +90,10 @@ class Fake:
             return httpx.Response(200, headers={"x-headstart-stream": self.answers[-1]})
         if method == "DELETE":
             return httpx.Response(204)
+        if path.endswith("/cancel"):
+            self.is_committing = self.is_answering = False
+        if method == "GET":
+            self.looked_at()
         for edit in body.get("edits", []):
             self.edit(edit)
         return self.state()
@@ -105,12 +114,18 @@ class Fake:
             raise LiveRefused("it does not fit", code=made.value)
 
     def commit(self, body: dict[str, Any]) -> httpx.Response:
-        if self.is_answering:
+        if self.is_answering or self.is_committing:
             raise LiveConflict("an answer is being made", code="response_in_progress")
         if body["version"] != self.document.version:
             raise LiveConflict("another version", param="version", code="version_conflict")
         if not self.document.text:
             raise LiveRefused("there is no text to send off", code="nothing_to_commit")
+        if self.num_looks:
+            self.is_committing = True
+            return httpx.Response(200)  # which is not heard
+        return self.sent_off()
+
+    def sent_off(self) -> httpx.Response:
         self.answers.append(f"answer-{len(self.answers)}")
         self.is_answering = True
         return httpx.Response(200, headers={"x-headstart-stream": self.answers[-1]})
@@ -120,6 +135,14 @@ class Fake:
         if not has_failed:
             self.document.clear()
 
+    def looked_at(self) -> None:
+        """A commit that waits for a thought goes on."""
+        self.num_looks -= self.is_committing
+        if self.is_committing and not self.num_looks:
+            self.is_committing = False
+            if not self.is_dropped:
+                self.sent_off()
+
     def state(self) -> httpx.Response:
         computed = {"version": 0, "prompt_tokens": 0, "stable_tokens": 0, "warm_tokens": 0}
         text, version = self.document.text, self.document.version
@@ -128,8 +151,8 @@ class Fake:
         if self.answers:
             status = "in_progress" if self.is_answering else "completed"
             answer = {"response": {"id": self.answers[-1], "status": status}}
-        is_answering = {"is_answering": self.is_answering}
-        return httpx.Response(200, json=state | is_answering | answer | {"computed": computed})
+        doing = {"is_answering": self.is_answering, "is_committing": self.is_committing}
+        return httpx.Response(200, json=state | doing | answer | {"computed": computed})
 
     def read(self, response: httpx.Response) -> AsyncAnswer[ChatCompletionChunk]:
         return Read(response)  # type: ignore[return-value]
@@ -301,6 +324,55 @@ async def test_a_commit_is_taken_once(fates: list[str]) -> None:
     assert prompt.text == fake.document.text == "b"
     answer = await soon(prompt.commit())
     assert answer.id == fake.answers[-1] != fake.answers[0]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("is_dropped", [False, True])
+async def test_a_commit_that_waits_for_a_thought_unheard_is_answered_once(
+    is_late: bool, is_dropped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_COMMITTING_S", 0.0)
+    fake = Fake([TAKEN, LOST if is_late else UNHEARD])
+    take, late = fake.take, [{"version": 1}] if is_late else []
+
+    def crossed(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        if path.endswith("/commit") and late:  # as the one that was sent again comes
+            take(method, path, late.pop())
+        return take(method, path, body)
+
+    fake.take = crossed  # type: ignore[method-assign]
+    fake.num_looks, fake.is_dropped = 5, is_dropped
+    prompt = fake.prompt()
+    await soon(prompt.append("a"))
+    answer = await soon(prompt.commit())
+    assert [answer.id] == fake.answers
+    assert (prompt.text, fake.num_looks) == ("", 0)
+
+
+async def test_a_commit_that_is_cancelled_unheard_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "_COMMITTING_S", 0.0)
+    fake = Fake([TAKEN, UNHEARD])
+    fake.num_looks = sys.maxsize
+    prompt = fake.prompt()
+    await soon(prompt.append("a"))
+    commit = asyncio.ensure_future(prompt.commit())
+    await eventually(lambda: fake.is_committing)
+    await soon(prompt.cancel())
+    assert await outcomes(commit) == ["commit_cancelled"]
+    assert prompt.text == fake.document.text == "a"
+    assert not fake.answers
+
+
+async def test_an_edit_behind_a_commit_that_waits_unheard_is_told_so() -> None:
+    fake = Fake([TAKEN, UNHEARD])
+    fake.num_looks = sys.maxsize
+    prompt = fake.prompt(AT_ONCE)
+    await soon(prompt.append("a"))
+    with pytest.raises(EngineUnavailable):
+        await soon(prompt.commit())
+    assert await outcomes(prompt.append("b")) == ["response_in_progress"]
 
 
 async def test_a_commit_behind_a_refusal_is_refused_and_so_is_what_follows_a_refused_commit() -> (

@@ -18,9 +18,11 @@ from headstart.configs.serving import GatewaySettings
 from headstart.pipeline import live_session, live_socket
 from headstart.pipeline.access import ANYONE
 from headstart.pipeline.live_ahead import LiveAhead
-from headstart.pipeline.live_events import Append, Clear
+from headstart.pipeline.live_events import Append, Clear, SessionConfig
+from headstart.pipeline.live_history import tokens_of
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_warmer import LiveWarmer
+from headstart.stages.errors import NotFound
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.test_access import ALICE, BOB, auth, key, keys
 from tests.support.events import text as text_of
@@ -315,6 +317,48 @@ async def test_closing_forgets_the_text(gateway: Gateway) -> None:
         assert len(gateway.live_prompts) == 0
 
 
+async def test_what_is_closed_cannot_be_changed(gateway: Gateway) -> None:
+    room = gateway.live_prompts._services.shares.chars
+    free, session = room.free_bytes, gateway.live_prompts.create(ANYONE)
+    session.start()
+    session.edit(Append(text="a secret"))
+    await soon(session.close())
+    for change in (
+        partial(session.edit, Append(text="x" * 1000)),
+        partial(session.configure, SessionConfig(instructions="x" * 1000)),
+    ):
+        with pytest.raises(NotFound):
+            change()
+    with pytest.raises(NotFound):
+        await session.commit()
+    assert room.free_bytes == free
+
+
+async def test_an_answer_that_ends_while_its_session_is_closed_takes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, gate = LiveAhead.close, asyncio.Event()
+
+    async def held(ahead: LiveAhead) -> None:
+        await gate.wait()
+        await whole(ahead)
+
+    monkeypatch.setattr(LiveAhead, "close", held)
+    async with serving(speeds(answer_tokens=100_000)) as gateway:
+        room = gateway.live_prompts._services.shares.chars
+        free, session = room.free_bytes, gateway.live_prompts.create(ANYONE)
+        session.edit(Append(text="Count to a million."))
+        answer = await session.commit()
+        await eventually(lambda: len(tokens_of(answer.stream)) > 4)
+        closing = asyncio.ensure_future(session.close())
+        await eventually(lambda: not session.text)
+        await gateway.pool.continuity.abort(answer.stream)
+        await soon(asyncio.shield(answer.settled))
+        gate.set()
+        await soon(closing)
+        assert room.free_bytes == free
+
+
 async def test_a_gateway_that_stops_ends_its_sessions(gateway: Gateway) -> None:
     session = gateway.live_prompts.create(ANYONE)
     session.start()
@@ -592,6 +636,21 @@ async def test_a_client_that_does_not_read_is_dropped_and_can_come_back(gateway:
     async with live(gateway, f"?session={created['session']['id']}") as client:
         assert (await client.next())["session"]["num_chars"] == len(text)
         await is_usable(client)
+
+
+async def test_a_client_that_never_reads_is_hung_up_on(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_socket, "_CLOSE_S", 0.05)
+    async with live(gateway) as client:
+        await client.next()
+        (kept,) = gateway.live_prompts._kept.values()
+        watcher: Any = kept.session.watcher
+        async with watcher._writing:
+            while not watcher._over.done():
+                watcher.tell(NotFound("nobody reads this"))
+            assert await soon(client.closed(), 10.0) != 4008  # that would be read last
+        assert kept.session.watcher is None
 
 
 MOST_BYTES = 64_000

@@ -1,13 +1,17 @@
 """A live prompt that more than one connection has to do with: HTTP and a WebSocket."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from headstart.cluster.continuity import Continuity
+from headstart.cluster.stream import Stream
+from headstart.pipeline.access import ANYONE
 from tests.pipeline.live_client import LiveClient, live
 from tests.pipeline.thinking import FIRST, begun, slow, think
 from tests.support.gateway import serving, speeds
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -96,11 +100,36 @@ async def test_an_answer_is_cancelled_over_http() -> None:
         created = await client.until("response.created")
         during = (await soon(gateway.client.get(path))).json()
         assert during["response"] == {"id": created["response"]["id"], "status": "in_progress"}
+        assert (during["is_committing"], during["is_answering"]) == (False, True)
         assert not during.keys() & {"timing", "computed_ahead"}
         cancelled = (await soon(gateway.client.post(f"{path}/cancel"))).json()
         assert cancelled["response"]["status"] == "cancelled"
         assert not cancelled["is_answering"]
         assert (await client.until("response.done"))["response"]["status"] == "cancelled"
+
+
+async def test_a_cancel_ends_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, has_begun, gate = Continuity.abort, asyncio.Event(), asyncio.Event()
+
+    async def held(continuity: Continuity, stream: Stream) -> None:
+        has_begun.set()
+        await gate.wait()
+        await whole(continuity, stream)
+
+    async with serving(speeds(answer_tokens=2000)) as gateway, live(gateway) as client:
+        await client.type(TEXT)
+        path = path_of(client)
+        await client.say("input_text.commit")
+        await client.until("response.created")
+        session = gateway.live_prompts.get(path.rpartition("/")[2], ANYONE)
+        monkeypatch.setattr(Continuity, "abort", held)
+        asked = asyncio.ensure_future(gateway.client.post(f"{path}/cancel"))
+        await soon(has_begun.wait())
+        assert (await soon(gateway.client.delete(path))).status_code == 204
+        await eventually(lambda: not gateway.live_prompts._tasks)
+        gate.set()
+        assert (await soon(asked, 10.0)).status_code == 404
+        assert not session.is_answering
 
 
 async def test_a_commit_that_waits_is_cancelled_over_http() -> None:
@@ -111,7 +140,9 @@ async def test_a_commit_that_waits_is_cancelled_over_http() -> None:
         await client.say("input_text.commit", event_id="mine")
         await client.say("input_text.append", text="x")
         assert (await client.error())["code"] == "response_in_progress"
+        during = (await soon(gateway.client.get(path_of(client)))).json()
+        assert (during["is_committing"], during["is_answering"]) == (True, False)
         state = (await soon(gateway.client.post(f"{path_of(client)}/cancel"))).json()
         error = await client.error()
         assert (error["code"], error["event_id"]) == ("commit_cancelled", "mine")
-        assert state["num_chars"] == len(FIRST + "It")
+        assert (state["num_chars"], state["is_committing"]) == (len(FIRST + "It"), False)
