@@ -1,6 +1,5 @@
 """What is done for one live prompt before it is sent off: it is computed, and thought about."""
 
-import asyncio
 from typing import Protocol
 
 from headstart.cluster.tasks import Tasks
@@ -12,7 +11,6 @@ from headstart.pipeline.live_services import LiveServices
 from headstart.pipeline.live_setup import LiveSetup
 from headstart.pipeline.live_thinker import LiveThinker, Question
 from headstart.pipeline.live_warmer import Prompt
-from headstart.stages.language import is_loaded, load
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
@@ -82,8 +80,8 @@ class LiveAhead:
             return None
         if self.thinker is not None and setup.thinks_as(self._session.setup):
             return self.thinker
-        if setup.mind.language == AUTO and not is_loaded():
-            self._tasks.start(asyncio.to_thread(load), name="load languages")
+        if setup.mind.language == AUTO:
+            self._services.load_languages()
         return thinker_of(self._services, self._session.caller, setup.model, setup.mind, self)
 
     def restart(self, thinker: LiveThinker | None) -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.replica_pool import ReplicaPool
+from headstart.cluster.tasks import Tasks
 from headstart.configs.live import LiveSettings
 from headstart.monitoring.metrics import Metrics
 from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.answering import Answering
+from headstart.stages.language import is_loaded, load
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.shared_room import Share, SharedRoom
 from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
@@ -91,3 +93,10 @@ class LiveServices:
     settings: LiveSettings
     replicas: LiveReplicas
     shares: LiveShares
+    loading: Tasks = field(default_factory=Tasks)
+    """Loads the model of languages."""
+
+    def load_languages(self) -> None:
+        """Have the model of languages loaded, once, whoever asks for it meanwhile."""
+        if not is_loaded() and not len(self.loading):
+            self.loading.start(asyncio.to_thread(load), name="load languages")

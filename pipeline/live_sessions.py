@@ -139,3 +139,4 @@ class LiveSessions:
             self.end(kept.session)
         await self._tasks.finished(_CLOSE_S)
         await self._tasks.close()
+        await self._services.loading.close()

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
 from headstart.cluster.remote_engine import RemoteEngine
+from headstart.pipeline import live_services
 from headstart.pipeline.access import ANYONE
-from headstart.pipeline.live_events import Clear
+from headstart.pipeline.live_events import Clear, MindConfig, SessionConfig
 from headstart.stages.errors import NotFound
 from headstart.stages.language import is_loaded
 from tests.pipeline.live_client import live
@@ -18,6 +20,7 @@ from tests.pipeline.thinking import (
     SECOND,
     answer_of,
     begun,
+    endless,
     outcomes,
     said_in,
     slow,
@@ -25,8 +28,8 @@ from tests.pipeline.thinking import (
     thoughts_of,
     until_thought,
 )
-from tests.support.gateway import serving, speeds
-from tests.support.waiting import eventually, soon
+from tests.support.gateway import Gateway, serving, speeds
+from tests.support.waiting import PATIENCE_S, eventually, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +62,31 @@ async def test_a_text_may_tell_its_language() -> None:
         await client.type(german + "Er")
         (thought,) = await until_thought(client, 1)
         assert thought["end"] == len(german)  # in English `bzw.` ends a sentence
+
+
+async def test_the_model_of_languages_is_loaded_once(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, loads = threading.Event(), list[int]()
+
+    def load() -> None:
+        loads.append(1)
+        gate.wait(PATIENCE_S)
+
+    monkeypatch.setattr(live_services, "is_loaded", lambda: False)
+    monkeypatch.setattr(live_services, "load", load)
+    config = SessionConfig(mode="livemind", livemind=MindConfig(language="auto"))
+    try:
+        for _ in range(8):
+            gateway.live_prompts.create(ANYONE).configure(config)
+        await eventually(lambda: bool(loads))
+        gateway.live_prompts.create(ANYONE).configure(config)
+        await asyncio.sleep(0)
+        (loading,) = gateway.live_prompts._services.loading._tasks
+    finally:
+        gate.set()
+    await soon(asyncio.wait([loading]))
+    assert len(loads) == 1
 
 
 async def test_a_client_is_told_which_formats_append_only() -> None:
@@ -149,7 +177,7 @@ async def test_nothing_can_be_changed_while_a_thought_is_waited_for() -> None:
 
 
 async def test_a_session_that_is_closed_waits_for_no_thought() -> None:
-    async with serving(slow()) as gateway, live(gateway) as client:
+    async with endless() as gateway, live(gateway) as client:
         await think(client, at_commit="wait")
         await client.type(FIRST + "It")
         await begun(gateway)
@@ -183,7 +211,7 @@ async def test_a_commit_that_waits_for_a_thought_can_be_cancelled() -> None:
 
 
 async def test_a_socket_that_is_lost_while_a_thought_is_waited_for() -> None:
-    async with serving(slow()) as gateway:
+    async with endless() as gateway:
         async with live(gateway) as client:
             await think(client, at_commit="wait")
             await client.type(FIRST + "It")
@@ -196,7 +224,7 @@ async def test_a_socket_that_is_lost_while_a_thought_is_waited_for() -> None:
 
 
 async def test_a_client_that_leaves_while_a_thought_is_waited_for_gets_no_answer_made() -> None:
-    async with serving(slow()) as gateway:
+    async with endless() as gateway:
         body = {"session": MIND | {"livemind": {"at_commit": "wait"}}, "text": FIRST + "It"}
         state = (await soon(gateway.client.post("/v1/live", json=body))).json()
         await begun(gateway)
@@ -249,7 +277,7 @@ async def test_a_session_that_is_closed_computes_nothing_more(
 
 
 async def test_what_is_closed_is_not_sent_off() -> None:
-    async with serving(slow()) as gateway, live(gateway) as client:
+    async with endless() as gateway, live(gateway) as client:
         await think(client, at_commit="wait")
         await client.type(FIRST + "It")
         await begun(gateway)
@@ -266,7 +294,7 @@ async def test_what_is_closed_is_not_sent_off() -> None:
 
 
 async def test_a_commit_over_http_of_a_session_that_is_closed() -> None:
-    async with serving(slow()) as gateway:
+    async with endless() as gateway:
         body = {"session": MIND | {"livemind": {"at_commit": "wait"}}, "text": FIRST + "It"}
         state = (await soon(gateway.client.post("/v1/live", json=body))).json()
         path = f"/v1/live/{state['id']}"

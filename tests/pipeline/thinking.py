@@ -1,13 +1,15 @@
 """What tests of LiveMind in a live session ask for, and look at."""
 
 import json
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from headstart.cluster.engine import EngineRequest
+from headstart.configs.live import LiveSettings, ThinkingSettings
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.mind_events import ThoughtOutcome
 from tests.pipeline.live_client import LiveClient
-from tests.support.gateway import Gateway, speeds
+from tests.support.gateway import Gateway, serving, speeds
 from tests.support.waiting import eventually
 
 FIRST, SECOND, THIRD = (
@@ -50,6 +52,12 @@ async def until_thought(client: LiveClient, num_thoughts: int) -> list[dict[str,
 def slow() -> ModelSettings:
     """A model whose thoughts take seconds."""
     return speeds(tokens_per_s=20.0)
+
+
+def endless() -> AbstractAsyncContextManager[Gateway]:
+    """A gateway whose thoughts end when they are stopped, however busy the machine is."""
+    patient = ThinkingSettings().model_copy(update={"wait_s": 1e6})
+    return serving(speeds(tokens_per_s=1e-3), live=LiveSettings(thinking=patient))
 
 
 def outcomes(gateway: Gateway) -> dict[str, float]:
