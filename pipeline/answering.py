@@ -66,6 +66,11 @@ class Answering:
         self._paces: dict[Stream, RequestPace] = {}
         """Accounts of the streams that are live."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the gateway is stopping, and begins no more answers."""
+        return self._pool.is_draining
+
     def join(self, stream: Stream, after: int) -> JoinedPace | None:
         """Have a reader from a cursor on take part in the account of a live stream's request."""
         pace = self._paces.get(stream)
@@ -150,9 +155,13 @@ class Answering:
             is_stream=inbound.is_stream,
             pace=pace,
             timing=timing,
-            abandon=self._pool.continuity.abort,
+            abandon=self.abort,
             is_detached=inbound.options.detach,
         )
+
+    async def abort(self, stream: Stream) -> None:
+        """Stop an answer; finished ones are left as they are."""
+        await self._pool.continuity.abort(stream)
 
     def stream_id(self, caller: Caller) -> str:
         """Return the id of a new stream, which only `caller` can use."""
@@ -186,7 +195,7 @@ class Answering:
         return model
 
     def _check_places(self) -> None:
-        if self._pool.is_draining:
+        if self.is_draining:
             raise EngineUnavailable("this gateway is stopping; try again")
         if self._pool.continuity.num_live >= self._settings.max_streams:
             raise Overloaded(

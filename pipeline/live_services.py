@@ -30,14 +30,14 @@ class LiveReplicas:
     """
 
     def __init__(self, pool: ReplicaPool, slice_s: float, forget: Callable[[str], None]) -> None:
-        self.pool = pool
+        self._pool = pool
         self.forget = forget
         self._slice_s = slice_s
         self._speeds: WeakKeyDictionary[RemoteEngine, PrefillSpeed] = WeakKeyDictionary()
 
     def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
         """Pick the replica for a session; see `ReplicaPool.stay`."""
-        return self.pool.stay(self.pool.served[model], link)
+        return self._pool.stay(self._pool.served[model], link)
 
     def speed(self, link: RemoteEngine) -> PrefillSpeed:
         """Return how fast a replica prefills, as far as it is known."""

@@ -70,7 +70,6 @@ class LiveSession:
         self.answer: LiveAnswer | None = None
         """The latest, which may be in the making."""
         self.watcher: Watcher | None = None
-        self._services = services
         self._answering = services.answering
         self._metrics = services.metrics
         self._draft = LiveDraft(services.settings.max_chars, services.shares.room(caller))
@@ -206,7 +205,7 @@ class LiveSession:
             LiveConflict: There is neither.
         """
         if self.is_answering and self.answer is not None:
-            await self._services.replicas.pool.continuity.abort(self.answer.stream)
+            await self._answering.abort(self.answer.stream)
         elif self._is_committing and self.ahead.thinker is not None:
             self._is_commit_cancelled = True
             self.ahead.thinker.wait_no_longer()

@@ -59,7 +59,7 @@ class LiveSessions:
             HeadstartError: It is refused.
         """
         self._services.access.check_live(caller)
-        if self._services.replicas.pool.is_draining:
+        if self._services.answering.is_draining:
             raise EngineUnavailable("this gateway is stopping; try again")
         if len(self._kept) >= self._settings.max_sessions:
             raise Overloaded(
