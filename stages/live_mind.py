@@ -244,7 +244,7 @@ class LiveMind:
             actions += self._stop(outcome)
         kept = [one for one in self._noted if one.end <= start]
         if len(kept) < len(self._noted):
-            actions.append(Dropped(len(kept)))
+            actions.append(Dropped())
             actions += [
                 Ended(ThoughtOutcome.DROPPED, one.num_tokens)
                 for one in self._noted[len(kept) :]

@@ -151,9 +151,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Of the thoughts, only the first so many are left."""
-
-    num_left: int
+    """Thoughts are forgotten: their text is not what it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def test_an_edit_drops_what_was_thought_about_that_text() -> None:
     start = len(FIRST) + 3
     desk.replace(start, start + 5, "took")
     assert [one.end for one in desk.mind.noted] == [len(FIRST)]
-    assert Dropped(1) in desk.done
+    assert Dropped() in desk.done
     assert desk.outcomes == [(ThoughtOutcome.DROPPED, 10)]
     desk.replace(0, 3, "A")
     assert not desk.mind.noted
