@@ -9,7 +9,7 @@ class Computed(msgspec.Struct, frozen=True):
     """How much of the prompt the server has computed."""
 
     version: int
-    """Of the text that it has looked at last."""
+    """Of the text that all of it holds for; typing on leaves it so."""
     prompt_tokens: int
     stable_tokens: int
     """How many of them further text cannot change."""

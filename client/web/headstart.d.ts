@@ -135,7 +135,7 @@ export interface LiveMind {
 }
 
 export interface Computed {
-  /** Of the text that was looked at last. */
+  /** Of the text that all of this holds for; typing on leaves it so. */
   version: number;
   promptTokens: number;
   /** How many of them further text cannot change. */
@@ -147,11 +147,11 @@ export interface Computed {
 /** A prompt that is sent as it is typed. Positions count code points. */
 export interface LivePrompt {
   readonly id: string;
-  /** What is typed; after a refusal, what the gateway has. */
+  /** What is typed; after a refusal, or somebody else's edit (`input_text.changed`), what the gateway has. */
   readonly text: string;
   /** Edits that the gateway has. */
   readonly version: number;
-  /** Each resolves when the gateway has the edit; a refusal also ends those that follow it. */
+  /** Each resolves when the gateway has the edit; what is typed before a refusal is known goes with it. */
   append(text: string): Promise<void>;
   replace(start: number, end: number, text: string): Promise<void>;
   clear(): Promise<void>;
@@ -162,6 +162,8 @@ export interface LivePrompt {
   think(livemind: LiveMind | null): Promise<unknown>;
   /** Send the text off, and begin an empty one, whose edits are sent when the answer is over. */
   commit(): Promise<Answer>;
+  /** Stop the answer, or the commit that waits for a thought; refused where there is neither. */
+  cancel(): Promise<unknown>;
   close(): Promise<void>;
 }
 

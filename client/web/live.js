@@ -10,7 +10,7 @@ const UNCONFIRMED = 64;
 const FINAL = [4001, 4002, 4003];
 const RESUME_S = 55;
 const RETRY_S = [0.1, 2];
-const EDITED = /^input_text\.(appended|replaced|cleared)$/;
+const EDITED = /\.(appended|replaced|cleared)$/;
 /** Fields of requests whose answers are more than text: they are read from the stream alone. */
 const MORE_THAN_TEXT = ["logprobs", "return_token_ids", "stream_options"];
 const STATUS = {
@@ -18,7 +18,8 @@ const STATUS = {
   InternalServerError: 500, ServiceUnavailableError: 503,
 };
 const refusal = (error) => errorOf(STATUS[error.type] ?? 400, JSON.stringify({ error }));
-const STILL_THERE = { message: "the answer failed, and its prompt is still there", code: "response_failed" };
+const FAILED = { message: "the answer failed, and its prompt is still there", code: "response_failed" };
+const CHANGED = { message: "somebody else has changed the text", code: "version_conflict" };
 
 /** An edit or a commit that cannot be taken; `code` says why. */
 export class LiveRefused extends ClientError {
@@ -34,25 +35,24 @@ export class LiveRefused extends ClientError {
 export async function begin(http, ask, read, options, left) {
   const { model, livemind, instructions, messages, tools, private_cache, ...rest } = options;
   const { onComputed, onEvent, ...sampling } = rest;
-  const tell = async (method, path, livemind, session) => (await ask(`/v1/live${path}`, {
+  const tell = async (method, path, session) => (await ask(`/v1/live${path}`, {
     method,
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ session: {
-      ...session,
-      mode: "lossless",
-      ...(livemind && { mode: "livemind", livemind: { show_thoughts: !!onEvent, ...livemind } }),
-    } }),
+    body: session && JSON.stringify({ session }),
   }, null)).json();
-  const { id } = await tell("POST", "", livemind,
-    { model, instructions, messages, tools, private_cache, sampling });
+  const minded = (livemind) => livemind
+    ? { mode: "livemind", livemind: { show_thoughts: !!onEvent, ...livemind } }
+    : { mode: "lossless" };
+  const { id } = await tell("POST", "",
+    { model, instructions, messages, tools, private_cache, sampling, ...minded(livemind) });
   const isText = !tools?.length && !MORE_THAN_TEXT.some((name) => sampling[name]);
-  const prompt = new LivePrompt(id, { http, read, isText, tell, left, onComputed, onEvent });
+  const prompt = new LivePrompt(id, { http, read, isText, tell, minded, left, onComputed, onEvent });
   await prompt.open();
   return prompt;
 }
 
+/** Its calls are described in headstart.d.ts. */
 class LivePrompt {
-  /** What is typed; after a refusal, what the gateway has. */
   text = "";
   #own;
   #socket = null;
@@ -67,7 +67,12 @@ class LivePrompt {
   #waiting = [];
   #numSent = 0;
   #numSaid = 0;
-  /** The latest answer's id, whether it is being made, and its events that nobody has taken. */
+  #refused = [];
+  /** Whether the gateway has to be asked for its text; nothing is sent until then. */
+  #isInDoubt = false;
+  /** Events are taken one by one. */
+  #taking = Promise.resolve();
+  /** The latest answer's id, whether it is being made, and where it is ours its events. */
   #answer = "";
   #isAnswering = false;
   #feed = null;
@@ -77,7 +82,6 @@ class LivePrompt {
     this.#own = own;
   }
 
-  /** Edits that the gateway has. */
   get version() {
     return this.#version;
   }
@@ -86,50 +90,47 @@ class LivePrompt {
     return this.replace(Infinity, Infinity, text);
   }
 
-  /** Put text in the place of the code points from `start` up to `end`. */
   replace(start, end, text) {
     const whole = text.toWellFormed?.() ?? text;
-    if (start === Infinity) return this.#edit("append", { text: whole }, this.text + whole);
+    if (start === Infinity) return this.#put("append", { text: whole }, this.text + whole);
     const had = [...this.text];
     const after = had.slice(0, start).join("") + whole + had.slice(end).join("");
-    return this.#edit("replace", { start, end, text: whole }, after);
+    return this.#put("replace", { start, end, text: whole }, after);
   }
 
   clear() {
-    return this.#edit("clear", {}, "");
+    return this.#put("clear", {}, "");
   }
 
-  /** Make the text this one, by one edit of what differs. */
   set(text) {
     const had = [...this.text];
     const has = [...text];
-    const least = Math.min(had.length, has.length);
     let start = 0;
-    while (start < least && had[start] === has[start]) start++;
-    let kept = 0;
-    while (kept < least - start && had.at(-1 - kept) === has.at(-1 - kept)) kept++;
-    if (had.length === has.length && start === least) return Promise.resolve();
-    const put = has.slice(start, has.length - kept).join("");
-    return start === had.length ? this.append(put) : this.replace(start, had.length - kept, put);
+    while (start < had.length && had[start] === has[start]) start++;
+    let [end, stop] = [had.length, has.length];
+    while (end > start && stop > start && had[end - 1] === has[stop - 1]) end--, stop--;
+    if (end === start && stop === start) return Promise.resolve();
+    const put = has.slice(start, stop).join("");
+    return start === had.length ? this.append(put) : this.replace(start, end, put);
   }
 
-  /** How much the gateway says is computed. */
   async computed() {
     if (this.#failure !== null) throw this.#failure;
     return this.#computed;
   }
 
-  /** Have the text thought about as `livemind` says; null stops that. */
   think(livemind) {
-    return this.#own.tell("PATCH", `/${this.id}`, livemind);
+    return this.#own.tell("PATCH", `/${this.id}`, this.#own.minded(livemind));
   }
 
-  /** Send the text off; resolves to an `Answer`. What is typed now is sent when that is over. */
+  cancel() {
+    return this.#own.tell("POST", `/${this.id}/cancel`);
+  }
+
   commit() {
-    return this.#put({ type: "input_text.commit" }, "");
+    return this.#put("commit", {}, "");
   }
 
-  /** End the session, which the gateway then forgets. */
   async close() {
     if (this.#failure !== null) return;
     if (this.#isOpen) this.#send({ type: "session.close" });
@@ -150,22 +151,18 @@ class LivePrompt {
     throw this.#failure;
   }
 
-  #edit(kind, fields, after) {
-    return this.#put({ type: `input_text.${kind}`, ...fields }, after);
-  }
-
-  #put(event, after) {
+  #put(kind, fields, after) {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     this.text = after;
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ event, after, resolve, reject });
+      this.#waiting.push({ event: { type: `input_text.${kind}`, ...fields }, after, resolve, reject });
       this.#flush();
     });
   }
 
   /** Send what waits: each says which version it is about, so that none outlives a refusal. */
   #flush() {
-    if (!this.#isOpen || this.#isAnswering) return;
+    if (!this.#isOpen || this.#isAnswering || this.#isInDoubt) return;
     while (this.#numSent < Math.min(this.#waiting.length, UNCONFIRMED) && !this.#isCommitting) {
       const { event } = this.#waiting[this.#numSent];
       event.event_id = String(++this.#numSaid);
@@ -208,55 +205,76 @@ class LivePrompt {
       key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"],
     );
     this.#socket = socket;
-    socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    return new Promise((resolve) => (socket.onclose = ({ code }) => resolve(code)));
+    const then = (step) => (this.#taking = this.#taking.then(step).catch(console.error));
+    socket.onmessage = ({ data }) => then(() => this.#take(JSON.parse(data)));
+    return new Promise((resolve) => (socket.onclose = ({ code }) => then(() => resolve(code))));
   }
 
-  #take(event) {
+  async #take(event) {
     const { type } = event;
-    if (type === "session.resumed") this.#resume(event.session);
-    else if (EDITED.test(type)) this.#confirm(event.version);
+    if (type === "session.resumed") await this.#resume(event.session);
+    else if (EDITED.test(type)) this.#confirm();
+    else if (type === "input_text.changed") this.#doubt(event.version);
     else if (type === "input_text.computed") this.#tell(event);
     else if (type === "error") this.#refuse(event.error);
     else if (type === "response.created") this.#begin(event.response.id);
     else if (type.startsWith("response.")) this.#feed?.take(event);
     if (type === "response.done") this.#settle(event);
+    // Of what is sent, some may be made by chance of its version.
+    if (this.#isInDoubt && this.#numSent === 0) await this.#look();
+    this.#flush();
     this.#own.onEvent?.(event);
   }
 
-  /** Another connection: what the gateway has is confirmed, the rest is sent again. */
-  #resume({ version }) {
-    while (this.#version < version && this.#numSent > 0 && !isCommit(this.#waiting[0])) {
-      this.#confirm(this.#version + 1);
-    }
-    this.#version = version;
-    this.#numSent = 0;
+  /** Another connection, which says nothing of what the last was sent. */
+  async #resume({ version }) {
     this.#isOpen = true;
     this.#opening.set();
-    this.#flush();
+    if (this.#isInDoubt) this.#numSent = 0; // that was refused, or will have been
+    if (!this.#isAnswering) this.#doubt(version);
+    if (this.#isInDoubt) await this.#look();
+    else this.#numSent = 0;
   }
 
-  #confirm(version) {
-    this.#version = version;
+  #doubt(version) {
+    this.#isInDoubt ||= version > this.#version;
+  }
+
+  /** Ask what the gateway has: what was sent, or what somebody else has made of it. */
+  async #look() {
+    const asking = this.#own.tell("GET", `/${this.id}?text=1`);
+    const found = await within(asking, this.#own.http.quietS).catch(() => null);
+    this.#isInDoubt = found === null && this.#refused.length > 0;
+    if (found === null) return this.reconnect();
+    const sent = this.#waiting.slice(0, this.#numSent);
+    let numMade = found.version - this.#version;
+    [this.#version, this.#confirmed, this.#numSent] = [found.version, found.text, 0];
+    const isOthers = numMade > 0 && sent[numMade - 1]?.after !== found.text;
+    if (isOthers || this.#refused.length > 0) this.#drop(new LiveRefused(CHANGED));
+    else while (numMade-- > 0 && !isCommit(this.#waiting[0])) this.#waiting.shift().resolve();
+  }
+
+  #confirm() {
     this.#numSent--;
     const { after, resolve } = this.#waiting.shift();
-    this.#confirmed = after;
+    if (!this.#isInDoubt) [this.#version, this.#confirmed] = [this.#version + 1, after];
     resolve();
-    this.#flush();
   }
 
-  /** What waits behind a refusal goes with it. */
+  /** What waits behind a refusal goes with it, once it is known what the gateway has. */
   #refuse(told) {
-    const at = this.#waiting.findIndex(({ event }) => event.event_id === told.event_id);
-    if (at < 0 || told.event_id === null) return;
-    const isOurs = told.type === "LiveRefusedError";
-    this.#drop(at, isOurs ? new LiveRefused(told) : refusal(told));
+    if (told.event_id !== this.#waiting[0]?.event.event_id) return;
+    const error = told.type === "LiveRefusedError" ? new LiveRefused(told) : refusal(told);
+    this.#refused.push({ ...this.#waiting.shift(), error });
+    this.#numSent--;
+    this.#isInDoubt = true;
   }
 
-  #drop(at, error) {
-    for (const { reject } of this.#waiting.splice(at)) reject(error);
-    this.#numSent = Math.min(this.#numSent, at);
-    this.text = this.#waiting.at(-1)?.after ?? this.#confirmed;
+  #drop(error) {
+    const dropped = [...this.#refused.splice(0), ...this.#waiting.splice(0)];
+    this.#numSent = 0;
+    this.text = this.#confirmed;
+    for (const one of dropped) one.reject(one.error ?? dropped[0].error ?? error);
   }
 
   #tell({ version, prompt_tokens, stable_tokens, warm_tokens }) {
@@ -266,12 +284,14 @@ class LivePrompt {
     this.#own.onComputed?.(this.#computed);
   }
 
-  /** An answer has begun, ours if we do not know it. */
+  /** An answer has begun, ours if we have sent off a text. */
   #begin(id) {
-    if (id === this.#answer || !this.#waiting.slice(0, 1).some(isCommit)) return;
+    if (id === this.#answer) return;
     this.#answer = id;
     this.#isAnswering = true;
-    this.#numSent--;
+    this.#feed = null;
+    if (this.#numSent !== 1 || !this.#isCommitting) return;
+    this.#numSent = 0;
     const { resolve } = this.#waiting.shift();
     const feed = (this.#feed = new Feed(id, this.#own.http.quietS));
     const first = this.#own.isText ? (signal) => feed.events(signal) : null;
@@ -279,13 +299,14 @@ class LivePrompt {
   }
 
   /** The answer is over: the conversation goes on, or the text is still there. */
-  #settle({ version, num_chars }) {
+  #settle({ version, response }) {
     if (!this.#isAnswering) return;
     this.#isAnswering = false;
-    this.#version = version;
-    if (num_chars === 0) this.#confirmed = "";
-    else this.#drop(0, new LiveRefused(STILL_THERE));
-    this.#flush();
+    if (this.#feed !== null) {
+      if (response.status === "failed") this.#drop(new LiveRefused(FAILED));
+      else if (this.#version < version) [this.#version, this.#confirmed] = [this.#version + 1, ""];
+    }
+    this.#doubt(version);
   }
 
   #fail(error) {
@@ -294,7 +315,7 @@ class LivePrompt {
     this.#own.left(this);
     this.#socket?.close();
     this.#feed?.end(new CarrierLost());
-    this.#drop(0, error);
+    this.#drop(error);
   }
 }
 

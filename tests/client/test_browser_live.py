@@ -126,6 +126,74 @@ async def test_connections_that_are_lost_lose_no_edit_and_no_character() -> None
         assert found["answer"]["text"] == await plain(gateway, expected)
 
 
+MADE: dict[str, Any] = {"value": None}
+
+
+def is_conflict(outcome: dict[str, Any]) -> bool:
+    return (outcome.get("name"), outcome.get("code")) == ("LiveRefused", "version_conflict")
+
+
+async def test_what_others_type_is_in_the_text_of_a_page_that_watches() -> None:
+    async with serving() as gateway:
+        shared = await typed(gateway, "shares")
+        expected = await plain(gateway, shared["found"][-1][0])
+    (first, second, text, version, kept), *others = shared["found"]
+    assert first == MADE or is_conflict(first)
+    assert second == MADE
+    made = ("e" if first == MADE else "") + "f"
+    assert (text, version) == (f"abcd{made}", 2 + len(made))
+    assert kept == {"text": text, "version": version}
+    assert others == [
+        [f"{text}😀g", version + 2, {"text": f"{text}😀g", "version": version + 2}],
+        [f"{text}😀gh", version + 3, {"text": f"{text}😀gh", "version": version + 3}],
+    ]
+    assert shared["answer"] == expected
+
+
+async def test_edits_on_their_way_when_somebody_else_types_are_told_apart() -> None:
+    async with serving() as gateway:
+        found = await typed(gateway, "collides")
+    first, second, third = found["outcomes"]
+    assert is_conflict(first)
+    assert second == MADE  # its version is that of the other's text, by chance
+    assert third == MADE
+    assert found["next"] == MADE
+    assert found["kept"] == {"text": found["text"], "version": found["version"]}
+    assert found["text"] == "abcdfgh"
+
+
+async def test_after_a_lost_connection_others_edits_are_not_taken_for_ones_own() -> None:
+    async with serving() as gateway:
+        ours, others = await typed(gateway, "returns")
+    assert ours == [MADE, "abcd", 2, {"text": "abcd", "version": 2}]
+    late, then, text, kept = others
+    assert is_conflict(late)
+    assert then == MADE
+    assert (text, kept) == ("abcdxf", {"text": "abcdxf", "version": 4})
+
+
+async def test_an_answer_that_somebody_else_asked_for_takes_the_text() -> None:
+    async with serving(speeds(tokens_per_s=100, answer_tokens=20)) as gateway:
+        yielded = await typed(gateway, "yields")
+        early, then, text, kept = yielded["found"]
+        assert is_conflict(early)
+        assert then == MADE
+        assert (text, kept) == ("Next.", {"text": "Next.", "version": 3})
+        *_, last = (one for one in gateway.replica.requests if not one.is_background)
+        messages = [one["content"] for one in json.loads(last.body)["messages"]]
+    assert (messages[0], messages[-1]) == ("Count.", "Next.")
+    assert yielded["answer"]
+
+
+async def test_an_answer_can_be_stopped_by_its_prompt() -> None:
+    async with serving(speeds(tokens_per_s=50, answer_tokens=100_000)) as gateway:
+        found = await typed(gateway, "stops")
+        await gateway.replica.idle(PATIENCE_S)
+    assert (found["none"]["name"], found["none"]["status"]) == ("ClientError", 409)
+    assert found["stopped"]["name"] == "Cancelled"
+    assert (found["status"], found["text"]) == ("cancelled", "On.")
+
+
 async def test_a_session_that_is_ended_says_so() -> None:
     async with serving() as gateway:
         found = await typed(gateway, "ends")

@@ -48,6 +48,39 @@ async function cut() {
   sockets.at(-1).close();
 }
 
+/** What somebody else does to a prompt, by HTTP. */
+async function fromElsewhere(method, { id }, body, path = "") {
+  const told = { method, headers: { "content-type": "application/json" } };
+  const response = await fetch(`${baseUrl}/v1/live/${id}${path}`, {
+    ...told,
+    ...(body && { body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(await response.text());
+  return response.text();
+}
+
+const typing = (...texts) => ({
+  edits: texts.map((text) => ({ type: "input_text.append", text })),
+});
+
+/** What the gateway has. */
+async function kept(prompt) {
+  const { text, version } = JSON.parse(await fromElsewhere("GET", prompt, null, "?text=1"));
+  return { text, version };
+}
+
+const events = [];
+const heard = ({ type }) => {
+  events.push(type);
+  events.notify?.();
+};
+
+/** Wait until the module has been told of one more such event. */
+async function event(type) {
+  while (!events.includes(type)) await new Promise((resolve) => (events.notify = resolve));
+  events.splice(0);
+}
+
 const seen = [];
 const onComputed = (computed) => {
   seen.push(computed);
@@ -142,6 +175,76 @@ const scenarios = {
     const answer = await committing;
     await cut();
     return { text, numSockets: sockets.length, answer: await read(answer) };
+  },
+
+  async shares() {
+    const prompt = await client.live({ model: "fake", onEvent: heard });
+    await prompt.append("abc");
+    await fromElsewhere("PATCH", prompt, typing("d"));
+    const outcomes = [await told(prompt.append("e")), await told(prompt.append("f"))];
+    const found = [[...outcomes, prompt.text, prompt.version, await kept(prompt)]];
+    events.splice(0);
+    await fromElsewhere("PATCH", prompt, typing("😀", "g"));
+    await event("input_text.changed");
+    found.push([prompt.text, prompt.version, await kept(prompt)]);
+    await prompt.set(`${prompt.text}h`);
+    found.push([prompt.text, prompt.version, await kept(prompt)]);
+    const answer = await read(await prompt.commit());
+    return { found, answer: answer.text };
+  },
+
+  async collides() {
+    const prompt = await client.live({ model: "fake" });
+    await prompt.append("abc");
+    const taken = sockets.at(-1).onmessage;
+    const late = [];
+    sockets.at(-1).onmessage = (message) => late.push(message);
+    await fromElsewhere("PATCH", prompt, typing("d"));
+    // Told of nothing, it says of the second that it is about the version that "d" has made.
+    const typed = ["e", "f", "g"].map((text) => told(prompt.append(text)));
+    while (late.length < 4) await new Promise((resolve) => setTimeout(resolve, 1));
+    sockets.at(-1).onmessage = taken;
+    late.forEach(taken);
+    const outcomes = await Promise.all(typed);
+    const next = await told(prompt.append("h"));
+    return { outcomes, next, text: prompt.text, version: prompt.version, kept: await kept(prompt) };
+  },
+
+  async returns() {
+    const prompt = await client.live({ model: "fake" });
+    await prompt.append("abc");
+    sockets.at(-1).onmessage = () => {};
+    const unheard = told(prompt.append("d"));
+    while ((await kept(prompt)).version < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    await cut();
+    const found = [[await unheard, prompt.text, prompt.version, await kept(prompt)]];
+    sockets.at(-1).onmessage = () => {};
+    await fromElsewhere("PATCH", prompt, typing("x"));
+    const late = told(prompt.append("e"));
+    await cut();
+    found.push([await late, await told(prompt.append("f")), prompt.text, await kept(prompt)]);
+    return found;
+  },
+
+  async yields() {
+    const prompt = await client.live({ model: "fake", onEvent: heard });
+    await prompt.append("Count.");
+    const answering = fromElsewhere("POST", prompt, {}, "/commit");
+    await event("response.created");
+    const early = told(prompt.append(" More."));
+    await answering;
+    const found = [await early, await told(prompt.append("Next.")), prompt.text, await kept(prompt)];
+    return { found, answer: (await read(await prompt.commit())).text };
+  },
+
+  async stops() {
+    const prompt = await client.live({ model: "fake" });
+    const none = await told(prompt.cancel());
+    await prompt.append("Count.");
+    const reading = told(read(await prompt.commit()));
+    const { response } = await prompt.cancel();
+    await prompt.append("On.");
+    return { none, stopped: await reading, status: response.status, text: prompt.text };
   },
 
   async ends() {

@@ -47,6 +47,7 @@ export async function types(): Promise<void> {
   });
   await prompt.set("Name three colours.");
   for await (const chunk of await prompt.commit()) console.log(chunk.usage?.total_tokens);
+  await prompt.cancel();
   // @ts-expect-error: positions are numbers.
   await prompt.replace("0", 1, "");
 }
