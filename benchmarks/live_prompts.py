@@ -1,10 +1,10 @@
 """What `bench live` types: real questions, joined where a prompt shall be longer than one."""
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headstart.benchmarks.typists import sentences
 from headstart.stages.errors import SetupError
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "split",
 ]
 
-_SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)")
 _BETWEEN = "\n\n"
 JOINED = (
     "questions of GSM8K train; a prompt of 1-4 sentences is one question, longer ones are several "
@@ -53,8 +52,7 @@ bar of 7 % cannot be reached below."""
 
 def num_sentences(text: str) -> int:
     """Count the sentences of a text; one that does not end counts too."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    return len(ends) + bool(text[ends[-1] if ends else 0 :].strip())
+    return len(sentences(text))
 
 
 def split(questions: Sequence[str], *, is_quick: bool) -> list[str]:

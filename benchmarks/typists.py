@@ -21,6 +21,7 @@ __all__ = [
     "later",
     "script",
     "seconds",
+    "sentences",
     "tail",
 ]
 
@@ -39,7 +40,7 @@ _LETTERS = "etaoinshrdlu"
 _LATE = 0.9
 """Where the late edit is, as a share of the text."""
 _WORD = re.compile(r"\S+\s*|\s+")
-_SENTENCE_END = re.compile(r"[.!?]\S*\s*$")
+_SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _erring(text: str, draw: random.Random) -> list[Stroke]:
     def key_s() -> float:
         return _KEY_S * draw.lognormvariate(0, _KEY_SPREAD)
 
-    for sentence in _sentences(text):
+    for sentence in sentences(text):
         words: list[str] = _WORD.findall(sentence)
         slip = draw.randrange(len(words)) if draw.random() < _SLIP and len(words) > 1 else None
         slipped = 0, 0
@@ -194,7 +195,8 @@ def _put_right(hands: _Hands, right: str, wrong: tuple[int, int], draw: random.R
     hands.rest(0.3)
 
 
-def _sentences(text: str) -> list[str]:
+def sentences(text: str) -> list[str]:
+    """Cut a text behind every sentence; one that does not end counts too."""
     found, words = [], ""
     for word in _WORD.findall(text):
         words += word

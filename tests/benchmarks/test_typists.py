@@ -14,6 +14,7 @@ from headstart.benchmarks.typists import (
     later,
     script,
     seconds,
+    sentences,
     tail,
 )
 from headstart.stages.prompt_document import EditError, PromptDocument
@@ -105,3 +106,8 @@ def test_the_tail_is_what_is_typed_within_so_long_before_the_last_key() -> None:
     assert tail(strokes, 2.5) == 7
     assert tail(strokes, 100.0) == 0
     assert tail(strokes[:1], 0.0) == 0
+
+
+def test_who_errs_takes_no_price_for_the_end_of_a_sentence() -> None:
+    text = 'It costs $2.50 a day. He said "no!" Who pays?'
+    assert sentences(text) == ["It costs $2.50 a day. ", 'He said "no!" ', "Who pays?"]
