@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import uvloop
 
@@ -94,11 +93,8 @@ def measure(
     who = _who_thinks(own, thinker, len(models))
     names = (own,) if thinker is own else (own, thinker)
     with tempfile.TemporaryDirectory() as folder:
-        with (
-            _daemon(settings, names, Path(folder) / "two") as url,
-            httpx.Client(base_url=url, timeout=600, trust_env=False) as client,
-        ):
-            asking = Asking(client, own.name, thinker.name, limit, limits)
+        with _daemon(settings, names, Path(folder) / "two") as url:
+            asking = Asking(url, own.name, thinker.name, limit, limits)
             found = _ask_all(asking, asked[:num], checkpoint, is_quick)
         # The other engine is not there: what is measured now is what is served.
         with _daemon(settings, (own,), Path(folder) / "one") as url:

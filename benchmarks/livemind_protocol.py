@@ -6,18 +6,17 @@ with the thought that was still being made. Temperature 0, one question at a tim
 question has a part of the prefix cache of its own. Thoughts have the limits that the settings say.
 """
 
-import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import httpx
+import uvloop
 
 from headstart.benchmarks.livemind_curves import LLAMA_70B, stable_head
 from headstart.benchmarks.livemind_typing import steadily
+from headstart.benchmarks.load import chat_request, events, offer
 from headstart.benchmarks.mmlu_pro import Question, answer_in
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import (
@@ -36,6 +35,9 @@ from headstart.stages.thoughts import Kind, Thought, parse
 from headstart.stages.warm_budget import TokenBudget
 
 __all__ = ["Asking", "ModelArm", "Outcome", "Typed"]
+
+_PATIENCE_S = 600.0
+"""For an answer of a small model that reasons at length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,46 +88,41 @@ class Asking:
 
     def __init__(
         self,
-        client: httpx.Client,
+        url: str,
         model: str,
         thinker: str,
         max_tokens: int,
         limits: MindLimits,
     ) -> None:
-        self._client = client
+        self._url = url
         self.model = model
         self.thinker = thinker
         self.max_tokens = max_tokens
         self.limits = limits
 
     def call(self, salt: str, model: str, messages: list[Any], max_tokens: int) -> _Said:
-        """Have a conversation answered."""
-        body = {
-            "model": model,
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
+        """Have a conversation answered.
+
+        Raises:
+            AnswerRefused: It is not.
+        """
+        fields = {
+            "ignore_eos": False,
             "stream_options": {"include_usage": True},
             "cache_salt": salt,
         }
-        began = time.monotonic()
-        first_s, parts, num_tokens = inf, list[str](), 0
-        with self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            if answer.status_code != httpx.codes.OK:
-                raise RuntimeError(answer.read().decode())
-            for line in answer.iter_lines():
-                if not line.startswith("data: {"):
-                    continue
-                chunk = json.loads(line.removeprefix("data: "))
-                if chunk.get("usage"):
-                    num_tokens = chunk["usage"]["completion_tokens"]
-                for choice in chunk["choices"]:
-                    if text := choice["delta"].get("content"):
-                        first_s = min(first_s, time.monotonic() - began)
-                        parts.append(text)
-        whole_s = time.monotonic() - began
-        return _Said("".join(parts), num_tokens, min(first_s, whole_s), whole_s)
+        request = chat_request(model, messages, max_tokens, **fields)
+        (exchange,) = uvloop.run(offer(self._url, [request], 1, _PATIENCE_S))
+        whole_s = exchange.ended_at - exchange.sent_at
+        first_s, parts, num_tokens = whole_s, list[str](), 0
+        for at, chunk in events(exchange):
+            if usage := chunk.get("usage"):
+                num_tokens = usage["completion_tokens"]
+            for choice in chunk["choices"]:
+                if text := choice["delta"].get("content"):
+                    first_s = min(first_s, at - exchange.sent_at)
+                    parts.append(text)
+        return _Said("".join(parts), num_tokens, first_s, whole_s)
 
 
 class Typed:

@@ -5,6 +5,7 @@ keep the pieces with the time of their arrival; `timeline` reads them when the b
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,17 +80,21 @@ class _Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-def chat_request(model: str, prompt: str, num_tokens: int, **fields: object) -> bytes:
+def chat_request(
+    model: str, prompt: str | Sequence[Any], num_tokens: int, **fields: object
+) -> bytes:
     """Return a whole HTTP request that makes a server do a fixed amount of work.
 
     Args:
+        prompt: What a user says, or the messages of a conversation.
         num_tokens: Length of the answer; an end-of-text token does not cut it short.
         fields: Further ones of the body.
     """
+    is_said = isinstance(prompt, str)
     body = msgspec.json.encode(
         {
             "model": model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": prompt}] if is_said else prompt,
             "max_tokens": num_tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -104,14 +109,16 @@ def chat_request(model: str, prompt: str, num_tokens: int, **fields: object) -> 
     return head.encode() + body
 
 
-async def offer(url: str, requests: Sequence[bytes], concurrency: int) -> list[Exchange]:
+async def offer(
+    url: str, requests: Sequence[bytes], concurrency: int, patience_s: float = PATIENCE_S
+) -> list[Exchange]:
     """Send requests over `concurrency` kept connections, each as soon as one is free.
 
     Returns: The exchanges in the order of the requests.
 
     Raises:
         OSError: A connection cannot be opened, or breaks.
-        TimeoutError: The answers take longer than anything here does.
+        TimeoutError: The answers take longer than `patience_s`.
     """
     address = urlsplit(url)
     assert address.hostname is not None
@@ -131,7 +138,7 @@ async def offer(url: str, requests: Sequence[bytes], concurrency: int) -> list[E
                 _Connection, address.hostname, address.port
             )
             connections.append(connection)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             await asyncio.gather(*map(work, connections))
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
@@ -161,8 +168,17 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reads.append((time.monotonic(), data))
         self._tail = (self._tail + data)[-len(LAST_CHUNK) :]
-        if self._tail == LAST_CHUNK and self._answered is not None and not self._answered.done():
+        is_over = self._tail == LAST_CHUNK or self._is_refused()
+        if is_over and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
+
+    def _is_refused(self) -> bool:
+        """Whether all of a refusal is there, which is not in chunks."""
+        if self._reads[0][1].startswith(b"HTTP/1.1 200"):
+            return False
+        head, _, body = b"".join(data for _, data in self._reads).partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        return length is not None and len(body) >= int(length[1])
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_closed.set()

@@ -1,5 +1,7 @@
 """The parts of `headstart bench livemind` that need no model and no data."""
 
+import asyncio
+import json
 import math
 import random
 from collections.abc import Iterable
@@ -16,12 +18,13 @@ from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.livemind import TOGETHER
 from headstart.benchmarks.livemind_curves import LARGE, SMALL, Timed, plain, warm_only
 from headstart.benchmarks.livemind_keys import is_over
-from headstart.benchmarks.livemind_protocol import Outcome
+from headstart.benchmarks.livemind_protocol import Asking, Outcome
 from headstart.benchmarks.livemind_replay import Arm, Session
 from headstart.benchmarks.livemind_scores import intervals_check, outcomes_table, wilson
 from headstart.benchmarks.livemind_sessions import typed_sessions
 from headstart.benchmarks.livemind_tokens import Tokens
 from headstart.benchmarks.livemind_typing import Edit, haltingly, steadily
+from headstart.benchmarks.load import AnswerRefused
 from headstart.benchmarks.mmlu_pro import Question, answer_in
 from headstart.benchmarks.typists import Stroke
 from headstart.configs.live import LiveSettings, ThinkingSettings
@@ -225,3 +228,20 @@ def quickly(_arm: str, text: str, _seed: int) -> list[Stroke]:
         Stroke(0.15, start, start, text[start:end])
         for start, end in zip(starts, ends, strict=False)
     ]
+
+
+@pytest.mark.anyio
+async def test_a_model_is_called_and_timed_like_any_request() -> None:
+    limits = MindLimits()
+    async with serving(speeds(answer_tokens=16, time_to_first_token_s=0.05)) as gateway:
+        asking = Asking(gateway.url, "fake", "fake", 12, limits)
+        messages = [{"role": "user", "content": "Say twelve."}]
+        said = await asyncio.to_thread(asking.call, "salt", "fake", messages, 12)
+        (asked,) = gateway.replica.requests
+        with pytest.raises(AnswerRefused, match="other"):
+            await asyncio.to_thread(asking.call, "salt", "other", messages, 12)
+    assert said.num_tokens == 12
+    assert said.text
+    assert 0.05 <= said.first_s < said.whole_s
+    body = json.loads(asked.body)
+    assert (body["cache_salt"], body["messages"], body["ignore_eos"]) == ("salt", messages, False)

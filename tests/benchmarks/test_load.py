@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from headstart.benchmarks.load import AnswerRefused, Exchange, chat_request, offer, timeline
+from headstart.benchmarks.load import (
+    AnswerRefused,
+    Exchange,
+    chat_request,
+    events,
+    offer,
+    timeline,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -144,3 +151,11 @@ def test_requests_share_the_connections_and_answers_keep_their_order() -> None:
 def test_a_server_that_hangs_up_is_an_error() -> None:
     with pytest.raises(ConnectionError, match="hung up"):
         asyncio.run(asked(Server(lambda _: b""), num_requests=1, concurrency=1))
+
+
+def test_a_refusal_ends_an_exchange_and_says_why() -> None:
+    body = b'{"error": {"code": "model_not_found"}}'
+    head = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n" % len(body)
+    (exchange,) = asyncio.run(asked(Server(lambda _: head + body), num_requests=1, concurrency=1))
+    with pytest.raises(AnswerRefused, match=r"404.*model_not_found"):
+        events(exchange)
