@@ -6,6 +6,7 @@ the configured models, in virtual time and typed into the product: latency, accu
 seconds.
 """
 
+import hashlib
 import signal
 import sys
 import time
@@ -74,19 +75,12 @@ def run(settings: Settings, options: BenchOptions) -> int:
         report = _report(origin, options, {}, [], unmeasured, began)
         write(report, options.json_path)
         return report.exit_status
+    checkpoint = _checkpoint(origin, settings, options, asked)
     tokens = Tokens(settings)
     arms = (*ARMS, *shipped(settings.live.thinking))
     tables, checks = _replay(asked, tokens, arms)
     many = questions(options.data_dir, SESSIONS, SEED + 1)
     table, more = shared_keys(many, tokens, arms)
-    run_of = {
-        "commit": origin.commit,
-        "is_quick": options.is_quick,
-        "answer_tokens": settings.bench.livemind_answer_tokens,
-        "live": settings.live.model_dump(mode="json"),
-        "models": [model.model_dump(mode="json") for model in settings.models[:2]],
-    }
-    checkpoint = Checkpoint(options.json_path.with_suffix(".checkpoint.jsonl"), run_of)
     model = livemind_model.measure(settings, options, asked, checkpoint)
     config = {
         "questions": len(asked),
@@ -108,6 +102,26 @@ def run(settings: Settings, options: BenchOptions) -> int:
     write(report, options.json_path)
     checkpoint.remove()
     return report.exit_status
+
+
+def _checkpoint(
+    origin: Origin, settings: Settings, options: BenchOptions, asked: Sequence[Question]
+) -> Checkpoint:
+    """Open the checkpoint of this run.
+
+    Raises:
+        SetupError: There is one of another.
+    """
+    run_of = {
+        "commit": origin.commit,
+        "is_quick": options.is_quick,
+        "questions": settings.bench.livemind_questions,
+        "answer_tokens": settings.bench.livemind_answer_tokens,
+        "live": settings.live.model_dump(mode="json"),
+        "models": [model.model_dump(mode="json") for model in settings.models[:2]],
+        "asked": hashlib.sha256(repr(asked).encode()).hexdigest(),
+    }
+    return Checkpoint(options.json_path.with_suffix(".checkpoint.jsonl"), run_of)
 
 
 def _report(
