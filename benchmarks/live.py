@@ -46,7 +46,7 @@ from headstart.benchmarks.machine import Origin, here
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.prompts import FILE, ROWS, is_public, prompts
 from headstart.benchmarks.report import Report
-from headstart.benchmarks.servers import launch_headstart, single, wait_until_ready
+from headstart.benchmarks.servers import running, single
 from headstart.benchmarks.typists import PASTED, TYPED, TYPIST
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -211,16 +211,9 @@ class Bench:
             "edit_debounce_s": live.edit_debounce_s / scale,
         }
         settings = self._settings.model_copy(update={"live": live.model_copy(update=scaled)})
-        folder.mkdir()
-        print(f"starting the daemon, debounce {scaled['debounce_s']:.3g} s", flush=True)
-        arm, _, port = launch_headstart(settings, (model,), folder)
-        self.daemons.append(arm)
-        try:
-            wait_until_ready(arm, f"http://127.0.0.1:{port}/readyz")
-            with arm.awake():
-                yield Target(f"http://127.0.0.1:{port}", model.name)
-        finally:
-            arm.stop()
+        print(f"debounce {scaled['debounce_s']:.3g} s", flush=True)
+        with running(settings, (model,), folder, self.daemons) as url:
+            yield Target(url, model.name)
 
 
 def texts_of(questions: list[str], plan: Plan, *, is_quick: bool) -> Texts:

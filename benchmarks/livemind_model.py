@@ -3,15 +3,15 @@
 The first configured model answers. If a second is configured, it thinks in the collaborative arm;
 else the first does, served a second time under another name. Then the product itself, with the
 first alone: questions typed into it, and what that costs everybody else, by ordinary requests
-beside sessions that are thought about.
+beside sessions that are thought about. The collaborative arm comes last, in a daemon of its own: no
+other arm has its thinker's engine beside it.
 """
 
 import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,28 @@ import numpy as np
 import uvloop
 
 from headstart.benchmarks import live_scores
+from headstart.benchmarks.arms import Arm as ServedArm
+from headstart.benchmarks.arms import table as arms_table
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Bar, Check, not_measured
 from headstart.benchmarks.estimates import MIN_BLOCKS
 from headstart.benchmarks.live_interference import CrowdPlan, Rounds, interference
 from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.livemind_protocol import Asking, ModelArm, Outcome, Typed
-from headstart.benchmarks.livemind_scores import INTERVALS, intervals_check, outcomes_table
+from headstart.benchmarks.livemind_scores import (
+    COLLABORATIVE,
+    INTERVALS,
+    PLAIN,
+    WANTED,
+    intervals_check,
+    outcomes_table,
+)
+from headstart.benchmarks.livemind_sessions import ARMS as SESSION_ARMS
 from headstart.benchmarks.livemind_sessions import CHARS, TYPED_AS, typed_sessions
 from headstart.benchmarks.mmlu_pro import Question
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.report import Table
-from headstart.benchmarks.servers import launch_headstart, wait_until_ready
+from headstart.benchmarks.servers import running
 from headstart.configs.model_settings import ModelSettings, core_list, parse_cores
 from headstart.configs.settings import Settings
 from headstart.pipeline.live_events import MindConfig
@@ -42,7 +52,7 @@ from headstart.stages.mind_prompt import Format
 __all__ = ["BARS", "SEED", "measure"]
 
 SEED = 42
-QUICK_S, QUICK_SESSIONS_S = 70.0, 45.0
+QUICK_S, QUICK_SESSIONS_S = 60.0, 45.0
 """Longest that a quick run begins questions, of each kind."""
 FEW_QUESTIONS = 64
 """As many or fewer have fewer ordinary requests asked beside them."""
@@ -57,15 +67,16 @@ TYPED, TYPED_CHARS = 8, 400
 """Questions that one who types goes through, without sending any off, and their length at most."""
 
 
-ARMS = (
-    ModelArm("plain chain of thought", is_warm=False),
+ALONE = (
+    ModelArm(PLAIN, is_warm=False),
     ModelArm("warm only"),
-    ModelArm("ua-spi", Format.UA_SPI),
-    ModelArm("ua-pil", Format.UA_PIL),
-    ModelArm("two-prompts", Format.TWO_PROMPTS),
-    ModelArm("collaborative", Format.UA_SPI, thinker="other"),
+    *(ModelArm(form.value, form) for form in Format),
     ModelArm("collaborative, replayed thinker", Format.UA_SPI, thinker="replayed"),
 )
+"""With one engine."""
+TOGETHER = (ModelArm(COLLABORATIVE, Format.UA_SPI, thinker="other"),)
+"""With the thinker's engine beside it."""
+SESSIONS = tuple(arm.name for arm in SESSION_ARMS)
 
 
 @dataclass
@@ -92,20 +103,26 @@ def measure(
     own, thinker = _two(models)
     who = _who_thinks(own, thinker, len(models))
     names = (own,) if thinker is own else (own, thinker)
+    daemons: list[ServedArm] = []
     with tempfile.TemporaryDirectory() as folder:
-        with _daemon(settings, names, Path(folder) / "two") as url:
-            asking = Asking(url, own.name, thinker.name, limit, limits)
-            found = _ask_all(asking, asked[:num], checkpoint, is_quick)
-        # The other engine is not there: what is measured now is what is served.
-        with _daemon(settings, (own,), Path(folder) / "one") as url:
+        # No other engine is there: what is measured now is what is served.
+        with running(settings, (own,), Path(folder) / "one model", daemons) as url:
+            asking = Asking(url, own.name, own.name, limit, limits)
+            ends_at = time.monotonic() + (QUICK_S if is_quick else math.inf)
+            alone = _ask_all(asking, asked[:num], checkpoint, ALONE, ends_at)
             target = Target(url, own.name)
             ends_at = time.monotonic() + (QUICK_SESSIONS_S if is_quick else math.inf)
             sessions = typed_sessions(target, checkpoint, asked, _sessions(num), limit, ends_at)
             typed = uvloop.run(sessions)
             plan = QUICK_CROWD if is_quick else _crowd_of(num)
             rounds = uvloop.run(_crowd(target, checkpoint, asked, plan))
+        with running(settings, names, Path(folder) / "two names", daemons) as url:
+            asking = Asking(url, own.name, thinker.name, limit, limits)
+            together = _ask_all(asking, asked[: len(alone)], checkpoint, TOGETHER, math.inf)
+    found = [one | other for one, other in zip(alone, together, strict=True)]
     config = {
-        "models": [model.name for model in names],
+        "models": [model.model_dump(mode="json") for model in names],
+        "daemons": "one at a time: one model by itself, then the collaborative arm with two",
         "questions": len(found),
         "typed_questions": len(typed),
         "typed_as": f"{TYPED_AS} characters a minute, in real time; questions of {CHARS.start} to "
@@ -118,16 +135,20 @@ def measure(
     }
     checks = [
         live_scores.interference_check(rounds, is_quick=is_quick, bar=BESIDE),
-        intervals_check((found, typed), is_quick=is_quick),
+        intervals_check(((WANTED, found), (SESSIONS, typed)), is_quick=is_quick),
     ]
     tables = [
         outcomes_table(
             f"Real models, typed in virtual time (collaborative: {who}), seconds from the last "
             "character on",
             found,
+            limit,
         ),
-        outcomes_table("Sessions typed into the product, seconds from the last key on", typed),
+        outcomes_table(
+            "Sessions typed into the product, seconds from the last key on", typed, limit
+        ),
         live_scores.interference_table(rounds, "who type in mode livemind"),
+        arms_table(daemons),
     ]
     return Found(config, tables, checks)
 
@@ -169,19 +190,6 @@ def _crowd_of(num_questions: int) -> CrowdPlan:
     return replace(CROWD, num_blocks=num_blocks)
 
 
-@contextmanager
-def _daemon(settings: Settings, models: tuple[ModelSettings, ...], folder: Path) -> Iterator[str]:
-    folder.mkdir()
-    print(f"starting the daemon with {len(models)} served names", flush=True)
-    arm, _, port = launch_headstart(settings, models, folder)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(arm, f"{url}/readyz")
-        yield url
-    finally:
-        arm.stop()
-
-
 async def _crowd(
     target: Target, checkpoint: Checkpoint, asked: Sequence[Question], plan: CrowdPlan
 ) -> Rounds:
@@ -194,21 +202,31 @@ async def _crowd(
 
 
 def _ask_all(
-    asking: Asking, asked: Sequence[Question], checkpoint: Checkpoint, is_quick: bool
+    asking: Asking,
+    asked: Sequence[Question],
+    checkpoint: Checkpoint,
+    arms: tuple[ModelArm, ...],
+    ends_at: float,
 ) -> list[dict[str, Outcome]]:
+    """Ask every question in every way, in turn.
+
+    Args:
+        ends_at: No further question is begun then, monotonic clock.
+    """
     asking.call("warm-up", asking.model, [{"role": "user", "content": "Hello"}], 8)
     found: list[dict[str, Outcome]] = []
-    began = time.monotonic()
     for number, question in enumerate(asked):
-        if is_quick and time.monotonic() - began > QUICK_S:
+        if time.monotonic() >= ends_at:
             break
-        key = f"question/{number}"
+        key = f"question/{arms[0].name}/{number}"
         outcomes = checkpoint.get(key, dict[str, Outcome])
         if outcomes is None:
-            arms = ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]
-            outcomes = {arm.name: Typed(asking, question, arm).run() for arm in arms}
-            outcomes = {arm.name: outcomes[arm.name] for arm in ARMS}
+            turn = number % len(arms)
+            outcomes = {
+                arm.name: Typed(asking, question, arm).run() for arm in arms[turn:] + arms[:turn]
+            }
+            outcomes = {arm.name: outcomes[arm.name] for arm in arms}
             checkpoint.put(key, outcomes)
         found.append(outcomes)
-        print(f"question {number + 1}: {time.monotonic() - began:.0f} s", flush=True)
+        print(f"question {number + 1} of {len(asked)}, {arms[0].name} first", flush=True)
     return found

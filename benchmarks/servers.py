@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ __all__ = [
     "cores_of",
     "free_port",
     "launch_headstart",
+    "running",
     "single",
     "start_headstart",
     "start_vllm",
@@ -92,6 +94,33 @@ def launch_headstart(
     command = Path(sys.executable).with_name("headstart")
     argv = (str(command), "serve", "--config", str(config))
     return Arm("headstart", argv, folder / "headstart.log"), argv, port
+
+
+@contextmanager
+def running(
+    settings: Settings, models: tuple[ModelSettings, ...], folder: Path, arms: list[Arm]
+) -> Iterator[str]:
+    """Run the daemon with these models, awake and alone; yield its address.
+
+    Args:
+        folder: Made for it; its name tells the daemon from others.
+        arms: Its processes are put behind these, with what they use.
+
+    Raises:
+        SetupError: It ends, or takes longer than five minutes.
+    """
+    folder.mkdir()
+    print(f"starting the daemon: {folder.name}", flush=True)
+    arm, _, port = launch_headstart(settings, models, folder)
+    arm.name = f"headstart, {folder.name}"
+    arms.append(arm)
+    url = f"http://{HERE}:{port}"
+    try:
+        wait_until_ready(arm, f"{url}/readyz")
+        with arm.awake():
+            yield url
+    finally:
+        arm.stop()
 
 
 def start_vllm(model: ModelSettings, model_path: str, folder: Path, host: str = HERE) -> Server:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import random
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headstart.benchmarks import livemind, livemind_sessions
+from headstart.benchmarks import livemind, livemind_model, livemind_sessions
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.live_replay import Target
@@ -20,16 +21,20 @@ from headstart.benchmarks.livemind_curves import LARGE, SMALL, Timed, plain, war
 from headstart.benchmarks.livemind_keys import is_over
 from headstart.benchmarks.livemind_protocol import Asking, Outcome
 from headstart.benchmarks.livemind_replay import Arm, Session
-from headstart.benchmarks.livemind_scores import intervals_check, outcomes_table, wilson
+from headstart.benchmarks.livemind_scores import WANTED, intervals_check, outcomes_table, wilson
 from headstart.benchmarks.livemind_sessions import typed_sessions
 from headstart.benchmarks.livemind_tokens import Tokens
 from headstart.benchmarks.livemind_typing import Edit, haltingly, steadily
 from headstart.benchmarks.load import AnswerRefused
-from headstart.benchmarks.mmlu_pro import Question, answer_in
+from headstart.benchmarks.mmlu_pro import FILE, Question, answer_in
+from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.typists import Stroke
 from headstart.configs.live import LiveSettings, ThinkingSettings
+from headstart.configs.settings import BenchSettings, Settings
+from headstart.stages.errors import SetupError
 from headstart.stages.live_mind import LiveMind, MindLimits
 from headstart.stages.mind_events import AtCommit
+from headstart.stages.mind_prompt import Format
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.warm_budget import TokenBudget
 from tests.support.gateway import serving, speeds
@@ -170,16 +175,72 @@ def outcome(number: int) -> Outcome:
 
 
 def test_every_arm_has_its_intervals() -> None:
+    names = ["plain", "ua-spi"]
     found = [{"plain": outcome(number), "ua-spi": outcome(number + 1)} for number in range(8)]
-    table = outcomes_table("Models", found)
+    table = outcomes_table("Models", found, 96)
     named: dict[str, Any] = dict(zip(table.columns, table.rows[1], strict=True))
     assert (named["arm"], named["questions"], named["accuracy"]) == ("ua-spi", 8, 0.5)
     assert named["engine_low"] < named["engine_s"] == 6.5 < named["engine_high"]
-    assert intervals_check((found, found), is_quick=False).verdict is Verdict.HOLDS
-    check = intervals_check((found, found[:2]), is_quick=False)
+    assert named["cut"] == 0
+    assert dict(zip(table.columns, outcomes_table("", found, 90).rows[0], strict=True))["cut"] == 1
+    whole, few = (names, found), (names, found[:2])
+    assert intervals_check((whole, whole), is_quick=False).verdict is Verdict.HOLDS
+    check = intervals_check((whole, few), is_quick=False)
     assert (check.verdict, check.estimate.value if check.estimate else None) == (Verdict.FAILS, 2)
-    assert intervals_check((found, found[:2]), is_quick=True).verdict is Verdict.NOT_MEASURED
-    assert intervals_check(([], []), is_quick=False).verdict is Verdict.FAILS
+    assert intervals_check((whole, few), is_quick=True).verdict is Verdict.NOT_MEASURED
+    assert intervals_check(((names, []),), is_quick=False).verdict is Verdict.FAILS
+    lacking = intervals_check(((WANTED, found),), is_quick=False)
+    assert lacking.estimate is not None
+    assert lacking.estimate.value == len(WANTED) - 1  # ua-spi is there
+
+
+def test_a_run_on_models_has_every_arm_that_it_is_to_have() -> None:
+    names = [arm.name for arm in (*livemind_model.ALONE, *livemind_model.TOGETHER)]
+    assert len({*names}) == len(names)
+    assert {*WANTED} == {"plain chain of thought", *Format, "collaborative"} <= {*names}
+    assert not any(arm.thinker == "other" for arm in livemind_model.ALONE)
+
+
+def test_a_checkpoint_of_other_questions_is_refused_before_anything_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "category": "physics",
+            "question": f"{number} {TEXT}",
+            "options": ["2:00", "2:40"],
+            "answer": "B",
+            "reference_cot": REASONING,
+        }
+        for number in range(2)
+    ]
+    options = BenchOptions(tmp_path / "out.json", data_dir=tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(livemind, "Tokens", raising)
+
+    def run(num_rows: int, settings: Settings) -> None:
+        data = "\n".join(json.dumps(row) for row in rows[:num_rows])
+        (tmp_path / FILE).write_text(data)
+        livemind.run(settings, options)
+
+    every, fewer = (
+        Settings(models=(speeds(),), bench=BenchSettings(livemind_questions=num)) for num in (8, 35)
+    )
+    for _ in range(2):  # what is made first, and what goes on from it
+        with pytest.raises(ReplayBegunError):
+            run(2, every)
+    with pytest.raises(SetupError, match="of another run"):
+        run(1, every)
+    with pytest.raises(SetupError, match="of another run"):
+        run(2, fewer)
+
+
+class ReplayBegunError(Exception):
+    pass
+
+
+def raising(_settings: Settings) -> None:
+    raise ReplayBegunError
 
 
 def test_shipped_limits_are_those_of_the_settings() -> None:
