@@ -84,7 +84,7 @@ FULL = Plan(
     late_edits=20,
     lengths=Lengths(8, 96),
     exact_tokens=64,
-    crowd=CrowdPlan(20, 20, answer_tokens=8, probe_requests=32, begin_s=10.0),
+    crowd=CrowdPlan(20, 20, answer_tokens=8, probe_requests=32, begin_s=10.0, quiet_s=2.5),
     exact={SHORT.name: 220, MIDDLE.name: 70, LONG.name: 10},
 )
 QUICK = Plan(
@@ -101,7 +101,7 @@ QUICK = Plan(
     late_edits=1,
     lengths=Lengths(8, 32),
     exact_tokens=64,
-    crowd=CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=5.0),
+    crowd=CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=5.0, quiet_s=2.5),
     exact={SHORT.name: 10, MIDDLE.name: 2},
 )
 

@@ -7,16 +7,24 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import numpy as np
 
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.live_typing import Floor, live_prompt
-from headstart.benchmarks.load import Exchange, chat_request, offer, timeline
+from headstart.benchmarks.load import (
+    PATIENCE_S,
+    AnswerRefused,
+    Exchange,
+    chat_request,
+    offer,
+    timeline,
+)
 from headstart.benchmarks.typists import TYPIST, Stroke, later, script
 
 __all__ = ["NUM_TYPISTS", "Crowd", "CrowdPlan", "Rounds", "interference"]
@@ -25,6 +33,11 @@ NUM_TYPISTS = 8
 LOAD = 0.5
 """Of what the engine can answer."""
 _SETTLE_S = 1.0
+_LOOK_S = 0.1
+"""Between two looks at whether an engine has come to rest."""
+_DONE = "headstart_live_stage_seconds_count{"
+_AHEAD = ('stage="think"', 'stage="warm"')
+_RUNNING = ("headstart_replica_running_requests{", "headstart_replica_waiting_requests{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,9 @@ class CrowdPlan:
     """By how many the engine's capacity is found."""
     begin_s: float
     """What the typists have typed before is computed by then."""
+    quiet_s: float
+    """Nothing is computed for so long before requests are asked alone: longer than a still hand's
+    text waits to be computed or thought about, and the second after which a load is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,10 @@ class Crowd:
     alone_s: list[float]
     """To the first token, in the order of arrival."""
     beside_s: list[float]
+    ahead_alone: int
+    """Slices and thoughts for what was typed that ended beside the requests of the first."""
+    ahead_beside: int
+    """The same of the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +143,60 @@ async def _block(
     draw = random.Random(seed)  # noqa: S311 - arrivals, not secrets
     gaps_s = [draw.expovariate(capacity * LOAD) for _ in asked]
     found: dict[bool, list[float]] = {}
+    ahead: dict[bool, int] = {}
     for has_typists in (False, True) if seed % 2 else (True, False):
         salt = f"{seed} {has_typists}"
         requests = [_request(target, plan, text, salt) for text in asked]
-        if has_typists:
+        async with AsyncExitStack() as still:
+            if not has_typists:
+                await still.enter_async_context(floor.held())
+                await _quiet(target, plan.quiet_s)
+            before = (await _work(target)).num_done
             exchanges = await _open_loop(target, requests, gaps_s)
-        else:
-            async with floor.held():  # their hands are still
-                exchanges = await _open_loop(target, requests, gaps_s)
+            ahead[has_typists] = (await _work(target)).num_done - before
         found[has_typists] = [timeline(one, plan.answer_tokens).first_s for one in exchanges]
-    return Crowd(found[False], found[True])
+    return Crowd(found[False], found[True], ahead[False], ahead[True])
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the gateway says of its engines."""
+
+    num_done: int
+    """Slices computed ahead and thoughts that have ended."""
+    num_running: int
+    """Requests in an engine or waiting for it, as last reported."""
+
+
+async def _work(target: Target) -> _Work:
+    async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
+        told = (await client.get(f"{target.url}/metrics")).raise_for_status().text
+
+    running = num_done = 0
+    for line in told.splitlines():
+        value = line.rpartition(" ")[2]
+        if line.startswith(_RUNNING):
+            running += int(float(value))
+        elif line.startswith(_DONE) and any(stage in line for stage in _AHEAD):
+            num_done += int(float(value))
+    return _Work(num_done, running)
+
+
+async def _quiet(target: Target, quiet_s: float) -> None:
+    """Wait until nothing has been computed for so long.
+
+    Raises:
+        AnswerRefused: There is always something.
+    """
+    num_done, since = -1, time.monotonic()
+    ends_at = since + PATIENCE_S
+    while (now := time.monotonic()) - since < quiet_s:
+        if now > ends_at:
+            raise AnswerRefused(f"the engine still works {PATIENCE_S:.0f} s after the last key")
+        work = await _work(target)
+        if work.num_running or work.num_done != num_done:
+            num_done, since = work.num_done, now
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _open_loop(

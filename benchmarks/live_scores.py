@@ -150,16 +150,21 @@ def stages_table(measured: Sequence[Measured]) -> Table:
 
 def interference_table(rounds: Rounds, who: str = "typists") -> Table:
     """First-token times of the ordinary requests."""
-    sides = {
-        "alone": [one.alone_s for one in rounds.crowds],
-        f"beside {NUM_TYPISTS} {who}": [one.beside_s for one in rounds.crowds],
-    }
+    crowds = rounds.crowds
+    sides = (
+        ("alone", [one.alone_s for one in crowds], [one.ahead_alone for one in crowds]),
+        (
+            f"beside {NUM_TYPISTS} {who}",
+            [one.beside_s for one in crowds],
+            [one.ahead_beside for one in crowds],
+        ),
+    )
     return Table(
         "Ordinary requests at half load, seconds to the first token",
-        ("arm", "requests", "p50_s", "p95_s"),
+        ("arm", "requests", "p50_s", "p95_s", "slices_and_thoughts_meanwhile"),
         tuple(
-            (name, sum(map(len, parts)), _pooled(parts, 0.5), _pooled(parts, 0.95))
-            for name, parts in sides.items()
+            (name, sum(map(len, parts)), _pooled(parts, 0.5), _pooled(parts, 0.95), sum(ahead))
+            for name, parts, ahead in sides
         ),
     )
 

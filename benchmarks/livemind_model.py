@@ -61,8 +61,8 @@ _NAME_CHARS = 55
 QUICK_QUESTIONS, QUICK_ANSWER_TOKENS = 40, 96
 BESIDE = Bar("ordinary_first_token_p95_beside_8_thinkers", 1.1, "lower", "ratio")
 BARS = (BESIDE, INTERVALS)
-CROWD = CrowdPlan(16, 24, answer_tokens=8, probe_requests=32, begin_s=15.0)
-QUICK_CROWD = CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=10.0)
+CROWD = CrowdPlan(16, 24, answer_tokens=8, probe_requests=32, begin_s=15.0, quiet_s=3.0)
+QUICK_CROWD = CrowdPlan(2, 12, answer_tokens=8, probe_requests=16, begin_s=10.0, quiet_s=3.0)
 TYPED, TYPED_CHARS = 8, 400
 """Questions that one who types goes through, without sending any off, and their length at most."""
 

@@ -13,7 +13,7 @@ from headstart.benchmarks.live_prompts import LONG, SHORT
 from headstart.benchmarks.live_replay import Lengths, Part, Replay, Target
 from headstart.benchmarks.load import AnswerRefused
 from headstart.benchmarks.typists import EDITED, PASTED, TYPIST
-from headstart.configs.live import LiveSettings
+from headstart.configs.live import LiveSettings, ThinkingSettings
 from tests.support.gateway import Gateway, serving, speeds
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ PLAN = live.Plan(
     late_edits=1,
     lengths=Lengths(4, 12),
     exact_tokens=64,
-    crowd=CrowdPlan(1, 6, answer_tokens=4, probe_requests=8, begin_s=0.0),
+    crowd=CrowdPlan(1, 6, answer_tokens=4, probe_requests=8, begin_s=0.0, quiet_s=0.5),
     exact={LONG.name: 2},
 )
 
@@ -113,3 +113,24 @@ async def test_a_refusal_ends_the_run_and_keeps_what_was_measured(tmp_path: Path
     assert raised.group_contains(AnswerRefused, match="text_too_long")
     assert len(found) == 2
     assert Checkpoint(path, {}).num_resumed == 1
+
+
+async def test_requests_asked_alone_have_no_thoughts_beside_them(tmp_path: Path) -> None:
+    thinking = ThinkingSettings(settle_s=0.3, interval_s=0.0, max_tokens=16)
+    settings = LiveSettings(debounce_s=0.01, edit_debounce_s=0.01, thinking=thinking)
+    model = speeds(answer_tokens=64, tokens_per_s=100.0)
+    plan = CrowdPlan(1, 12, answer_tokens=32, probe_requests=8, begin_s=0.2, quiet_s=0.6)
+    asked = [f"How many are {number}?" for number in range(12)]
+    typed = ["Eight hens. They lay. " * 30]
+    async with serving(model, live=settings) as gateway:
+        rounds = await interference(
+            target(gateway),
+            Checkpoint(tmp_path / "out", {}),
+            plan,
+            asked,
+            typed,
+            seed=1,
+            session={"mode": "livemind"},
+        )
+    (crowd,) = rounds.crowds
+    assert crowd.ahead_alone == 0

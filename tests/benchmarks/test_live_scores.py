@@ -131,12 +131,13 @@ def test_stages_are_told_for_both_sides() -> None:
 )
 def test_interference_is_the_ratio_of_the_slowest(factor: float, verdict: Verdict) -> None:
     alone = [0.1 + 0.001 * number for number in range(40)]
-    rounds = Rounds(4.0, [Crowd(alone, [factor * one for one in alone])] * 10)
+    rounds = Rounds(4.0, [Crowd(alone, [factor * one for one in alone], 0, 3)] * 10)
     check = scores.interference_check(rounds, is_quick=False)
     assert check.verdict is verdict
     assert check.estimate is not None
     assert check.estimate.value == pytest.approx(factor)
-    assert [row[1] for row in scores.interference_table(rounds).rows] == [400, 400]
+    rows = scores.interference_table(rounds).rows
+    assert [(row[1], row[-1]) for row in rows] == [(400, 0), (400, 30)]
 
 
 @pytest.mark.parametrize(
