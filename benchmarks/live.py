@@ -80,7 +80,7 @@ def _arms(num: int) -> dict[str, int]:
 FULL = Plan(
     Part("real time", 1.0, at_once=9, alone_s=2.0, arms=_arms(3), num_whole=1),
     (SHORT, MIDDLE, REAL_TIME_LONG),
-    Part("compressed", 20.0, at_once=10, alone_s=1.0, arms=_arms(20), num_whole=3),
+    Part("compressed", 20.0, at_once=10, alone_s=1.0, arms=_arms(20), num_whole=6),
     late_edits=20,
     lengths=Lengths(8, 96),
     exact_tokens=64,
@@ -144,6 +144,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
         config=_config(plan, model, checkpoint.num_resumed),
         tables=[
             scores.replay_table(measured),
+            scores.whole_table(measured),
             scores.stages_table(measured),
             scores.interference_table(rounds),
             scores.exact_table(compared),

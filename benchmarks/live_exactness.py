@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from headstart.benchmarks.checkpoint import Checkpoint
+from headstart.benchmarks.live_prompts import num_sentences
 from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.live_typing import live_prompt, plain, token_ids
 from headstart.benchmarks.load import PATIENCE_S, AnswerRefused
@@ -40,6 +41,8 @@ class Compared:
     """Of them, computed ahead."""
     answer_tokens: int
     """Of the shorter answer."""
+    num_sentences: int
+    """Of the prompt."""
 
     @property
     def is_exact(self) -> bool:
@@ -96,7 +99,8 @@ async def _compare(
     gap = None
     if not is_same:
         gap = tie_gap(await _logprobs(target, text, answer_tokens), whole.token_ids, live_ids)
-    return Compared(is_same, gap, live.prompt_tokens, live.cached_tokens, num)
+    told = live.prompt_tokens, live.cached_tokens, num, num_sentences(text)
+    return Compared(is_same, gap, *told)
 
 
 async def _ids(target: Target, stream: str) -> tuple[int, ...]:

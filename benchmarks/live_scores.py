@@ -23,6 +23,7 @@ __all__ = [
     "replay_table",
     "stages_table",
     "waste",
+    "whole_table",
 ]
 
 _NO_WORSE = 1.03
@@ -31,6 +32,8 @@ _REDUCTIONS = {LONG.name: ((0.5, 0.07), (0.95, 0.15)), MIDDLE.name: ((0.5, 0.25)
 _EDITED_LEFT = 0.2
 _FIRST_STAGES = ("parse", "auth", "route", "hop", "tokenise", "queue", "prefill")
 _TIES = 2 / 500
+_TAIL = 20
+"""Fewest of which a p95 is not just the slowest."""
 
 
 def _replay_bars() -> Iterator[tuple[Bar, str, str, float]]:
@@ -54,9 +57,13 @@ INEXACT = Bar("answers_that_differ_without_a_tie", 0, "lower", "answers")
 TIES = Bar("ties_per_500_answers", _TIES * 500, "lower", "answers")
 
 
+AHEAD = Bar("compared_prompts_computed_ahead", 0.5, "higher", "tokens/token")
+"""Of those with five sentences and more: what is not computed ahead proves nothing of that."""
+
+
 def bars() -> list[Bar]:
     """Every bar, for a run that can measure none."""
-    return [*(bar for bar, *_ in _replay_bars()), WASTE, INTERFERENCE, INEXACT, TIES]
+    return [*(bar for bar, *_ in _replay_bars()), WASTE, INTERFERENCE, INEXACT, TIES, AHEAD]
 
 
 def replay_checks(measured: Sequence[Measured], *, is_quick: bool) -> Iterator[Check]:
@@ -99,6 +106,11 @@ def exact_checks(compared: Sequence[Compared], *, is_quick: bool) -> Iterator[Ch
     ties = sum(one.is_exact and not one.is_same for one in compared)
     estimate: Estimate = exactly(500 * ties / len(compared))
     yield judge(TIES, estimate, is_quick=is_quick, note=f"{ties} of {len(compared)}")
+    long = [one for one in compared if one.num_sentences >= MIDDLE.fewest]
+    if long:
+        yield judge(AHEAD, exactly(_share(long)), is_quick=is_quick, note=f"{len(long)} prompts")
+    else:
+        yield not_measured(AHEAD, f"no prompt has {MIDDLE.fewest} sentences")
 
 
 def waste(measured: Sequence[Measured]) -> float:
@@ -121,10 +133,34 @@ def replay_table(measured: Sequence[Measured]) -> Table:
             *("part", "arm", "sentences", "prompts", "prompt_tokens", "typed_s"),
             *(f"{side}_first_{share}_s" for side in ("live", "plain") for share in ("p50", "p95")),
             *("whole_prompts", "whole_tokens"),
-            *(f"{side}_whole_{share}_s" for side in ("live", "plain") for share in ("p50", "p95")),
+            *(f"{side}_whole_p50_s" for side in ("live", "plain")),
             *("cached_share", "waste", "live_engine_s", "plain_engine_s", "same_answers"),
         ),
         tuple((*cell, *_figures(own)) for cell, own in sorted(cells.items())),
+    )
+
+
+def whole_table(measured: Sequence[Measured]) -> Table:
+    """Times of complete answers by part and class, over all arms."""
+    cells: dict[tuple[str, str], list[Measured]] = {}
+    for one in measured:
+        if one.is_whole:
+            cells.setdefault((one.part, one.length), []).append(one)
+    return Table(
+        f"Complete answers of every arm; no p95 of fewer than {_TAIL} prompts",
+        (
+            *("part", "sentences", "prompts"),
+            *(f"{side}_whole_{share}_s" for share in ("p50", "p95") for side in ("live", "plain")),
+        ),
+        tuple(
+            (
+                *cell,
+                len(own),
+                *_times(own, "whole_s", (0.5,)),
+                *(_times(own, "whole_s", (0.95,)) if len(own) >= _TAIL else (None, None)),
+            )
+            for cell, own in sorted(cells.items())
+        ),
     )
 
 
@@ -194,10 +230,10 @@ def _figures(own: Sequence[Measured]) -> tuple[float | int | None, ...]:
         num,
         sum(one.live.prompt_tokens for one in own) / num,
         sum(one.typed_s for one in own) / num,
-        *_times(own, "first_s"),
+        *_times(own, "first_s", (0.5, 0.95)),
         len(whole),
         max((one.plain.output_tokens for one in whole), default=None),
-        *_times(whole, "whole_s"),
+        *_times(whole, "whole_s", (0.5,)),
         sum(one.live.cached_tokens for one in own) / sum(one.live.prompt_tokens for one in own),
         waste(own),
         sum(one.live.engine_s for one in own) / num,
@@ -206,11 +242,11 @@ def _figures(own: Sequence[Measured]) -> tuple[float | int | None, ...]:
     )
 
 
-def _times(own: Sequence[Measured], span: str) -> list[float | None]:
+def _times(own: Sequence[Measured], span: str, shares: Sequence[float]) -> list[float | None]:
     return [
         quantile(np.array([_seconds(one, side, span) for one in own]), share) if own else None
         for side in ("live", "plain")
-        for share in (0.5, 0.95)
+        for share in shares
     ]
 
 

@@ -70,7 +70,7 @@ def test_a_worse_one_fails_its_bar_and_no_other(where: str, left: float, names: 
 
 def test_every_typed_arm_is_judged_on_its_own() -> None:
     names = [bar.name for bar in scores.bars()]
-    assert len(set(names)) == len(names) == 3 * 3 + 4 * 3 + 1 + 4
+    assert len(set(names)) == len(names) == 3 * 3 + 4 * 3 + 1 + 5
     checks = [*scores.replay_checks(everything(), is_quick=True)]
     assert [check.bar.name for check in checks] == names[: len(checks)]
 
@@ -101,7 +101,18 @@ def test_complete_answers_are_told_of_those_that_are_long() -> None:
     table = scores.replay_table([short, measured(TYPIST, "1-4", is_whole=True)])
     named = dict(zip(table.columns, table.rows[0], strict=True))
     assert (named["prompts"], named["whole_prompts"], named["whole_tokens"]) == (2, 1, 8)
-    assert (named["live_whole_p50_s"], named["plain_whole_p95_s"]) == (1.3, 1.5)
+    assert (named["live_whole_p50_s"], named["plain_whole_p50_s"]) == (1.3, 1.5)
+    assert "live_whole_p95_s" not in named
+
+
+def test_a_slow_end_is_told_of_complete_answers_where_there_are_enough() -> None:
+    few = [measured(arm, "1-4", is_whole=True) for arm in ARMS]
+    many = [replace(one, part="real time") for one in few * 5]
+    slow = [replace(one, plain=replace(one.plain, whole_s=9.0)) for one in many[:2]]
+    table = scores.whole_table([*few, measured(TYPIST, "1-4"), *slow, *many[2:]])
+    assert table.rows[0] == ("compressed", "1-4", 4, 1.3, 1.5, None, None)
+    assert table.rows[1][:5] == ("real time", "1-4", 20, 1.3, 1.5)
+    assert table.rows[1][-2:] == (1.3, 9.0)
 
 
 def test_prompts_that_are_long_enough_for_their_bar_are_told_by_themselves() -> None:
@@ -143,20 +154,38 @@ def test_interference_is_the_ratio_of_the_slowest(factor: float, verdict: Verdic
 @pytest.mark.parametrize(
     ("compared", "names"),
     [
-        ([Compared(True, None, 100, 64, 64)] * 300, set()),
-        ([*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, 0.0005, 100, 64, 64)], set()),
+        ([Compared(True, None, 100, 64, 64, 9)] * 300, set()),
         (
-            [*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, 0.1, 100, 64, 64)],
+            [
+                *[Compared(True, None, 100, 64, 64, 9)] * 299,
+                Compared(False, 0.0005, 100, 64, 64, 9),
+            ],
+            set(),
+        ),
+        (
+            [*[Compared(True, None, 100, 64, 64, 9)] * 299, Compared(False, 0.1, 100, 64, 64, 9)],
             {"answers_that_differ_without_a_tie"},
         ),
         (
-            [*[Compared(True, None, 100, 64, 64)] * 299, Compared(False, None, 100, 64, 64)],
+            [*[Compared(True, None, 100, 64, 64, 9)] * 299, Compared(False, None, 100, 64, 64, 9)],
             {"answers_that_differ_without_a_tie"},
         ),
         (
-            [*[Compared(True, None, 100, 64, 64)] * 298, *[Compared(False, 0.0, 100, 64, 64)] * 2],
+            [
+                *[Compared(True, None, 100, 64, 64, 9)] * 298,
+                *[Compared(False, 0.0, 100, 64, 64, 9)] * 2,
+            ],
             {"ties_per_500_answers"},
         ),
+        (
+            [
+                *[Compared(True, None, 100, 90, 64, 4)] * 100,
+                *[Compared(True, None, 100, 0, 64, 9)] * 100,
+                *[Compared(True, None, 100, 96, 64, 9)] * 100,
+            ],
+            {"compared_prompts_computed_ahead"},
+        ),
+        ([Compared(True, None, 100, 64, 64, 4)] * 300, {"compared_prompts_computed_ahead"}),
     ],
 )
 def test_answers_differ_at_ties_alone_and_rarely(compared: list[Compared], names: set[str]) -> None:
