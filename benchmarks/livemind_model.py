@@ -213,7 +213,8 @@ def _ask_all(
     Args:
         ends_at: No further question is begun then, monotonic clock.
     """
-    asking.call("warm-up", asking.model, [{"role": "user", "content": "Hello"}], 8)
+    for model in dict.fromkeys((asking.model, asking.thinker)):
+        asking.call("warm-up", model, [{"role": "user", "content": "Hello"}], 8)
     found: list[dict[str, Outcome]] = []
     for number, question in enumerate(asked):
         if time.monotonic() >= ends_at:

@@ -292,6 +292,35 @@ def quickly(_arm: str, text: str, _seed: int) -> list[Stroke]:
 
 
 @pytest.mark.anyio
+async def test_the_other_model_thinks_in_the_collaborative_arm_alone(tmp_path: Path) -> None:
+    limits = MindLimits(max_tokens=8)
+    checkpoint = Checkpoint(tmp_path / "out", {})
+    own, other = speeds(tokens_per_s=2000.0), speeds("other", tokens_per_s=2000.0)
+    async with serving(own, other) as gateway:
+        asked = [QUESTION, replace(QUESTION, number=2)]
+        alone = await asyncio.to_thread(
+            livemind_model._ask_all,
+            Asking(gateway.url, "fake", "fake", 12, limits),
+            asked,
+            checkpoint,
+            livemind_model.ALONE,
+            math.inf,
+        )
+        assert not gateway.replicas[1].requests
+        together = await asyncio.to_thread(
+            livemind_model._ask_all,
+            Asking(gateway.url, "fake", "other", 12, limits),
+            asked,
+            checkpoint,
+            livemind_model.TOGETHER,
+            math.inf,
+        )
+        assert len(gateway.replicas[1].requests) > 1  # the first only warms it up
+    found = [one | two for one, two in zip(alone, together, strict=True)]
+    assert intervals_check(((WANTED, found * 2),), is_quick=False).verdict is Verdict.HOLDS
+
+
+@pytest.mark.anyio
 async def test_a_model_is_called_and_timed_like_any_request() -> None:
     limits = MindLimits()
     async with serving(speeds(answer_tokens=16, time_to_first_token_s=0.05)) as gateway:
