@@ -50,19 +50,19 @@ class LiveDraft:
             RateLimited: There is, but not for this key.
         """
         self.check_version(event.version)
-        document = self._document
-        more = "" if isinstance(event, Clear) else event.text
-        self._hold(min(len(more), document.max_chars))
-        if isinstance(event, Append):
-            edit = document.append(event.text)
-        elif isinstance(event, Replace):
-            edit = document.replace(event.start, event.end, event.text)
-        else:
-            edit = document.clear()
-        self._hold()
-        if isinstance(edit, EditError):
-            raise refusal(edit)
-        return edit.start
+        start, end, text = len(self.text), len(self.text), ""
+        match event:
+            case Append():
+                text = event.text
+            case Replace():
+                start, end, text = event.start, event.end, event.text
+            case Clear():
+                start = 0
+        if (error := self._document.error(start, end, text)) is not None:
+            raise refusal(error)
+        self._hold(len(text) - (end - start))
+        self._document.replace(start, end, text)
+        return start
 
     def leave(self, num_chars: int) -> None:
         """Leave so many code points of the session's to what is not its text.
@@ -91,13 +91,13 @@ class LiveDraft:
         self._share.hold(0)
 
     def _hold(self, more: int = 0) -> None:
-        """Hold what there is of what all sessions share, and so many code points more.
+        """Hold what there is of what all sessions share, and so many code points more or less.
 
         What there is counts though there be no room: an answer takes what it takes, and until that
         is given back nobody gets more.
         """
         num_chars = self._max_chars - self._document.max_chars + len(self.text) + more
-        if not more:
+        if more <= 0:
             self._share.account_for(num_chars)
         elif not self._share.hold(num_chars):
             if self._share.fits(num_chars):

@@ -42,14 +42,20 @@ class PromptDocument:
 
     def replace(self, start: int, end: int, text: str) -> Edit | EditError:
         """Put `text` in the place of the code points from `start` up to `end`."""
-        if not 0 <= start <= end <= len(self.text):
-            return EditError.OUT_OF_RANGE
-        if len(self.text) - (end - start) + len(text) > self.max_chars:
-            return EditError.TOO_LONG
+        if (error := self.error(start, end, text)) is not None:
+            return error
         is_append = start == len(self.text)
         self.text = self.text[:start] + text + self.text[end:]
         self.version += 1
         return Edit(start, is_append)
+
+    def error(self, start: int, end: int, text: str) -> EditError | None:
+        """Return why `replace` would be refused, if it would."""
+        if not 0 <= start <= end <= len(self.text):
+            return EditError.OUT_OF_RANGE
+        if len(self.text) - (end - start) + len(text) > self.max_chars:
+            return EditError.TOO_LONG
+        return None
 
     def clear(self) -> Edit:
         """Forget the text."""
