@@ -103,9 +103,10 @@ class LiveAhead:
         self.warmer.feed(Edited(start - shown, len(text) - shown, start == length))
 
     def begun(self) -> None:
-        """Think about another text, of which there is nothing yet."""
+        """Go on to another text, of which there is nothing yet."""
         if self.thinker is not None:
             self.thinker.feed(Reset(""))
+        self.warmer.feed(Restarted())
 
     def reopened(self, prompt_tokens: int, tokens: tuple[int, ...]) -> None:
         """Go on with what can be edited again: the next text, or one that was not answered.
@@ -116,8 +117,7 @@ class LiveAhead:
         """
         if self.thinker is not None:
             self.thinker.feed(Resumed())
-        num_chars = len(self._session.text) - self._shown_to
-        self.warmer.feed(Answered(num_chars, prompt_tokens, tokens))
+        self.warmer.feed(Answered(prompt_tokens, tokens))
 
     def settle(self, answer: LiveAnswer) -> None:
         """Count what an answer found computed, whatever becomes of the session."""

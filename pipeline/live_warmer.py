@@ -10,7 +10,12 @@ from headstart.cluster.engine import EngineRequest
 from headstart.cluster.remote_engine import RemoteEngine
 from headstart.cluster.tasks import Tasks
 from headstart.monitoring.live_meter import LiveMeter
-from headstart.stages.errors import ClientError, EngineError, HeadstartError
+from headstart.stages.errors import (
+    ClientError,
+    ContextLengthExceeded,
+    EngineError,
+    HeadstartError,
+)
 from headstart.stages.stable_prefix import boundary, common_length, continuations
 from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import (
@@ -24,6 +29,7 @@ from headstart.stages.warm_events import (
     Planned,
     Render,
     RenderFailed,
+    Rendering,
     SliceFailed,
     SliceStarved,
     Warm,
@@ -125,6 +131,8 @@ class LiveWarmer:
         self._timer: asyncio.TimerHandle | None = None
         self._rendered = (0, 0)
         """Tokens of the latest rendering, and the version that the plan was made or cut for."""
+        self._refused_for: tuple[str, str | None] | None = None
+        """What was told of the latest rendering if it was refused: code and field at fault."""
 
     def feed(self, event: WarmEvent) -> None:
         """Let the policy know of something, and do what follows from it."""
@@ -194,16 +202,20 @@ class LiveWarmer:
             async with self._renders:
                 planned = await self._planned()
         except Exception as error:  # the policy must hear of it, or it would wait for ever
-            if isinstance(error, ClientError):
+            if isinstance(error, ClientError) and self._refused_for != (error.word, error.param):
+                self._refused_for = error.word, error.param
                 self._written.tell(error)
-            self.feed(RenderFailed(is_final=not isinstance(error, EngineError)))
+            is_final = not isinstance(error, EngineError)
+            self.feed(RenderFailed(is_final, isinstance(error, ContextLengthExceeded)))
             if not isinstance(error, HeadstartError):
                 raise
             return
+        self._refused_for = None
         self.feed(planned)
         self._written.tell(self.progress)
 
     async def _planned(self) -> Planned:
+        self.feed(Rendering())
         began = time.monotonic()
         prompt = self._written.prompt()
         at = boundary(prompt.text)

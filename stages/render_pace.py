@@ -49,10 +49,15 @@ class RenderPace:
         self._checkpoints: list[tuple[Boundary, int]] = []
         """Stable ids by the text they depend on, shortest first."""
         self._is_rendering = False
+        """Whether one is under way, or waits for its turn."""
         self._began_at = self._rests_until = -inf
         """When the latest rendering began, and until when there is no other."""
         self._holds_to = inf
-        """First code point that was edited since the text was last given out for rendering."""
+        """First code point that was edited since the text was taken for it."""
+        self._is_corrected = False
+        """Whether more than an append was done to the text since."""
+        self._is_too_long = False
+        """Whether the text was refused for its length, and has only grown."""
         self._due_at: float | None = 0.0
         self._pending_since: float | None = None
 
@@ -62,19 +67,24 @@ class RenderPace:
         while self._checkpoints and self._checkpoints[-1][0].hold > event.start:
             self._checkpoints.pop()
         self._holds_to = min(self._holds_to, event.start)
+        if not event.is_append:
+            self._is_corrected, self._is_too_long = True, False
         self._due_at = self._when(event, block, now)
         return self._checkpoints[-1][1] if self._checkpoints else 0
 
-    def restarted(self, now: float, num_chars: int | None = None) -> None:
-        """Have everything rendered again, at once.
-
-        Args:
-            num_chars: Length of another text; None if it is the same.
-        """
-        self._num_chars = self._num_chars if num_chars is None else num_chars
+    def restarted(self, now: float) -> None:
+        """Have everything rendered again, at once."""
         self._checkpoints.clear()
         self._holds_to = -1.0
+        self._is_corrected, self._is_too_long = True, False
         self._due_at = now
+
+    def began(self, now: float) -> None:
+        """Have the text taken as it is now: what was edited before is in the rendering."""
+        self._began_at = now
+        self._holds_to = inf
+        self._is_corrected = False
+        self._due_at = self._pending_since = None
 
     def rendered(self, at: Boundary, length: int, kept: int, now: float) -> bool:
         """Take a rendering; return whether it is of the text as it is.
@@ -84,8 +94,7 @@ class RenderPace:
             length: Its stable ids.
             kept: How many of them it has in common with those before.
         """
-        self._is_rendering = False
-        self._rests_until = now + _RESTS * (now - self._began_at)
+        self._rest(now)
         if at.hold > self._holds_to:
             return False  # edited meanwhile; whoever did that has asked for another
         self._checkpoints = [
@@ -96,15 +105,24 @@ class RenderPace:
         self._checkpoints.append((at, length))
         return True
 
-    def failed(self, now: float, *, is_final: bool) -> None:
-        """The text cannot be rendered, now or, if that is final, at all."""
-        self._is_rendering = False
+    def failed(self, now: float, *, is_final: bool, is_too_long: bool) -> None:
+        """Take that the text cannot be rendered.
+
+        Args:
+            is_final: Whether it never will be as it is.
+            is_too_long: Whether nothing can be that begins with it.
+        """
+        self._rest(now)
+        self._rests_until = max(self._rests_until, now + RETRY_S)
+        self._is_too_long = is_too_long and not self._is_corrected
         if not is_final and self._due_at is None:
-            self._due_at = now + RETRY_S
+            self._due_at = now
 
     def stop(self) -> bool:
-        """Give the rendering under way up; return whether there is one."""
+        """Put the rendering under way off; return whether there is one."""
         was_rendering, self._is_rendering = self._is_rendering, False
+        if was_rendering:
+            self._due_at = 0.0
         return was_rendering
 
     def deadline(self) -> float | None:
@@ -122,9 +140,12 @@ class RenderPace:
         if not self._is_possible(block):
             return False  # what was rendered meanwhile does
         self._is_rendering = True
-        self._began_at = now
-        self._holds_to = inf
         return True
+
+    def _rest(self, now: float) -> None:
+        """End the rendering under way."""
+        self._is_rendering = False
+        self._rests_until = now + _RESTS * (now - self._began_at)
 
     def _when(self, event: Edited, block: int, now: float) -> float | None:
         """Return when a block that is missing may have come together; None where none can."""
@@ -143,11 +164,13 @@ class RenderPace:
         return self._has_come_together(block, min(1.0, self._chars_per_token), 0)
 
     def _has_come_together(self, block: int, chars_per_token: float, num_open: int) -> bool:
-        """Whether so many characters a token would make another whole block.
+        """Whether so many characters a token would make another whole block that can be had.
 
         Args:
             num_open: Characters at the end that do not count.
         """
+        if self._is_too_long:
+            return False
         if not self._checkpoints:
             return True
         at, length = self._checkpoints[-1]

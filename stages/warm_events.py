@@ -20,6 +20,7 @@ __all__ = [
     "Planned",
     "Render",
     "RenderFailed",
+    "Rendering",
     "Restarted",
     "SliceFailed",
     "SliceStarved",
@@ -88,7 +89,12 @@ class Edited:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """What comes before the text has changed: nothing of the plan holds."""
+    """What comes before the text has changed, or it is another: nothing of the plan holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What `Render` asked for has had its turn: the text is taken as it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,8 @@ class RenderFailed:
 
     is_final: bool = False
     """Whether asking again for the same text is useless."""
+    is_too_long: bool = False
+    """Whether it is for any text that begins with this one, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +154,13 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer is over, however it ended, and the next text is being written."""
+    """The answer is over, however it ended, or there is none: the text can be edited again.
 
-    num_chars: int
-    """Length of what there is of it."""
+    If it is another than the one that was sent off, `Restarted` came before.
+    """
+
     prompt_tokens: int = 0
-    """Of the prompt that was answered, which is in the cache now."""
+    """Of the prompt that was answered, which is in the cache now; 0 if that is not known."""
     tokens: tuple[int, ...] = ()
     """The answer's, which are too; none where nothing was answered."""
 
@@ -159,6 +168,7 @@ class Answered:
 WarmEvent = (
     Edited
     | Restarted
+    | Rendering
     | Planned
     | RenderFailed
     | Warmed
@@ -172,7 +182,7 @@ WarmEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """Render the text and its continuations, then feed `Planned`."""
+    """Render the text and its continuations: feed `Rendering`, then `Planned`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from headstart.stages.warm_events import (
     Planned,
     Render,
     RenderFailed,
+    Rendering,
     Restarted,
     SliceFailed,
     SliceStarved,
@@ -96,13 +97,16 @@ class WarmPolicy:
                 actions = self._edited(event, now)
             case Restarted():
                 self._said = None
-                actions = self._restart(now)
+                self._rendering.restarted(now)
+                actions = self._keep(0, Why.EDITED)
+            case Rendering():
+                self._rendering.began(now)
             case Planned():
                 self._planned(event, now)
             case Warmed():
                 self._warmed(event, now)
             case RenderFailed():
-                self._rendering.failed(now, is_final=event.is_final)
+                self._rendering.failed(now, is_final=event.is_final, is_too_long=event.is_too_long)
             case SliceFailed():
                 self._failed(now)
             case Moved():
@@ -116,9 +120,10 @@ class WarmPolicy:
                 actions = self._rest(Why.CLOSED)
             case Answered():
                 self._is_answering = False
-                self._seen_at = now
-                self._said = (event.prompt_tokens, event.tokens) if event.tokens else None
-                actions = self._restart(now, event.num_chars)
+                if event.prompt_tokens:
+                    self._seen_at = now
+                if event.tokens:
+                    self._said = event.prompt_tokens, event.tokens
         return actions + self.expire(now)
 
     def deadline(self) -> float | None:
@@ -149,10 +154,6 @@ class WarmPolicy:
         if not event.num_chars:
             self._warm = self._warm[:kept]  # the ids are the text, and that shall be forgotten
         return actions
-
-    def _restart(self, now: float, num_chars: int | None = None) -> list[WarmAction]:
-        self._rendering.restarted(now, num_chars)
-        return self._keep(0, Why.EDITED)
 
     def _planned(self, event: Planned, now: float) -> None:
         kept = common_length(event.tokens, self._plan)

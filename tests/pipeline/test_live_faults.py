@@ -161,6 +161,38 @@ async def test_context_overflow_while_typing() -> None:
         await is_usable(client)
 
 
+async def test_a_text_beyond_the_context_is_refused_once_however_long_it_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, num_renders = RemoteEngine.render, 0
+
+    async def counted(link: RemoteEngine, request: Any) -> list[int]:
+        nonlocal num_renders
+        num_renders += 1
+        return await whole(link, request)
+
+    monkeypatch.setattr(RemoteEngine, "render", counted)
+    small = speeds().model_copy(update={"max_model_len": 64})
+    async with serving(small) as gateway, live(gateway) as client:
+        session = gateway.live_prompts.get((await client.next())["session"]["id"], ANYONE)
+        pace = session.ahead.warmer._policy._rendering
+        await client.until("input_text.computed")
+        await client.type("word " * 100)
+        await client.error()
+        before = num_renders
+        for _ in range(20):
+            await client.type("more ")
+        await eventually(lambda: pace.deadline() is None and not pace._is_rendering)
+        assert num_renders == before
+
+        await client.say("input_text.replace", start=0, end=4, text="sord")  # no shorter
+        await eventually(lambda: num_renders > before)
+        await eventually(lambda: not pace._is_rendering)
+        await client.say("input_text.replace", start=40, end=len(session.text), text="")
+        await client.until("input_text.computed")
+        assert [one["type"] for one in client.seen].count("error") == 1
+
+
 async def test_no_replica_at_commit_loses_nothing() -> None:
     async with serving(is_connected=False) as gateway, live(gateway) as client:
         await client.type("Name three colours.")

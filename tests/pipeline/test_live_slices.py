@@ -18,10 +18,11 @@ from headstart.stages.mind_events import Failed, Think
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.rate_limit import Bucket
 from headstart.stages.segmenter import segment_ends
+from headstart.stages.stable_prefix import boundary, continuations
 from headstart.stages.stage_clock import Mark
 from headstart.stages.thoughts import BASIC_ACTIONS
 from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
-from headstart.stages.warm_events import Restarted
+from headstart.stages.warm_events import Edited, Restarted
 from headstart.stages.warm_ledger import WarmLedger
 from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 from tests.monitoring.exposition import Exposition
@@ -39,6 +40,7 @@ class Link:
     """A replica: every word is a token."""
 
     def __init__(self) -> None:
+        self.num_renders = 0
         self.warmed: list[tuple[str | None, str | None, int]] = []
         """Model, salt and length of every slice."""
         self.error: Exception | None = None
@@ -50,6 +52,7 @@ class Link:
         """Whether it gets no further than the replica."""
 
     async def render(self, request: EngineRequest) -> list[int]:
+        self.num_renders += 1
         return [sum(word) for word in request.body.split()]
 
     async def warm(self, tokens: list[int], *, cache_salt: str | None, model: str) -> Warmth:
@@ -84,7 +87,8 @@ class Place:
         self.metrics = Metrics(("small", "poet"), "0")
         self.ledger = WarmLedger(TokenBudget(self.bucket))
         policy = WarmPolicy(WarmLimits(), PrefillSpeed(BLOCK, 0.01), self.ledger)
-        self.warmer = LiveWarmer(self, self, policy, self.ledger, asyncio.Semaphore(1))
+        self.turns = asyncio.Semaphore(1)
+        self.warmer = LiveWarmer(self, self, policy, self.ledger, self.turns)
 
     def thinker(self, model: str = "small") -> LiveThinker:
         mind = LiveMind(MindLimits(), segment_ends, TokenBudget())
@@ -140,6 +144,21 @@ async def test_what_is_warm_for_one_adapter_or_salt_is_not_for_another(
     model, salt = place.asked.model, place.asked.cache_salt
     assert place.link.warmed == [(model, salt, end) for end in (4, 8, 12)]
     assert place.warmer.warm_ids(place.link, "small", None) == []
+    await place.warmer.close()
+
+
+async def test_what_is_typed_while_a_rendering_waits_for_its_turn_is_in_it() -> None:
+    place = Place()
+    async with place.turns:  # another prompt of the key is rendered
+        place.warmer.start()
+        await eventually(lambda: bool(place.turns._waiters))
+        place.asked = replace(place.asked, text=f"{TEXT}fifteen ", version=2)
+        place.warmer.feed(Edited(len(TEXT), len(place.asked.text), is_append=True))
+
+    await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
+
+    at = boundary(place.asked.text)
+    assert place.link.num_renders == 1 + len(continuations(place.asked.text, at))
     await place.warmer.close()
 
 

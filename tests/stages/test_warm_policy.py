@@ -17,6 +17,7 @@ from headstart.stages.warm_events import (
     Planned,
     Render,
     RenderFailed,
+    Rendering,
     Restarted,
     Warm,
     Warmed,
@@ -125,8 +126,8 @@ def test_commit_aborts_and_nothing_is_begun_until_the_answer_is_over() -> None:
     assert bench.aborts == [Why.COMMITTED]
     assert len(bench.slices) == done
     assert bench.policy.deadline() is None
-    bench.document.clear()
-    bench.feed(Answered(0))
+    bench.clear()
+    bench.feed(Answered())
     bench.type(WORDS * 8)
     bench.run(10)
     assert bench.num_cached(bench.stable) == bench.whole
@@ -154,7 +155,9 @@ def test_what_an_answer_has_computed_is_not_computed_again(
     policy.feed(Warmed(0, 1.0), 0.1)
     policy.feed(Warmed(4, 1.0), 0.2)
     policy.feed(Committed(), 0.3)
-    policy.feed(Answered(0, len(PROMPT), SAID), 1.0)
+    policy.feed(Restarted(), 1.0)
+    policy.feed(Answered(len(PROMPT), SAID), 1.0)
+    policy.feed(Rendering(), 1.0)
 
     (warm,) = policy.feed(Planned(follows, NO_TEXT), 1.1)
 
@@ -188,8 +191,8 @@ def test_commit_stops_rendering() -> None:
     bench.feed(Committed())
 
     assert bench._rendering is None
-    bench.document.clear()
-    bench.feed(Answered(0))
+    bench.clear()
+    bench.feed(Answered())
     bench.type(WORDS)
     bench.run(10)
     assert bench.policy.warm_tokens == bench.whole
@@ -206,13 +209,120 @@ def test_long_texts_are_rendered_less_often() -> None:
     assert bench.num_renders - before <= 30 / (1 + 4) + 1
 
 
-def test_what_nobody_has_seen_for_long_is_looked_for_in_slices() -> None:
+def test_renderings_that_wait_for_their_turn_are_of_what_is_typed_until_then() -> None:
+    bench = Bench(turn_s=0.5)  # longer than any gap between keys
+    bench.run(5)
+    for letter in WORDS * 8:
+        bench.type(letter)
+        bench.run(0.1)
+
+    assert bench.policy.warm_tokens == bench.num_cached(bench.stable)
+    assert len(bench.stable) - bench.num_cached(bench.stable) < 4 * BLOCK
+
+
+def test_waiting_for_a_turn_is_no_work_to_rest_from() -> None:
+    bench = Bench(turn_s=100.0)
+    bench.run(101)
+    done = bench.num_renders
+    bench.type(WORDS)
+    bench.run(1)
+
+    assert bench.num_renders == done + 1
+
+
+def test_a_text_beyond_the_context_is_not_rendered_again_while_it_grows() -> None:
+    bench = Bench(render_s=0.15, context=20)
+    bench.type(WORDS * 3)
+    bench.run(5)
+    done = bench.num_renders
+    for letter in WORDS * 3:
+        bench.type(letter)
+        bench.run(0.2)
+
+    assert bench.num_renders == done == 2
+    assert bench.policy.deadline() is None
+    bench.edit(len(WORDS), len(bench.document.text), "")
+    bench.run(5)
+    assert bench.num_cached(bench.stable) == bench.whole > 0
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_what_is_done_while_a_text_is_refused_counts(mended: bool) -> None:
+    bench = Bench(render_s=1.0, context=20)
+    bench.run(10)
+    bench.type(WORDS * 3)
+    bench.run(0.5)
+    done = bench.num_renders
+    if mended:
+        bench.edit(len(WORDS), len(bench.document.text), "")
+    else:
+        bench.type(WORDS)
+    bench.run(60)
+
+    assert bench.num_renders == done + mended
+    assert (bench.policy.warm_tokens > len(HEAD)) is mended
+
+
+def test_a_refusal_for_what_comes_before_the_text_ends_with_that() -> None:
+    bench = Bench(context=20)
+    bench.type(WORDS * 3)
+    bench.run(2)
+    bench.context = 200
+    bench.feed(Restarted())
+    bench.run(5)
+
+    assert bench.num_cached(bench.stable) == bench.whole > 20
+
+
+def test_a_lost_replica_is_asked_once_a_second_however_fast_one_types() -> None:
+    bench = Bench(is_lost=True)
+    for letter in WORDS * 2:
+        bench.type(letter)
+        bench.run(0.1)
+
+    assert bench.num_renders <= 0.1 * len(WORDS * 2) + 1
+
+
+def test_a_text_that_was_not_sent_off_after_all_is_planned_as_before() -> None:
+    bench = Bench()
+    bench.type(WORDS * 3)
+    bench.run(10)
+    before = bench.num_renders, bench.policy.warm_tokens
+
+    bench.feed(Committed())
+    bench.feed(Answered())
+    bench.run(60)
+
+    assert (bench.num_renders, bench.policy.warm_tokens) == before
+
+
+@pytest.mark.parametrize("turn_s", [0.0, 0.5])
+def test_a_rendering_that_a_commit_stops_is_made_up_for_if_the_text_is_not_sent_off(
+    turn_s: float,
+) -> None:
+    bench = Bench(turn_s=turn_s)
+    bench.run(10)
+    bench.type(WORDS)
+    bench.run(0.1)
+    bench.feed(Committed())
+    assert bench._rendering is None
+    bench.feed(Answered())
+    bench.run(10)
+
+    assert bench.num_cached(bench.stable) == bench.whole > len(HEAD)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_what_nobody_has_seen_for_long_is_looked_for_in_slices(is_refused: bool) -> None:
     bench = Bench()
     bench.type(WORDS * 8)
     bench.run(60)
     done = len(bench.slices)
     bench.forget()
     bench.run(600)
+    if is_refused:  # which nobody has seen anything by
+        bench.feed(Committed())
+        bench.feed(Answered())
     bench.type(WORDS)
     bench.run(60)
 
@@ -252,6 +362,7 @@ def test_a_refused_text_is_not_rendered_again() -> None:
     bench.type(WORDS)
     bench.now += 0.1
     assert bench.policy.expire(bench.now) == [Render()]
+    bench.feed(Rendering())
     bench.feed(RenderFailed(is_final=True))
 
     assert bench.policy.deadline() is None
@@ -321,7 +432,9 @@ scripts = st.lists(
         st.tuples(st.just("forget")),
         st.tuples(st.just("move")),
         st.tuples(st.just("lose"), st.booleans()),
-        st.tuples(st.just("commit"), st.floats(0, 3)),
+        st.tuples(st.just("turns"), st.floats(0, 3)),
+        st.tuples(st.just("context"), st.integers(4, 60)),
+        st.tuples(st.just("commit"), st.floats(0, 3), st.booleans()),
     ),
     max_size=40,
 )
@@ -353,15 +466,23 @@ def test_any_script_ends_warm(script: list[tuple], tokens_per_minute: int | None
                 bench.feed(Moved(PrefillSpeed(BLOCK, SLICE_S)))
             case "lose":
                 bench.is_lost = rest[0]
+            case "turns":
+                bench.turn_s = rest[0]
+            case "context":
+                bench.context = rest[0]
+                bench.feed(Restarted())
             case "commit":
                 bench.feed(Committed())
                 done = len(bench.slices)
                 bench.run(rest[0])
                 assert len(bench.slices) == done
                 bench.ledger.settle(0)
-                bench.document.clear()
-                bench.feed(Answered(0))
+                if rest[1]:
+                    bench.clear()
+                bench.feed(Answered())
     bench.is_lost = False
+    bench.context = 1 << 20
+    bench.feed(Restarted())
     bench.type(" the end is near enough to be seen")
     bench.run(3600)
 

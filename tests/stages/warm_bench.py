@@ -12,6 +12,8 @@ from headstart.stages.warm_events import (
     Planned,
     Render,
     RenderFailed,
+    Rendering,
+    Restarted,
     SliceFailed,
     SliceStarved,
     Warm,
@@ -47,13 +49,18 @@ class Bench:
     num_starved: int = 0
     is_lost: bool = False
     render_s: float = RENDER_S
+    turn_s: float = 0.0
+    """That a rendering waits for its turn before the text is taken."""
+    context: int = 1 << 20
+    """Most tokens of a prompt."""
 
     def __post_init__(self) -> None:
         self.document = PromptDocument(10_000)
         self.ledger = WarmLedger(self.budget)
         self.speed = PrefillSpeed(BLOCK, SLICE_S)
         self.policy = WarmPolicy(WarmLimits(), self.speed, self.ledger)
-        self._rendering: tuple[float, str] | None = None
+        self._rendering: tuple[float, str | None] | None = None
+        """When it ends, and the text; or when its turn comes."""
         self._warming: tuple[float, list[int]] | None = None
         self._do(self.policy.expire(self.now))
 
@@ -67,6 +74,11 @@ class Bench:
         edit = self.document.replace(start, end, text)
         assert not isinstance(edit, EditError)
         self.feed(Edited(edit.start, len(self.document.text), edit.is_append))
+
+    def clear(self) -> None:
+        """Begin another text."""
+        self.document.clear()
+        self.feed(Restarted())
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -109,14 +121,24 @@ class Bench:
         others = [render(other) for other in continuations(text, boundary(text))]
         return whole[: common_length(whole, *others)]
 
+    def _take(self) -> None:
+        self._rendering = self.now + self.render_s, self.document.text
+        self.feed(Rendering())
+
     def _rendered(self) -> None:
         assert self._rendering is not None
         text, self._rendering = self._rendering[1], None
+        if text is None:
+            self._take()
+            return
         if self.is_lost:
             self.feed(RenderFailed())
             return
         at = boundary(text)
         whole = render(text)
+        if len(whole) > self.context:
+            self.feed(RenderFailed(is_final=True, is_too_long=True))
+            return
         others = [render(other) for other in continuations(text, at)]
         self.feed(Planned(whole[: common_length(whole, *others)], at))
 
@@ -137,7 +159,9 @@ class Bench:
                 case Render():
                     assert self._rendering is None
                     self.num_renders += 1
-                    self._rendering = (self.now + self.render_s, self.document.text)
+                    self._rendering = self.now + self.turn_s, None
+                    if not self.turn_s:
+                        self._take()
                 case Drop():
                     assert self._rendering is not None
                     self._rendering = None
