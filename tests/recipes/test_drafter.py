@@ -392,9 +392,11 @@ def test_answers_and_times_are_those_of_the_engine(
     assert set(figures["timed"]) == {"0.0", "1.0"}
     for arms in figures["timed"].values():
         assert arms["none"]["tokens_per_step"] == arms["none"]["speedup"] == 1.0
-        # How much more depends on what a step costs here: the controller drafts what pays.
-        assert arms["table"]["tokens_per_step"] > 1.0
+        # How much more, if at all, depends on what a step costs here: the controller drafts what
+        # pays. What a table is worth is in `replayed`, which is not timed.
+        assert arms["table"]["tokens_per_step"] >= 1.0
         assert arms["table"]["tokens_per_s"] > 0
+    assert figures["replayed"]["0.0"]["table"]["accepted_length"] > 2
 
 
 def read(path: Path) -> list[dict[str, Any]]:
