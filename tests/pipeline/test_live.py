@@ -50,6 +50,18 @@ async def cached_tokens(gateway: Gateway, text: str) -> int:
     return int(last["headstart"]["timing"]["cached_prompt_tokens"])
 
 
+async def test_an_answer_is_planned_for_before_the_next_text_is_typed() -> None:
+    async with serving(slow()) as gateway, live(gateway) as client:
+        session = gateway.live_prompts.get((await client.next())["session"]["id"], ANYONE)
+        await client.type(LONG)
+        await client.until_warm(WARM)
+        before = session.progress.prompt_tokens
+        await client.commit()
+
+        await eventually(lambda: session.progress.version == session.version, within_s=20)
+        assert session.progress.stable_tokens > before
+
+
 async def test_typed_corrected_and_committed() -> None:
     async with serving(slow()) as gateway, live(gateway) as client:
         created = await client.next()

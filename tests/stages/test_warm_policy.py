@@ -210,7 +210,7 @@ def test_long_texts_are_rendered_less_often() -> None:
 
 
 def test_renderings_that_wait_for_their_turn_are_of_what_is_typed_until_then() -> None:
-    bench = Bench(turn_s=0.5)  # longer than any gap between keys
+    bench = Bench(turn_s=2.0)  # some words long
     bench.run(5)
     for letter in WORDS * 8:
         bench.type(letter)
