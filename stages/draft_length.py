@@ -20,6 +20,10 @@ _GROUPS = (0, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5)
 """Positions of a draft that are learnt together; later ones belong to the last group."""
 _LAST_GROUP = 6
 
+_FORGOTTEN = 1 / 50
+"""Of what is known of a position, by each draft that was right as far as it went and ended before
+it: a few wrong guesses at first would keep drafts short for ever."""
+
 
 def _group(position: int) -> int:
     return _GROUPS[position] if position < len(_GROUPS) else _LAST_GROUP
@@ -54,6 +58,10 @@ class Acceptance:
                 self._hits[group] *= fade
             self._tries[group] += 1
             self._hits[group] += position < num_accepted
+        if num_drafted and num_accepted >= num_drafted:
+            for group in range(_group(num_drafted - 1) + 1, _LAST_GROUP + 1):
+                self._tries[group] *= 1 - _FORGOTTEN
+                self._hits[group] *= 1 - _FORGOTTEN
 
     def _rate(self, group: int) -> float:
         if self._prior is not None:
