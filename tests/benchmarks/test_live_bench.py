@@ -119,7 +119,7 @@ async def test_requests_asked_alone_have_no_thoughts_beside_them(tmp_path: Path)
     thinking = ThinkingSettings(settle_s=0.3, interval_s=0.0, max_tokens=16)
     settings = LiveSettings(debounce_s=0.01, edit_debounce_s=0.01, thinking=thinking)
     model = speeds(answer_tokens=64, tokens_per_s=100.0)
-    plan = CrowdPlan(1, 12, answer_tokens=32, probe_requests=8, begin_s=0.2, quiet_s=0.6)
+    plan = CrowdPlan(1, 12, answer_tokens=32, probe_requests=8, begin_s=0.2, quiet_s=3.0)
     asked = [f"How many are {number}?" for number in range(12)]
     typed = ["Eight hens. They lay. " * 30]
     async with serving(model, live=settings) as gateway:
