@@ -14,6 +14,7 @@ import psutil
 from headstart.benchmarks.arms import Arm
 from headstart.benchmarks.estimates import Floats, pooled
 from headstart.benchmarks.load import PATIENCE_S, Exchange, chat_request, offer, timeline
+from headstart.benchmarks.scraped import total
 from headstart.configs.model_settings import FakeEngineSettings, ModelSettings
 from headstart.stages.errors import SetupError
 
@@ -125,9 +126,7 @@ class FakeGateway:
 
     def _num_live(self) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:  # noqa: S310
-            lines = answer.read().decode().splitlines()
-        live = 'headstart_streams{state="live"'
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(live))
+            return total(answer.read().decode(), 'headstart_streams{state="live"')
 
     def _request(self, model: str, num_tokens: int) -> bytes:
         return chat_request(model, f"Answer number {next(_numbers)}.", num_tokens)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from headstart.benchmarks.fault_readers import ask, chat
+from headstart.benchmarks.scraped import total
 from headstart.benchmarks.servers import ENGINE_CORE, launch_headstart, wait_until_ready
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -69,12 +70,7 @@ class FaultyDaemon:
 
     def gauge(self, name: str, *labels: str) -> float:
         """Sum of the series of a metric whose line holds every one of `labels`."""
-        text = self._get("/metrics")[1]
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.startswith(name) and all(label in line for label in labels)
-        )
+        return total(self._get("/metrics")[1], name, *labels)
 
     def is_ready(self) -> bool:
         """What `/readyz` says."""

@@ -25,6 +25,7 @@ from headstart.benchmarks.load import (
     offer,
     timeline,
 )
+from headstart.benchmarks.scraped import total
 from headstart.benchmarks.typists import TYPIST, Stroke, later, script
 
 __all__ = ["NUM_TYPISTS", "Crowd", "CrowdPlan", "Rounds", "interference"]
@@ -171,15 +172,10 @@ class _Work:
 async def _work(target: Target) -> _Work:
     async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
         told = (await client.get(f"{target.url}/metrics")).raise_for_status().text
-
-    running = num_done = 0
-    for line in told.splitlines():
-        value = line.rpartition(" ")[2]
-        if line.startswith(_RUNNING):
-            running += int(float(value))
-        elif line.startswith(_DONE) and any(stage in line for stage in _AHEAD):
-            num_done += int(float(value))
-    return _Work(num_done, running)
+    return _Work(
+        num_done=int(sum(total(told, _DONE, stage) for stage in _AHEAD)),
+        num_running=int(sum(total(told, name) for name in _RUNNING)),
+    )
 
 
 async def _quiet(target: Target, quiet_s: float) -> None:

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,13 @@ from headstart.recipes import consistency
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
 
-pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 NUM_PROMPTS = 12
 Step = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Models so small are slower on several, and far slower on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def argv_of(name: str, /, **options: Any) -> list[str]:

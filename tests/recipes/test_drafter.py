@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,15 @@ from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
 from tests.recipes.test_consistency import argv_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 NUM_PROMPTS = 10
 ANSWERING = {"engine": "transformers", "device": "cpu", "dtype": "float32", "max_tokens": 40}
 TRAINING = {"device": "cpu", "dtype": "float32", "hidden_size": 32, "heads": 2, "layers": 1}
 Step = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
