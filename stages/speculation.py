@@ -184,19 +184,20 @@ class Speculation:
         self.counts.draft_s += draft_s
 
     def _learn(self, steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int) -> None:
+        num_rows = len(steps)
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
         counts = self.counts
         counts.steps += 1
-        if num_prompt_tokens:
-            return
-        self._cost.observe(len(steps), num_drafted, seconds)
+        self._cost.observe(num_rows, num_drafted, seconds, num_prompt_tokens)
+        if not num_prompt_tokens:
+            counts.verify_s += seconds if num_drafted else 0.0
+            counts.plain_s += 0.0 if num_drafted else seconds
         if not num_drafted:
-            counts.plain_s += seconds
             return
-        counts.verify_s += seconds
-        plain_s = self._cost.seconds(len(steps))
-        # A hiccup is nobody's fault.
-        taken_s = min(seconds, _HICCUP * self._cost.seconds(len(steps), num_drafted))
+        plain_s = self._cost.seconds(num_rows)
+        taken_s = self._cost.seconds(num_rows, num_drafted)
+        if not num_prompt_tokens:  # what these take is not the drafts' fault, nor is a hiccup
+            taken_s = min(seconds, _HICCUP * taken_s)
         for one in steps:
             self._rows[one.request].lead_s += len(one.verdict.tokens) * plain_s - taken_s
 

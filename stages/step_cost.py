@@ -2,7 +2,8 @@
 
 The two are kept apart. A step that verifies takes another sampler and computes logits for every
 drafted position, so four requests without drafts are not one request with three drafted tokens,
-though both compute four tokens.
+though both compute four tokens. What prompts take that are computed in the same step is taken off:
+it is the same with drafts and without.
 """
 
 import math
@@ -16,6 +17,8 @@ _NEAR = 4
 """Size classes within which a plain step speaks for another number of requests: up to twice."""
 _SETTLED = 4
 """Measurements after which one may be believed for as long as any."""
+_LEAST_TRUST = 0.25
+"""Of a step with prompts, for it to say what one without them takes: half of its time."""
 
 
 def _size_class(size: float) -> int:
@@ -33,23 +36,24 @@ class _Curve:
     def __init__(self, slope: float, weight: float) -> None:
         self._slope = slope
         self._weight = weight
-        self._points: dict[int, tuple[float, float, int, int]] = {}
-        """By size class: mean size and seconds, step of the last measurement, and their number."""
+        self._points: dict[int, tuple[float, float, int, float]] = {}
+        """By size class: mean size and seconds, step of the last measurement, and their number,
+        each by its trust."""
         self._rising: list[tuple[float, float]] = []
 
     def __bool__(self) -> bool:
         return bool(self._points)
 
-    def observe(self, size: int, seconds: float, step: int) -> None:
-        """Take a measurement."""
+    def observe(self, size: int, seconds: float, step: int, trust: float = 1.0) -> None:
+        """Take a measurement, which counts as much as it is trusted."""
         key = _size_class(size)
-        known, mean, at, count = self._points.get(key, (float(size), seconds, 0, 0))
+        known, mean, at, count = self._points.get(key, (float(size), seconds, 0, 0.0))
         # One hiccup must not pass for the cost of a size.
         seconds = min(seconds, 1.5 * mean)
         # A size that is rarely seen has to learn faster from each sight.
-        weight = 1 - (1 - self._weight) ** min(step - at, 10)
+        weight = trust * (1 - (1 - self._weight) ** min(step - at, 10))
         mean += weight * (seconds - mean)
-        self._points[key] = known + weight * (size - known), mean, step, count + 1
+        self._points[key] = known + weight * (size - known), mean, step, count + trust
         self._smooth()
 
     def forget(self, until: int) -> None:
@@ -108,6 +112,7 @@ class StepCost:
 
     def __init__(self, slope: float = 0.03, weight: float = 0.1, lifetime: int = 500) -> None:
         self._new_curve = partial(_Curve, slope, weight)
+        self._weight = weight
         self._lifetime = lifetime
         self._num_steps = 0
         self._plain = self._new_curve()
@@ -115,17 +120,54 @@ class StepCost:
         self._verify: dict[int, _Curve] = {}
         """By the number of tokens; one for each class of numbers of requests, as each of these has
         a context to be read."""
+        self._prompt_token_s: float | None = None
 
-    def observe(self, num_rows: int, num_drafted: int, seconds: float) -> None:
-        """Take the time of a step that computed no prompt."""
+    def observe(
+        self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int = 0
+    ) -> None:
+        """Take the time of a step.
+
+        Args:
+            num_prompt_tokens: Tokens of prompts that it computed besides.
+        """
         self._num_steps += 1
-        if num_drafted:
-            curve = self._verify.setdefault(num_rows.bit_length(), self._new_curve())
-            curve.observe(num_rows + num_drafted, seconds, self._num_steps)
-        else:
-            self._plain.observe(num_rows, seconds, self._num_steps)
+        size = num_rows + num_drafted
+        decode_s = seconds
+        if num_prompt_tokens:
+            decode_s -= self._prompts_s(num_rows, num_drafted, seconds, num_prompt_tokens)
+        # What noise there is belongs to the whole step.
+        trust = (decode_s / seconds) ** 2 if seconds else 1.0
+        if trust >= _LEAST_TRUST:
+            curve = self._plain
+            if num_drafted:
+                curve = self._verify.setdefault(num_rows.bit_length(), self._new_curve())
+            curve.observe(size, decode_s, self._num_steps, trust)
         for curve in self._curves():
             curve.forget(self._num_steps - self._lifetime)
+
+    def _prompts_s(
+        self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int
+    ) -> float:
+        """Return how long a step's prompts took, after learning what their tokens take.
+
+        A prompt's token takes no longer than others: with as many of them in each step, a machine
+        that has become slower would pass for one whose prompts have.
+        """
+        size = num_rows + num_drafted
+        share = num_prompt_tokens / (size + num_prompt_tokens)
+        if not self._plain:
+            whole = self._plain.guess(size + num_prompt_tokens)
+            return seconds * (1 - self._plain.guess(size) / whole)
+        token_s = (seconds - self.seconds(num_rows, num_drafted)) / num_prompt_tokens
+        token_s = min(token_s, seconds * share / num_prompt_tokens)
+        if self._prompt_token_s is None:
+            self._prompt_token_s = max(0.0, token_s)
+        # The more of a step is prompts, the more it says about them.
+        weight = self._weight * share
+        self._prompt_token_s = max(
+            0.0, self._prompt_token_s + weight * (token_s - self._prompt_token_s)
+        )
+        return min(self._prompt_token_s * num_prompt_tokens, seconds * share)
 
     def seconds(self, num_rows: int, num_drafted: int = 0) -> float:
         """Return what a step takes; in an arbitrary unit before any was seen."""

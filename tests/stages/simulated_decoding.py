@@ -34,6 +34,11 @@ def full(rows: int, drafted: int) -> float:
     return 0.01 * (rows + drafted)
 
 
+def prompt_token_s(curve: Curve) -> float:
+    """What a prompt's token takes in a step: as much as a drafted one."""
+    return (curve(1, 9) - curve(1, 1)) / 8
+
+
 def two_cores(rows: int, drafted: int) -> float:
     """As measured: requests hardly slow a plain step, and verifying has a price of its own."""
     plain = 0.0214 * (1 + 0.04 * (rows - 1))
@@ -90,7 +95,11 @@ class Machine:
         self.curve = curve
         self.random = random.Random(seed)
         self.noise = noise
+        self.prompt_tokens: Callable[[int], int] = lambda _: 0
+        """Tokens of prompts that a step computes besides, by its number."""
         self.seconds = 0.0
+        self.plain_s = 0.0
+        """What the same steps would have taken without drafts."""
         self.tokens = 0
         self.drafted: list[int] = []
         """For each step."""
@@ -116,7 +125,10 @@ class Machine:
         """Run one step and return what it took."""
         num_drafted = sum(len(row.drafted) for row in self.rows.values())
         noise = self.random.uniform(1 - self.noise, 1 + self.noise)
-        seconds = self.curve(len(self.rows), num_drafted) * noise
+        num_prompt_tokens = self.prompt_tokens(len(self.drafted))
+        prompts_s = num_prompt_tokens * prompt_token_s(self.curve)
+        seconds = (self.curve(len(self.rows), num_drafted) + prompts_s) * noise
+        self.plain_s += self.curve(len(self.rows), 0) + prompts_s
         steps = []
         for name, row in self.rows.items():
             right = next((at for at, token in enumerate(row.drafted) if token), len(row.drafted))
@@ -127,7 +139,9 @@ class Machine:
             steps.append(RowStep(name, Verdict([0] * (right + 1), row.drafted), room))
         self.seconds += seconds
         self.drafted.append(num_drafted)
-        drafts = self.speculation.step(steps, seconds=seconds)
+        drafts = self.speculation.step(
+            steps, seconds=seconds, num_prompt_tokens=num_prompt_tokens
+        )
         for (name, row), draft in zip(tuple(self.rows.items()), drafts, strict=True):
             row.drafted = draft
             if row.tokens >= row.limit:
@@ -148,7 +162,7 @@ class Machine:
 
     def speed_over(self, num_steps: int) -> float:
         """Tokens a second relative to the same steps without drafts."""
-        seconds, tokens = self.seconds, self.tokens
+        seconds, tokens, plain_s = self.seconds, self.tokens, self.plain_s
         self.run(num_steps)
-        plain = len(self.rows) / self.curve(len(self.rows), 0)
+        plain = len(self.rows) * num_steps / (self.plain_s - plain_s)
         return (self.tokens - tokens) / (self.seconds - seconds) / plain

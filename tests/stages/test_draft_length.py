@@ -1,7 +1,9 @@
 """The controller on simulated machines: drafts where it pays, only there, and settles."""
 
 import math
+import random
 import statistics
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -108,6 +110,66 @@ def test_it_recovers_when_the_machine_has_room_again() -> None:
     machine.run(700)
 
     assert machine.speed_over(200) > 2.5
+
+
+EVERY, HALF, POISSON = "every step", "every second step", "bursts"
+
+
+def arrivals(way: str, num_tokens: int) -> Callable[[int], int]:
+    """Tokens of prompts by step: always as many, in every second, or many in one of five."""
+    if way == EVERY:
+        return lambda _: num_tokens
+    if way == HALF:
+        return lambda step: num_tokens * (step % 2)
+    return lambda step: num_tokens * 8 * (random.Random(step).random() < 0.2)
+
+
+@pytest.mark.parametrize("num_tokens", [8, 512])
+@pytest.mark.parametrize("way", [EVERY, HALF, POISSON])
+@pytest.mark.parametrize("is_quiet_first", [True, False])
+def test_it_stops_among_prompts_when_the_machine_is_full(
+    way: str, num_tokens: int, is_quiet_first: bool
+) -> None:
+    machine = machine_of(flat, 0.6, rows=8)
+    machine.prompt_tokens = arrivals(way, 0 if is_quiet_first else num_tokens)
+    machine.run(150)
+    machine.prompt_tokens = arrivals(way, num_tokens)
+    machine.curve = full
+
+    machine.run(250)
+
+    assert machine.speed_over(300) > 0.96
+
+
+@pytest.mark.parametrize("way", [EVERY, HALF, POISSON])
+def test_it_drafts_for_a_batch_first_met_among_prompts(way: str) -> None:
+    machine = Machine(flat, [])
+    machine.prompt_tokens = arrivals(way, 8)
+    for _ in range(4):
+        machine.begin(Row(0.8))
+
+    machine.run(100)
+
+    assert machine.speed_over(200) > 2.5
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from([flat, laptop, full, two_cores]),
+    st.floats(0.02, 0.98),
+    st.sampled_from([1, 4, 8]),
+    st.sampled_from([EVERY, HALF, POISSON]),
+    st.integers(1, 200),
+    st.integers(0, 1000),
+)
+def test_never_below_plain_among_prompts(
+    curve: Curve, chance: float, rows: int, way: str, num_tokens: int, seed: int
+) -> None:
+    machine = machine_of(curve, chance, rows, seed)
+    machine.prompt_tokens = arrivals(way, num_tokens)
+    machine.run(300)
+
+    assert machine.speed_over(400) > 0.96
 
 
 def test_one_hiccup_changes_little() -> None:
