@@ -139,9 +139,7 @@ class Machine:
             steps.append(RowStep(name, Verdict([0] * (right + 1), row.drafted), room))
         self.seconds += seconds
         self.drafted.append(num_drafted)
-        drafts = self.speculation.step(
-            steps, seconds=seconds, num_prompt_tokens=num_prompt_tokens
-        )
+        drafts = self.speculation.step(steps, seconds=seconds, num_prompt_tokens=num_prompt_tokens)
         for (name, row), draft in zip(tuple(self.rows.items()), drafts, strict=True):
             row.drafted = draft
             if row.tokens >= row.limit:
