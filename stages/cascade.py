@@ -1,11 +1,11 @@
-"""The best draft on offer for one request."""
+"""The best draft on offer for one request, or the one that least is known of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from headstart.stages.drafting import Draft, Source
 
-__all__ = ["Offer", "best"]
+__all__ = ["Offer", "best", "least_tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +29,8 @@ def best(offers: Iterable[Offer], price: float) -> Offer | None:
         key=lambda offer: sum(max(0.0, chance - price) for chance in offer.survival),
         default=None,
     )
+
+
+def least_tried(offers: Iterable[Offer], tries: Mapping[Source, int]) -> Offer:
+    """Return the offer of the source that was tried least; of equals, the first."""
+    return min(offers, key=lambda offer: tries.get(offer.source, 0))

@@ -120,10 +120,14 @@ class DraftLengths:
         )
         limits = _Limits(plain_s, slack_s)
         gained, best, best_count = float(num_rows), 0.0, 0
-        for count, (chance, _, row) in enumerate(ranked, start=1):
-            gained -= chance
-            limits.gain(row, -chance)
-            seconds = self._cost.seconds(num_rows, count)
+        most = num_rows - sum(loss for loss, _, _ in ranked)
+        step_s = self._cost.by_drafted(num_rows)
+        for count, (loss, _, row) in enumerate(ranked, start=1):
+            gained -= loss
+            limits.gain(row, -loss)
+            seconds = step_s(count)
+            if most / seconds <= best:
+                break  # all that is left would not make up for the time
             if gained / seconds > best and seconds <= limits.seconds:
                 best, best_count = gained / seconds, count
         gain = best * plain_s / num_rows

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.stages.cascade import Offer, best
+from headstart.stages.cascade import Offer, best, least_tried
 from headstart.stages.draft_length import Acceptance, DraftLengths
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.speculation_counts import (
@@ -32,6 +32,8 @@ _MEMORY, _BELIEF = 24.0, 4.0
 _PROBE_TOKENS = 1
 _PROBE_FIRST, _PROBE_LAST = 8, 64
 """Steps without a draft after which one is tried; doubled until drafting pays again."""
+_LOOK_SHARE = 0.01
+"""Of the time of steps without drafts that may be spent on looking whether there is one."""
 _HICCUP = 2.0
 """Times its usual time that a step may count as."""
 _SLOWED_TOKENS = 32
@@ -123,6 +125,14 @@ class Speculation:
         self._lengths = DraftLengths(self._cost)
         self._acceptance: dict[tuple[Source, int], Acceptance] = {}
         self._probe_in = self._probe_every = _PROBE_FIRST
+        self._probes: dict[Source, int] = {}
+        self._draft_s = 0.0
+        """What proposing for the step that comes in took, the taking up of requests aside."""
+        self._num_asked = 0
+        """Requests in the latest step if it was looked for drafts, else none."""
+        self._has_begun = False
+        self._look_debt_s = 0.0
+        """Spent on looking in vain, and not yet a share of the time since."""
         self.counts = SpeculationCounts()
 
     def num_tokens(self, request: str) -> int | None:
@@ -145,6 +155,7 @@ class Speculation:
             reason: Why it must go without drafts.
         """
         self._probe_in = min(self._probe_in, _PROBE_FIRST)
+        self._has_begun = True
         language = counted_as(wish.language, self._languages)
         row = self._rows[request] = _Row(len(tokens), language)
         if wish.mode == "off":
@@ -172,6 +183,7 @@ class Speculation:
             seconds: How long the model and the sampler took, for the whole batch.
             num_prompt_tokens: Tokens of prompts that the step computed besides.
         """
+        self._num_asked = 0
         if not steps:
             return []
         self._learn(steps, seconds, num_prompt_tokens)
@@ -182,22 +194,32 @@ class Speculation:
     def spent(self, draft_s: float) -> None:
         """Note how long the latest `step` took with all that belongs to it."""
         self.counts.draft_s += draft_s
+        if self._has_begun:  # for once, and whether it is drafted or not
+            self._has_begun, self._draft_s = False, 0.0
+            return
+        self._draft_s = draft_s
+        if self._num_asked:
+            self._cost.proposed(self._num_asked, draft_s)
+            if not self._lengths.is_on:
+                self._look_debt_s += draft_s
 
     def _learn(self, steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int) -> None:
         num_rows = len(steps)
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
         counts = self.counts
         counts.steps += 1
+        draft_s = self._draft_s
+        self._look_debt_s = max(0.0, self._look_debt_s - _LOOK_SHARE * seconds)
         self._cost.observe(num_rows, num_drafted, seconds, num_prompt_tokens)
         if not num_prompt_tokens:
             counts.verify_s += seconds if num_drafted else 0.0
             counts.plain_s += 0.0 if num_drafted else seconds
-        if not num_drafted:
-            return
         plain_s = self._cost.seconds(num_rows)
         taken_s = self._cost.seconds(num_rows, num_drafted)
-        if not num_prompt_tokens:  # what these take is not the drafts' fault, nor is a hiccup
-            taken_s = min(seconds, _HICCUP * taken_s)
+        if not num_drafted:
+            taken_s += draft_s
+        elif not num_prompt_tokens:  # what these take is not the drafts' fault, nor is a hiccup
+            taken_s = min(seconds + draft_s, _HICCUP * taken_s)
         for one in steps:
             self._rows[one.request].lead_s += len(one.verdict.tokens) * plain_s - taken_s
 
@@ -224,41 +246,56 @@ class Speculation:
                 self._drop(row, (source,), Undrafted.RAISED)
 
     def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
-        price = self._lengths.price(len(steps))
-        offers = [self._offer(one, price) for one in steps]
         drafts: list[list[int]] = [[] for _ in steps]
-        if not any(offers):
+        is_asked = not self._is_adaptive or self._lengths.is_on or not self._look_debt_s
+        if not is_asked:
             return drafts
-        survivals = [offer.survival if offer is not None else [] for offer in offers]
+        self._num_asked = len(steps)
+        found = [self._offers(one) for one in steps]
+        if not any(found):
+            return drafts
         rows = [self._rows[one.request] for one in steps]
-        lengths = self._lengths_of(rows, survivals)
+        price = self._lengths.price(len(steps))
+        offers = [best(each, price) for each in found]
+        survivals = [offer.survival if offer is not None else [] for offer in offers]
+        lengths = [len(survival) for survival in survivals]
+        if self._is_adaptive:
+            slack_s = self._slack_s(rows)
+            lengths = self._lengths.choose(survivals, slack_s)
+            if any(lengths):
+                self._probe_every = self._probe_in = _PROBE_FIRST
+            elif self._is_probe_due() and self._can_afford_probe(slack_s):
+                self._probe(rows, found, offers, lengths)
         for index, (row, offer, length) in enumerate(zip(rows, offers, lengths, strict=True)):
             if offer is not None and length:
                 drafts[index] = list(offer.draft.tokens[:length])
                 row.pending = offer.source, offer.draft
         return drafts
 
-    def _lengths_of(self, rows: list[_Row], survivals: list[list[float]]) -> list[int]:
-        if not self._is_adaptive:
-            return [len(survival) for survival in survivals]
-        plain_s = self._cost.seconds(len(rows))
-        slack_s = [
-            row.lead_s + self._max_slowdown * plain_s * max(row.num_answered, _SLOWED_TOKENS)
-            for row in rows
-        ]
-        lengths = self._lengths.choose(survivals, slack_s)
-        if any(lengths):
-            self._probe_every = self._probe_in = _PROBE_FIRST
-        elif self._is_probe_due() and self._can_afford_probe(plain_s, slack_s):
-            # One row of them: any draft at all makes the step a slower one.
-            offered = [index for index, survival in enumerate(survivals) if survival]
-            probed = min(offered, key=lambda index: rows[index].num_probes)
-            rows[probed].num_probes += 1
-            lengths[probed] = _PROBE_TOKENS
-        return lengths
+    def _slack_s(self, rows: list[_Row]) -> list[float]:
+        """Return by how much each row may fall behind in the next step."""
+        most_s = self._max_slowdown * self._cost.seconds(len(rows))
+        return [row.lead_s + most_s * max(row.num_answered, _SLOWED_TOKENS) for row in rows]
 
-    def _can_afford_probe(self, plain_s: float, slack_s: list[float]) -> bool:
-        return self._cost.seconds(len(slack_s), _PROBE_TOKENS) - plain_s <= min(slack_s)
+    def _probe(
+        self,
+        rows: list[_Row],
+        found: list[list[Offer]],
+        offers: list[Offer | None],
+        lengths: list[int],
+    ) -> None:
+        """Draft for one row: any draft at all makes the step a slower one."""
+        offered = [index for index, each in enumerate(found) if each]
+        probed = min(offered, key=lambda index: rows[index].num_probes)
+        rows[probed].num_probes += 1
+        offer = offers[probed] = least_tried(found[probed], self._probes)
+        self._probes[offer.source] = self._probes.get(offer.source, 0) + 1
+        lengths[probed] = _PROBE_TOKENS
+
+    def _can_afford_probe(self, slack_s: list[float]) -> bool:
+        num_rows = len(slack_s)
+        more_s = self._cost.seconds(num_rows, _PROBE_TOKENS) - self._cost.seconds(num_rows)
+        return more_s <= min(slack_s)
 
     def _is_probe_due(self) -> bool:
         """Whether to draft although it is not expected to pay: things change."""
@@ -268,11 +305,11 @@ class Speculation:
         self._probe_every = self._probe_in = min(2 * self._probe_every, _PROBE_LAST)
         return True
 
-    def _offer(self, one: RowStep, price: float) -> Offer | None:
+    def _offers(self, one: RowStep) -> list[Offer]:
         row = self._rows[one.request]
         room = min(one.room, self._max_tokens)
-        if room < 1 or not row.proposers:
-            return None
+        if room < 1:
+            return []
         found: list[Offer] = []
         for source, proposer in tuple(row.proposers.items()):
             try:
@@ -285,7 +322,7 @@ class Speculation:
             elif draft is not None and draft.tokens:
                 chances = self._learned(row, source, draft.grade).survival(len(draft.tokens))
                 found.append(Offer(source, draft, chances))
-        return best(found, price)
+        return found
 
     def _fault(self, draft: Draft, room: int) -> Undrafted | None:
         if len(draft.tokens) > room:

@@ -8,7 +8,7 @@ it is the same with drafts and without.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 __all__ = ["StepCost"]
@@ -121,6 +121,8 @@ class StepCost:
         """By the number of tokens; one for each class of numbers of requests, as each of these has
         a context to be read."""
         self._prompt_token_s: float | None = None
+        self._propose_s: float | None = None
+        """For each request."""
 
     def observe(
         self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int = 0
@@ -145,6 +147,12 @@ class StepCost:
         for curve in self._curves():
             curve.forget(self._num_steps - self._lifetime)
 
+    def proposed(self, num_rows: int, seconds: float) -> None:
+        """Take the time of proposing drafts for so many requests."""
+        mean = seconds / num_rows if self._propose_s is None else self._propose_s
+        # A hiccup, as of a step.
+        self._propose_s = mean + self._weight * (min(seconds / num_rows, 1.5 * mean) - mean)
+
     def _prompts_s(
         self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int
     ) -> float:
@@ -158,7 +166,8 @@ class StepCost:
         if not self._plain:
             whole = self._plain.guess(size + num_prompt_tokens)
             return seconds * (1 - self._plain.guess(size) / whole)
-        token_s = (seconds - self.seconds(num_rows, num_drafted)) / num_prompt_tokens
+        usual_s = self._drafted_s(num_rows)(num_drafted) if num_drafted else self.seconds(num_rows)
+        token_s = (seconds - usual_s) / num_prompt_tokens
         token_s = min(token_s, seconds * share / num_prompt_tokens)
         if self._prompt_token_s is None:
             self._prompt_token_s = max(0.0, token_s)
@@ -170,20 +179,28 @@ class StepCost:
         return min(self._prompt_token_s * num_prompt_tokens, seconds * share)
 
     def seconds(self, num_rows: int, num_drafted: int = 0) -> float:
-        """Return what a step takes; in an arbitrary unit before any was seen."""
-        verify = self._verify_curve(num_rows)
-        num_tokens = num_rows + num_drafted
+        """Return what a step takes, with proposing; in an arbitrary unit before any was seen."""
+        if num_drafted:
+            return self.by_drafted(num_rows)(num_drafted)
         if self._plain:
-            plain = self._plain.seconds(num_rows)
-        elif verify:
-            plain = verify.seconds(num_rows)
-        else:
-            plain = self._plain.guess(num_rows)
-        if not num_drafted:
-            return plain
-        if verify:
-            return max(plain, verify.seconds(num_tokens))
-        return plain * self._plain.guess(num_tokens) / self._plain.guess(num_rows)
+            return self._plain.seconds(num_rows)
+        verify = self._verify_curve(num_rows)
+        return verify.seconds(num_rows) if verify else self._plain.guess(num_rows)
+
+    def by_drafted(self, num_rows: int) -> Callable[[int], float]:
+        """Return what a step takes by the number of tokens drafted for it, from 1 on."""
+        propose_s = (self._propose_s or 0.0) * num_rows
+        step_s = self._drafted_s(num_rows)
+        return lambda drafted: propose_s + step_s(drafted)
+
+    def _drafted_s(self, num_rows: int) -> Callable[[int], float]:
+        """The same without proposing."""
+        plain_s = self.seconds(num_rows)
+        verify = self._verify_curve(num_rows)
+        if verify is not None:
+            return lambda drafted: max(plain_s, verify.seconds(num_rows + drafted))
+        unit_s = plain_s / self._plain.guess(num_rows)
+        return lambda drafted: unit_s * self._plain.guess(num_rows + drafted)
 
     def knows_plain(self, num_rows: int, patience: float) -> bool:
         """Whether plain steps of about so many requests have been seen lately.

@@ -69,17 +69,21 @@ class Row:
 
 
 class _Guesser:
-    def __init__(self, row: Row, chooser: random.Random) -> None:
+    def __init__(self, row: Row, chance: Callable[[], float], machine: "Machine") -> None:
         self._row = row
-        self._random = chooser
+        self._chance = chance
+        self._machine = machine
+        self._random = machine.random
 
     def observe(self, verdict: Verdict) -> None:
         pass
 
     def draft(self, max_tokens: int) -> Draft | None:
+        self._machine.proposing_s += self._machine.draft_s
         if self._random.random() >= self._row.offered:
             return None
-        right = [self._random.random() < self._row.chance for _ in range(max_tokens)]
+        chance = self._chance()
+        right = [self._random.random() < chance for _ in range(max_tokens)]
         return Draft([0 if each else WRONG for each in right])
 
 
@@ -89,12 +93,25 @@ class Machine:
     Args:
         curve: What a step takes.
         noise: By what share a step is slower or faster than that, at most.
+        draft_s: What one row's proposer takes for a draft, or to find that there is none.
     """
 
-    def __init__(self, curve: Curve, rows: Sequence[Row], seed: int = 0, noise: float = 0.05):
+    def __init__(
+        self,
+        curve: Curve,
+        rows: Sequence[Row],
+        seed: int = 0,
+        noise: float = 0.05,
+        draft_s: float = 0.0,
+    ) -> None:
         self.curve = curve
         self.random = random.Random(seed)
         self.noise = noise
+        self.draft_s = draft_s
+        self.proposing_s = 0.0
+        """In the latest step."""
+        self.table_chance: float | None = None
+        """That a token drafted by a second proposer is right; there is none where it is None."""
         self.prompt_tokens: Callable[[int], int] = lambda _: 0
         """Tokens of prompts that a step computes besides, by its number."""
         self.seconds = 0.0
@@ -106,13 +123,25 @@ class Machine:
         self.rows: dict[str, Row] = {}
         self._begun: list[Row] = []
         self.speculation = Speculation(
-            {Source.COPY: lambda tokens, _: _Guesser(self._begun[tokens[0]], self.random)},
-            [Source.COPY],
+            {
+                Source.COPY: self._copy,
+                Source.DRAFTER: self._table,
+            },
+            [Source.COPY, Source.DRAFTER],
             max_tokens=16,
             vocabulary=2,
         )
         for row in rows:
             self.begin(row)
+
+    def _copy(self, tokens: Sequence[int], _: str | None) -> _Guesser:
+        row = self._begun[tokens[0]]
+        return _Guesser(row, lambda: row.chance, self)
+
+    def _table(self, tokens: Sequence[int], _: str | None) -> _Guesser | None:
+        if (chance := self.table_chance) is None:
+            return None
+        return _Guesser(self._begun[tokens[0]], lambda: self.table_chance or chance, self)
 
     def begin(self, row: Row) -> None:
         """Take up a request."""
@@ -139,7 +168,10 @@ class Machine:
             steps.append(RowStep(name, Verdict([0] * (right + 1), row.drafted), room))
         self.seconds += seconds
         self.drafted.append(num_drafted)
+        self.proposing_s = 0.0
         drafts = self.speculation.step(steps, seconds=seconds, num_prompt_tokens=num_prompt_tokens)
+        self.speculation.spent(self.proposing_s)
+        self.seconds += self.proposing_s
         for (name, row), draft in zip(tuple(self.rows.items()), drafts, strict=True):
             row.drafted = draft
             if row.tokens >= row.limit:

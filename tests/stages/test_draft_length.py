@@ -112,6 +112,30 @@ def test_it_recovers_when_the_machine_has_room_again() -> None:
     assert machine.speed_over(200) > 2.5
 
 
+@pytest.mark.parametrize("chance", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("draft_s", [0.0001, 0.002, 0.03])
+def test_proposing_is_in_what_a_draft_costs(chance: float, draft_s: float) -> None:
+    """Four rows, so that a step without drafts could take up to five times as long for looking."""
+    machine = Machine(laptop, [Row(chance) for _ in range(4)], draft_s=draft_s)
+    machine.run(300)
+
+    assert machine.speed_over(500) > 0.97
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_probes_find_the_proposer_that_has_become_right(rows: int) -> None:
+    machine = Machine(laptop, [])
+    machine.table_chance = 0.0
+    for _ in range(rows):
+        machine.begin(Row(0.0))
+    machine.run(600)
+    machine.table_chance = 0.95
+
+    machine.run(500)
+
+    assert machine.speed_over(200) > 1.5
+
+
 EVERY, HALF, POISSON = "every step", "every second step", "bursts"
 
 
