@@ -36,9 +36,14 @@ class JacobiBlock:
         self._draw = len(self._context)
 
     def observe(self, verdict: Verdict) -> None:
-        self._tail = list(verdict.predictions[verdict.num_accepted + 1 :])
-        if self._tail and verdict.tokens:
-            self._runs.append([verdict.tokens[-1], *self._tail])
+        gained = list(verdict.tokens)
+        if verdict.predictions:
+            self._tail = list(verdict.predictions[verdict.num_accepted + 1 :])
+            if self._tail and gained:
+                self._runs.append([gained[-1], *self._tail])
+        else:  # a step that verified nothing: what it gave may be what was guessed
+            fits = self._tail[: len(gained)] == gained
+            self._tail = self._tail[len(gained) :] if fits else []
         self._context.extend(verdict.tokens)
 
     def draft(self, max_tokens: int) -> Draft | None:
@@ -46,8 +51,9 @@ class JacobiBlock:
         if length < 1 or not self._context:
             return None
         recycled = self._recycled()
-        guess = recycled if len(recycled) > len(self._tail) else self._tail
-        grade = 2 if recycled else 1 if self._tail else 0
+        guess, grade = (self._tail, 1) if self._tail else ([], 0)
+        if len(recycled) > len(guess):
+            guess, grade = recycled, 2
         known = guess[:length]
         return Draft(known + [self._drawn() for _ in range(length - len(known))], grade)
 

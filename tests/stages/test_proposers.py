@@ -72,6 +72,35 @@ def test_jacobi_tries_a_rejected_run_again() -> None:
     assert tokens_of(block.draft(3)) == [7, 8, 2]
 
 
+def test_jacobi_goes_on_after_a_step_that_verified_nothing() -> None:
+    block = JacobiBlock([1], block_tokens=6)
+    block.observe(Verdict([5], [9, 9, 9, 9], [5, 6, 7, 8, 2]))
+    block.observe(Verdict([6]))
+
+    assert tokens_of(block.draft(3)) == [7, 8, 2]
+
+    block.observe(Verdict([0]))  # another than was guessed
+
+    drawn = block.draft(3)
+    assert drawn is not None
+    assert drawn.grade == 0
+
+
+def test_jacobi_grades_what_it_offers() -> None:
+    block = JacobiBlock([1], block_tokens=6)
+    block.observe(Verdict([5], [9, 9], [5, 6, 3]))  # leaves the run 5, 6, 3
+    block.observe(Verdict([6], [9, 9, 9, 9], [6, 7, 8, 2, 4]))  # a longer tail, though 6 is in it
+    tail = block.draft(4)
+    block.observe(Verdict([0]))
+    block.observe(Verdict([5]))
+    recycled = block.draft(4)
+
+    assert tail is not None
+    assert recycled is not None
+    assert (list(tail.tokens), tail.grade) == ([7, 8, 2, 4], 1)
+    assert (list(recycled.tokens[:2]), recycled.grade) == ([6, 3], 2)
+
+
 @given(TOKENS.filter(bool), st.integers(1, 20), st.integers(2, 20))
 def test_jacobi_fills_its_block_from_what_was_said(
     tokens: list[int], most: int, block_tokens: int
