@@ -3,7 +3,7 @@
 from headstart.monitoring.labels import Label, StepKind
 from headstart.monitoring.metric import MODEL, Metric
 from headstart.stages.drafting import Source
-from headstart.stages.speculation_counts import Position, Undrafted
+from headstart.stages.speculation_counts import Decision, Position, Undrafted
 
 _SOURCE = Label("source", tuple(Source))
 _POSITION = Label("position", tuple(Position))
@@ -11,6 +11,7 @@ _LANGUAGE = Label("language")
 """Of the input: those that a model declares, `other` ones, and `none`; each model has its own."""
 _UNDRAFTED = Label("reason", tuple(Undrafted))
 _STEP_KIND = Label("kind", tuple(StepKind))
+_DECISION = Label("decision", tuple(Decision))
 
 DECODE_ROWS = Metric(
     "headstart_decode_rows_total",
@@ -65,10 +66,27 @@ DRAFT_SECONDS = Metric(
 DECODE_SECONDS = Metric(
     "headstart_decode_seconds_total",
     "counter",
-    "Time in the model and the sampler, for whole batches without prompts: in steps that verified "
-    "a draft, and in those that computed one token a request.",
+    "Time in the model and the sampler, for whole batches: in steps that verified a draft, in "
+    "those that computed one token a request, and in those that computed prompts besides.",
     "sum by (kind) (rate(headstart_decode_seconds_total[5m]))",
     (MODEL, _STEP_KIND),
+)
+DECODE_STEPS = Metric(
+    "headstart_decode_steps_total",
+    "counter",
+    "Those steps: the seconds divided by them are what a step takes.",
+    "sum by (kind) (rate(headstart_decode_seconds_total[5m]))"
+    " / (sum by (kind) (rate(headstart_decode_steps_total[5m])) > 0)",
+    (MODEL, _STEP_KIND),
+)
+DRAFT_DECISIONS = Metric(
+    "headstart_draft_decisions_total",
+    "counter",
+    "Steps by what the controller decided at their end, for the next: draft, probe (nothing pays, "
+    "and one token is tried), no_gain (nothing pays), measure (a plain step, to know what one "
+    "takes), no_draft (nothing on offer), rest (looking for drafts has had its share of the time).",
+    "sum by (decision) (rate(headstart_draft_decisions_total[5m]))",
+    (MODEL, _DECISION),
 )
 UNDRAFTED = Metric(
     "headstart_undrafted_total",
@@ -87,5 +105,7 @@ METRICS = (
     ACCEPTED_TOKENS,
     DRAFT_SECONDS,
     DECODE_SECONDS,
+    DECODE_STEPS,
+    DRAFT_DECISIONS,
     UNDRAFTED,
 )

@@ -52,6 +52,8 @@ class StepKind(StrEnum):
     """One token a request."""
     VERIFY = "verify"
     """A draft of at least one request besides."""
+    MIXED = "mixed"
+    """Prompts besides, with drafts or without."""
 
 
 class Outcome(StrEnum):

@@ -24,7 +24,7 @@ from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.routing import Routed
-from headstart.stages.speculation_counts import SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import Decision, SpeculationCounts, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from headstart.stages.warm_events import EditKind
 
@@ -135,8 +135,15 @@ class Metrics:
         """
         series = self._series.decode[model]
         series.draft_s.inc(news.draft_s)
-        series.seconds[StepKind.PLAIN].inc(news.plain_s)
-        series.seconds[StepKind.VERIFY].inc(news.verify_s)
+        for kind, num_steps, seconds in (
+            (StepKind.PLAIN, news.plain_steps, news.plain_s),
+            (StepKind.VERIFY, news.verify_steps, news.verify_s),
+            (StepKind.MIXED, news.mixed_steps, news.mixed_s),
+        ):
+            series.steps[kind].inc(num_steps)
+            series.seconds[kind].inc(seconds)
+        for decision, num_steps in news.decisions.items():
+            series.decisions[Decision(decision)].inc(num_steps)
         for language, counts in news.languages.items():
             series.of(language).count(counts)
         for reason, count in news.fallbacks.items():

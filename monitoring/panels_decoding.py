@@ -120,7 +120,7 @@ SPECULATION = Row(
         View(
             "Engine time while decoding",
             "s",
-            "Seconds a second: in the model with and without drafts to verify, and in drafting.",
+            "Seconds a second: in the model, by what its steps computed, and in drafting.",
             (
                 Query(rate(speculation.DECODE_SECONDS, "kind"), "{{kind}}"),
                 Query(rate(speculation.DRAFT_SECONDS), "draft"),
@@ -139,6 +139,25 @@ SPECULATION = Row(
             "cps",
             "Sampling features, missing drafters and faults, which were not drafted for.",
             (Query(rate(speculation.UNDRAFTED, "reason"), "{{reason}}"),),
+            Kind.STACK,
+        ),
+        View(
+            "Seconds of a step",
+            "s",
+            "Of the model and the sampler, for the whole batch, by what the step computed.",
+            (
+                Query(
+                    rate(speculation.DECODE_SECONDS, "kind")
+                    + f" / ({rate(speculation.DECODE_STEPS, 'kind')} > 0)",
+                    "{{kind}}",
+                ),
+            ),
+        ),
+        View(
+            "What the controller decides",
+            "cps",
+            "After each step, for the next: to draft or why not.",
+            (Query(rate(speculation.DRAFT_DECISIONS, "decision"), "{{decision}}"),),
             Kind.STACK,
         ),
     ),

@@ -50,6 +50,7 @@ from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import (
     NO_LANGUAGE,
     OTHER_LANGUAGE,
+    Decision,
     LanguageCounts,
     Position,
     Undrafted,
@@ -147,6 +148,13 @@ class DecodeSeries:
         self.draft_s = counters[speculation.DRAFT_SECONDS].labels(model)
         self.seconds = {
             kind: counters[speculation.DECODE_SECONDS].labels(model, kind) for kind in StepKind
+        }
+        self.steps = {
+            kind: counters[speculation.DECODE_STEPS].labels(model, kind) for kind in StepKind
+        }
+        self.decisions = {
+            decision: counters[speculation.DRAFT_DECISIONS].labels(model, decision)
+            for decision in Decision
         }
         self.undrafted = {
             reason: counters[speculation.UNDRAFTED].labels(model, reason) for reason in Undrafted

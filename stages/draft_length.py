@@ -99,6 +99,8 @@ class DraftLengths:
         self._patience = patience
         self.is_on = False
         """Whether the latest step drafted anything."""
+        self.is_in_doubt = False
+        """Whether it drafted nothing so that a plain step is measured."""
 
     def choose(
         self, survivals: Sequence[Sequence[float]], slack_s: Sequence[float] | None = None
@@ -131,12 +133,14 @@ class DraftLengths:
             if gained / seconds > best and seconds <= limits.seconds:
                 best, best_count = gained / seconds, count
         gain = best * plain_s / num_rows
+        self.is_in_doubt = False
         if gain <= (1 if self.is_on else 1 + self._margin):
             self.is_on = False
         elif self._cost.knows_plain(num_rows, self._patience * gain):
             self.is_on = True
         else:
-            return [0] * num_rows  # so that what is compared with is known
+            self.is_in_doubt = True  # so that what is compared with is known
+            return [0] * num_rows
         lengths = [0] * num_rows
         for _, _, row in ranked[: best_count if self.is_on else 0]:
             lengths[row] += 1

@@ -13,6 +13,7 @@ from headstart.stages.cascade import Offer, best, least_tried
 from headstart.stages.draft_length import Acceptance, DraftLengths
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.speculation_counts import (
+    Decision,
     LanguageCounts,
     SourceCounts,
     SpeculationCounts,
@@ -206,14 +207,10 @@ class Speculation:
     def _learn(self, steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int) -> None:
         num_rows = len(steps)
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
-        counts = self.counts
-        counts.steps += 1
+        self._count_step(num_drafted, seconds, num_prompt_tokens)
         draft_s = self._draft_s
         self._look_debt_s = max(0.0, self._look_debt_s - _LOOK_SHARE * seconds)
         self._cost.observe(num_rows, num_drafted, seconds, num_prompt_tokens)
-        if not num_prompt_tokens:
-            counts.verify_s += seconds if num_drafted else 0.0
-            counts.plain_s += 0.0 if num_drafted else seconds
         plain_s = self._cost.seconds(num_rows)
         taken_s = self._cost.seconds(num_rows, num_drafted)
         if not num_drafted:
@@ -222,6 +219,18 @@ class Speculation:
             taken_s = min(seconds + draft_s, _HICCUP * taken_s)
         for one in steps:
             self._rows[one.request].lead_s += len(one.verdict.tokens) * plain_s - taken_s
+
+    def _count_step(self, num_drafted: int, seconds: float, num_prompt_tokens: int) -> None:
+        counts = self.counts
+        if num_prompt_tokens:
+            counts.mixed_steps += 1
+            counts.mixed_s += seconds
+        elif num_drafted:
+            counts.verify_steps += 1
+            counts.verify_s += seconds
+        else:
+            counts.plain_steps += 1
+            counts.plain_s += seconds
 
     def _observe(self, one: RowStep) -> None:
         row = self._rows[one.request]
@@ -247,18 +256,19 @@ class Speculation:
 
     def _drafts(self, steps: Sequence[RowStep]) -> list[list[int]]:
         drafts: list[list[int]] = [[] for _ in steps]
-        is_asked = not self._is_adaptive or self._lengths.is_on or not self._look_debt_s
-        if not is_asked:
+        if self._is_adaptive and self._look_debt_s and not self._lengths.is_on:
+            self._decided(Decision.REST)
             return drafts
         self._num_asked = len(steps)
         found = [self._offers(one) for one in steps]
         if not any(found):
+            self._decided(Decision.NO_DRAFT)
             return drafts
         rows = [self._rows[one.request] for one in steps]
         price = self._lengths.price(len(steps))
         offers = [best(each, price) for each in found]
         survivals = [offer.survival if offer is not None else [] for offer in offers]
-        lengths = [len(survival) for survival in survivals]
+        lengths, decision = [len(survival) for survival in survivals], Decision.DRAFT
         if self._is_adaptive:
             slack_s = self._slack_s(rows)
             lengths = self._lengths.choose(survivals, slack_s)
@@ -266,11 +276,18 @@ class Speculation:
                 self._probe_every = self._probe_in = _PROBE_FIRST
             elif self._is_probe_due() and self._can_afford_probe(slack_s):
                 self._probe(rows, found, offers, lengths)
+                decision = Decision.PROBE
+            else:
+                decision = Decision.MEASURE if self._lengths.is_in_doubt else Decision.NO_GAIN
+        self._decided(decision)
         for index, (row, offer, length) in enumerate(zip(rows, offers, lengths, strict=True)):
             if offer is not None and length:
                 drafts[index] = list(offer.draft.tokens[:length])
                 row.pending = offer.source, offer.draft
         return drafts
+
+    def _decided(self, decision: Decision) -> None:
+        self.counts.decisions[decision] = self.counts.decisions.get(decision, 0) + 1
 
     def _slack_s(self, rows: list[_Row]) -> list[float]:
         """Return by how much each row may fall behind in the next step."""

@@ -11,6 +11,7 @@ from headstart.stages.language import closest
 __all__ = [
     "NO_LANGUAGE",
     "OTHER_LANGUAGE",
+    "Decision",
     "LanguageCounts",
     "Position",
     "SourceCounts",
@@ -54,6 +55,22 @@ class Undrafted(StrEnum):
     TOO_MANY = "too_many"
     NOT_A_NUMBER = "not_a_number"
     """The model's logits were NaN."""
+
+
+class Decision(StrEnum):
+    """What the controller makes of a step's end, for the next; values are metric label values."""
+
+    DRAFT = "draft"
+    PROBE = "probe"
+    """Nothing pays; one token is tried for one request, to notice that things have changed."""
+    NO_GAIN = "no_gain"
+    """Nothing pays."""
+    MEASURE = "measure"
+    """Drafts would pay by what is known, but plain steps have not been measured lately."""
+    NO_DRAFT = "no_draft"
+    """No request wants drafts, has room for them and is offered one."""
+    REST = "rest"
+    """Nothing paid lately, and looking for drafts has had its share of the time."""
 
 
 class Position(StrEnum):
@@ -151,16 +168,29 @@ class LanguageCounts(msgspec.Struct):
 class SpeculationCounts(msgspec.Struct):
     """Of one engine, since it started."""
 
-    steps: int = 0
-    """Engine steps that gave at least one request a token."""
+    plain_steps: int = 0
+    """Engine steps that computed one token for at least one request, and nothing else."""
+    verify_steps: int = 0
+    """Those that verified a draft besides."""
+    mixed_steps: int = 0
+    """Those that computed prompts besides, with drafts or without."""
     draft_s: float = 0.0
     """Spent on proposing, for whole batches."""
-    verify_s: float = 0.0
-    """Spent in the model and the sampler, in steps that verified a draft."""
     plain_s: float = 0.0
-    """The same, in steps that computed one token a request."""
+    """Spent in the model and the sampler, in `plain_steps`."""
+    verify_s: float = 0.0
+    """The same, in `verify_steps`."""
+    mixed_s: float = 0.0
+    """The same, in `mixed_steps`."""
     languages: dict[str, LanguageCounts] = {}
     fallbacks: dict[str, int] = {}
+    decisions: dict[str, int] = {}
+    """Steps by what was decided at their end."""
+
+    @property
+    def steps(self) -> int:
+        """Of all kinds."""
+        return self.plain_steps + self.verify_steps + self.mixed_steps
 
     @property
     def rows(self) -> int:
@@ -184,16 +214,21 @@ class SpeculationCounts(msgspec.Struct):
     def since(self, before: "SpeculationCounts") -> "SpeculationCounts":
         """Return what has come on top of an earlier state of the same totals."""
         return SpeculationCounts(
-            self.steps - before.steps,
-            self.draft_s - before.draft_s,
-            self.verify_s - before.verify_s,
-            self.plain_s - before.plain_s,
-            {
+            plain_steps=self.plain_steps - before.plain_steps,
+            verify_steps=self.verify_steps - before.verify_steps,
+            mixed_steps=self.mixed_steps - before.mixed_steps,
+            draft_s=self.draft_s - before.draft_s,
+            plain_s=self.plain_s - before.plain_s,
+            verify_s=self.verify_s - before.verify_s,
+            mixed_s=self.mixed_s - before.mixed_s,
+            languages={
                 name: counts.since(before.languages.get(name, LanguageCounts()))
                 for name, counts in self.languages.items()
             },
-            {
-                reason: count - before.fallbacks.get(reason, 0)
-                for reason, count in self.fallbacks.items()
-            },
+            fallbacks=_come(self.fallbacks, before.fallbacks),
+            decisions=_come(self.decisions, before.decisions),
         )
+
+
+def _come(after: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in after.items()}

@@ -30,6 +30,7 @@ from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.routing import Routed
 from headstart.stages.speculation_counts import (
+    Decision,
     LanguageCounts,
     Position,
     SourceCounts,
@@ -127,11 +128,16 @@ def feed(metrics: Metrics) -> None:
 def speculation() -> SpeculationCounts:
     sources = {str(source): SourceCounts(4, [4] * 64, [1] * 64) for source in Source}
     return SpeculationCounts(
+        plain_steps=50,
+        verify_steps=60,
+        mixed_steps=5,
         draft_s=0.1,
         verify_s=2.0,
         plain_s=1.0,
+        mixed_s=0.5,
         languages={"none": LanguageCounts(10, 25, sources)},
         fallbacks=dict.fromkeys(Undrafted, 1),
+        decisions=dict.fromkeys(Decision, 1),
     )
 
 

@@ -250,15 +250,19 @@ def test_promtool_finds_nothing_to_say(metrics: Metrics, meter: RequestMeter) ->
 def test_speculation_is_counted_by_source_position_and_language(metrics: Metrics) -> None:
     copied = SourceCounts(2, [2, 2, 1, 1, 1, 1], [2, 1, 0, 0, 0, 0])
     news = SpeculationCounts(
-        steps=3,
+        plain_steps=1,
+        verify_steps=2,
+        mixed_steps=3,
         draft_s=0.25,
         verify_s=2.0,
         plain_s=1.0,
+        mixed_s=0.5,
         languages={
             "de": LanguageCounts(4, 9, {"copy": copied}),
             "none": LanguageCounts(1, 1, {"jacobi": SourceCounts(1, [1], [0])}),
         },
         fallbacks={"seed": 2},
+        decisions={"draft": 2, "no_gain": 4},
     )
 
     found = changes(metrics, lambda: metrics.speculated("small", news))
@@ -278,6 +282,12 @@ def test_speculation_is_counted_by_source_position_and_language(metrics: Metrics
         "headstart_draft_seconds_total{model=small}": 0.25,
         "headstart_decode_seconds_total{kind=plain,model=small}": 1.0,
         "headstart_decode_seconds_total{kind=verify,model=small}": 2.0,
+        "headstart_decode_seconds_total{kind=mixed,model=small}": 0.5,
+        "headstart_decode_steps_total{kind=plain,model=small}": 1,
+        "headstart_decode_steps_total{kind=verify,model=small}": 2,
+        "headstart_decode_steps_total{kind=mixed,model=small}": 3,
+        "headstart_draft_decisions_total{decision=draft,model=small}": 2,
+        "headstart_draft_decisions_total{decision=no_gain,model=small}": 4,
         "headstart_undrafted_total{model=small,reason=seed}": 2,
         "headstart_drafts_total{language=de,model=small,source=copy}": 2,
         f"headstart_drafts_total{{{none},source=jacobi}}": 1,

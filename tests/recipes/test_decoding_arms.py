@@ -46,7 +46,7 @@ class Ruled:
         steps = sum((len(answer) - 1) // each for answer in answers)
         tokens = sum(len(answer) - 1 for answer in answers)
         counts = SpeculationCounts(
-            steps=steps,
+            plain_steps=steps,
             plain_s=steps * step_s,
             languages={NO_LANGUAGE: LanguageCounts(rows=steps, tokens=tokens)},
         )

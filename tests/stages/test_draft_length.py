@@ -74,6 +74,17 @@ def test_nothing_is_drafted_where_it_does_not_pay(curve: Curve) -> None:
     assert not machine.speculation._lengths.is_on
 
 
+def test_decisions_say_what_the_controller_did() -> None:
+    machine = machine_of(laptop, 0.01, rows=4)
+    machine.run(1000)
+
+    found = machine.speculation.counts.decisions
+
+    assert sum(found.values()) == 1000
+    assert found["no_gain"] > found["probe"] > 0
+    assert found["no_gain"] > 900
+
+
 @settings(max_examples=30)
 @given(st.sampled_from([flat, laptop]), st.floats(0.05, 0.95), st.integers(0, 100))
 def test_it_settles(curve: Curve, chance: float, seed: int) -> None:

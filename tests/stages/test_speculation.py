@@ -220,9 +220,22 @@ def test_counts_say_what_was_accepted_where() -> None:
     counts = machine.counts
     assert (counts.steps, counts.rows, counts.tokens) == (2, 2, 4)
     assert (counts.plain_s, counts.verify_s, counts.draft_s) == (0.1, 0.2, 0.01)
+    assert (counts.plain_steps, counts.verify_steps, counts.mixed_steps) == (1, 1, 0)
+    assert counts.decisions == {"draft": 1, "no_draft": 1}
     assert counts.sources["copy"].drafts == 1
     assert counts.sources["copy"].drafted == [1, 1, 1]
     assert counts.sources["copy"].accepted == [1, 1, 0]
+
+
+def test_steps_with_prompts_are_counted_apart() -> None:
+    machine = speculation()
+    machine.begin("a", [1, 2, 3, 4, 1], Wish("off"))
+
+    machine.step([RowStep("a", Verdict([2]), room=3)], seconds=0.3, num_prompt_tokens=5)
+
+    counts = machine.counts
+    assert (counts.steps, counts.mixed_steps, counts.mixed_s, counts.plain_s) == (1, 1, 0.3, 0)
+    assert counts.decisions == {"no_draft": 1}
 
 
 @pytest.mark.parametrize(

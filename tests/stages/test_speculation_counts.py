@@ -15,27 +15,29 @@ from headstart.stages.speculation_counts import (
 def test_difference_is_what_has_come_since() -> None:
     german = LanguageCounts(rows=2, tokens=3, sources={"copy": SourceCounts()})
     counts = SpeculationCounts(
-        steps=1, draft_s=0.5, languages={"de": german}, fallbacks={"seed": 1}
+        plain_steps=1, draft_s=0.5, languages={"de": german}, fallbacks={"seed": 1}
     )
     german.sources["copy"].add(2, 1)
     before = msgspec.msgpack.decode(msgspec.msgpack.encode(counts), type=SpeculationCounts)
     assert before == counts
 
-    counts.steps += 4
+    counts.verify_steps += 4
     german.tokens += 5
     german.sources["copy"].add(3, 3)
     german.sources["jacobi"] = SourceCounts()
     counts.languages["none"] = LanguageCounts(1, 1)
     counts.fallbacks["raised"] = 2
+    counts.decisions["draft"] = 4
 
     copied = SourceCounts(1, [1, 1, 1], [1, 1, 1])
     assert counts.since(before) == SpeculationCounts(
-        steps=4,
+        verify_steps=4,
         languages={
             "de": LanguageCounts(0, 5, {"copy": copied, "jacobi": SourceCounts()}),
             "none": LanguageCounts(1, 1),
         },
         fallbacks={"seed": 0, "raised": 2},
+        decisions={"draft": 4},
     )
     assert counts.since(SpeculationCounts()) == counts
 
