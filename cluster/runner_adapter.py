@@ -43,16 +43,10 @@ def unsupported(params: Any) -> Undrafted | None:
     """
     if params.seed is not None and params.temperature > 0:
         return Undrafted.SEED
-    if params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1:
-        return Undrafted.PENALTIES
     if params.logit_bias:
         return Undrafted.LOGIT_BIAS
     if params.min_p:
         return Undrafted.MIN_P
-    if params.bad_words:
-        return Undrafted.BAD_WORDS
-    if params.allowed_token_ids:
-        return Undrafted.ALLOWED_TOKENS
     if params.thinking_token_budget is not None:
         return Undrafted.THINKING_BUDGET
     return None

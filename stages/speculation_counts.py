@@ -40,11 +40,8 @@ class Undrafted(StrEnum):
 
     SEED = "seed"
     """A seeded sample repeats only if the same random numbers are drawn in every run."""
-    PENALTIES = "penalties"
     LOGIT_BIAS = "logit_bias"
     MIN_P = "min_p"
-    BAD_WORDS = "bad_words"
-    ALLOWED_TOKENS = "allowed_tokens"
     THINKING_BUDGET = "thinking_budget"
     NO_TOKENS = "no_tokens"
     """The prompt is no token ids, as where it is embeddings."""

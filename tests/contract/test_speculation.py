@@ -91,14 +91,25 @@ FEATURES: dict[str, dict[str, Any]] = {
     "structured": {"structured_outputs": {"regex": "(fox dog ){1,8}"}},
     "length": {"max_tokens": 7},
     "min_tokens": {"min_tokens": 30, "max_tokens": 40},
+    "repetition_penalty": {"repetition_penalty": 1.05},
+    "strong repetition_penalty": {"repetition_penalty": 1.3},
+    "counted penalties": {"presence_penalty": 0.4, "frequency_penalty": 0.1},
+    "bad_words": {"bad_words": ["fox", " lazy dog"]},
+    "allowed_tokens": {"allowed_token_ids": list(range(20, 400))},
 }
 """What goes together with drafts."""
 
+ALTERED = (
+    "repetition_penalty",
+    "strong repetition_penalty",
+    "counted penalties",
+    "bad_words",
+    "allowed_tokens",
+)
+"""Those that change what the model would say."""
+
 UNDRAFTED: dict[str, dict[str, Any]] = {
-    "penalties": {"repetition_penalty": 1.2},
     "logit_bias": {"logit_bias": {"28": 5.0}},
-    "bad_words": {"bad_words": ["fox"]},
-    "allowed_tokens": {"allowed_token_ids": list(range(20, 400))},
     "min_p": {"temperature": 1e-3, "min_p": 0.9},
     "seed": {"temperature": 0.7, "seed": 5},
 }
@@ -119,10 +130,32 @@ async def test_feature_works_with_drafts(vllm: Subject, speculating: Subject, na
                 one["logprob"] = round(one["logprob"], 2)
     assert mine == theirs
     assert found.end is not None
-    # A stop string is found by the front end, before the engine has said what it drafted.
-    if name not in ("length", "stop string", "structured"):
+    # A stop string is found by the front end, before the engine has said what it drafted. What
+    # would be copied may be what the altered ones rule out.
+    if name not in ("length", "stop string", "structured", *ALTERED):
         assert found.end.speculated is not None
         assert found.end.speculated.accepted > 0
+
+
+async def test_altered_distributions_go_side_by_side(vllm: Subject, speculating: Subject) -> None:
+    """Each row with its own prefix of drafted tokens, beside rows that draft and that do not."""
+    fields: dict[str, dict[str, Any]] = {"none": {}}
+    fields.update((name, FEATURES[name]) for name in ALTERED)
+    plain = {
+        name: await tokens_of(asked(vllm, "edit", "off", **each)) for name, each in fields.items()
+    }
+    streams = {
+        (name, mode): asked(speculating, "edit", mode, **each)
+        for name, each in fields.items()
+        for mode in ("copy", "jacobi", "off")
+    }
+
+    for (name, mode), stream in streams.items():
+        assert await tokens_of(stream) == plain[name], (name, mode)
+        assert stream.end is not None
+        if mode == "jacobi":
+            assert stream.end.speculated is not None
+            assert stream.end.speculated.drafted > 0
 
 
 @pytest.mark.parametrize("reason", UNDRAFTED)
