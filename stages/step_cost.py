@@ -121,7 +121,7 @@ class StepCost:
         """By the number of tokens; one for each class of numbers of requests, as each of these has
         a context to be read."""
         self._prompt_token_s: float | None = None
-        self._propose_s: float | None = None
+        self._propose_s = 0.0
         """For each request."""
 
     def observe(
@@ -149,9 +149,9 @@ class StepCost:
 
     def proposed(self, num_rows: int, seconds: float) -> None:
         """Take the time of proposing drafts for so many requests."""
-        mean = seconds / num_rows if self._propose_s is None else self._propose_s
-        # A hiccup, as of a step.
-        self._propose_s = mean + self._weight * (min(seconds / num_rows, 1.5 * mean) - mean)
+        mean = self._propose_s or seconds / num_rows
+        # A hiccup, as of a step; but there is more to do once proposers find something.
+        self._propose_s = mean + self._weight * (min(seconds / num_rows, 3 * mean) - mean)
 
     def _prompts_s(
         self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int
@@ -189,7 +189,7 @@ class StepCost:
 
     def by_drafted(self, num_rows: int) -> Callable[[int], float]:
         """Return what a step takes by the number of tokens drafted for it, from 1 on."""
-        propose_s = (self._propose_s or 0.0) * num_rows
+        propose_s = self._propose_s * num_rows
         step_s = self._drafted_s(num_rows)
         return lambda drafted: propose_s + step_s(drafted)
 
