@@ -13,12 +13,11 @@ from headstart.benchmarks.live_prompts import num_sentences
 from headstart.benchmarks.live_replay import Target
 from headstart.benchmarks.live_typing import live_prompt, plain, token_ids
 from headstart.benchmarks.load import PATIENCE_S, AnswerRefused
+from headstart.benchmarks.ties import TIE, tie_gap
 from headstart.benchmarks.typists import TYPIST, compressed, script
 
-__all__ = ["TIE", "Compared", "compare", "tie_gap"]
+__all__ = ["Compared", "compare", "gap_in"]
 
-TIE = 1e-3
-"""Two tokens whose logits differ by no more may change places."""
 _SCALE = 400.0
 _REST_S = 3.0
 """Before the commit, so that there is something computed ahead to be wrong."""
@@ -98,7 +97,7 @@ async def _compare(
     is_same = live_ids == whole.token_ids
     gap = None
     if not is_same:
-        gap = tie_gap(await _logprobs(target, text, answer_tokens), whole.token_ids, live_ids)
+        gap = gap_in(await _logprobs(target, text, answer_tokens), whole.token_ids, live_ids)
     told = live.prompt_tokens, live.cached_tokens, num, num_sentences(text)
     return Compared(is_same, gap, *told)
 
@@ -135,26 +134,14 @@ async def _logprobs(target: Target, text: str, answer_tokens: int) -> list[dict[
     return found
 
 
-def tie_gap(
+def gap_in(
     tokens: Sequence[dict[str, Any]], plain: Sequence[int], live: Sequence[int]
 ) -> float | None:
-    """Return the gap between the two best tokens where two answers part.
-
-    Args:
-        tokens: OpenAI's `logprobs.content` of the plain answer, asked for once more.
-        plain: Its ids.
-        live: The other answer's.
-
-    Returns: None if that proves no tie: the plain answer went another way when it was asked for
-        once more, or the tokens that the answers part with are not the two best.
-    """
-    at = next(index for index, pair in enumerate(zip(plain, live, strict=True)) if len({*pair}) > 1)
-    if [_id(one["token"]) for one in tokens[: at + 1]] != list(plain[: at + 1]):
-        return None
-    best = {_id(one["token"]): one["logprob"] for one in tokens[at]["top_logprobs"]}
-    if best.keys() != {plain[at], live[at]}:
-        return None
-    return float(max(best.values()) - min(best.values()))
+    """`tie_gap` with OpenAI's `logprobs.content` of the plain answer, asked for once more."""
+    best = [
+        {_id(each["token"]): each["logprob"] for each in one["top_logprobs"]} for one in tokens
+    ]
+    return tie_gap([_id(one["token"]) for one in tokens], best, plain, live)
 
 
 def _id(name: str) -> int:

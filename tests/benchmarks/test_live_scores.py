@@ -7,7 +7,7 @@ import pytest
 
 from headstart.benchmarks import live_scores as scores
 from headstart.benchmarks.checks import Check, Verdict
-from headstart.benchmarks.live_exactness import Compared, tie_gap
+from headstart.benchmarks.live_exactness import Compared, gap_in
 from headstart.benchmarks.live_interference import Crowd, Rounds
 from headstart.benchmarks.live_prompts import CLASSES, LONG, MIDDLE
 from headstart.benchmarks.live_replay import Measured
@@ -201,8 +201,8 @@ def test_the_gap_is_where_the_answers_part() -> None:
         }
 
     tokens = [token(1, 9, 3.0), token(2, 8, 0.0005), token(3, 7, 0.0005)]
-    assert tie_gap(tokens, (1, 2, 3), (1, 8, 5)) == pytest.approx(0.0005)
-    assert tie_gap(tokens, (1, 2, 3), (9, 2, 3)) == pytest.approx(3.0)
-    assert tie_gap(tokens, (1, 2, 3), (1, 2, 4)) is None  # 7 is as good, 4 is not
-    assert tie_gap(tokens, (5, 2, 3), (5, 8, 3)) is None  # the plain answer is no proof
-    assert tie_gap(tokens, (1, 2, 4), (1, 8, 4)) == pytest.approx(0.0005)  # nor does the rest count
+    assert gap_in(tokens, (1, 2, 3), (1, 8, 5)) == pytest.approx(0.0005)
+    assert gap_in(tokens, (1, 2, 3), (9, 2, 3)) == pytest.approx(3.0)
+    assert gap_in(tokens, (1, 2, 3), (1, 2, 4)) is None  # 7 is as good, 4 is not
+    assert gap_in(tokens, (5, 2, 3), (5, 8, 3)) is None  # the plain answer is no proof
+    assert gap_in(tokens, (1, 2, 4), (1, 8, 4)) == pytest.approx(0.0005)  # nor does the rest count
