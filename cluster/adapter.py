@@ -462,7 +462,8 @@ def _rest_of(request: Any, known: Sequence[int]) -> Any:
 
 
 class LoadProbe:
-    """A vLLM stat logger that remembers how many requests run and wait, and what was drafted.
+    """A vLLM stat logger that remembers how many requests run and wait, were preempted, and what
+    was drafted.
 
     Args:
         language: Of the requests that a model drafts for.
@@ -475,6 +476,8 @@ class LoadProbe:
         self._language = language
         self.kv_cache_usage = 0.0
         """Share of the cache's blocks that requests hold."""
+        self.preempted = 0
+        """How often a request lost its place in the cache."""
 
     def speculation(self) -> SpeculationCounts:
         """Return the same as `speculation_counts`, for an engine in which a model drafts.
@@ -501,7 +504,11 @@ class LoadProbe:
             def __init__(self) -> None:
                 pass
 
-            def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+            def record(
+                self, scheduler_stats: Any, iteration_stats: Any = None, *_: Any, **__: Any
+            ) -> None:
+                if iteration_stats is not None:
+                    probe.preempted += iteration_stats.num_preempted_reqs
                 if scheduler_stats is not None:
                     if scheduler_stats.spec_decoding_stats is not None:
                         probe._note(scheduler_stats.spec_decoding_stats)

@@ -20,6 +20,8 @@ from headstart.stages.speculation_counts import SpeculationCounts
 
 __all__ = ["Asked", "Batch", "Done", "Wanted", "serve"]
 
+_Answered = tuple[list[int], list[dict[int, float]], float, float]
+
 
 class Wanted(msgspec.Struct, frozen=True):
     """What is to be loaded."""
@@ -50,6 +52,8 @@ class Batch(msgspec.Struct, frozen=True):
     ignore_eos: bool = False
     at_once: int | None = None
     """Most that are under way, the next one asked for as one ends; None is all of them."""
+    num_best: int = 0
+    """How many of the likeliest tokens are told at each place of an answer."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -63,6 +67,10 @@ class Done(msgspec.Struct, frozen=True):
     """Seconds to the last."""
     counts: SpeculationCounts | None
     """Of the batch alone, where the engine speculates."""
+    best: list[list[dict[int, float]]] = []
+    """The likeliest ids at each place of each answer, with the logarithms of their chances."""
+    preempted: int = 0
+    """How often a request of the batch lost its place in the cache, and was computed anew."""
 
     @property
     def decode_s(self) -> list[float]:
@@ -88,13 +96,17 @@ async def _serve(wanted: Wanted, answers: Any) -> None:
 
     model = ModelSettings.model_validate_json(wanted.model)
     adapter.DRAFTER = wanted.drafter or adapter.DRAFTER
-    llm = adapter.build_llm(TappedLLM, adapter.engine_arguments(model, wanted.path), [])
+    probe = adapter.LoadProbe()
+    arguments = adapter.engine_arguments(model, wanted.path)
+    llm = adapter.build_llm(TappedLLM, arguments, [probe.factory])
     try:
         say("")
         before = SpeculationCounts()
         while line := await asyncio.to_thread(sys.stdin.readline):
             batch = msgspec.json.decode(line, type=Batch)
+            preempted = probe.preempted
             done = await _answer(llm, batch)
+            done = msgspec.structs.replace(done, preempted=probe.preempted - preempted)
             if model.speculation is not None:
                 counts = await adapter.speculation_counts(llm)
                 done = msgspec.structs.replace(done, counts=counts.since(before))
@@ -113,30 +125,39 @@ async def _answer(llm: Any, batch: Batch) -> Done:
     places = asyncio.Semaphore(batch.at_once or max(1, len(prompts)))
     began = time.monotonic()
 
-    async def one(number: int, asked: Asked) -> tuple[list[int], float, float]:
+    async def one(number: int, asked: Asked) -> _Answered:
         async with places:
             return await answered(number, asked)
 
-    async def answered(number: int, asked: Asked) -> tuple[list[int], float, float]:
+    async def answered(number: int, asked: Asked) -> _Answered:
         params = SamplingParams(
             temperature=asked.temperature,
             seed=asked.seed,
             max_tokens=batch.max_tokens,
             ignore_eos=batch.ignore_eos,
+            logprobs=batch.num_best or None,
             extra_args=dict(asked.arguments),
         )
         first = 0.0
         answer: list[int] = []
+        best: list[dict[int, float]] = []
         name = f"{began}-{number}"
         prompt = TokensPrompt(prompt_token_ids=prompts[number])
         async for output in llm.generate(prompt, params, name):
             first = first or time.monotonic() - began
             answer = list(output.outputs[0].token_ids)
-        return answer, first, time.monotonic() - began
+            if output.finished and batch.num_best:
+                best = [_likeliest(one, batch.num_best) for one in output.outputs[0].logprobs]
+        return answer, best, first, time.monotonic() - began
 
     found = await asyncio.gather(*map(one, range(len(prompts)), batch.asked))
-    answers, first_s, last_s = (list(column) for column in zip(*found, strict=True))
-    return Done(prompts, answers, first_s, last_s, None)
+    answers, best, first_s, last_s = (list(column) for column in zip(*found, strict=True))
+    return Done(prompts, answers, first_s, last_s, None, best)
+
+
+def _likeliest(chances: Any, num: int) -> dict[int, float]:
+    ranked = sorted(chances.items(), key=lambda pair: -pair[1].logprob)
+    return {token: chance.logprob for token, chance in ranked[:num]}
 
 
 def _tokens(tokenizer: Any, prompt: str | list[int]) -> list[int]:
