@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from headstart.recipes.samples import Answer
+from headstart.stages.looping import is_looping
 
-__all__ = ["Flaw", "fit", "flaw_of", "is_looping", "longest_run"]
+__all__ = ["Flaw", "fit", "flaw_of", "longest_run"]
 
-_TAIL_TOKENS, _MAX_PERIOD = 64, 16
 _MAX_RUN = 10
 """A token so often in a row is a stammer (CLLM's own rule)."""
 
@@ -30,14 +30,6 @@ def longest_run(tokens: Sequence[int]) -> int:
         run = run + 1 if index and token == tokens[index - 1] else 1
         longest = max(longest, run)
     return longest
-
-
-def is_looping(tokens: Sequence[int]) -> bool:
-    """Whether the last 64 tokens repeat themselves with a period of at most 16."""
-    tail = list(tokens[-_TAIL_TOKENS:])
-    if len(tail) < _TAIL_TOKENS:
-        return False
-    return any(tail[period:] == tail[:-period] for period in range(1, _MAX_PERIOD + 1))
 
 
 def flaw_of(

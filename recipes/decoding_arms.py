@@ -9,12 +9,12 @@ import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.answering import ENGINES, Question, greedy
-from headstart.recipes.cleaning import is_looping
 from headstart.recipes.decoding import jacobi_answers
 from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.options import option
 from headstart.recipes.prompts import METRICS, batches
 from headstart.stages.errors import SetupError
+from headstart.stages.looping import is_looping
 
 if TYPE_CHECKING:
     from headstart.stages.speculation_counts import SpeculationCounts

@@ -15,7 +15,6 @@ import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.answering import answer_all
-from headstart.recipes.cleaning import is_looping
 from headstart.recipes.distilling import PromptOptions, asked_of, identity_of, prompts_of
 from headstart.recipes.drafter_model import Drafter
 from headstart.recipes.models import Chat, device_of, folder_of, load
@@ -25,6 +24,7 @@ from headstart.recipes.replaying import Replayed, replay, replay_hits
 from headstart.recipes.samples import Answer, Lines, claim, write_json
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.errors import SetupError
+from headstart.stages.looping import is_looping
 from headstart.stages.ngram_table import NgramTable, TableDrafter
 
 __all__ = ["EvaluateOptions", "evaluate", "named_arms"]

@@ -11,11 +11,11 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.answering import Question
-from headstart.recipes.cleaning import is_looping
 from headstart.recipes.drafter_model import vocabulary_size
 from headstart.recipes.engine import Engine
 from headstart.recipes.prompts import batches
 from headstart.stages.drafting import Source
+from headstart.stages.looping import is_looping
 
 if TYPE_CHECKING:
     from headstart.recipes.drafter_evaluating import EvaluateOptions

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from headstart.recipes.cleaning import is_looping
 from headstart.recipes.collecting import traced
 from headstart.recipes.decoding import perplexity
 from headstart.recipes.decoding_arms import (
@@ -25,6 +24,7 @@ from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, lo
 from headstart.recipes.prompts import Prompt, batches, is_right, read_prompts
 from headstart.recipes.samples import Answer, claim, write_json
 from headstart.stages.errors import SetupError
+from headstart.stages.looping import is_looping
 
 __all__ = ["EvaluateOptions", "evaluate"]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from headstart.recipes.cleaning import Flaw, flaw_of, is_looping, longest_run
+from headstart.recipes.cleaning import Flaw, flaw_of, longest_run
+from headstart.stages.looping import is_looping
 
 GOOD = list(range(100))
 
