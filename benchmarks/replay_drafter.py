@@ -1,7 +1,6 @@
 """A drafter that knows the answer: exactly so many of its tokens are right, to measure the rest.
 
-What it is to replay travels as the request's language: how many tokens are right, how many are
-drafted, and a file of answers by prompt.
+What it is to replay travels as the request's language, in JSON.
 """
 
 from collections.abc import Sequence
@@ -12,24 +11,46 @@ import msgspec
 
 from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
+from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT, Factory
 
-__all__ = ["ReplayDrafter", "replaying", "write_answers"]
+__all__ = ["ReplayDrafter", "Replayed", "write_answers"]
 
 Answers = list[tuple[list[int], list[int]]]
 """Prompt and answer, as token ids."""
 
 
+class Replayed(msgspec.Struct, frozen=True):
+    """How an answer that is known is drafted."""
+
+    path: str
+    """File of answers by prompt."""
+    num_right: int
+    num_drafted: int
+    language: str | None = None
+    """Of the real proposers."""
+    has_company: bool = False
+    """Whether the real proposers are asked for their drafts besides, which are thrown away."""
+
+    def arguments(self, mode: str) -> dict[str, str]:
+        """Return the extra arguments of a request.
+
+        Args:
+            mode: `drafter`; `jacobi` has the model's predictions captured; `auto` is all there is.
+        """
+        how = msgspec.json.encode(self).decode()
+        return {SPECULATION_ARGUMENT: mode, LANGUAGE_ARGUMENT: how}
+
+    @classmethod
+    def of(cls, language: str | None) -> "Replayed | None":
+        """Read what `arguments` wrote; None where a request names a language, or none."""
+        if language is None or not language.startswith("{"):
+            return None
+        return msgspec.json.decode(language, type=cls)
+
+
 def write_answers(path: Path, answers: Answers) -> None:
     """Write what `ReplayDrafter` shall know."""
     path.write_bytes(msgspec.msgpack.encode(answers))
-
-
-def replaying(path: Path, num_right: int, num_drafted: int) -> dict[str, str]:
-    """Return the extra arguments of a request that is to be replayed."""
-    return {
-        "headstart_speculation": Source.DRAFTER,
-        "headstart_language": f"{num_right}/{num_drafted}/{path}",
-    }
 
 
 def _read(path: str) -> dict[tuple[int, ...], list[int]]:
@@ -38,41 +59,58 @@ def _read(path: str) -> dict[tuple[int, ...], list[int]]:
 
 
 class _Replay:
-    def __init__(self, answer: list[int], right: int, drafted: int, vocabulary: int) -> None:
+    def __init__(
+        self, answer: list[int], at: int, how: Replayed, real: Proposer | None, vocabulary: int
+    ) -> None:
         self._answer = answer
-        self._right = right
-        self._drafted = drafted
+        self._at = at
+        self._how = how
+        self._real = real
         self._vocabulary = vocabulary
-        self._at = 0
 
     def observe(self, verdict: Verdict) -> None:
         self._at += len(verdict.tokens)
+        if self._real is not None:
+            self._real.observe(verdict)
 
     def draft(self, max_tokens: int) -> Draft | None:
+        if self._real is not None:
+            self._real.draft(max_tokens)
         # Not at the end: a draft that is cut would make steps of another size.
-        coming = self._answer[self._at : self._at + self._drafted]
-        if len(coming) < self._drafted or max_tokens < self._drafted:
+        num, right = self._how.num_drafted, self._how.num_right
+        coming = self._answer[self._at : self._at + num]
+        if len(coming) < num or max_tokens < num:
             return None
-        wrong = [(token + 1) % self._vocabulary for token in coming[self._right :]]
-        return Draft(coming[: self._right] + wrong)
+        wrong = [(token + 1) % self._vocabulary for token in coming[right:]]
+        # What is learnt of drafts that are right so often is nothing to the others.
+        return Draft(coming[:right] + wrong, grade=right)
 
 
 class ReplayDrafter(ParallelDrafter):
-    """Ours, with the one that knows in the place of language drafters."""
+    """Ours, where any proposer may be replaced by one that knows."""
 
     def __init__(self, vllm_config: Any) -> None:
         super().__init__(vllm_config)
-        self._factories = {**self._factories, Source.DRAFTER: self._replay}
+        self._factories = {
+            source: self._replaying(source, factory) for source, factory in self._factories.items()
+        }
 
-    def _replay(self, tokens: Sequence[int], language: str | None) -> Proposer | None:
-        if language is None or "/" not in language:
-            return None
-        right, drafted, path = language.split("/", 2)
-        answers = _read(path)
+    def _replaying(self, source: Source, real: Factory) -> Factory:
+        def make(tokens: Sequence[int], language: str | None) -> Proposer | None:
+            how = Replayed.of(language)
+            if how is None:
+                return real(tokens, language)
+            company = real(tokens, how.language) if how.has_company else None
+            return self._replay(tokens, how, company)
+
+        return make
+
+    def _replay(
+        self, tokens: Sequence[int], how: Replayed, company: Proposer | None
+    ) -> Proposer | None:
+        answers = _read(how.path)
         for begun in range(4):  # the first step's tokens may be there already
             answer = answers.get(tuple(tokens[: len(tokens) - begun]))
             if answer is not None:
-                replay = _Replay(answer, int(right), int(drafted), self._vocabulary)
-                replay.observe(Verdict(tokens[len(tokens) - begun :]))
-                return replay
+                return _Replay(answer, begun, how, company, self._vocabulary)
         return None

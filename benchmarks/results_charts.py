@@ -26,8 +26,9 @@ def speeds(rows: Sequence[Row], path: Path) -> bool:
     if not lanes:
         return False
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.5 + 0.28 * len(tasks) * len(lanes) * len(sizes), 3.2))
-        panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        width = 2.5 + 0.28 * len(tasks) * (1 + len(lanes))
+        figure = Figure(figsize=(width, 1.2 + 1.8 * len(sizes)))
+        panels = figure.subplots(len(sizes), 1, sharey=True, squeeze=False)[:, 0]
         for axes, size in zip(panels, sizes, strict=True):
             for index, lane in enumerate(lanes):
                 found = {

@@ -41,7 +41,11 @@ TRANSPORT = Page(
     ("transport", "transport-sockets", "browser", "quic-cost"),
     ("stages", "client", "pipeline"),
 )
-DECODING = Page("decoding", ("decode",), ("stages", "cluster"))
+DECODING = Page(
+    "decoding",
+    ("decode", "decode-speed", "decode-plumbing", "decode-exact"),
+    ("stages", "cluster"),
+)
 JOURNEY = Page("journey", ("journey",), ("stages", "cluster", "client", "pipeline"))
 COMMON = (
     "no loss, RTT 100 ms",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headstart.benchmarks.results_charts import speeds, verifying
-from headstart.benchmarks.results_data import DECODING, Results, Row
+from headstart.benchmarks.results_data import DECODING, Results, Row, rows_of
 from headstart.benchmarks.results_page import Section, age, bars, sources, verdicts, write
 from headstart.benchmarks.results_text import folded, number, percent, plain, table
 
@@ -23,7 +23,7 @@ same weights, same cores, one engine at a time. [decoding.md](../decoding.md) sa
 """
 SPEEDS_TEXT = """\
 Prefill and first token included. Answers that loop (the last 64 tokens with a period of at most 16)
-are left out: they would flatter every drafter.
+are left out, as they would flatter every drafter; they have a table of their own below.
 """
 VERIFYING_TEXT = """\
 Left: what a step costs by the tokens that it verifies, one request. Right: drafts that are right by
@@ -31,6 +31,8 @@ construction, so that only our plumbing is between what is possible (tokens per 
 cost) and what is measured.
 """
 _SPEEDS, _COSTS, _REPLAYS = "Speed on answers", "Cost of verifying", "Replayed drafts"
+_DRAWN = ("plain", "vllm ngram", "copy", "auto")
+"""Lanes of the plot; the table has all."""
 
 
 def run(source: Path, target: Path) -> int:
@@ -68,7 +70,8 @@ def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
 def _speeds(found: Results, target: Path) -> Iterator[str]:
     yield from ("## Speed by task and load", "")
     rows = _rows(found, _SPEEDS)
-    if not speeds(rows, target / "decoding-speeds.svg"):
+    drawn = [row for row in rows if row["lane"] in _DRAWN]
+    if not speeds(drawn, target / "decoding-speeds.svg"):
         yield from ("Not measured.", "")
         return
     yield from ("![Speed over plain vLLM by task and load](decoding-speeds.svg)", "", SPEEDS_TEXT)
@@ -87,16 +90,17 @@ def _verifying(found: Results, target: Path) -> Iterator[str]:
 
 
 def _rest(found: Results, _target: Path) -> Iterator[str]:
-    result = found["decode"]
     yield from ("## All else", "")
-    for title in result.titles:
-        rows = result.rows(title)
-        if rows and not title.startswith(_SPEEDS):
-            yield from folded(title, table(rows))
+    for result in found.values():
+        for title in result.titles:
+            rows = result.rows(title)
+            if rows and not title.startswith(_SPEEDS):
+                yield from folded(title, table(rows))
 
 
 def _rows(found: Results, title: str) -> list[Row]:
-    return found["decode"].rows(title)
+    """A table's rows, of the whole benchmark's result or of the part's that has it."""
+    return next((rows for name in found if (rows := rows_of(found, name, title))), [])
 
 
 SECTIONS: tuple[Section, ...] = (_in_a_minute, _speeds, _verifying, _rest, bars, sources)

@@ -26,6 +26,9 @@ __all__ = ["main"]
 BENCHMARKS = (
     "browser",
     "decode",
+    "decode-exact",
+    "decode-plumbing",
+    "decode-speed",
     "journey",
     "live",
     "livemind",

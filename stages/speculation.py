@@ -22,7 +22,14 @@ from headstart.stages.speculation_counts import (
 )
 from headstart.stages.step_cost import StepCost
 
-__all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "RowStep", "Speculation", "Wish"]
+__all__ = [
+    "LANGUAGE_ARGUMENT",
+    "SPECULATION_ARGUMENT",
+    "Factory",
+    "RowStep",
+    "Speculation",
+    "Wish",
+]
 
 SPECULATION_ARGUMENT = "headstart_speculation"
 LANGUAGE_ARGUMENT = "headstart_language"

@@ -1,19 +1,58 @@
 """What the decode benchmark asks for and replays."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from headstart.benchmarks.decode_tasks import TASKS, is_looping, questions
-from headstart.benchmarks.replay_drafter import ReplayDrafter, replaying, write_answers
+from headstart.benchmarks.decode_tasks import (
+    COPIED,
+    SETS,
+    TABLE_LANGUAGES,
+    language_of,
+    questions,
+    taught,
+)
+from headstart.benchmarks.replay_drafter import Replayed, ReplayDrafter, write_answers
 from headstart.cluster.parallel_drafter import SPECULATION, plan_of
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
 from headstart.stages.speculation import RowStep, Wish
 
+ROWS = {
+    "gsm8k_test.jsonl": {"question": "How many?", "answer": "2"},
+    "humaneval.jsonl": {"prompt": "def one():\n", "test": ""},
+    "mmlu_pro.jsonl": {
+        "category": "law",
+        "question": "Which?",
+        "options": ["this", "that"],
+        "answer": "A",
+        "reference_cot": "",
+    },
+    "spider_dev.jsonl": {"db_id": "pets", "question": "How old?", "query": ""},
+}
+SAID = {
+    "gsm8k": "How many?",
+    "humaneval": "def one():",
+    "mmlu_pro": "(B) that",
+    "spider": "`pets`: How old?",
+    "translate_de": "Hallo",
+    "translate_ja": "もしもし",
+}
 
-@pytest.mark.parametrize("task", TASKS)
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    for name, row in ROWS.items():
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    spoken = [{"turns": [SAID[f"translate_{lang}"]], "lang": lang} for lang in ("de", "ja")]
+    lines = "".join(json.dumps(row) + "\n" for row in spoken)
+    (tmp_path / "translate_to_en.jsonl").write_text(lines)
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", COPIED)
 def test_tasks_have_prompts_enough(task: str) -> None:
     found = questions(task, 36, None, 1)
 
@@ -21,22 +60,35 @@ def test_tasks_have_prompts_enough(task: str) -> None:
     assert found == questions(task, 36, None, 1)
 
 
-def test_looping_answers_are_told() -> None:
-    assert is_looping([9, 9, *([1, 2, 3] * 30)])
-    assert is_looping([7] * 64)
-    assert not is_looping(list(range(100)))
-    assert not is_looping([7] * 63)
+@pytest.mark.parametrize("task", SETS)
+def test_sets_are_read_by_language(sets: Path, task: str) -> None:
+    found = questions(task, 10, sets, 1)
+
+    assert len(found) == (task in SAID)
+    assert all(SAID[task] in text for text in found)
+    assert not questions(task, 10, None, 1)
+    assert language_of(task) == (task[-2:] if task.startswith("translate") else "en")
 
 
-def test_replay_is_right_as_often_as_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", TABLE_LANGUAGES)
+def test_tables_are_taught_by_many_prompts(language: str) -> None:
+    found = taught(language, 24)
+
+    assert len(set(found)) == 24
+
+
+@pytest.mark.parametrize(
+    ("mode", "has_company"),
+    [("drafter", False), ("jacobi", False), ("jacobi", True), ("auto", True)],
+)
+def test_replay_is_right_as_often_as_asked(tmp_path: Path, mode: str, has_company: bool) -> None:
     answer = list(range(10, 40))
-    write_answers(tmp_path / "known", [([1, 2], answer)])
-    settings = SpeculationSettings(is_adaptive=False)
-    model = SimpleNamespace(get_vocab_size=lambda: 50)
-    plan = {SPECULATION: plan_of(settings, tmp_path)}
-    drafter = ReplayDrafter(SimpleNamespace(model_config=model, additional_config=plan))
-    wish = Wish.of(replaying(tmp_path / "known", 3, 5), "off")
-    drafter.begin("a", [1, 2], wish)
+    known = tmp_path / "known"
+    write_answers(known, [([1, 2], answer)])
+    drafter = replaying_drafter(tmp_path)
+    how = Replayed(str(known), num_right=3, num_drafted=5, has_company=has_company)
+    drafter.begin("a", [1, 2], Wish.of(how.arguments(mode), "off"))
+    assert drafter.wants_predictions("a") is (mode != "drafter")
     at = 1
     drafted: list[int] = []
     while True:
@@ -52,3 +104,17 @@ def test_replay_is_right_as_often_as_asked(tmp_path: Path) -> None:
         )
         at += 4
     assert at > len(answer) - 6
+
+
+def test_who_replays_nothing_drafts_for_real(tmp_path: Path) -> None:
+    drafter = replaying_drafter(tmp_path)
+    drafter.begin("a", [5, 6, 7, 5, 6], Wish("copy"))
+
+    assert drafter.propose([RowStep("a", Verdict([7]), room=2)], seconds=0.01) == [[5, 6]]
+
+
+def replaying_drafter(folder: Path) -> ReplayDrafter:
+    settings = SpeculationSettings(is_adaptive=False, block_tokens=4)
+    model = SimpleNamespace(get_vocab_size=lambda: 50)
+    plan = {SPECULATION: plan_of(settings, folder)}
+    return ReplayDrafter(SimpleNamespace(model_config=model, additional_config=plan))

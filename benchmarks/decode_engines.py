@@ -1,0 +1,149 @@
+"""What `headstart bench decode` compares: equal weights and arguments, and who drafts beside them.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.benchmarks.replay_drafter import ReplayDrafter
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.speculation import SpeculationSettings
+
+__all__ = [
+    "MOST_VERIFIED",
+    "NGRAM",
+    "RANDOM_DRAFTER",
+    "Engine",
+    "draft_model",
+    "our_engines",
+    "plain_engines",
+    "random_drafter",
+]
+
+MOST_VERIFIED = 32
+BLOCK_TOKENS = 16
+NGRAM = {
+    "method": "ngram",
+    "num_speculative_tokens": 8,
+    "prompt_lookup_min": 2,
+    "prompt_lookup_max": 5,
+}
+"""vLLM's own copying; its shortest match is the same as ours."""
+SUFFIX = {"method": "suffix"}
+"""With vLLM's own settings."""
+RANDOM_DRAFTER = "the draft model has random weights: its lane shows that it runs, no more"
+_REPLAY = f"{ReplayDrafter.__module__}.{ReplayDrafter.__qualname__}"
+_EXACT = {
+    "num_gpu_blocks_override": 40,  # less than sixteen requests need, so that some are preempted
+    "max_num_seqs": 16,
+    "max_num_batched_tokens": 256,  # prompts come in chunks
+}
+_EXACT_CONTEXT = 1024
+_RANDOM_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What an engine is loaded with."""
+
+    model: ModelSettings
+    drafter: str | None = None
+    """Path of a drafter's class in place of ours."""
+
+
+def plain_engines(model: ModelSettings, draft: Mapping[str, Any]) -> dict[str, Engine]:
+    """Return vLLM's own, by name.
+
+    Args:
+        draft: vLLM's `speculative_config` where a model drafts.
+    """
+
+    def with_(**arguments: Any) -> Engine:
+        merged = model.engine_args | arguments
+        return Engine(model.model_copy(update={"speculation": None, "engine_args": merged}))
+
+    return {
+        "plain": with_(),
+        "ngram": with_(speculative_config=NGRAM),
+        "suffix": with_(speculative_config=SUFFIX),
+        "draft": with_(speculative_config=dict(draft)),
+        "exact plain": Engine(_exact(with_().model, {})),
+    }
+
+
+def our_engines(model: ModelSettings, tables: Mapping[str, Path]) -> dict[str, Engine]:
+    """Return those with our worker, by name.
+
+    Args:
+        tables: N-gram tables by language.
+    """
+
+    def with_(**how: Any) -> ModelSettings:
+        speculation = SpeculationSettings(block_tokens=BLOCK_TOKENS, tables=dict(tables), **how)
+        return model.model_copy(update={"speculation": speculation})
+
+    forced = with_(is_adaptive=False, max_tokens=MOST_VERIFIED - 1)
+    return {
+        "modes": Engine(with_()),
+        "auto": Engine(with_()),
+        "forced": Engine(forced, _REPLAY),
+        "replay": Engine(with_(), _REPLAY),
+        "exact forced": Engine(_exact(with_(is_adaptive=False), _EXACT)),
+        "exact adaptive": Engine(_exact(with_(), _EXACT)),
+    }
+
+
+def _exact(model: ModelSettings, arguments: Mapping[str, Any]) -> ModelSettings:
+    """In float32, where no two engines may differ but at ties."""
+    context = min(_EXACT_CONTEXT, model.max_model_len or _EXACT_CONTEXT)
+    merged = model.engine_args | dict(arguments)
+    update = {"dtype": "float32", "max_model_len": context, "engine_args": merged}
+    return model.model_copy(update=update)
+
+
+def draft_model(model: ModelSettings) -> dict[str, Any] | None:
+    """Return vLLM's settings of the first neural drafter that a model names; None without one."""
+    if model.speculation is None:
+        return None
+    for drafter in model.speculation.drafters.values():
+        return {
+            "method": drafter.method,
+            "model": drafter.source,
+            "num_speculative_tokens": drafter.num_tokens,
+        }
+    return None
+
+
+def random_drafter(path: Path, folder: Path) -> dict[str, Any]:
+    """Write a small model of random weights and a model's vocabulary, and return vLLM's settings.
+
+    Args:
+        path: The model.
+        folder: Where the drafter is put.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    told = json.loads((path / "config.json").read_bytes())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=told["vocab_size"],
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=told["max_position_embeddings"],
+    )
+    drafter: Any = LlamaForCausalLM(config)
+    drafter.to(torch.bfloat16).save_pretrained(folder)
+    for file in path.glob("*token*"):
+        shutil.copy(file, folder)
+    return {
+        "method": "draft_model",
+        "model": str(folder),
+        "num_speculative_tokens": _RANDOM_TOKENS,
+    }

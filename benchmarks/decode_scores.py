@@ -1,0 +1,211 @@
+"""The bars on the speed of several tokens a step, and the tables beside them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from headstart.benchmarks.checks import Bar, Check, judge, not_measured
+from headstart.benchmarks.decode_plan import LANES, SIZES, Block, Plan
+from headstart.benchmarks.decode_tasks import COPIED, SETS, TASKS
+from headstart.benchmarks.estimates import Estimate, over_blocks
+from headstart.benchmarks.report import Table
+from headstart.stages.speculation_counts import SpeculationCounts
+
+__all__ = ["Left", "Measured", "Ran", "checks", "tables"]
+
+_NO_WORSE = 0.97
+_COPYING = 2.0
+JACOBI = Bar("jacobi_tokens_per_step_stock", 1.05, "higher", "tokens/step")
+RIVALS = {
+    "suffix": Bar("auto_over_vllm_suffix", _NO_WORSE, "higher", "ratio"),
+    "draft": Bar("auto_over_vllm_draft_model", _NO_WORSE, "higher", "ratio"),
+}
+"""Baselines that a run can do without, by engine."""
+
+Row = tuple[str | float | int | None, ...]
+
+
+class Ran(msgspec.Struct):
+    """What one lane did with a block."""
+
+    answers: list[list[int]]
+    seconds: float
+    """Until the last answer was whole."""
+    decode_s: float
+    """From first tokens to last ones, summed over answers."""
+    counts: SpeculationCounts | None
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(map(len, self.answers))
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second, of all answers together."""
+        return self.num_tokens / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A block and what the lanes did with it."""
+
+    block: Block
+    lanes: Mapping[str, Ran]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How many prompts of a task lead to loops, or do not."""
+
+    task: str
+    is_looping: bool
+    num: int
+
+
+def checks(
+    found: Sequence[Measured], plan: Plan, missing: Mapping[str, str], *, is_quick: bool
+) -> Iterator[Check]:
+    """Judge every task at every load, on answers that do not loop.
+
+    Args:
+        missing: Why an engine is no baseline.
+    """
+    kept = [one for one in found if not one.block.is_looping]
+    for task in TASKS:
+        for size in SIZES:
+            cell = [one for one in kept if (one.block.task, one.block.size) == (task, size)]
+            is_planned = task in plan.tasks and size in plan.blocks
+            why = _why(task) if is_planned else "not in a quick run"
+            for bar, lane, rival in _bars(task, size):
+                yield _compared(bar, cell, lane, rival, why, is_quick=is_quick)
+    for engine, bar in RIVALS.items():
+        rival = next(lane.name for lane in LANES if lane.engine == engine)
+        if engine in missing:
+            yield not_measured(bar, missing[engine])
+        else:
+            yield _compared(bar, kept, "auto", rival, _why(None), is_quick=is_quick)
+    yield _jacobi(kept, is_quick=is_quick)
+
+
+def _bars(task: str, size: int) -> Iterator[tuple[Bar, str, str]]:
+    """Yield bar, lane and rival."""
+    name = f"{task}_x{size}"
+    yield Bar(f"auto_over_plain_{name}", _NO_WORSE, "higher", "ratio"), "auto", "plain"
+    yield Bar(f"copy_over_ngram_{name}", _NO_WORSE, "higher", "ratio"), "copy", "vllm ngram"
+    if task in COPIED and size == 1:
+        yield Bar(f"copy_over_plain_{task}", _COPYING, "higher", "ratio"), "copy", "plain"
+
+
+def _compared(
+    bar: Bar, cell: Sequence[Measured], lane: str, rival: str, why: str, *, is_quick: bool
+) -> Check:
+    """Judge a lane beside another.
+
+    Args:
+        why: There may be nothing to compare.
+    """
+    both = [(one.lanes[lane], one.lanes[rival]) for one in cell if _has(one, lane, rival)]
+    if not both:
+        return not_measured(bar, why)
+    return judge(bar, _ratio(both), is_quick=is_quick, note=f"{len(both)} blocks")
+
+
+def _has(one: Measured, *lanes: str) -> bool:
+    """Whether lanes have all answered a block, and said something."""
+    return all(name in one.lanes and one.lanes[name].num_tokens for name in lanes)
+
+
+def _why(task: str | None) -> str:
+    told = "too few prompts whose answers do not loop"
+    if task in SETS:
+        return f"{told}, or no --data with {SETS[task].file}: {SETS[task].rows}"
+    return told
+
+
+def _ratio(both: Sequence[tuple[Ran, Ran]]) -> Estimate:
+    """Estimate the geometric mean of speeds over speeds."""
+    logs = [math.log(one.speed / two.speed) for one, two in both]
+    return over_blocks(logs, lambda drawn: math.exp(float(np.mean(drawn))))
+
+
+def _jacobi(kept: Sequence[Measured], *, is_quick: bool) -> Check:
+    ran = [one.lanes["jacobi"].counts for one in kept if "jacobi" in one.lanes]
+    counts = [each for each in ran if each is not None and each.rows]
+    if not counts:
+        return not_measured(JACOBI, _why(None))
+    estimate = over_blocks(counts, lambda drawn: _per_step(drawn) or 0.0)
+    return judge(JACOBI, estimate, is_quick=is_quick, note=f"{len(counts)} answers")
+
+
+def tables(found: Sequence[Measured], left: Sequence[Left]) -> list[Table]:
+    """All there is to say."""
+    kept = [one for one in found if not one.block.is_looping]
+    looping = [one for one in found if one.block.is_looping]
+    return [
+        _speeds("Speed on answers that do not loop", kept),
+        _speeds("The same on answers that loop", looping),
+        _left(left),
+    ]
+
+
+def _left(left: Sequence[Left]) -> Table:
+    tasks = dict.fromkeys(each.task for each in left)
+    num = {(each.task, each.is_looping): each.num for each in left}
+    rows = tuple((task, num.get((task, True), 0), num.get((task, False), 0)) for task in tasks)
+    return Table("Prompts whose plain answers loop", ("task", "looping", "not_looping"), rows)
+
+
+def _speeds(title: str, found: Sequence[Measured]) -> Table:
+    rows: list[Row] = []
+    for task, size in dict.fromkeys((one.block.task, one.block.size) for one in found):
+        cell = [one for one in found if (one.block.task, one.block.size) == (task, size)]
+        for lane in LANES:
+            ran = [one for one in cell if _has(one, lane.name, "plain")]
+            if ran:
+                rows.append((task, size, lane.name, *_figures(lane.name, ran)))
+    columns = (
+        *("task", "concurrency", "lane", "tokens_per_s", "over_plain", "from", "to"),
+        *("decode_over_plain", "tokens_per_step", "acceptance", "differing", "answers"),
+    )
+    return Table(title, columns, tuple(rows))
+
+
+def _figures(lane: str, cell: Sequence[Measured]) -> Row:
+    ran = [one.lanes[lane] for one in cell]
+    plain = [one.lanes["plain"] for one in cell]
+    ratio = _ratio(list(zip(ran, plain, strict=True)))
+    is_decided = math.isfinite(ratio.half_width)
+    counts = [each.counts for each in ran if each.counts is not None]
+    decode_s = sum(each.decode_s for each in ran)
+    return (
+        sum(each.num_tokens for each in ran) / sum(each.seconds for each in ran),
+        ratio.value,
+        ratio.low if is_decided else None,
+        ratio.high if is_decided else None,
+        sum(each.decode_s for each in plain) / decode_s if decode_s else None,
+        _per_step(counts),
+        _acceptance(counts),
+        sum(_differing(one, lane) for one in cell),
+        sum(len(each.answers) for each in ran),
+    )
+
+
+def _differing(one: Measured, lane: str) -> int:
+    """Count answers that are not the plain ones: of the plain engine, those it gave beforehand."""
+    others = one.block.known if lane == "plain" else one.lanes["plain"].answers
+    return sum(mine != other for mine, other in zip(one.lanes[lane].answers, others, strict=True))
+
+
+def _per_step(counts: Sequence[SpeculationCounts]) -> float | None:
+    rows = sum(each.rows for each in counts)
+    return sum(each.tokens for each in counts) / rows if rows else None
+
+
+def _acceptance(counts: Sequence[SpeculationCounts]) -> float | None:
+    sources = [source for each in counts for source in each.sources.values()]
+    drafted = sum(sum(source.drafted) for source in sources)
+    accepted = sum(sum(source.accepted) for source in sources)
+    return accepted / drafted if drafted else None

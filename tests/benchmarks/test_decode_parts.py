@@ -1,0 +1,193 @@
+"""The parts of the decode benchmark over engines whose answers and times are known."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from headstart.benchmarks import decode_exact, decode_speed, plumbing_scores
+from headstart.benchmarks.checkpoint import Checkpoint
+from headstart.benchmarks.checks import Verdict
+from headstart.benchmarks.decode_engines import our_engines, plain_engines
+from headstart.benchmarks.decode_exact import ENGINES, MODES, batches
+from headstart.benchmarks.decode_plan import FULL, QUICK, Group, asked_by, blocks
+from headstart.benchmarks.decode_plumbing import Prober
+from headstart.benchmarks.decode_rig import DecodeRig
+from headstart.benchmarks.decode_setup import make_tables
+from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
+from headstart.cluster.engine_child import Wanted
+from headstart.configs.model_settings import ModelSettings
+from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import NgramTable
+from tests.benchmarks.decode_doubles import FakeRig, setup_in
+
+MISSING = {"suffix": "not here", "draft": "none yet"}
+
+
+def group_of(num: int) -> Group:
+    texts = [f"question {number}" for number in range(num)]
+    return Group("gsm8k", False, texts, [[number] for number in range(num)])
+
+
+def test_no_prompt_is_in_two_blocks() -> None:
+    found = blocks(group_of(232), FULL)
+
+    assert Counter(block.size for block in found) == dict.fromkeys(FULL.blocks, 8)
+    texts = [text for block in found for text in block.texts]
+    assert len(texts) == len(set(texts)) == 232
+    assert len({block.key for block in found}) == len(found)
+
+
+def test_too_few_prompts_make_fewer_blocks() -> None:
+    found = blocks(group_of(50), FULL)
+
+    assert Counter(block.size for block in found) == {1: 6, 4: 3, 8: 2, 16: 1}
+    assert all(len(block.texts) == len(block.known) == block.size for block in found)
+
+
+def test_lanes_turn_and_leave_out_what_is_missing() -> None:
+    first, second = (block for block in blocks(group_of(232), FULL)[:8] if block.size == 1)
+    names = [lane.name for lane in asked_by(first, MISSING)]
+
+    assert names == ["plain", "vllm ngram", "copy", "auto", "off", "table", "jacobi"]
+    assert [lane.name for lane in asked_by(second, MISSING)] == names[::-1]
+    assert "vllm suffix" in [lane.name for lane in asked_by(first, {})]
+
+
+def test_prompts_are_told_apart_by_whether_their_answers_loop(tmp_path: Path) -> None:
+    setup, rig = setup_in(tmp_path), FakeRig(loops="self", missing=MISSING)
+    plain, looping = decode_speed.grouped(rig, setup, "edit")
+
+    assert plain.texts
+    assert not [text for text in plain.texts if "self" in text]
+    assert all("self" in text for text in looping.texts)
+    assert {len(answer) for answer in plain.answers} == {setup.plan.answer_tokens}
+    again = FakeRig()
+    assert decode_speed.grouped(again, setup, "edit") == [plain, looping]
+    assert not again.asked
+
+
+def test_a_block_is_measured_once_and_kept(tmp_path: Path) -> None:
+    setup, rig = setup_in(tmp_path), FakeRig(missing=MISSING)
+    block = blocks(group_of(30), QUICK)[1]
+    found = decode_speed.measured(rig, setup, block)
+
+    assert set(found.lanes) == {"plain", "vllm ngram", "copy", "auto", "table"}
+    assert found.lanes["auto"].num_tokens == 4 * QUICK.answer_tokens
+    kept = replace(setup, checkpoint=Checkpoint(tmp_path / "checkpoint", {"run": 1}))
+    again = FakeRig(missing=MISSING)
+    assert decode_speed.measured(again, kept, block) == found
+    assert not again.asked
+
+
+def test_every_mode_is_compared_at_every_number_at_once() -> None:
+    texts = [(f"question {number}", "en") for number in range(500)]
+    found = list(batches(texts, FULL))
+
+    assert [text for batch in found for text in batch.texts] == texts
+    kinds = {(batch.engine, batch.at_once, mode) for batch in found for mode in batch.modes}
+    assert kinds == set(product(ENGINES, FULL.exact, map(str, MODES)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gap", "same", "ties"),
+    [("\0", 1.0, 24, 0), ("Compare", 1e-4, 24, 1), ("Compare", 0.5, 24, 0)],
+)
+def test_answers_that_part_are_found(
+    tmp_path: Path, wrong: str, gap: float, same: int, ties: int
+) -> None:
+    setup, rig = setup_in(tmp_path), FakeRig(wrong=wrong, gap=gap)
+    own = f"{wrong} this".replace("\0", "See")
+    texts = [(own, "en"), *((f"question {number}", "en") for number in range(same - 1))]
+    found = [decode_exact.compared(rig, setup, batch) for batch in batches(texts, setup.plan)]
+
+    every = [one for each in found for one in each.compared]
+    assert len(every) == same
+    assert sum(one.is_tie for one in every) == ties
+    assert sum(not one.is_same for one in every) == (wrong != "\0")
+    checks = {check.bar.name: check for check in decode_exact.checks(found, is_quick=True)}
+    is_wrong = wrong != "\0" and not ties
+    fails = checks["answers_that_differ_without_a_tie"].verdict is Verdict.FAILS
+    assert fails is is_wrong
+    assert checks["preemptions_while_compared"].verdict is Verdict.HOLDS
+    again = FakeRig()
+    kept = [decode_exact.compared(again, setup, batch) for batch in batches(texts, setup.plan)]
+    assert kept == found
+    assert not again.asked
+
+
+@pytest.mark.parametrize(
+    ("waste", "company_s", "names"),
+    [
+        (1.0, 0.0, set()),
+        (1.8, 0.0, {f"replay_{right}_right_of_possible" for right in REPLAYED}),
+        (
+            1.0,
+            0.002,
+            {
+                *(f"proposers_and_capture_of_a_step_x{size}" for size in CROWDS),
+                *(f"auto_of_off_nothing_accepted_x{size}" for size in CROWDS),
+            },
+        ),
+    ],
+)
+def test_plumbing_is_measured_as_it_is(
+    tmp_path: Path, waste: float, company_s: float, names: set[str]
+) -> None:
+    plan = replace(QUICK, replay_tokens=73)
+    rig = FakeRig(waste=waste, company_s=company_s)
+    prober = Prober(rig, plan, tmp_path / "answers")
+    texts = [f"question {number}" for number in range(max(CROWDS))]
+    found = [prober.round(texts, is_reversed=bool(number % 2)) for number in range(8)]
+
+    assert found[0].steps_s["9"] == pytest.approx(0.028)
+    assert found[0].crowds["16"].accepted == 0
+    checks = plumbing_scores.checks(found, is_quick=False)
+    assert {check.bar.name for check in checks if check.verdict is not Verdict.HOLDS} == names
+
+
+def test_tables_are_made_of_the_models_own_answers(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vocab_size": 300}')
+    setup, rig = setup_in(tmp_path), FakeRig()
+    tables = make_tables(rig, setup, tmp_path)
+
+    assert set(tables) == {"en", "de"}
+    for language, path in tables.items():
+        table = NgramTable.decode(path.read_bytes())
+        assert (table.language, table.vocabulary) == (language, 300)
+    again = FakeRig()
+    make_tables(again, setup, tmp_path)
+    assert not again.asked
+
+
+def test_engines_differ_by_what_drafts_alone() -> None:
+    model = ModelSettings(name="tiny", source="nowhere", engine_args={"enforce_eager": True})
+    engines = plain_engines(model, {"method": "draft_model"}) | our_engines(model, {})
+
+    for name, engine in engines.items():
+        arguments = dict(engine.model.engine_args)
+        arguments.pop("speculative_config", None)
+        assert engine.model.dtype == ("float32" if name.startswith("exact") else model.dtype)
+        if not name.startswith("exact"):
+            assert arguments == model.engine_args
+        wanted = Wanted(engine.model.model_dump_json(), "nowhere", engine.drafter)
+        assert ModelSettings.model_validate_json(wanted.model).model_dump_json() == wanted.model
+
+
+def test_an_engine_that_does_not_start_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise SetupError("draft ended:\nsome trace\nno such method")
+
+    monkeypatch.setattr(DecodeRig, "_start", fails)
+    model = ModelSettings(name="tiny", source="nowhere")
+    with DecodeRig(tmp_path, tmp_path, plain_engines(model, {}), {"suffix": "not here"}) as rig:
+        rig.ready(["suffix", "draft"])
+
+        assert rig.missing == {"suffix": "not here", "draft": "no such method"}
+        with pytest.raises(SetupError, match="no such method"):
+            rig.ask("plain", [], 1)
+        assert not rig.arms

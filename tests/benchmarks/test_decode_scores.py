@@ -1,0 +1,169 @@
+"""The bars of decoding, both ways."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from headstart.benchmarks import decode_exact, plumbing_scores
+from headstart.benchmarks import decode_scores as scores
+from headstart.benchmarks.checks import Check, Verdict
+from headstart.benchmarks.decode_exact import Compared, Found
+from headstart.benchmarks.decode_plan import FULL, QUICK, Block
+from headstart.benchmarks.decode_scores import Left, Measured, Ran
+from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED, Crowd, Replay, Round
+from headstart.stages.speculation_counts import LanguageCounts, SpeculationCounts
+
+GOOD = {"plain": 40.0, "vllm ngram": 80.0, "copy": 100.0, "auto": 100.0, "jacobi": 40.0}
+MISSING = {"suffix": "not here", "draft": "none yet"}
+
+
+def cell(
+    task: str,
+    size: int,
+    speeds: Mapping[str, float] | None = None,
+    *,
+    jacobi: int = 110,
+    is_looping: bool = False,
+) -> list[Measured]:
+    """Ten blocks, in which the lanes are as fast as in a good run, or as told."""
+    counts = SpeculationCounts(languages={"none": LanguageCounts(rows=100, tokens=jacobi)})
+    lanes = {
+        lane: Ran([[1] * 64] * size, size * 64 / speed, size * 60 / speed, counts)
+        for lane, speed in (GOOD | dict(speeds or {})).items()
+    }
+    known = [[1] * 64] * size
+    return [
+        Measured(Block(task, size, number, is_looping, ["say"] * size, known), lanes)
+        for number in range(10)
+    ]
+
+
+def judged(found: Sequence[Measured], missing: Mapping[str, str] = MISSING) -> list[Check]:
+    return list(scores.checks(found, FULL, missing, is_quick=False))
+
+
+def fallen(checks: Sequence[Check]) -> set[str]:
+    return {check.bar.name for check in checks if check.verdict is Verdict.FAILS}
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (cell("edit", 1), set()),
+        (cell("gsm8k", 4, {"auto": 38.0}), {"auto_over_plain_gsm8k_x4"}),
+        (cell("gsm8k", 16, {"copy": 70.0}), {"copy_over_ngram_gsm8k_x16"}),
+        (cell("edit", 1, {"copy": 79.0}), {"copy_over_plain_edit"}),
+        (cell("spider", 1, jacobi=102), {"jacobi_tokens_per_step_stock"}),
+        ([*cell("edit", 1), *cell("edit", 1, {"auto": 10.0}, is_looping=True)], set()),
+    ],
+)
+def test_every_task_and_load_has_its_bars(found: list[Measured], names: set[str]) -> None:
+    checks = judged(found)
+
+    assert fallen(checks) == names
+    assert any(check.verdict is Verdict.HOLDS for check in checks)
+    assert len({check.bar.name for check in checks}) == len(checks)
+
+
+def test_a_baseline_that_is_not_there_is_told_with_its_reason() -> None:
+    found = {check.bar.name: check for check in judged(cell("gsm8k", 1))}
+    suffix, draft = found["auto_over_vllm_suffix"], found["auto_over_vllm_draft_model"]
+
+    assert (suffix.verdict, suffix.note) == (Verdict.NOT_MEASURED, "not here")
+    assert (draft.verdict, draft.note) == (Verdict.NOT_MEASURED, "none yet")
+    assert "gsm8k_test.jsonl" in found["auto_over_plain_gsm8k_x8"].note
+
+    there = cell("gsm8k", 1, {"vllm suffix": 200.0})
+    assert fallen(judged(there, {"draft": "none yet"})) == {"auto_over_vllm_suffix"}
+
+
+def test_a_quick_run_says_what_it_leaves_out() -> None:
+    few = cell("edit", 1)[:1]
+    checks = list(scores.checks(few, QUICK, MISSING, is_quick=True))
+    notes = {check.bar.name: check.note for check in checks}
+
+    assert {check.verdict for check in checks} == {Verdict.NOT_MEASURED}
+    assert notes["auto_over_plain_spider_x1"] == "not in a quick run"
+
+
+def test_tables_tell_looping_answers_apart() -> None:
+    found = [*cell("edit", 4), *cell("edit", 4, {"auto": 20.0}, is_looping=True)]
+    found[0].lanes["auto"].answers[0] = [2] * 64
+    whole, loops, left = scores.tables(found, [Left("edit", True, 3), Left("edit", False, 9)])
+
+    rows = [dict(zip(whole.columns, row, strict=True)) for row in whole.rows]
+    auto = next(row for row in rows if row["lane"] == "auto")
+    assert auto["over_plain"] == pytest.approx(2.5)
+    assert auto["tokens_per_step"] == pytest.approx(1.1)
+    assert auto["differing"] == 10  # the ten blocks share their answers
+    assert [row[4] for row in loops.rows if row[2] == "auto"] == [pytest.approx(0.5)]
+    assert left.rows == (("edit", 3, 9),)
+
+
+SAME = Compared("auto", "exact forced", 16, 64, is_same=True, gap=None)
+DRAFTED = {"copy": 5, "drafter": 3, "jacobi": 1}
+
+
+def parted(gap: float | None) -> Compared:
+    return Compared("copy", "exact forced", 4, 64, is_same=False, gap=gap)
+
+
+@pytest.mark.parametrize(
+    ("compared", "preempted", "accepted", "names"),
+    [
+        ([SAME] * 500, 3, DRAFTED, set()),
+        ([*[SAME] * 498, *[parted(0.0005)] * 2], 3, DRAFTED, set()),
+        ([*[SAME] * 497, *[parted(0.0005)] * 3], 3, DRAFTED, {"ties_per_500_answers"}),
+        ([*[SAME] * 499, parted(0.1)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
+        ([*[SAME] * 499, parted(None)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
+        ([SAME] * 499, 3, DRAFTED, {"answers_compared"}),
+        ([SAME] * 500, 0, DRAFTED, {"preemptions_while_compared"}),
+        ([SAME] * 500, 3, {"copy": 5, "jacobi": 0}, {"modes_with_accepted_drafts"}),
+    ],
+)
+def test_answers_are_exact(
+    compared: list[Compared], preempted: int, accepted: dict[str, int], names: set[str]
+) -> None:
+    found = [Found(compared, preempted, accepted)]
+
+    assert fallen(list(decode_exact.checks(found, is_quick=False))) == names
+
+
+def test_a_wrong_answer_fails_a_quick_run_too() -> None:
+    checks = list(decode_exact.checks([Found([SAME, parted(0.1)], 1, {})], is_quick=True))
+
+    assert fallen(checks) == {"answers_that_differ_without_a_tie"}
+
+
+def rounds(replay: float = 1.0, company: float = 1.0, decided: float = 1.0) -> list[Round]:
+    """Ten rounds in which verifying nine tokens costs half as much again as one."""
+    replays = {
+        str(right): Replay(right + 1, 0.02, 0.02 / ((right + 1) / 1.5 * replay))
+        for right in REPLAYED
+    }
+    crowds = {str(size): Crowd(company, 1.0, decided, 1.0, 1e-4, 0) for size in CROWDS}
+    return [Round({"1": 0.02, "9": 0.03}, replays, crowds)] * 10
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (rounds(), set()),
+        (rounds(replay=0.85), {f"replay_{right}_right_of_possible" for right in REPLAYED}),
+        (rounds(company=1.05), {f"proposers_and_capture_of_a_step_x{size}" for size in CROWDS}),
+        (rounds(decided=1.05), {f"auto_of_off_nothing_accepted_x{size}" for size in CROWDS}),
+    ],
+)
+def test_plumbing_has_its_bars(found: list[Round], names: set[str]) -> None:
+    assert fallen(list(plumbing_scores.checks(found, is_quick=False))) == names
+
+
+def test_what_is_possible_is_right_tokens_over_the_cost_of_all() -> None:
+    tables = plumbing_scores.tables(rounds(replay=0.95))
+    replays = next(table for table in tables if table.title.startswith("Replayed drafts"))
+
+    rows = [dict(zip(replays.columns, row, strict=True)) for row in replays.rows]
+    assert [row["right"] for row in rows] == list(REPLAYED)
+    assert rows[0]["over_plain"] == pytest.approx(0.95 * 3 / 1.5)
+    assert rows[0]["step_cost"] == pytest.approx(1.5)
+    assert all(row["of_what_is_possible"] == pytest.approx(0.95) for row in rows)
