@@ -15,7 +15,6 @@ from headstart.configs.speculation import SpeculationSettings
 __all__ = [
     "MOST_VERIFIED",
     "NGRAM",
-    "RANDOM_DRAFTER",
     "Engine",
     "draft_model",
     "our_engines",
@@ -34,7 +33,6 @@ NGRAM = {
 """vLLM's own copying; its shortest match is the same as ours."""
 SUFFIX = {"method": "suffix"}
 """With vLLM's own settings."""
-RANDOM_DRAFTER = "the draft model has random weights: its lane shows that it runs, no more"
 _REPLAY = f"{ReplayDrafter.__module__}.{ReplayDrafter.__qualname__}"
 _EXACT = {
     "num_gpu_blocks_override": 40,  # less than sixteen requests need, so that some are preempted
@@ -54,11 +52,13 @@ class Engine:
     """Path of a drafter's class in place of ours."""
 
 
-def plain_engines(model: ModelSettings, draft: Mapping[str, Any]) -> dict[str, Engine]:
+def plain_engines(
+    model: ModelSettings, drafts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Engine]:
     """Return vLLM's own, by name.
 
     Args:
-        draft: vLLM's `speculative_config` where a model drafts.
+        drafts: vLLM's `speculative_config` of those in which a model drafts.
     """
 
     def with_(**arguments: Any) -> Engine:
@@ -69,7 +69,7 @@ def plain_engines(model: ModelSettings, draft: Mapping[str, Any]) -> dict[str, E
         "plain": with_(),
         "ngram": with_(speculative_config=NGRAM),
         "suffix": with_(speculative_config=SUFFIX),
-        "draft": with_(speculative_config=dict(draft)),
+        **{name: with_(speculative_config=dict(how)) for name, how in drafts.items()},
         "exact plain": Engine(_exact(with_().model, {})),
     }
 

@@ -115,19 +115,25 @@ def _setup(settings: Settings, options: BenchOptions, kept: Path) -> Setup:
 
 
 @contextmanager
-def opened(setup: Setup, *, has_drafter: bool = False) -> Iterator[DecodeRig]:
+def opened(setup: Setup, *, tries_drafter: bool = False) -> Iterator[DecodeRig]:
     """Have engines to ask, and n-gram tables of the model's own answers.
 
     Args:
-        has_drafter: Whether there shall be one for which a model drafts, if a random one.
+        tries_drafter: Whether a full run has a draft model of random weights where there is none.
     """
+    missing: dict[str, str] = {}
+    drafts: dict[str, Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="headstart-bench-") as name:
         folder = Path(name)
-        draft = draft_model(setup.model)
-        if draft is None and has_drafter and not setup.is_quick:
-            draft = random_drafter(setup.path, folder / "drafter")
-        missing = {"draft": "there is no draft model for these weights yet"} if not draft else {}
-        engines = plain_engines(setup.model, draft or {})
+        if (draft := draft_model(setup.model)) is not None:
+            drafts["draft"] = draft
+        else:
+            missing["draft"] = "there is no draft model for these weights yet"
+        if draft is None and tries_drafter and not setup.is_quick:
+            drafts["random"] = random_drafter(setup.path, folder / "drafter")
+        else:
+            missing["random"] = "tried in full runs, where there is no draft model"
+        engines = plain_engines(setup.model, drafts)
         with DecodeRig(setup.path, folder, engines, missing) as rig:
             tables = make_tables(rig, setup, folder)
             rig.engines.update(our_engines(setup.model, tables))

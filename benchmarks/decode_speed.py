@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import msgspec
 
 from headstart.benchmarks import decode_plan, decode_scores
-from headstart.benchmarks.decode_engines import RANDOM_DRAFTER, draft_model
 from headstart.benchmarks.decode_plan import SEED, Block, Group, Lane
 from headstart.benchmarks.decode_rig import Rig
 from headstart.benchmarks.decode_scores import Left, Measured, Ran
@@ -26,7 +25,7 @@ __all__ = ["measure", "run"]
 _TOLD_AT_ONCE = 16
 _SPARED = 4
 """Of so many prompts one is expected to lead to a loop."""
-_OPTIONAL = ("suffix", "draft")
+_OPTIONAL = ("suffix", "draft", "random")
 
 
 class _Told(msgspec.Struct):
@@ -46,7 +45,7 @@ def run(settings: Settings, options: BenchOptions) -> int:
 
 def measure(setup: Setup) -> Part:
     """Measure the speed of every lane."""
-    with opened(setup, has_drafter=True) as rig:
+    with opened(setup, tries_drafter=True) as rig:
         rig.ready(_OPTIONAL)
         groups = [group for task in setup.plan.tasks for group in grouped(rig, setup, task)]
         found = [
@@ -56,11 +55,9 @@ def measure(setup: Setup) -> Part:
         ]
         missing = dict(rig.missing)
     config = {
-        "not_measured": dict(missing),
+        "not_measured": missing,
         "prompts": "each in one block; a block is answered by every lane, in turning order",
     }
-    if "draft" not in missing and draft_model(setup.model) is None:
-        missing["draft"] = RANDOM_DRAFTER
     left = [Left(one.task, one.is_looping, len(one.texts)) for one in groups]
     checks = decode_scores.checks(found, setup.plan, missing, is_quick=setup.is_quick)
     return Part(config, decode_scores.tables(found, left), list(checks))

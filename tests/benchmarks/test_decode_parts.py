@@ -23,7 +23,7 @@ from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable
 from tests.benchmarks.decode_doubles import FakeRig, setup_in
 
-MISSING = {"suffix": "not here", "draft": "none yet"}
+MISSING = {"suffix": "not here", "draft": "none yet", "random": "not tried"}
 
 
 def group_of(num: int) -> Group:
@@ -164,7 +164,7 @@ def test_tables_are_made_of_the_models_own_answers(tmp_path: Path) -> None:
 
 def test_engines_differ_by_what_drafts_alone() -> None:
     model = ModelSettings(name="tiny", source="nowhere", engine_args={"enforce_eager": True})
-    engines = plain_engines(model, {"method": "draft_model"}) | our_engines(model, {})
+    engines = plain_engines(model, {"draft": {"method": "draft_model"}}) | our_engines(model, {})
 
     for name, engine in engines.items():
         arguments = dict(engine.model.engine_args)
@@ -184,7 +184,8 @@ def test_an_engine_that_does_not_start_is_missing(
 
     monkeypatch.setattr(DecodeRig, "_start", fails)
     model = ModelSettings(name="tiny", source="nowhere")
-    with DecodeRig(tmp_path, tmp_path, plain_engines(model, {}), {"suffix": "not here"}) as rig:
+    engines = plain_engines(model, {"draft": {}})
+    with DecodeRig(tmp_path, tmp_path, engines, {"suffix": "not here"}) as rig:
         rig.ready(["suffix", "draft"])
 
         assert rig.missing == {"suffix": "not here", "draft": "no such method"}
