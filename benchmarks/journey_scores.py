@@ -1,18 +1,19 @@
 """The bars of the whole journey, and the tables beside them."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 import numpy as np
 
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
-from headstart.benchmarks.estimates import Estimate, exactly, over_blocks, paired_ratio
+from headstart.benchmarks.estimates import exactly, over_blocks
 from headstart.benchmarks.journey_client import Features
 from headstart.benchmarks.journey_measured import RIVAL, Measured
+from headstart.benchmarks.journey_ratios import SPANS, Arms, apart, ends, ratio_of
 from headstart.benchmarks.report import Table
 
-__all__ = ["ALL", "ARMS", "BARS", "SPANS", "checks", "dominant", "tables", "unmeasured"]
+__all__ = ["ALL", "ARMS", "BARS", "checks", "dominant", "tables", "unmeasured"]
 
 ALL = Features(live=True, speculation=True, datagrams=True)
 NONE = Features(live=False, speculation=False, datagrams=False)
@@ -22,10 +23,6 @@ ARMS = [
     for speculation in (False, True)
     for datagrams in (False, True)
 ]
-SPANS: Mapping[str, Callable[[Measured], float]] = {
-    "first": lambda one: one.first_s,
-    "last": lambda one: one.last_s,
-}
 BARS = {
     "first": Bar("first_token_of_vllm_serve", 0.5, "lower", "ratio"),
     "last": Bar("last_token_of_vllm_serve", 0.8, "lower", "ratio"),
@@ -40,18 +37,24 @@ _PARTS = (
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of an answer's text."""
 
-Arms = Mapping[str, Sequence[Measured]]
-"""By name, each with the same prompts in the same order."""
 Rows = tuple[tuple[str | float | int | None, ...], ...]
 
 
 def checks(found: Arms, *, is_quick: bool) -> Iterator[Check]:
-    """Judge all of ours together beside the rival; prompts are the blocks."""
-    ours, theirs = found[ALL.name], found[RIVAL]
+    """Judge all of ours together beside the rival; prompts are the blocks.
+
+    How fast an answer is made is judged where it does not loop: there any draft is right.
+    """
     for span, bar in BARS.items():
-        ratio = _ratio(ours, theirs, span)
+        kept = found if span == "first" else apart(found, is_looping=False)
+        ours, theirs = kept[ALL.name], kept[RIVAL]
+        if not ours:
+            yield not_measured(bar, "every answer loops")
+            continue
+        ratio = ratio_of(ours, theirs, span)
         goal = "reached" if ratio.value <= _GOALS[span] else "not reached"
-        note = f"the goal of {_GOALS[span]} is {goal}; {dominant(ours, span)}"
+        note = f"the goal of {_GOALS[span]} is {goal}; {dominant(ours, span)}; "
+        note += f"{len(ours)} of {len(found[RIVAL])} prompts"
         yield judge(bar, ratio, is_quick=is_quick, note=note)
     failures = [why for some in found.values() for one in some for why in one.failures]
     num = sum(map(len, found.values()))
@@ -67,6 +70,7 @@ def tables(found: Arms) -> list[Table]:
     """All there is to say."""
     return [
         _times(found),
+        _loops(found),
         _features(found),
         _parts(found),
         _growth(found),
@@ -83,15 +87,6 @@ def dominant(some: Sequence[Measured], span: str) -> str:
     return ", ".join(f"{share:.0%} {name}" for share, name in shares if share >= 0.01)
 
 
-def _geometric_mean(some: Sequence[float]) -> float:
-    return math.exp(fmean(map(math.log, some)))
-
-
-def _ratio(ours: Sequence[Measured], theirs: Sequence[Measured], span: str) -> Estimate:
-    pairs = [(SPANS[span](one), SPANS[span](two)) for one, two in zip(ours, theirs, strict=True)]
-    return paired_ratio(pairs, _geometric_mean)
-
-
 def _times(found: Arms) -> Table:
     rows: list[tuple[str | float | int | None, ...]] = []
     theirs, plain = found[RIVAL], found[NONE.name]
@@ -100,8 +95,8 @@ def _times(found: Arms) -> Table:
         for span, of in SPANS.items():
             times = [of(one) for one in some]
             spans += [float(np.quantile(times, share)) for share in (0.5, 0.95)]
-            ratio = _ratio(some, theirs, span)
-            spans += [ratio.value, *_ends(ratio)]
+            ratio = ratio_of(some, theirs, span)
+            spans += [ratio.value, *ends(ratio)]
         same = sum(one.text == two.text for one, two in zip(some, plain, strict=True))
         cached = sum(one.cached_tokens for one in some) / sum(one.prompt_tokens for one in some)
         by_datagrams = fmean(one.by_datagrams for one in some)
@@ -116,6 +111,23 @@ def _times(found: Arms) -> Table:
         *("cached share", "text by datagrams", f"same text as {NONE.name}"),
     )
     return Table("From the last key to the text on the screen", columns, tuple(rows))
+
+
+def _loops(found: Arms) -> Table:
+    rows: list[tuple[str | float | int | None, ...]] = []
+    kinds = {
+        "all": found,
+        "do not loop": apart(found, is_looping=False),
+        "loop": apart(found, is_looping=True),
+    }
+    for kind, kept in kinds.items():
+        ours, theirs = kept[ALL.name], kept[RIVAL]
+        for span in SPANS if ours else ():
+            ratio = ratio_of(ours, theirs, span)
+            rows.append((kind, len(ours), span, ratio.value, *ends(ratio)))
+    columns = ("answers", "prompts", "token", "of the rival's", "from", "to")
+    title = "All of ours beside the rival, where its answers loop and where not"
+    return Table(title, columns, tuple(rows))
 
 
 def _features(found: Arms) -> Table:
@@ -134,8 +146,8 @@ def _features(found: Arms) -> Table:
             )
             alone = NONE.name, feature
             last = _without(ALL, feature), ALL.name
-            parts = (_ratio(found[two], found[one], span).value for one, two in (alone, last))
-            rows.append((feature, span, ratio.value, *_ends(ratio), *parts))
+            parts = (ratio_of(found[two], found[one], span).value for one, two in (alone, last))
+            rows.append((feature, span, ratio.value, *ends(ratio), *parts))
     columns = ("feature", "token", "on / off", "from", "to", "alone", "beside the others")
     return Table("What each feature is worth: ratios of times, on over off", columns, tuple(rows))
 
@@ -236,9 +248,3 @@ def _prompts(found: Arms) -> Table:
         *("rival's first s", "our first s", "rival's last s", "our last s"),
     )
     return Table("Each prompt: all of ours beside the rival", columns, rows)
-
-
-def _ends(ratio: Estimate) -> tuple[float | None, float | None]:
-    if math.isinf(ratio.half_width):
-        return None, None
-    return ratio.low, ratio.high

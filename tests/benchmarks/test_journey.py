@@ -315,3 +315,44 @@ def test_tables_say_what_each_feature_is_worth() -> None:
     costs = tables["What it costs, means of a prompt"]
     cost = dict(zip(costs.columns, costs.rows[0], strict=True))
     assert (cost["waste/token"], cost["of them lost"]) == (0.1, 0.1)
+
+
+LOOP = "and so on, " * 40
+
+
+def looping(found: dict[str, list[Measured]], numbers: set[int]) -> dict[str, list[Measured]]:
+    """Have the rival's answers to some prompts loop, and ours be there at once."""
+    return {
+        name: [
+            one
+            if one.prompt not in numbers
+            else replace(one, text=LOOP)
+            if name == RIVAL
+            else replace(one, shown_s=[one.first_s, one.first_s, one.first_s])
+            for one in some
+        ]
+        for name, some in found.items()
+    }
+
+
+def test_answers_that_loop_are_judged_by_their_first_token_alone() -> None:
+    slow = arms_like(0.3, 5.5)
+    _, last, _ = scores.checks(looping(slow, {0, 1, 2}), is_quick=False)
+
+    assert last.verdict is Verdict.FAILS
+    assert last.estimate is not None
+    assert last.estimate.value == pytest.approx(5.5 / 6.0, rel=1e-6)
+    assert "9 of 12 prompts" in last.note
+    first, last, _ = scores.checks(looping(slow, set(range(12))), is_quick=False)
+    assert first.verdict is Verdict.HOLDS
+    assert (last.verdict, last.note) == (Verdict.NOT_MEASURED, "every answer loops")
+
+
+def test_looping_answers_are_told_apart_in_a_table() -> None:
+    tables = scores.tables(looping(arms_like(0.3, 5.5), {0, 1, 2}))
+    table = next(each for each in tables if each.title.startswith("All of ours"))
+
+    counts = {(row[0], row[2]): row[1] for row in table.rows}
+    assert counts[("all", "last")] == 12
+    assert counts[("loop", "last")] == 3
+    assert counts[("do not loop", "last")] == 9
