@@ -34,12 +34,9 @@ NGRAM = {
 SUFFIX = {"method": "suffix"}
 """With vLLM's own settings."""
 _REPLAY = f"{ReplayDrafter.__module__}.{ReplayDrafter.__qualname__}"
-_EXACT = {
-    "num_gpu_blocks_override": 40,  # less than sixteen requests need, so that some are preempted
-    "max_num_seqs": 16,
-    "max_num_batched_tokens": 256,  # prompts come in chunks
-}
 _EXACT_CONTEXT = 1024
+_EXACT_CACHE_TOKENS = 1280
+"""Less than sixteen requests need, so that some are preempted."""
 _RANDOM_TOKENS = 4
 
 
@@ -70,7 +67,7 @@ def plain_engines(
         "ngram": with_(speculative_config=NGRAM),
         "suffix": with_(speculative_config=SUFFIX),
         **{name: with_(speculative_config=dict(how)) for name, how in drafts.items()},
-        "exact plain": Engine(_exact(with_().model, {})),
+        "exact plain": Engine(_exact(with_().model)),
     }
 
 
@@ -91,17 +88,26 @@ def our_engines(model: ModelSettings, tables: Mapping[str, Path]) -> dict[str, E
         "auto": Engine(with_()),
         "forced": Engine(forced, _REPLAY),
         "replay": Engine(with_(), _REPLAY),
-        "exact forced": Engine(_exact(with_(is_adaptive=False), _EXACT)),
-        "exact adaptive": Engine(_exact(with_(), _EXACT)),
+        "exact forced": Engine(_crowded(with_(is_adaptive=False))),
+        "exact adaptive": Engine(_crowded(with_())),
     }
 
 
-def _exact(model: ModelSettings, arguments: Mapping[str, Any]) -> ModelSettings:
+def _crowded(model: ModelSettings) -> ModelSettings:
+    """The same where prompts come in chunks and the cache is too small for all."""
+    exact = _exact(model)
+    arguments = {
+        "num_gpu_blocks_override": _EXACT_CACHE_TOKENS // model.block_size,
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 320,
+    }
+    return exact.model_copy(update={"engine_args": exact.engine_args | arguments})
+
+
+def _exact(model: ModelSettings) -> ModelSettings:
     """In float32, where no two engines may differ but at ties."""
     context = min(_EXACT_CONTEXT, model.max_model_len or _EXACT_CONTEXT)
-    merged = model.engine_args | dict(arguments)
-    update = {"dtype": "float32", "max_model_len": context, "engine_args": merged}
-    return model.model_copy(update=update)
+    return model.model_copy(update={"dtype": "float32", "max_model_len": context})
 
 
 def draft_model(model: ModelSettings) -> dict[str, Any] | None:
