@@ -34,7 +34,7 @@ MODES = ("auto", Source.COPY, Source.JACOBI, Source.DRAFTER, "off")
 ENGINES = ("exact forced", "exact adaptive")
 _MOST_CHARS = 1200
 """Of a prompt: with its answer it must fit the small cache."""
-_LEAST_ASKED = 10
+_LEAST_ASKED = 5
 """In a batch, but for the last of its kind."""
 NUM_COMPARED = Bar("answers_compared", 500, "higher", "answers")
 PREEMPTED = Bar("preemptions_while_compared", 1, "higher", "preemptions")

@@ -55,10 +55,10 @@ class Plan:
 FULL = Plan(
     tasks=TASKS,
     blocks=dict.fromkeys(SIZES, 8),
-    answer_tokens=64,
+    answer_tokens=48,
     told_tokens=96,
-    loop_blocks=2,
-    exact={1: 20, 2: 40, 4: 60, 8: 100, 16: 280},
+    loop_blocks=1,
+    exact={1: 10, 2: 20, 4: 30, 8: 60, 16: 380},
     exact_tokens=64,
     rounds=8,
     replay_tokens=64,
@@ -66,8 +66,8 @@ FULL = Plan(
     table_prompts=24,
 )
 QUICK = Plan(
-    tasks=("edit", "gsm8k", "translate_de"),
-    blocks={1: 1, 4: 1, 16: 1},
+    tasks=("edit", "translate_de"),
+    blocks={1: 1, 16: 1},
     answer_tokens=48,
     told_tokens=64,
     loop_blocks=0,
