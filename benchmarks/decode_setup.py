@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headstart.benchmarks.arms import Arm, rest_check
 from headstart.benchmarks.arms import table as arms_table
 from headstart.benchmarks.checkpoint import Checkpoint
@@ -105,7 +107,7 @@ def _setup(settings: Settings, options: BenchOptions, kept: Path) -> Setup:
     prompts = [questions(task, sys.maxsize, options.data_dir, SEED) for task in plan.tasks]
     run = {
         "commit": here().commit,
-        "plan": asdict(plan),
+        "plan": msgspec.to_builtins(plan, str_keys=True),
         "model": model.model_dump(mode="json"),
         "prompts": hashlib.sha256(repr(prompts).encode()).hexdigest(),
     }
