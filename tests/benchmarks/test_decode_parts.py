@@ -1,5 +1,6 @@
 """The parts of the decode benchmark over engines whose answers and times are known."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.benchmarks import decode_exact, decode_speed, plumbing_scores
+from headstart.benchmarks import decode_exact, decode_setup, decode_speed, plumbing_scores
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.decode_engines import our_engines, plain_engines
@@ -15,10 +16,13 @@ from headstart.benchmarks.decode_exact import ENGINES, MODES, batches
 from headstart.benchmarks.decode_plan import FULL, QUICK, Group, asked_by, blocks
 from headstart.benchmarks.decode_plumbing import Prober
 from headstart.benchmarks.decode_rig import DecodeRig
-from headstart.benchmarks.decode_setup import make_tables
+from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
+from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
+from headstart.benchmarks.report import Part
 from headstart.cluster.engine_child import Wanted
 from headstart.configs.model_settings import ModelSettings
+from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable
 from tests.benchmarks.decode_doubles import FakeRig, setup_in
@@ -193,3 +197,28 @@ def test_an_engine_that_does_not_start_is_missing(
         with pytest.raises(SetupError, match="no such method"):
             rig.ask("plain", [], 1)
         assert not rig.arms
+
+
+def test_a_part_goes_on_where_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_setup.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(decode_setup.model_source, "resolve", lambda *_: tmp_path)
+    settings = Settings(models=(ModelSettings(name="tiny", source="nowhere"),))
+    options = BenchOptions(tmp_path / "out.json", is_quick=True)
+    kept = tmp_path / "out.checkpoint.jsonl"
+
+    def killed(setup: Setup) -> Part:
+        setup.checkpoint.put("first", 7)
+        raise KeyboardInterrupt
+
+    def whole(setup: Setup) -> Part:
+        return Part({"first": setup.checkpoint.get("first", int)}, [], [])
+
+    with pytest.raises(KeyboardInterrupt):
+        run_parts("decode-speed", settings, options, [killed])
+    assert kept.exists()
+    assert run_parts("decode-speed", settings, options, [whole, whole]) == 0
+    assert not kept.exists()
+    config = json.loads(options.json_path.read_text())["config"]
+    assert (config["first"], config["num_resumed"]) == (7, 1)
