@@ -1,6 +1,7 @@
 """The parts of the decode benchmark over engines whose answers and times are known."""
 
 import json
+import signal
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.benchmarks import decode_exact, decode_setup, decode_speed, plumbing_scores
+from headstart.benchmarks import decode_exact, decode_speed, plumbing_scores
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.decode_engines import our_engines, plain_engines
@@ -20,6 +21,7 @@ from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
 from headstart.benchmarks.report import Part
+from headstart.cluster import model_source
 from headstart.cluster.engine_child import Wanted
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -202,8 +204,8 @@ def test_an_engine_that_does_not_start_is_missing(
 def test_a_part_goes_on_where_it_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_setup.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(decode_setup.model_source, "resolve", lambda *_: tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(model_source, "resolve", lambda *_: tmp_path)
     settings = Settings(models=(ModelSettings(name="tiny", source="nowhere"),))
     options = BenchOptions(tmp_path / "out.json", is_quick=True)
     kept = tmp_path / "out.checkpoint.jsonl"
