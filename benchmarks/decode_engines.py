@@ -1,5 +1,4 @@
-"""What `headstart bench decode` compares: equal weights and arguments, and who drafts beside them.
-"""
+"""What `headstart bench decode` compares: equal weights and arguments, and who drafts beside them."""
 
 import json
 import shutil
@@ -144,7 +143,7 @@ def random_drafter(path: Path, folder: Path) -> dict[str, Any]:
         num_key_value_heads=1,
         max_position_embeddings=told["max_position_embeddings"],
     )
-    drafter: Any = LlamaForCausalLM(config)
+    drafter: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     drafter.to(torch.bfloat16).save_pretrained(folder)
     for file in path.glob("*token*"):
         shutil.copy(file, folder)

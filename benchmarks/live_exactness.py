@@ -138,9 +138,7 @@ def gap_in(
     tokens: Sequence[dict[str, Any]], plain: Sequence[int], live: Sequence[int]
 ) -> float | None:
     """`tie_gap` with OpenAI's `logprobs.content` of the plain answer, asked for once more."""
-    best = [
-        {_id(each["token"]): each["logprob"] for each in one["top_logprobs"]} for one in tokens
-    ]
+    best = [{_id(each["token"]): each["logprob"] for each in one["top_logprobs"]} for one in tokens]
     return tie_gap([_id(one["token"]) for one in tokens], best, plain, live)
 
 

@@ -14,7 +14,7 @@ from headstart.benchmarks.decode_tasks import (
     questions,
     taught,
 )
-from headstart.benchmarks.replay_drafter import Replayed, ReplayDrafter, write_answers
+from headstart.benchmarks.replay_drafter import ReplayDrafter, Replayed, write_answers
 from headstart.cluster.parallel_drafter import SPECULATION, plan_of
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
