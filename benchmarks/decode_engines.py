@@ -1,4 +1,4 @@
-"""What `headstart bench decode` compares: equal weights and arguments, and who drafts beside them."""
+"""What `headstart bench decode` compares: engines alike in weights and arguments, by who drafts."""
 
 import json
 import shutil

@@ -183,11 +183,11 @@ class Prober:
 
 
 def step_s(counts: SpeculationCounts, *, is_verified: bool) -> float:
-    """Return mean seconds of the steps of one request that verified a draft, or that did not."""
-    verified = sum(source.drafts for source in counts.sources.values())
+    """Return mean seconds of the steps that verified a draft, or that did not; those that
+    computed a prompt besides are left out."""
     if is_verified:
-        return counts.verify_s / verified
-    return counts.plain_s / (counts.steps - 1 - verified)  # the first came with the prompt
+        return counts.verify_s / counts.verify_steps
+    return counts.plain_s / counts.plain_steps
 
 
 def _token_s(done: Done) -> float:

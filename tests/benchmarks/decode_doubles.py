@@ -94,7 +94,9 @@ class FakeRig:
         steps = -(-(max_tokens - 1) // (right + 1))
         drafts = SourceCounts(num * steps if drafted else 0, [num * steps], [0])
         counts = SpeculationCounts(
-            steps=steps + 1,
+            plain_steps=0 if drafted else steps,
+            verify_steps=steps if drafted else 0,
+            mixed_steps=1,
             draft_s=steps * company_s,
             verify_s=steps * step_s if drafted else 0.0,
             plain_s=0.0 if drafted else steps * step_s,
