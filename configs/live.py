@@ -103,7 +103,8 @@ class LiveSettings(Section):
         ge=0,
         le=10,
         description="Quiet after typing before new text is computed, seconds. Without a pause it "
-        "is computed after ten times as long.",
+        "is computed so long after a block is expected to be there, and after ten times as long "
+        "where one may be there.",
     )
     edit_debounce_s: float = Field(
         default=0.5,

@@ -15,9 +15,14 @@ from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.segmenter import AUTO
+from headstart.stages.stable_prefix import boundary
 from headstart.stages.warm_events import Answered, Edited, Restarted
 
 __all__ = ["LiveAhead"]
+
+_LOOKS_BACK = 4096
+"""Code points in which the last word is looked for at each edit; it may be longer in any script
+that has no spaces, and is then computed later."""
 
 
 class Drafted(Protocol):
@@ -100,7 +105,9 @@ class LiveAhead:
         if self.thinker is not None:
             self.thinker.feed(Retyped(start, text))
         shown = self._shown_to
-        self.warmer.feed(Edited(start - shown, len(text) - shown, start == length))
+        left, at = text[shown:], start - shown
+        cut = boundary(left, since=max(at, len(left) - _LOOKS_BACK)).cut
+        self.warmer.feed(Edited(at, len(left), cut, start == length))
 
     def begun(self) -> None:
         """Go on to another text, of which there is nothing yet."""

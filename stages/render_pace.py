@@ -1,7 +1,8 @@
 """When a text that is being written is rendered to token ids, and how much of that still holds.
 
 A rendering costs a replica more than a slice of prefill saves, so there is one when a whole block
-of the prefix cache may have come together that is missing. The shell renders; this knows lengths.
+of the prefix cache may have come together that is missing. That takes a word that has ended: what
+the one that is being written will be is not known. The shell renders; this knows lengths.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ _RESTS = 4.0
 """Times as long as a rendering took, before the next: long texts must not keep a replica busy."""
 _EARLY = 0.8
 """Share of the characters that a block is expected to take, after which it may be there."""
-_WORD = 4
-"""Code points of the word that is being written: what it will be is not known."""
 _DOUBT = 16
 """Tokens of one character each, which an expectation of few tokens is mixed with."""
 
@@ -32,8 +31,9 @@ class RenderLimits:
     edit_debounce_s: float = 0.5
     """The same after a correction, which often is the first of several."""
     max_wait_s: float = 1.0
-    """Longest that typing without a pause puts rendering off, and quiet after which text that is
-    less than a block is expected to take is rendered all the same."""
+    """Longest that typing without a pause puts rendering off where a block may be there; where one
+    is expected, it is `debounce_s`. And quiet after which text that is less than a block is
+    expected to take is rendered all the same."""
 
 
 class RenderPace:
@@ -45,7 +45,8 @@ class RenderPace:
 
     def __init__(self, limits: RenderLimits) -> None:
         self._limits = limits
-        self._num_chars = 0
+        self._cut = 0
+        """Code points of the text that no further text can change, as far as edits have told."""
         self._checkpoints: list[tuple[Boundary, int]] = []
         """Stable ids by the text they depend on, shortest first."""
         self._is_rendering = False
@@ -63,7 +64,7 @@ class RenderPace:
 
     def edited(self, event: Edited, block: int, now: float) -> int:
         """Take an edit; return how many of the stable ids it leaves as they are."""
-        self._num_chars = event.num_chars
+        self._cut = max(min(self._cut, event.start), event.cut)
         while self._checkpoints and self._checkpoints[-1][0].hold > event.start:
             self._checkpoints.pop()
         self._holds_to = min(self._holds_to, event.start)
@@ -75,6 +76,7 @@ class RenderPace:
     def restarted(self, now: float) -> None:
         """Have everything rendered again, at once."""
         self._checkpoints.clear()
+        self._cut = 0
         self._holds_to = -1.0
         self._is_corrected, self._is_too_long = True, False
         self._due_at = now
@@ -150,32 +152,31 @@ class RenderPace:
     def _when(self, event: Edited, block: int, now: float) -> float | None:
         """Return when a block that is missing may have come together; None where none can."""
         limits = self._limits
-        if not self._has_come_together(block, _EARLY * self._chars_per_token, _WORD):
+        if not self._has_come_together(block, _EARLY * self._chars_per_token):
             # Whoever stops typing may be about to send off what has few characters a token.
             return now + limits.max_wait_s if self._is_possible(block) else None
         if self._pending_since is None:
             self._pending_since = now
-        if event.is_append:
-            return min(now + limits.debounce_s, self._pending_since + limits.max_wait_s)
-        return now + limits.edit_debounce_s
+        if not event.is_append:
+            return now + limits.edit_debounce_s
+        # Whoever puts in a whole block at once may send it off at once; who types is in no hurry.
+        is_expected = self._has_come_together(block, self._chars_per_token)
+        longest_s = limits.debounce_s if is_expected else limits.max_wait_s
+        return min(now + limits.debounce_s, self._pending_since + longest_s)
 
     def _is_possible(self, block: int) -> bool:
         """Whether another whole block may be there: hardly a token has no character."""
-        return self._has_come_together(block, min(1.0, self._chars_per_token), 0)
+        return self._has_come_together(block, min(1.0, self._chars_per_token))
 
-    def _has_come_together(self, block: int, chars_per_token: float, num_open: int) -> bool:
-        """Whether so many characters a token would make another whole block that can be had.
-
-        Args:
-            num_open: Characters at the end that do not count.
-        """
+    def _has_come_together(self, block: int, chars_per_token: float) -> bool:
+        """Whether so many characters a token would make another whole block that can be had."""
         if self._is_too_long:
             return False
         if not self._checkpoints:
             return True
         at, length = self._checkpoints[-1]
         missing = block - length % block
-        return self._num_chars - at.cut - num_open >= missing * chars_per_token
+        return self._cut - at.cut >= missing * chars_per_token
 
     @property
     def _chars_per_token(self) -> float:

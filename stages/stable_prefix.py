@@ -36,9 +36,14 @@ NO_TEXT = Boundary(0, 0)
 """Only what the template puts before the text."""
 
 
-def boundary(text: str) -> Boundary:
-    """Return the last place where `text` can be cut; `NO_TEXT` where there is none."""
-    for index in range(len(text) - 2, 0, -1):
+def boundary(text: str, since: int = 0) -> Boundary:
+    """Return the last place where `text` can be cut; `NO_TEXT` where there is none.
+
+    Args:
+        since: What lies before this code point is as it was: a cut that it allows by itself need
+            not be found.
+    """
+    for index in range(len(text) - 2, max(0, since - 2), -1):
         here, after = text[index], text[index + 1]
         if here in _SPACES and not after.isspace():
             start = index

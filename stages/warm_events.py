@@ -84,6 +84,8 @@ class Edited:
     """First code point that is not what it was."""
     num_chars: int
     """Length of the text now."""
+    cut: int
+    """Code points before the last place where it can be cut; 0 if the edit made none."""
     is_append: bool
 
 

@@ -196,7 +196,8 @@ class WarmPolicy:
     def _keep(self, num_tokens: int, why: Why) -> list[WarmAction]:
         """Shorten the plan, and stop what is computed beyond it."""
         self._plan = self._plan[:num_tokens]
-        is_useless = self._in_flight is not None and len(self._in_flight) > num_tokens
+        slice_tokens = self._in_flight
+        is_useless = slice_tokens is not None and self._speed.whole(len(slice_tokens)) > num_tokens
         return self._abort(why) if is_useless else []
 
     def _rest(self, why: Why) -> list[WarmAction]:
@@ -220,8 +221,8 @@ class WarmPolicy:
 
     @property
     def _end(self) -> int:
-        """Where the last whole block of the plan ends that a further id follows."""
-        return self._speed.whole(max(0, len(self._plan) - 1))
+        """Where the last whole block of the plan ends."""
+        return self._speed.whole(len(self._plan))
 
     @property
     def _missing_from(self) -> int:
@@ -236,7 +237,7 @@ class WarmPolicy:
         start = self._missing_from
         self._reserved = self._ledger.reserve(self._end - start, self._speed, now)
         end = start + self._reserved
-        # An engine always computes the last id: without one more it would compute a block again
-        # that it has.
-        self._in_flight = self._plan[: end + 1]
+        # An engine always computes the last id: without one more, whichever, it would compute a
+        # block again that it has.
+        self._in_flight = [*self._plan[:end], *(self._plan[end:] or self._plan)[:1]]
         return [Warm(self._in_flight)]

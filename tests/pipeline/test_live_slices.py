@@ -153,7 +153,7 @@ async def test_what_is_typed_while_a_rendering_waits_for_its_turn_is_in_it() -> 
         place.warmer.start()
         await eventually(lambda: bool(place.turns._waiters))
         place.asked = replace(place.asked, text=f"{TEXT}fifteen ", version=2)
-        place.warmer.feed(Edited(len(TEXT), len(place.asked.text), is_append=True))
+        place.warmer.feed(Edited(len(TEXT), len(place.asked.text), len(TEXT) - 1, is_append=True))
 
     await eventually(lambda: place.warmer.progress.warm_tokens == WHOLE)
 

@@ -100,6 +100,17 @@ def test_a_cut_holds_while_the_text_up_to_hold_stays(text: str) -> None:
     assert boundary(text[: at.hold]) == at
 
 
+@given(texts, texts, texts)
+def test_a_cut_is_found_where_the_text_was_edited(before: str, new: str, behind: str) -> None:
+    text = before + new + behind
+
+    found = boundary(text, since=len(before))
+
+    assert found in (boundary(text), NO_TEXT)
+    if found == NO_TEXT:
+        assert boundary(text).hold <= len(before)
+
+
 def test_there_is_nothing_to_cut() -> None:
     for text in ("", "word", "   word", "word   ", "\n"):
         assert boundary(text) == NO_TEXT

@@ -27,12 +27,12 @@ from headstart.stages.warm_policy import WarmLimits, WarmPolicy
 
 BLOCK, SLICE_S, SPEED = 4, 0.1, 100.0
 RENDER_S, STEP_S = 0.004, 0.01
-HEAD = [1, 2, 3, 4, 5, 6]
+HEAD, TAIL = [1, 2, 3, 4, 5, 6], [7, 8]
 
 
 def render(text: str) -> list[int]:
     """Every word is a token, and so is every mark of what encloses the text."""
-    return [*HEAD, *(100 + sum(map(ord, word)) for word in text.split()), 7, 8]
+    return [*HEAD, *(100 + sum(map(ord, word)) for word in text.split()), *TAIL]
 
 
 @dataclass
@@ -73,7 +73,8 @@ class Bench:
     def edit(self, start: int, end: int, text: str) -> None:
         edit = self.document.replace(start, end, text)
         assert not isinstance(edit, EditError)
-        self.feed(Edited(edit.start, len(self.document.text), edit.is_append))
+        cut = boundary(self.document.text, since=edit.start).cut
+        self.feed(Edited(edit.start, len(self.document.text), cut, edit.is_append))
 
     def clear(self) -> None:
         """Begin another text."""
@@ -108,7 +109,7 @@ class Bench:
     @property
     def whole(self) -> int:
         """Tokens in the whole blocks that can be computed ahead."""
-        return (len(self.stable) - 1) // BLOCK * BLOCK
+        return len(self.stable) // BLOCK * BLOCK
 
     def forget(self) -> None:
         """Give all blocks to other requests."""
@@ -169,7 +170,7 @@ class Bench:
                     assert self._warming is None
                     assert tokens
                     assert len(tokens) % BLOCK == 1
-                    assert render(self.document.text)[: len(tokens)] == tokens
+                    assert render(self.document.text)[: len(tokens) - 1] == tokens[:-1]
                     missing = len(tokens) - self.num_cached(tokens)
                     self.slices.append((self.now, tokens))
                     self._warming = (self.now + STEP_S + missing / SPEED, tokens)
