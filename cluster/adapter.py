@@ -24,6 +24,7 @@ from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.monitoring import logs
 from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest, SetupError
+from headstart.stages.speculation import SPECULATION_ARGUMENT
 from headstart.stages.speculation_counts import (
     NO_LANGUAGE,
     LanguageCounts,
@@ -356,7 +357,8 @@ async def warm(
         prompt["cache_salt"] = cache_salt
     cached = 0
     try:
-        params = SamplingParams(max_tokens=1, detokenize=False)
+        arguments = {SPECULATION_ARGUMENT: "off"}
+        params = SamplingParams(max_tokens=1, detokenize=False, extra_args=arguments)
         async for output in llm.generate(prompt, params, request_id, lora_request=lora):
             cached = output.num_cached_tokens or 0
     except (ValueError, VLLMClientError) as error:  # too long, none at all, no such id

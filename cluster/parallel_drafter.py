@@ -15,6 +15,7 @@ from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Proposer, Source
 from headstart.stages.errors import SetupError
+from headstart.stages.index_budget import IndexBudget
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.language import closest
 from headstart.stages.ngram_table import NgramTable, TableDrafter
@@ -116,6 +117,7 @@ class ParallelDrafter(Speculation):
             language: self._load(language, Path(path), vocabulary)
             for language, path in plan.tables.items()
         }
+        self._indexing = IndexBudget()
         automatic = [Source.COPY, Source.DRAFTER]
         if plan.block_tokens is not None:
             automatic.append(Source.JACOBI)
@@ -131,6 +133,7 @@ class ParallelDrafter(Speculation):
             languages=plan.languages,
             is_adaptive=plan.is_adaptive,
             max_slowdown=plan.max_slowdown,
+            indexing=self._indexing,
         )
 
     def load_model(self, *_: Any) -> None:
@@ -149,7 +152,7 @@ class ParallelDrafter(Speculation):
         return table
 
     def _copy(self, tokens: Sequence[int], _: str | None) -> Proposer:
-        return CopyDrafter(tokens)
+        return CopyDrafter(tokens, self._indexing)
 
     def _jacobi(self, tokens: Sequence[int], _: str | None) -> Proposer:
         return JacobiBlock(tokens, self._block_tokens)

@@ -193,22 +193,22 @@ class _ParallelRunner:
     def _row(self, request: str, tokens: list[int], scheduler_output: Any) -> RowStep:
         state = self.requests[request]
         params, num_tokens = state.sampling_params, state.num_tokens
-        if self.drafter.num_tokens(request) != num_tokens - len(tokens):
-            self._begin(request, state, num_tokens - len(tokens))
         drafted = scheduler_output.scheduled_spec_decode_tokens.get(request, ())
         if _NO_PLACE in drafted:
             drafted = ()
         room = self.max_model_len - num_tokens - 1
         if params.max_tokens is not None:
             room = min(room, params.max_tokens - len(state.output_token_ids) - 1)
+        if self.drafter.num_tokens(request) != num_tokens - len(tokens):
+            self._begin(request, state, num_tokens - len(tokens), room)
         predictions = self._predictions.get(request, ()) if drafted else ()
         verdict = Verdict(tokens, drafted, predictions)
         return RowStep(request, verdict, room, request in self._broken)
 
-    def _begin(self, request: str, state: Any, num_tokens: int) -> None:
+    def _begin(self, request: str, state: Any, num_tokens: int, room: int) -> None:
         wish = Wish.of(state.sampling_params.extra_args, self.drafter.default)
         if state.prompt_token_ids is None or state.prompt_embeds is not None:
-            self.drafter.begin(request, [0] * num_tokens, wish, Undrafted.NO_TOKENS)
+            self.drafter.begin(request, [0] * num_tokens, wish, Undrafted.NO_TOKENS, room)
             return
         tokens = [*state.prompt_token_ids, *state.output_token_ids][:num_tokens]
-        self.drafter.begin(request, tokens, wish, unsupported(state.sampling_params))
+        self.drafter.begin(request, tokens, wish, unsupported(state.sampling_params), room)

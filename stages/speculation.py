@@ -12,6 +12,7 @@ from typing import Any
 from headstart.stages.cascade import Offer, best, least_tried
 from headstart.stages.draft_length import Acceptance, DraftLengths
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
+from headstart.stages.index_budget import IndexBudget
 from headstart.stages.speculation_counts import (
     Decision,
     LanguageCounts,
@@ -108,6 +109,7 @@ class Speculation:
         is_adaptive: Whether drafts are as long as pays. If not, as long as is offered.
         max_slowdown: By what share of its time a request may fall behind plain decoding so that
             others in its batch are drafted for.
+        indexing: Budget of the proposers that index what was said.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Speculation:
         languages: Collection[str] = (),
         is_adaptive: bool = True,
         max_slowdown: float = 0.03,
+        indexing: IndexBudget | None = None,
     ) -> None:
         self._factories = factories
         self._automatic = automatic
@@ -128,6 +131,7 @@ class Speculation:
         self._languages = frozenset(languages)
         self._is_adaptive = is_adaptive
         self._max_slowdown = max_slowdown
+        self._indexing = indexing or IndexBudget()
         self._rows: dict[str, _Row] = {}
         self._cost = StepCost()
         self._lengths = DraftLengths(self._cost)
@@ -135,7 +139,7 @@ class Speculation:
         self._probe_in = self._probe_every = _PROBE_FIRST
         self._probes: dict[Source, int] = {}
         self._draft_s = 0.0
-        """What proposing for the step that comes in took, the taking up of requests aside."""
+        """What proposing for the step that comes in took, taking up and indexing requests aside."""
         self._num_asked = 0
         """Requests in the latest step if it was looked for drafts, else none."""
         self._has_begun = False
@@ -154,19 +158,25 @@ class Speculation:
         return row is not None and Source.JACOBI in row.proposers
 
     def begin(
-        self, request: str, tokens: Sequence[int], wish: Wish, reason: Undrafted | None = None
+        self,
+        request: str,
+        tokens: Sequence[int],
+        wish: Wish,
+        reason: Undrafted | None = None,
+        room: int | None = None,
     ) -> None:
         """Take up a request, or take it up anew where its tokens have changed.
 
         Args:
             tokens: Prompt and answer so far.
             reason: Why it must go without drafts.
+            room: Most tokens that may ever be drafted at once; None is any number.
         """
         self._probe_in = min(self._probe_in, _PROBE_FIRST)
         self._has_begun = True
         language = counted_as(wish.language, self._languages)
         row = self._rows[request] = _Row(len(tokens), language)
-        if wish.mode == "off":
+        if wish.mode == "off" or (room is not None and room < 1):
             return
         if reason is not None:
             self._count(reason)
@@ -192,6 +202,7 @@ class Speculation:
             num_prompt_tokens: Tokens of prompts that the step computed besides.
         """
         self._num_asked = 0
+        self._indexing.begin_step()
         if not steps:
             return []
         self._learn(steps, seconds, num_prompt_tokens)
@@ -202,7 +213,8 @@ class Speculation:
     def spent(self, draft_s: float) -> None:
         """Note how long the latest `step` took with all that belongs to it."""
         self.counts.draft_s += draft_s
-        if self._has_begun:  # for once, and whether it is drafted or not
+        # For once, and whether it is drafted or not.
+        if self._has_begun or self._indexing.is_in_use:
             self._has_begun, self._draft_s = False, 0.0
             return
         self._draft_s = draft_s

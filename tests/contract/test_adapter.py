@@ -7,7 +7,7 @@ import ast
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
 VERSIONS = {"vllm": "0.32.", "ray": "2.60."}
 
 CALLED = {
-    "vllm:SamplingParams": "n max_tokens detokenize",
+    "vllm:SamplingParams": "n max_tokens detokenize extra_args",
     "vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args": "args",
     "vllm.entrypoints.launchers.api_server.app_state:init_app_state": (
         "engine_client state args supported_tasks"
@@ -309,6 +309,50 @@ def test_broken_logits_are_noticed_at_the_row_that_has_them(vllm_model: ModelSet
 
     assert runner._predictions == {"a": [0, 1], "c": [4, 3, 6]}
     assert runner._broken == {"c"}
+
+
+def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings) -> None:
+    from vllm import SamplingParams
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    begun: list[tuple[Any, ...]] = []
+    drafter: Any = SimpleNamespace(
+        num_tokens=lambda _: None, begin=lambda *arguments: begun.append(arguments), default="auto"
+    )
+    runner = _ParallelRunner()
+    runner._predictions, runner._broken = {}, frozenset()
+    runner.drafter, runner.max_model_len = drafter, 100
+    step = SimpleNamespace(scheduled_spec_decode_tokens={})
+    for limit in (1, 2, 9, None):
+        state = SimpleNamespace(
+            sampling_params=SamplingParams(max_tokens=limit),
+            prompt_token_ids=[1, 2, 3],
+            prompt_embeds=None,
+            output_token_ids=[4],
+            num_tokens=4,
+        )
+        runner.requests = {"a": state}
+        runner._row("a", [4], step)
+
+    assert [tokens for _, tokens, *_ in begun] == [[1, 2, 3]] * 4
+    assert [room for *_, room in begun] == [-1, 0, 7, 95]
+
+
+@pytest.mark.anyio
+async def test_what_is_computed_ahead_is_not_drafted_for(vllm_model: ModelSettings) -> None:
+    from headstart.cluster import adapter
+
+    asked: list[Any] = []
+
+    async def generate(_: Any, params: Any, *__: Any, **___: Any) -> AsyncIterator[Any]:
+        asked.append(params)
+        yield SimpleNamespace(num_cached_tokens=2)
+
+    llm: Any = SimpleNamespace(generate=generate)
+
+    assert await adapter.warm(llm, [1, 2], None, None, "warm") == 2
+    assert asked[0].extra_args == {"headstart_speculation": "off"}
 
 
 def test_values_of_requests_are_repeated_for_their_drafts(vllm_model: ModelSettings) -> None:

@@ -1,5 +1,7 @@
 """Each proposer alone: what it is told, and what it then offers."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Draft, Verdict
 from headstart.stages.errors import SetupError
+from headstart.stages.index_budget import IndexBudget
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.ngram_table import NgramTable, TableDrafter, build
 
@@ -44,6 +47,64 @@ def test_copying_offers_no_more_than_asked(tokens: list[int], most: int) -> None
     draft = CopyDrafter(tokens).draft(most)
 
     assert draft is None or len(draft.tokens) == most
+
+
+def test_long_prompt_is_indexed_in_pieces_the_newest_first() -> None:
+    far, near = [1, 2, 3, 4, 5], [1, 2, 8, 9]
+    prompt = [*far, *range(100, 1500), *near, *range(2000, 2100)]
+    budget = IndexBudget(step_tokens=256)
+    drafter = CopyDrafter(prompt, budget)
+    drafts, held = [], [0]
+    for token in [1, 2] * 20:
+        budget.begin_step()
+        drafter.observe(Verdict([token]))
+        held.append(drafter.num_indexed)
+        drafts.append(drafter.draft(2))
+
+    # An index that is done is dropped; what was added to one is a step's share and the answer.
+    assert max(later - earlier for earlier, later in itertools.pairwise(held)) <= 257
+    assert tokens_of(drafts[1]) == [8, 9]
+    assert held[-1] == len(prompt) + 40
+    for token in (3, 4):  # only the beginning of the prompt goes on so
+        budget.begin_step()
+        drafter.observe(Verdict([token]))
+    assert tokens_of(drafter.draft(1)) == [5]
+
+
+def test_requests_share_the_time_of_a_step_for_indexing() -> None:
+    budget = IndexBudget(step_tokens=256)
+    drafters = [CopyDrafter(range(1000), budget) for _ in range(5)]
+    for step in range(30):
+        before = sum(each.num_indexed for each in drafters)
+        budget.begin_step()
+        for each in drafters:
+            each.observe(Verdict([step]))
+        assert sum(each.num_indexed for each in drafters) - before <= 256 + len(drafters)
+
+    assert [each.num_indexed for each in drafters] == [1030] * 5
+
+
+def test_indexes_share_their_memory_and_leave_it_behind() -> None:
+    budget = IndexBudget(max_tokens=1000, step_tokens=10_000)
+    drafters = [CopyDrafter([1, 2, 3] * 70, budget) for _ in range(8)]
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            budget.begin_step()
+            for each in drafters:
+                each.observe(Verdict([1, 2, 3]))
+            assert sum(each.num_indexed for each in drafters) <= 1000 + 3 * len(drafters)
+
+    steps(40)
+    copying = [each for each in drafters if each.draft(3) is not None]
+    assert 0 < len(copying) < len(drafters)
+    assert all(tokens_of(each.draft(3)) == [1, 2, 3] for each in copying)
+
+    waiting = [each for each in drafters if each not in copying]
+    drafters = waiting[:2]
+    del copying, waiting
+    steps(2)
+    assert all(each.draft(3) is not None for each in drafters)
 
 
 def test_jacobi_recycles_what_came_after_the_first_wrong_guess() -> None:

@@ -177,6 +177,24 @@ def test_reason_leaves_a_request_without_drafts() -> None:
     assert machine.counts.fallbacks == {Undrafted.SEED: 1}  # who wants none lacks none
 
 
+def test_request_that_never_has_room_has_no_proposer() -> None:
+    """As what computes a prompt ahead, which asks for one token."""
+    made = []
+
+    def copying(tokens: Sequence[int], _: str | None) -> Proposer:
+        made.append(list(tokens))
+        return CopyDrafter(tokens)
+
+    machine = Speculation({Source.COPY: copying}, [Source.COPY], max_tokens=4, vocabulary=9)
+    machine.begin("a", [1, 2, 1], Wish("auto"), room=0)
+    machine.begin("b", [1, 2, 1], Wish("auto"), Undrafted.SEED, room=-1)
+    machine.begin("c", [1, 2, 1], Wish("auto"), room=1)
+
+    assert made == [[1, 2, 1]]
+    assert machine.counts.fallbacks == {}
+    assert machine.num_tokens("a") == 3
+
+
 def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
     machine = speculation(is_adaptive=False)
     machine.begin("a", [1, 2, 3, 1], Wish("drafter"))
