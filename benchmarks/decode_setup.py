@@ -32,6 +32,7 @@ from headstart.benchmarks.report import Part, run_part
 from headstart.benchmarks.servers import single
 from headstart.cluster import model_source
 from headstart.cluster.engine_child import Asked
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.ngram_table import build
@@ -147,6 +148,7 @@ def opened(setup: Setup, *, tries_drafter: bool = False) -> Iterator[DecodeRig]:
 def make_tables(rig: Rig, setup: Setup, folder: Path) -> Mapping[str, Path]:
     """Write n-gram tables of the plain engine's answers to prompts that are asked nowhere else."""
     size = int(json.loads((setup.path / "config.json").read_bytes())["vocab_size"])
+    how: dict[str, Any] = {"vocabulary": size, "tokenizer": tokenizer_hash(setup.path)}
     found: dict[str, Path] = {}
     for language in TABLE_LANGUAGES:
         key = f"table/{language}"
@@ -157,5 +159,5 @@ def make_tables(rig: Rig, setup: Setup, folder: Path) -> Mapping[str, Path]:
             answers = rig.ask("plain", asked, told, at_once=_TABLE_AT_ONCE).answers
             setup.checkpoint.put(key, answers)
         path = found[language] = folder / f"{language}.table"
-        path.write_bytes(build(answers, language=language, vocabulary=size).encode())
+        path.write_bytes(build(answers, language=language, **how).encode())
     return found

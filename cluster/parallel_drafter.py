@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Proposer, Source
@@ -53,7 +54,11 @@ def plan_of(
         SetupError: The card or a table is not fit.
     """
     for language, path in settings.tables.items():
-        _read_table(language, path)
+        if _read_table(language, path).tokenizer != tokenizer_hash(model):
+            raise SetupError(
+                f"the n-gram table {path} was made with another tokenizer than that of {model}: "
+                "build it from this model's answers"
+            )
     plan = _Plan(
         default=settings.default,
         max_tokens=settings.max_tokens,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.recipes.answering import answer_all
 from headstart.recipes.distilling import PromptOptions, asked_of, identity_of, prompts_of
 from headstart.recipes.drafter_model import Drafter
@@ -131,18 +132,21 @@ def named_arms(said: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def read_table(path: Path, vocabulary: int | None = None) -> NgramTable:
+def read_table(path: Path, target: Path | None = None) -> NgramTable:
     """Read a table's file.
 
+    Args:
+        target: Folder of the model that it shall draft for.
+
     Raises:
-        SetupError: It is none, or of another vocabulary.
+        SetupError: It is none, or of another tokenizer.
     """
     try:
         table = NgramTable.decode(path.read_bytes())
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}") from error
-    if vocabulary is not None and table.vocabulary != vocabulary:
-        raise SetupError(f"{path} is of another vocabulary: build it from this target's answers")
+    if target is not None and table.tokenizer != tokenizer_hash(target):
+        raise SetupError(f"{path} is of another tokenizer: build it from this target's answers")
     return table
 
 

@@ -11,7 +11,6 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.answering import Question
-from headstart.recipes.drafter_model import vocabulary_size
 from headstart.recipes.engine import Engine
 from headstart.recipes.prompts import batches
 from headstart.stages.drafting import Source
@@ -37,7 +36,6 @@ def timed(
     """
     from headstart.recipes.drafter_evaluating import read_table
 
-    vocabulary = vocabulary_size(folder)
     longest = max(len(each.prompt) for each in asked.values()) + options.max_tokens
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,7 +43,7 @@ def timed(
         tables = {}
         for number, (name, path) in enumerate(each for each in arms.items() if each[1].is_file()):
             tag = f"{options.language}-arm{number}"
-            table = msgspec.structs.replace(read_table(path, vocabulary), language=tag)
+            table = msgspec.structs.replace(read_table(path, folder), language=tag)
             tables[tag] = Path(scratch, tag)
             tables[tag].write_bytes(table.encode())
             wishes[name] = (Source.DRAFTER, tag)

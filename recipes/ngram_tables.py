@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from headstart.cluster import model_source
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
@@ -50,7 +51,8 @@ def make(
     folder = model_source.resolve(chosen.source, settings.cache_dir)
     vocabulary = json.loads((folder / "config.json").read_bytes())["vocab_size"]
     found = list(answers(client, chosen.name, texts))
-    return build(found, language=language, vocabulary=vocabulary)
+    known = tokenizer_hash(folder)
+    return build(found, language=language, vocabulary=vocabulary, tokenizer=known)
 
 
 def answers(

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.recipes.corpus import read_documents
 from headstart.recipes.distilling import read_answers
 from headstart.recipes.drafter_model import vocabulary_size
@@ -40,13 +43,13 @@ def make_table(options: TableOptions) -> dict[str, Any]:
         raise SetupError("a table is counted from --answers, --corpora or both: give one")
     folder = folder_of(options.model)
     chat = Chat.of(folder)
-    vocabulary = vocabulary_size(folder)
     answers = [each for one in options.answers for each in read_answers(one, chat)]
     # The end of the prompt is where answers begin.
     said = ([*each.prompt[-options.order :], *each.answer] for each in answers)
     how: dict[str, Any] = {
         "language": options.language,
-        "vocabulary": vocabulary,
+        "vocabulary": vocabulary_size(folder),
+        "tokenizer": tokenizer_hash(folder),
         "order": options.order,
         "min_count": options.min_count,
     }
@@ -58,7 +61,7 @@ def make_table(options: TableOptions) -> dict[str, Any]:
         for context, follower in from_corpus.followers.items()
         if context not in from_answers.followers
     }
-    table = _within(options, NgramTable(options.language, vocabulary, options.order, followers))
+    table = _within(options, msgspec.structs.replace(from_answers, followers=followers))
     data = table.encode()
     partial = options.out.with_name(options.out.name + ".partial")
     try:
@@ -91,5 +94,5 @@ def _within(options: TableOptions, table: NgramTable) -> NgramTable:
         contexts = contexts[: int(len(contexts) * min(0.99, options.max_bytes / size))]
         if not contexts:
             raise SetupError(f"no table fits {options.max_bytes} bytes: raise --max-bytes")
-        table = NgramTable(table.language, table.vocabulary, table.order, dict(contexts))
+        table = msgspec.structs.replace(table, followers=dict(contexts))
     return table

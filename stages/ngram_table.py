@@ -14,7 +14,7 @@ from headstart.stages.errors import SetupError
 
 __all__ = ["NgramTable", "TableDrafter", "build"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _ROOM = 3
 """Contexts kept while counting for each that the table may hold: the rest is too rare to stay."""
@@ -27,6 +27,8 @@ class NgramTable(msgspec.Struct, frozen=True):
     """BCP 47 tag of the input that the answers were given to."""
     vocabulary: int
     """Size of the vocabulary that the ids are of."""
+    tokenizer: str
+    """Hash of what its ids stand for."""
     order: int
     """Longest context, in tokens."""
     followers: dict[str, tuple[int, int]]
@@ -45,14 +47,14 @@ class NgramTable(msgspec.Struct, frozen=True):
             SetupError: It is no table, or of another format.
         """
         try:
-            table = _decoder.decode(data)
+            version = _head_decoder.decode(data).version
+            if version == FORMAT_VERSION:
+                return _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SetupError(f"not an n-gram table ({error}): build it again") from error
-        if table.version != FORMAT_VERSION:
-            raise SetupError(
-                f"an n-gram table of format {table.version}, not {FORMAT_VERSION}: build it again"
-            )
-        return table
+        raise SetupError(
+            f"an n-gram table of format {version}, not {FORMAT_VERSION}: build it again"
+        )
 
     def follower(self, tokens: Sequence[int]) -> tuple[int, int] | None:
         """Return what follows `tokens` most often and how sure that is, in percent."""
@@ -62,7 +64,14 @@ class NgramTable(msgspec.Struct, frozen=True):
         return None
 
 
+class _Head(msgspec.Struct):
+    """What tables of all formats have."""
+
+    version: int
+
+
 _encoder = msgspec.msgpack.Encoder()
+_head_decoder = msgspec.msgpack.Decoder(_Head)
 _decoder = msgspec.msgpack.Decoder(NgramTable)
 
 
@@ -71,6 +80,7 @@ def build(
     *,
     language: str,
     vocabulary: int,
+    tokenizer: str,
     order: int = 3,
     max_contexts: int = 200_000,
     min_count: int = 2,
@@ -79,6 +89,7 @@ def build(
 
     Args:
         answers: Token ids of each.
+        tokenizer: Hash of what the ids stand for.
         max_contexts: Most that the table holds; the most frequent stay.
         min_count: How often a context and its follower must have been seen.
     """
@@ -98,7 +109,7 @@ def build(
         context: (best[context][0], 100 * best[context][1] // counts[context].total())
         for context in kept
     }
-    return NgramTable(language, vocabulary, order, followers)
+    return NgramTable(language, vocabulary, tokenizer, order, followers)
 
 
 def _forget_rare(counts: defaultdict[str, Counter[int]], max_contexts: int) -> None:

@@ -23,6 +23,7 @@ from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
 from headstart.benchmarks.report import Part
 from headstart.cluster import model_source
 from headstart.cluster.engine_child import Wanted
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
@@ -157,6 +158,7 @@ def test_plumbing_is_measured_as_it_is(
 
 def test_tables_are_made_of_the_models_own_answers(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"vocab_size": 300}')
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
     setup, rig = setup_in(tmp_path), FakeRig()
     tables = make_tables(rig, setup, tmp_path)
 
@@ -164,6 +166,7 @@ def test_tables_are_made_of_the_models_own_answers(tmp_path: Path) -> None:
     for language, path in tables.items():
         table = NgramTable.decode(path.read_bytes())
         assert (table.language, table.vocabulary) == (language, 300)
+        assert table.tokenizer == tokenizer_hash(tmp_path)
     again = FakeRig()
     make_tables(again, setup, tmp_path)
     assert not again.asked

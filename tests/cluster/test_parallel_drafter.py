@@ -1,12 +1,15 @@
 """What the worker is told to draft with, and what is refused before an engine starts."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from headstart.cluster.parallel_drafter import SPECULATION, ParallelDrafter, plan_of
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
@@ -17,11 +20,26 @@ from headstart.stages.speculation_counts import Undrafted
 VOCABULARY = 50
 
 
+def tokenizer(folder: Path, tokens: list[str]) -> Path:
+    """A model's folder with a tokenizer of these tokens, the last of them an added one."""
+    folder.mkdir(exist_ok=True)
+    ids = {token: number for number, token in enumerate(tokens[:-1])}
+    added = [{"id": len(ids), "content": tokens[-1], "special": True}]
+    content = {"model": {"type": "BPE", "vocab": ids}, "added_tokens": added}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder
+
+
+TOKENS = [f"t{number}" for number in range(VOCABULARY)]
+
+
 @pytest.fixture
 def german(tmp_path: Path) -> Path:
+    """A table; the folder that it lies in is that of its model."""
+    made_with = tokenizer_hash(tokenizer(tmp_path, TOKENS))
     path = tmp_path / "de.table"
-    answers = 3 * [[5, 6, 7, 8]]
-    path.write_bytes(build(answers, language="de", vocabulary=VOCABULARY).encode())
+    how: Any = {"language": "de", "vocabulary": VOCABULARY, "tokenizer": made_with}
+    path.write_bytes(build(3 * [[5, 6, 7, 8]], **how).encode())
     return path
 
 
@@ -115,6 +133,50 @@ def test_table_that_is_missing_or_of_another_language_is_refused(
 
 
 def test_table_of_another_tokenizer_is_refused(tmp_path: Path, german: Path) -> None:
+    """Though both have as many tokens."""
+    settings = SpeculationSettings(tables={"de": german})
+    swapped = [TOKENS[1], TOKENS[0], *TOKENS[2:]]
+    renamed = [*TOKENS[:-1], "<end>"]
+    for other in (swapped, renamed):
+        with pytest.raises(SetupError, match="was made with another tokenizer"):
+            plan_of(settings, tokenizer(tmp_path / "other", other))
+    with pytest.raises(SetupError, match="holds no tokenizer"):
+        plan_of(settings, tmp_path / "none")
+    (tmp_path / "other/tokenizer.json").write_text("[]")
+    with pytest.raises(SetupError, match="cannot be read"):
+        plan_of(settings, tmp_path / "other")
+
+
+def test_tuned_weights_have_the_tokenizer_of_their_base(tmp_path: Path, german: Path) -> None:
+    tuned = tokenizer(tmp_path / "tuned", TOKENS)
+    content = json.loads((tuned / "tokenizer.json").read_text())
+    content["truncation"] = {"max_length": 9}
+    (tuned / "tokenizer.json").write_text(json.dumps(content, indent=2))
+
+    assert plan_of(SpeculationSettings(tables={"de": german}), tuned)["tables"]
+
+
+def test_tokenizers_of_other_forms_are_told_apart(tmp_path: Path) -> None:
+    unigram = {"model": {"vocab": [["a", -1.5], ["b", -2.0]]}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(unigram))
+    first = tokenizer_hash(tmp_path)
+    assert first == tokenizer_hash(tokenizer(tmp_path / "same", ["a", "b"]))
+    (tmp_path / "tokenizer.json").unlink()
+    for content in (b"one", b"other"):
+        (tmp_path / "tokenizer.model").write_bytes(content)
+        first, before = tokenizer_hash(tmp_path), first
+        assert first != before
+
+
+def test_table_of_an_older_format_is_refused(tmp_path: Path, german: Path) -> None:
+    old = {"language": "de", "vocabulary": 50, "order": 3, "followers": {}, "version": 1}
+    german.write_bytes(msgspec.msgpack.encode(old))
+
+    with pytest.raises(SetupError, match="of format 1, not 2: build it again"):
+        plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
+
+
+def test_table_of_another_size_is_refused(tmp_path: Path, german: Path) -> None:
     plan = plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
 
     with pytest.raises(SetupError, match="of a vocabulary of 50 tokens, the model has 51"):

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.stages.ngram_table import build
 from tests.monitoring.exposition import Exposition
 from tests.support.daemon import Daemon, running
@@ -33,7 +34,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     tokenizer = AutoTokenizer.from_pretrained(stock)
     size = json.loads((stock / "config.json").read_bytes())["vocab_size"]
     answers = 2 * [tokenizer.encode(GERMAN)]
-    (folder / "de.table").write_bytes(build(answers, language="de", vocabulary=size).encode())
+    how: dict[str, Any] = {"vocabulary": size, "tokenizer": tokenizer_hash(stock)}
+    (folder / "de.table").write_bytes(build(answers, language="de", **how).encode())
     model = {
         "name": "tuned",
         "source": str(tuned),

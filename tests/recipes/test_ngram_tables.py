@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.recipes.ngram_tables import make
@@ -38,6 +39,7 @@ def test_table_holds_what_the_answers_say_twice(tiny_model: Path, tmp_path: Path
 
     assert table.language == "de"
     assert table.vocabulary == 260
+    assert table.tokenizer == tokenizer_hash(tiny_model)
     assert table.followers == {"3": (4, 100), "4": (5, 66), "3 4": (5, 66)}
 
 

@@ -1,6 +1,7 @@
 """Each proposer alone: what it is told, and what it then offers."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from headstart.stages.index_budget import IndexBudget
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.ngram_table import NgramTable, TableDrafter, build
 
+SMALL: Any = {"vocabulary": 10, "tokenizer": "ab12"}
 TOKENS = st.lists(st.integers(0, 9), max_size=40)
 
 
@@ -174,7 +176,7 @@ def test_jacobi_fills_its_block_from_what_was_said(
 
 def test_table_drafts_the_most_frequent_follower() -> None:
     answers = [[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4], [9, 2, 7], [9, 2, 7]]
-    table = build(answers, language="de", vocabulary=10)
+    table = build(answers, language="de", **SMALL)
 
     assert table.follower([1, 2]) == (3, 100)
     assert table.follower([9, 2]) == (7, 100)
@@ -183,7 +185,7 @@ def test_table_drafts_the_most_frequent_follower() -> None:
 
 
 def test_table_forgets_what_is_rare() -> None:
-    table = build([[1, 2], [1, 2], [3, 4]], language="de", vocabulary=10, max_contexts=1)
+    table = build([[1, 2], [1, 2], [3, 4]], language="de", **SMALL, max_contexts=1)
 
     assert table.follower([1]) == (2, 100)
     assert table.follower([3]) is None
@@ -192,7 +194,7 @@ def test_table_forgets_what_is_rare() -> None:
 
 @given(st.lists(TOKENS, max_size=6))
 def test_table_survives_its_file(answers: list[list[int]]) -> None:
-    table = build(answers, language="ja", vocabulary=10, min_count=1)
+    table = build(answers, language="ja", **SMALL, min_count=1)
 
     assert NgramTable.decode(table.encode()) == table
 
