@@ -30,6 +30,7 @@ from headstart.stages.speculation_counts import (
     LanguageCounts,
     SourceCounts,
     SpeculationCounts,
+    Speculated,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "build_llm",
     "cannot_replay",
     "engine_arguments",
+    "drafted_for",
     "engine_argv",
     "engine_environment",
     "engine_options",
@@ -392,6 +394,21 @@ _OF_OUTPUT = {
 def cannot_replay(params: Any) -> str | None:
     """Return why an answer with these sampling parameters cannot be continued; None if it can."""
     if (params.n or 1) > 1:
+async def drafted_for(llm: "AsyncLLM", requests: Sequence[str]) -> Speculated | None:
+    """Ask the worker what it drafted for some requests, of which vLLM does not say it.
+
+    Args:
+        requests: By the engine core's own ids.
+
+    Returns: None where nothing was drafted, or where another worker drafts.
+    """
+    if not requests or llm.vllm_config.parallel_config.worker_cls != WORKER:
+        return None
+    found = await llm.collective_rpc("drafted_for", args=(list(requests),))
+    told = msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
+    return told if told.steps else None
+
+
         return "n choices draw from one another's tokens"
     for name, reason in _OF_OUTPUT.items():
         value = getattr(params, name)

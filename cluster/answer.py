@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable
 
+from headstart.cluster.answer_usage import with_speculation
 from headstart.cluster.asgi import Message
 from headstart.cluster.stream import Stream
 from headstart.stages.frames import Channel, Frame, StreamHeader
+from headstart.stages.speculation_counts import Speculated
 from headstart.stages.sse import AnyParser, TakeTokens, parser_of, split_events
 
 __all__ = ["AnswerWriter", "api_of"]
@@ -33,16 +35,23 @@ class AnswerWriter:
         stream: Where the records go.
         api: See `api_of`.
         take: Hands over the token ids of a choice that no frame has carried yet.
+        speculated: Says what was drafted for the answer so far.
         is_over: Once it says so, messages are dropped: an app that was told its client has gone
             may still send an empty answer, which nobody must take for the real one.
     """
 
     def __init__(
-        self, stream: Stream, api: str, take: TakeTokens, is_over: Callable[[], bool]
+        self,
+        stream: Stream,
+        api: str,
+        take: TakeTokens,
+        speculated: Callable[[], Speculated | None],
+        is_over: Callable[[], bool],
     ) -> None:
         self._stream = stream
         self._api = api
         self._take = take
+        self._speculated = speculated
         self._is_over = is_over
         self._began = time.monotonic()
         self._status = 0
@@ -82,10 +91,12 @@ class AnswerWriter:
         at_us = int((time.monotonic() - self._began) * 1e6)
         events = self._events
         if events is None:
+            body = with_speculation(self._api, body, self._speculated())
             self._stream.append(Frame(0, Channel.EVENT, "", (), at_us, body))
             return
         payloads, self._rest = split_events(self._rest + body, has_names=self._api == "responses")
-        for payload in payloads:
+        for written in payloads:
+            payload = with_speculation(self._api, written, self._speculated())
             is_first = events.header is None
             frame = events.parse(payload, self._take, at_us)
             if is_first and events.header is not None:

@@ -8,6 +8,7 @@ what a step gave is put into plain values for `ParallelDrafter`, and its drafts 
 import copy
 import time
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +23,7 @@ from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation import RowStep, Wish
-from headstart.stages.speculation_counts import Undrafted
+from headstart.stages.speculation_counts import Speculated, Undrafted
 
 if TYPE_CHECKING or current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
@@ -67,6 +68,14 @@ class ParallelWorker(PlatformWorker):
         drafter: Any = getattr(self.model_runner, "drafter", None)
         return b"" if drafter is None else msgspec.msgpack.encode(drafter.counts)
 
+
+    def drafted_for(self, requests: list[str]) -> bytes:
+        """Return what was drafted for these requests together, as `speculation_counts` does."""
+        drafter: Any = getattr(self.model_runner, "drafter", None)
+        if drafter is None:
+            return b""
+        found = reduce(Speculated.plus, map(drafter.drafted_for, requests), Speculated())
+        return msgspec.msgpack.encode(found)
 
 class DraftModelWorker(PlatformWorker):
     """vLLM's worker for this platform, in which a model drafts."""

@@ -226,7 +226,13 @@ class VllmEngine(Engine):
     async def _answer(self, request: EngineRequest, stream: Stream, gone: asyncio.Event) -> None:
         tap = Tap(stream, request.body)
         current_tap.set(tap)
-        answer = AnswerWriter(stream, api_of(request.path), tap.take, self._is_over(gone, tap))
+        answer = AnswerWriter(
+            stream,
+            api_of(request.path),
+            tap.take,
+            lambda: tap.speculated,
+            self._is_over(gone, tap),
+        )
         end = StreamEnd(is_aborted=True)
 
         def send(message: Message) -> None:

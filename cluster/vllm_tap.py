@@ -20,7 +20,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
 from headstart.stages.errors import BadRequest, NotContinued, PayloadTooLarge
-from headstart.stages.mirror import Speculated, StreamEnd
+from headstart.stages.mirror import StreamEnd
+from headstart.stages.speculation_counts import Speculated
 from headstart.stages.stage_clock import Mark
 
 __all__ = ["Tap", "TappedLLM", "current_tap", "is_asked"]
@@ -60,7 +61,12 @@ class Tap:
         """Of prompts that were only embedded."""
         self._output_tokens = 0
         self._finish_reasons: dict[int, str] = {}
-        self._speculated: Speculated | None = None
+        self.speculated: Speculated | None = None
+        """What was drafted for the choices that have ended; None is nothing."""
+        self._core_ids: dict[tuple[str, int], str] = {}
+        """What the engine core calls a request's choices."""
+        self._untold: list[str] = []
+        """Those of them that have ended, and of which vLLM did not say what was drafted."""
         self._steps: dict[str, list[tuple[int, ...]]] = {}
         self._replayed: dict[str, list[RequestOutput]] = {}
         self._latest: tuple[float, float] | None = None
@@ -96,6 +102,16 @@ class Tap:
         """Hand over the steps that a request shall begin with."""
         return self._steps.pop(request_id, [])
 
+    def submitted(self, request_id: str, index: int, core_id: str) -> None:
+        """Note what the engine core calls one choice of a request."""
+        self._core_ids[request_id, index] = core_id
+
+    async def ask_untold(self, llm: AsyncLLM) -> None:
+        """Have the worker say what vLLM did not, once the engine has no more to say."""
+        untold, self._untold = self._untold, []
+        if (drafted := await adapter.drafted_for(llm, untold)) is not None:
+            self.speculated = drafted.plus(self.speculated or Speculated())
+
     def replayed(self, request_id: str, outputs: list[RequestOutput]) -> None:
         """Take what these steps gave, for the app to see before anything else."""
         self._replayed[request_id] = outputs
@@ -112,11 +128,15 @@ class Tap:
             output_tokens=self._output_tokens,
             finish_reasons=tuple(reason for _, reason in sorted(self._finish_reasons.items())),
             is_aborted=is_aborted,
-            speculated=self._speculated,
+            speculated=self.speculated,
         )
 
     async def watch(
-        self, source: AsyncGenerator[RequestOutput, None], first_choice: int, request_id: str
+        self,
+        llm: AsyncLLM,
+        source: AsyncGenerator[RequestOutput, None],
+        first_choice: int,
+        request_id: str,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Yield what `source` yields, noting it, after what was replayed for the request.
 
@@ -129,6 +149,7 @@ class Tap:
                     for one in (*self._replayed.pop(request_id, ()), output):
                         self._note(one, first_choice)
                         yield one
+                await self.ask_untold(llm)  # before the app sums up
             except adapter.OF_DATA as error:
                 if self.is_asked:
                     raise
@@ -161,6 +182,10 @@ class Tap:
             if completion.finish_reason is not None:
                 self._finish_reasons[choice] = completion.finish_reason
                 self._note_speculation(completion.spec_decode_metrics)
+                if completion.spec_decode_metrics is None and completion.stop_reason is not None:
+                    # A stop string: found here, while the engine core goes on.
+                    core_id = self._core_ids.get((output.request_id, completion.index))
+                    self._untold += [] if core_id is None else [core_id]
         self._stream.tokens = sum(self._prompt_tokens.values()), self._output_tokens
         self._note_times(output)
 
@@ -181,13 +206,9 @@ class Tap:
         """Add what one choice's drafts came to: accepted tokens are counted by verified step."""
         if metrics is None or not metrics.num_draft_tokens:
             return
-        before = self._speculated or Speculated()
         accepted = sum(tokens * steps for tokens, steps in enumerate(metrics.histogram))
-        self._speculated = Speculated(
-            before.drafted + metrics.num_draft_tokens,
-            before.accepted + accepted,
-            before.steps + sum(metrics.histogram),
-        )
+        news = Speculated(metrics.num_draft_tokens, accepted, sum(metrics.histogram))
+        self.speculated = news.plus(self.speculated or Speculated())
 
     def _note_times(self, output: RequestOutput) -> None:
         metrics = output.metrics
@@ -222,7 +243,7 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is None:
             return source
-        return tap.watch(source, tap.begin(sampling_params, request_id), request_id)
+        return tap.watch(self, source, tap.begin(sampling_params, request_id), request_id)
 
     def encode(self, *args: Any, **options: Any) -> AsyncGenerator[PoolingRequestOutput, None]:
         source = super().encode(*args, **options)
@@ -236,6 +257,7 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is not None:
             tap.is_asked = True
+            tap.submitted(request.external_req_id, index, request.request_id)
         steps = tap.steps(request.external_req_id) if tap is not None else []
         if tap is None or not steps:
             await super()._add_request(request, prompt, parent, index, queue)

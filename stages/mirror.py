@@ -11,24 +11,14 @@ import msgspec
 
 from headstart.stages.errors import Cancelled, HeadstartError, ProtocolViolation
 from headstart.stages.failure import Failure
+from headstart.stages.speculation_counts import Speculated
 from headstart.stages.stage_clock import Mark
 from headstart.stages.token_log import TokenLog
 
-__all__ = ["MirrorSender", "Part", "Speculated", "StreamEnd"]
+__all__ = ["MirrorSender", "Part", "StreamEnd"]
 
 _PART_BYTES = 64 * 1024
 """Most one stream may put into one message, so that a long body cannot starve the others."""
-
-
-class Speculated(msgspec.Struct, frozen=True, array_like=True):
-    """What speculation did for one answer."""
-
-    drafted: int = 0
-    """Tokens that were drafted and verified."""
-    accepted: int = 0
-    """Those of them that became part of the answer."""
-    steps: int = 0
-    """Engine steps that verified a draft."""
 
 
 class StreamEnd(msgspec.Struct, frozen=True, array_like=True):

@@ -17,6 +17,7 @@ from headstart.stages.speculation_counts import (
     Decision,
     LanguageCounts,
     SourceCounts,
+    Speculated,
     SpeculationCounts,
     Undrafted,
     counted_as,
@@ -45,6 +46,8 @@ _LOOK_SHARE = 0.01
 """Of the time of steps without drafts that may be spent on looking whether there is one."""
 _HICCUP = 2.0
 """Times its usual time that a step may count as."""
+_REMEMBERED = 1024
+"""Ended requests of which it is known what was drafted for them."""
 _SLOWED_TOKENS = 32
 """A request may be slowed as if its answer had at least so many tokens."""
 
@@ -97,6 +100,7 @@ class _Row:
     num_probes: int = 0
 
 
+    speculated: Speculated = field(default_factory=Speculated)
 class Speculation:
     """Proposers of all requests of one engine.
 
@@ -135,6 +139,8 @@ class Speculation:
         self._rows: dict[str, _Row] = {}
         self._cost = StepCost()
         self._lengths = DraftLengths(self._cost)
+        self._ended: dict[str, Speculated] = {}
+        """The latest that were drafted for."""
         self._acceptance: dict[tuple[Source, int], Acceptance] = {}
         self._probe_in = self._probe_every = _PROBE_FIRST
         self._probes: dict[Source, int] = {}
@@ -175,7 +181,10 @@ class Speculation:
         self._probe_in = min(self._probe_in, _PROBE_FIRST)
         self._has_begun = True
         language = counted_as(wish.language, self._languages)
-        row = self._rows[request] = _Row(len(tokens), language)
+        row = _Row(len(tokens), language)
+        if (before := self._rows.get(request)) is not None:
+            row.speculated = before.speculated
+        self._rows[request] = row
         if wish.mode == "off" or (room is not None and room < 1):
             return
         if reason is not None:
@@ -188,8 +197,17 @@ class Speculation:
             self._add(row, Source.COPY, tokens, wish.language)
 
     def end(self, request: str) -> None:
-        """Forget a request. Unknown ones are ignored."""
-        self._rows.pop(request, None)
+        """Forget a request, but for what was drafted for it. Unknown ones are ignored."""
+        row = self._rows.pop(request, None)
+        if row is not None and row.speculated.steps:
+            self._ended[request] = row.speculated
+            if len(self._ended) > _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+
+    def drafted_for(self, request: str) -> Speculated:
+        """Return what speculation did for a request that is under way, or has ended lately."""
+        row = self._rows.get(request)
+        return self._ended.get(request, Speculated()) if row is None else row.speculated
 
     def step(
         self, steps: Sequence[RowStep], *, seconds: float, num_prompt_tokens: int = 0
@@ -261,9 +279,11 @@ class Speculation:
         pending, row.pending = row.pending, None
         if one.is_broken and row.proposers:
             self._drop(row, tuple(row.proposers), Undrafted.NOT_A_NUMBER)
-        if pending is not None and (drafted := len(one.verdict.drafted)):
+        drafted, accepted = len(one.verdict.drafted), one.verdict.num_accepted
+        if drafted:
+            row.speculated = row.speculated.plus(Speculated(drafted, accepted, 1))
+        if pending is not None and drafted:
             source, draft = pending
-            accepted = one.verdict.num_accepted
             self._learned(row, source, draft.grade).observe(drafted, accepted)
             self._acceptance[source, draft.grade].observe(drafted, accepted)
             counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)

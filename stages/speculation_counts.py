@@ -15,6 +15,7 @@ __all__ = [
     "LanguageCounts",
     "Position",
     "SourceCounts",
+    "Speculated",
     "SpeculationCounts",
     "Undrafted",
     "counted_as",
@@ -93,6 +94,23 @@ _POSITIONS = (
     *(8 * (Position.FROM_9,)),
     Position.FROM_17,
 )
+
+
+class Speculated(msgspec.Struct, frozen=True, array_like=True):
+    """What speculation did for one answer."""
+
+    drafted: int = 0
+    """Tokens that were drafted and verified."""
+    accepted: int = 0
+    """Those of them that became part of the answer."""
+    steps: int = 0
+    """Engine steps that verified a draft."""
+
+    def plus(self, other: "Speculated") -> "Speculated":
+        """Return both together."""
+        return Speculated(
+            self.drafted + other.drafted, self.accepted + other.accepted, self.steps + other.steps
+        )
 
 
 class SourceCounts(msgspec.Struct):

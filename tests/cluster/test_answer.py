@@ -22,7 +22,7 @@ class NoPace:
 @pytest.mark.anyio
 async def test_headers_that_are_part_of_the_answer_are_passed_on_and_no_others() -> None:
     stream = Stream("one", 1 << 20)
-    answer = AnswerWriter(stream, "", lambda _: (), lambda: False)
+    answer = AnswerWriter(stream, "", lambda _: (), lambda: None, lambda: False)
     head = [(b"Content-Type", b"application/octet-stream"), METADATA, (b"server", b"inside")]
     answer.send({"type": "http.response.start", "status": 200, "headers": head})
     answer.send({"type": "http.response.body", "body": b"\0\0\0\0", "more_body": False})

@@ -57,10 +57,9 @@ CALLED = {
     "vllm.v1.engine.async_llm:AsyncLLM.encode": "prompt pooling_params request_id",
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
     "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
-    "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method",
-    "vllm.v1.sample.logits_processor:build_logitsprocs": (
-        "vllm_config device is_pin_memory is_pooling_model"
-    ),
+    "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method args",
+    "vllm.distributed:get_tensor_model_parallel_rank": "",
+    "vllm.v1.sample.logits_processor:LogitsProcessors": "logitsprocs",
     "vllm.v1.sample.rejection_sampler:expand_batch_to_tokens": (
         "x cu_num_tokens num_tokens replace_from replace_to"
     ),
@@ -100,15 +99,18 @@ CALLED = {
 READ = {
     "vllm.exceptions:VLLMClientError": "",
     "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
-    "vllm.config:VllmConfig": "speculative_config additional_config",
+    "vllm.config:VllmConfig": "speculative_config additional_config parallel_config",
+    "vllm.config:ParallelConfig": "worker_cls",
     "vllm.config.observability:ObservabilityConfig": "per_request_spec_decode_metrics",
-    "vllm.outputs:CompletionOutput": "index token_ids finish_reason spec_decode_metrics",
+    "vllm.outputs:CompletionOutput": (
+        "index token_ids finish_reason stop_reason spec_decode_metrics"
+    ),
     "vllm.platforms:current_platform": "",
     "vllm.utils.torch_utils:PIN_MEMORY": "",
     "vllm.v1.sample:rejection_sampler": "expand_batch_to_tokens",
     "vllm.outputs:PoolingRequestOutput.__init__": "prompt_token_ids finished",
     "vllm.outputs:RequestOutput.__init__": (
-        "prompt_token_ids outputs finished metrics num_cached_tokens"
+        "request_id prompt_token_ids outputs finished metrics num_cached_tokens"
     ),
     "vllm.sampling_params:SamplingParams": (
         "n seed temperature max_tokens min_tokens presence_penalty frequency_penalty bad_words "

@@ -110,7 +110,8 @@ async def watched(
     tap = Tap(stream_table().create("a stream"), json.dumps(body or {}).encode())
     tap.is_asked = is_asked
     first: Any = tap.begin(SimpleNamespace(n=1, structured_outputs=form), "r")
-    async for _ in tap.watch(give(*outputs), first, "r"):  # type: ignore[arg-type]
+    llm: Any = None  # it is asked nothing
+    async for _ in tap.watch(llm, give(*outputs), first, "r"):  # type: ignore[arg-type]
         pass
     return tap
 

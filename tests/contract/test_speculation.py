@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
-from headstart.stages.mirror import Speculated
-from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_counts import Speculated, SpeculationCounts
 from tests.contract.asking import Subject, saying
 from tests.contract.conftest import ENGINE, started_vllm
-from tests.support.streams import body, finished, stream_table
+from tests.support.streams import body, chunks, finished, stream_table
 from tests.support.waiting import eventually, soon
 
 pytestmark = [pytest.mark.anyio, *ENGINE]
@@ -116,12 +116,15 @@ UNDRAFTED: dict[str, dict[str, Any]] = {
 """What leaves a request without drafts, by the reason that is counted."""
 
 
+@pytest.mark.parametrize("mode", ["copy", "jacobi"])
 @pytest.mark.parametrize("name", FEATURES)
-async def test_feature_works_with_drafts(vllm: Subject, speculating: Subject, name: str) -> None:
+async def test_feature_works_with_drafts(
+    vllm: Subject, speculating: Subject, name: str, mode: str
+) -> None:
     fields = FEATURES[name]
     plain = await finished(asked(vllm, "quote", "off", **fields))
 
-    found = await finished(asked(speculating, "quote", "copy", **fields))
+    found = await finished(asked(speculating, "quote", mode, **fields))
 
     mine, theirs = body(found)["choices"][0], body(plain)["choices"][0]
     for choice in (mine, theirs):
@@ -130,11 +133,11 @@ async def test_feature_works_with_drafts(vllm: Subject, speculating: Subject, na
                 one["logprob"] = round(one["logprob"], 2)
     assert mine == theirs
     assert found.end is not None
-    # A stop string is found by the front end, before the engine has said what it drafted. What
-    # would be copied may be what the altered ones rule out.
-    if name not in ("length", "stop string", "structured", *ALTERED):
+    # What would be copied may be what the altered ones rule out.
+    if name not in ("length", "structured", *ALTERED):
         assert found.end.speculated is not None
-        assert found.end.speculated.accepted > 0
+        assert found.end.speculated.drafted > 0
+        assert found.end.speculated.accepted > 0 or mode == "jacobi"
 
 
 async def test_altered_distributions_go_side_by_side(vllm: Subject, speculating: Subject) -> None:
@@ -182,6 +185,52 @@ async def test_answer_says_what_was_drafted(speculating: Subject) -> None:
     assert 0 < speculated.accepted <= speculated.drafted
     # Each step gives a token of its own besides: the first came with the prompt.
     assert speculated.accepted + speculated.steps < stream.end.output_tokens
+
+
+def usage_of(stream: Stream, is_streamed: bool) -> dict[str, Any]:
+    told = chunks(stream)[-1] if is_streamed else body(stream)
+    found: dict[str, Any] = told["usage"]
+    return found
+
+
+STREAMED: dict[bool, dict[str, Any]] = {
+    False: {},
+    True: {"stream": True, "stream_options": {"include_usage": True}},
+}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("name", ["length", "stop string", "stop token"])
+async def test_usage_says_what_was_drafted(
+    vllm: Subject, speculating: Subject, name: str, is_streamed: bool
+) -> None:
+    fields = FEATURES[name] | STREAMED[is_streamed]
+    plain = usage_of(await finished(asked(vllm, "quote", "off", **fields)), is_streamed)
+    off = usage_of(await finished(asked(speculating, "quote", "off", **fields)), is_streamed)
+    stream = await finished(asked(speculating, "quote", "jacobi", **fields))
+    found = usage_of(stream, is_streamed)
+
+    assert off == plain
+    assert stream.end is not None
+    speculated = stream.end.speculated
+    assert speculated is not None
+    assert 0 < speculated.steps <= speculated.drafted
+    assert found["completion_tokens_details"] == {
+        "accepted_prediction_tokens": speculated.accepted,
+        "rejected_prediction_tokens": speculated.drafted - speculated.accepted,
+    }
+    assert found["headstart"] == msgspec.structs.asdict(speculated)
+    for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert found[key] == plain[key]
+
+
+async def test_usage_counts_the_choices_of_a_stop_string_together(speculating: Subject) -> None:
+    fields = {"stop": ["lazy"], "n": 2, "temperature": 0.1}
+    stream = await finished(asked(speculating, "quote", "jacobi", **fields))
+
+    assert stream.end is not None
+    assert stream.end.speculated is not None
+    assert body(stream)["usage"]["headstart"]["steps"] == stream.end.speculated.steps > 1
 
 
 async def test_streamed_steps_hold_several_tokens(vllm: Subject, speculating: Subject) -> None:

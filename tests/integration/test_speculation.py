@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from headstart.cluster.tokenizer_hash import tokenizer_hash
@@ -67,6 +68,7 @@ def asked(daemon: Daemon, text: str, **options: Any) -> dict[str, Any]:
     answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body, timeout=240)
     assert answer.status_code == 200, answer.text
     said: dict[str, Any] = answer.json()["headstart"]["timing"]["speculation"] or {}
+    assert answer.json()["usage"].get("headstart", {}) == said
     return said
 
 
@@ -93,3 +95,26 @@ def test_each_kind_of_draft_is_used_and_measured(daemon: Daemon) -> None:
         return all(found)
 
     daemon.wait_for(is_measured, "see each kind of draft in the metrics", 120)
+
+
+def test_streamed_usage_says_what_was_drafted(daemon: Daemon) -> None:
+    """By the official client, whose type has OpenAI's names."""
+    http = openai.DefaultHttpxClient(trust_env=False)
+    client = openai.OpenAI(base_url=f"{daemon.url}/v1", api_key="none", http_client=http)
+    for stop in (None, ["result"]):
+        chunks = client.chat.completions.create(
+            model="tuned",
+            messages=[{"role": "user", "content": f"Repeat this code:\n{CODE}"}],
+            temperature=0,
+            max_tokens=48,
+            stop=stop,
+            stream=True,
+            stream_options={"include_usage": True},
+            timeout=240,
+        )
+        usage: Any = [chunk.usage for chunk in chunks if chunk.usage is not None][-1]
+        details, said = usage.completion_tokens_details, usage.headstart
+        assert said["drafted"] > 0
+        assert details.accepted_prediction_tokens == said["accepted"]
+        assert details.rejected_prediction_tokens == said["drafted"] - said["accepted"]
+    http.close()

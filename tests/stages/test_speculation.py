@@ -10,7 +10,7 @@ from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.speculation import RowStep, Speculation, Wish
-from headstart.stages.speculation_counts import Undrafted
+from headstart.stages.speculation_counts import Speculated, Undrafted
 
 VOCABULARY = 12
 MAX_TOKENS = 6
@@ -201,6 +201,29 @@ def test_missing_drafter_is_counted_and_copying_takes_its_place() -> None:
 
     assert machine.step([RowStep("a", Verdict([2]), room=2)], seconds=0.1) == [[3, 1]]
     assert machine.counts.fallbacks == {Undrafted.NO_DRAFTER: 1}
+
+
+def test_what_was_drafted_for_a_request_is_known_for_a_while_after_its_end() -> None:
+    machine = speculation(is_adaptive=False)
+    for name in "ab":
+        machine.begin(name, [1, 2, 3, 4, 1], Wish("copy" if name == "a" else "off"))
+    machine.step([RowStep(name, Verdict([2]), room=3) for name in "ab"], seconds=0.1)
+    right = Verdict([3, 4, 9], [3, 4, 1])
+    machine.step([RowStep("a", right, room=9), RowStep("b", Verdict([3]), room=9)], seconds=0.1)
+
+    expected = Speculated(drafted=3, accepted=2, steps=1)
+    assert machine.drafted_for("a") == expected
+    machine.end("a")
+    machine.end("b")
+    assert machine.drafted_for("a") == expected
+    assert machine.drafted_for("b") == machine.drafted_for("unknown") == Speculated()
+
+    for number in range(1024):  # which are drafted for, too
+        machine.begin(f"{number}", [1, 2, 3, 4, 1], Wish("copy"))
+        machine.step([RowStep(f"{number}", right, room=0)], seconds=0.1)
+        machine.end(f"{number}")
+    assert machine.drafted_for("1023") == expected
+    assert machine.drafted_for("a") == Speculated()
 
 
 def test_counts_tell_declared_languages_apart() -> None:
