@@ -10,6 +10,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -141,7 +142,8 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
     """Have vLLM run our worker, which drafts several tokens a step, or a model that drafts.
 
     Raises:
-        SetupError: The model's card, or a table of n-grams, is not fit.
+        SetupError: The model's card, or a table of n-grams, is not fit; or a plugin of vLLM is
+            installed that would see no drafted token.
     """
     if model.speculation is None:
         return {}
@@ -152,6 +154,12 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
                 "method": drafter.method,
                 "model": drafter.source,
                 "num_speculative_tokens": drafter.num_tokens,
+    if plugins := entry_points(group="vllm.logits_processors"):
+        names = ", ".join(f"{each.name} ({each.value})" for each in plugins)
+        raise SetupError(
+            f"drafted tokens do not pass through the installed logits processors {names}: "
+            f"uninstall them, or remove models.{model.name}.speculation"
+        )
             },
             "per_request_spec_decode_metrics": "summary",
         }
@@ -369,7 +377,7 @@ async def warm(
 
 
 async def speculation_counts(llm: "AsyncLLM") -> SpeculationCounts:
-    """Ask the workers what speculation has done; ranks that draft alike count alike."""
+    """Ask the workers what speculation has done: of those that sample, the first one drafts."""
     found = await llm.collective_rpc("speculation_counts")
     return msgspec.msgpack.decode(next(filter(None, found)), type=SpeculationCounts)
 

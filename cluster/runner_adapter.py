@@ -5,20 +5,20 @@ Like `adapter`, written against vLLM 0.32 (V1 runners, CPU and GPU) and tried na
 what a step gave is put into plain values for `ParallelDrafter`, and its drafts into vLLM's place.
 """
 
-import copy
 import time
-from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
+from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import PIN_MEMORY
 from vllm.v1.sample import rejection_sampler
-from vllm.v1.sample.logits_processor import build_logitsprocs
+from vllm.v1.sample.logits_processor import BUILTIN_LOGITS_PROCESSORS, LogitsProcessors
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from headstart.cluster.captured import Captured
 from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
@@ -68,7 +68,6 @@ class ParallelWorker(PlatformWorker):
         drafter: Any = getattr(self.model_runner, "drafter", None)
         return b"" if drafter is None else msgspec.msgpack.encode(drafter.counts)
 
-
     def drafted_for(self, requests: list[str]) -> bytes:
         """Return what was drafted for these requests together, as `speculation_counts` does."""
         drafter: Any = getattr(self.model_runner, "drafter", None)
@@ -76,6 +75,7 @@ class ParallelWorker(PlatformWorker):
             return b""
         found = reduce(Speculated.plus, map(drafter.drafted_for, requests), Speculated())
         return msgspec.msgpack.encode(found)
+
 
 class DraftModelWorker(PlatformWorker):
     """vLLM's worker for this platform, in which a model drafts."""
@@ -106,11 +106,10 @@ def _adopt(runner: Any) -> None:
         return  # of the ranks that share the layers only the last one samples, and drafts
     runner.__class__ = type("ParallelRunner", (_ParallelRunner, type(runner)), {})
     _mend_sampler(runner)
-    # Where it speculates, vLLM builds no processor for min_p and logit_bias.
-    config = copy.copy(runner.vllm_config)
-    object.__setattr__(config, "speculative_config", None)
-    runner.input_batch.logitsprocs = build_logitsprocs(
-        config, runner.device, PIN_MEMORY, runner.is_pooling_model
+    # Where it speculates, vLLM builds no processor for min_p and logit_bias. Others would see the
+    # rows without drafts alone.
+    runner.input_batch.logitsprocs = LogitsProcessors(
+        kind(runner.vllm_config, runner.device, PIN_MEMORY) for kind in BUILTIN_LOGITS_PROCESSORS
     )
 
 
@@ -142,38 +141,30 @@ class _ParallelRunner:
     requests: dict[str, Any]
     max_model_len: int
     _began = 0.0
+    _captured: Captured | None = None
     _predictions: dict[str, list[int]]
     _broken: frozenset[str]
 
     def execute_model(self, scheduler_output: Any, *args: Any, **options: Any) -> Any:
         self._began = time.perf_counter()
-        self._predictions, self._broken = {}, frozenset()
+        self._captured = None
         for request in scheduler_output.finished_req_ids:
             self.drafter.end(request)
         return super().execute_model(scheduler_output, *args, **options)  # type: ignore[misc]
 
     def _sample(self, logits: Any, spec_decode_metadata: Any) -> Any:
-        if spec_decode_metadata is not None:
-            if spec_decode_metadata.max_spec_len:
-                self._capture(logits, spec_decode_metadata.num_draft_tokens)
-            else:
-                spec_decode_metadata = None  # the plain sampler: one row a request, as always
-        return super()._sample(logits, spec_decode_metadata)  # type: ignore[misc]
-
-    def _capture(self, logits: Any, num_drafted: Sequence[int]) -> None:
-        """Keep what the model says at every drafted position, for the rows that look at it."""
-        spans: dict[str, tuple[int, int]] = {}
-        first = 0
-        for request, drafted in zip(self.input_batch.req_ids, num_drafted, strict=True):
-            if drafted and self.drafter.wants_predictions(request):
-                spans[request] = first, first + drafted + 1
-            first += drafted + 1
-        if not spans:
-            return
-        highest, best = logits.max(dim=-1)  # before the sampler works on them in place
-        broken, tokens = highest.isnan().tolist(), best.tolist()
-        self._broken = frozenset(one for one, (at, end) in spans.items() if any(broken[at:end]))
-        self._predictions = {one: tokens[at:end] for one, (at, end) in spans.items()}
+        if spec_decode_metadata is None or not spec_decode_metadata.max_spec_len:
+            # The plain sampler: one row a request, as always.
+            return super()._sample(logits, None)  # type: ignore[misc]
+        num_drafted = spec_decode_metadata.num_draft_tokens
+        is_watched = [
+            drafted > 0 and self.drafter.wants_predictions(request)
+            for request, drafted in zip(self.input_batch.req_ids, num_drafted, strict=True)
+        ]
+        self._captured = Captured(logits, num_drafted, is_watched)
+        output = super()._sample(logits, spec_decode_metadata)  # type: ignore[misc]
+        self._captured.cut(output.sampled_token_ids)
+        return output
 
     def _input_fits_in_drafter(self, _: Any) -> bool:
         return True  # each row has its own room; vLLM would draft zeros for all of them
@@ -181,7 +172,11 @@ class _ParallelRunner:
     def propose_draft_token_ids(
         self, scheduler_output: Any, sampled_token_ids: list[list[int]], *_: Any
     ) -> list[list[int]]:
+        if get_tensor_model_parallel_rank():
+            # The engine takes the first rank's drafts: others would learn from what is not theirs.
+            return [[] for _ in sampled_token_ids]
         began = time.perf_counter()
+        self._read()
         rows = [
             self._row(request, tokens, scheduler_output)
             for request, tokens in zip(self.input_batch.req_ids, sampled_token_ids, strict=True)
@@ -198,6 +193,13 @@ class _ParallelRunner:
         drafts = [next(found) if tokens else [] for tokens in sampled_token_ids]
         self.drafter.spent(time.perf_counter() - began)
         return drafts
+
+    def _read(self) -> None:
+        """Take what was captured: the engine has waited for the step's tokens by now."""
+        read = [] if self._captured is None else self._captured.read()
+        pairs = list(zip(self.input_batch.req_ids, read, strict=False))
+        self._broken = frozenset(request for request, (is_broken, _) in pairs if is_broken)
+        self._predictions = {request: found for request, (_, found) in pairs}
 
     def _row(self, request: str, tokens: list[int], scheduler_output: Any) -> RowStep:
         state = self.requests[request]

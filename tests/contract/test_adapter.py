@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headstart.configs.model_settings import ModelSettings
+from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,8 @@ READ = {
         "finished_req_ids scheduled_spec_decode_tokens total_num_scheduled_tokens"
     ),
     "vllm.v1.metrics.stats:RequestSpecDecodeMetrics": "histogram num_draft_tokens",
+    "vllm.v1.outputs:SamplerOutput": "sampled_token_ids",
+    "vllm.v1.sample.logits_processor:BUILTIN_LOGITS_PROCESSORS": "",
     "vllm.v1.spec_decode.metadata:SpecDecodeMetadata": "num_draft_tokens",
     "vllm.v1.worker.gpu_input_batch:CachedRequestState": (
         "prompt_token_ids prompt_embeds output_token_ids sampling_params"
@@ -212,9 +215,10 @@ def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
     """No class body names them: they are assigned in constructors."""
     source = {
         "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": (
-            "drafter input_batch requests max_model_len use_async_scheduling is_pooling_model"
+            "drafter input_batch requests max_model_len use_async_scheduling"
         ),
         "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs",
+        "vllm.v1.spec_decode.metadata:SpecDecodeMetadata.__post_init__": "max_spec_len",
         "vllm.v1.engine.input_processor:InputProcessor.__init__": "speculative_config",
         "vllm.v1.engine.async_llm:AsyncLLM.__init__": "input_processor",
     }
@@ -293,24 +297,38 @@ def test_nobody_else_imports_what_is_private() -> None:
     assert not offenders
 
 
-def test_broken_logits_are_noticed_at_the_row_that_has_them(vllm_model: ModelSettings) -> None:
-    """Rows of three requests, of which two look at predictions and one of those met NaN."""
-    import torch
+def test_built_in_logits_processors_are_made_as_we_make_them(vllm_model: ModelSettings) -> None:
+    from vllm.v1.sample import logits_processor
 
-    from headstart.cluster.runner_adapter import _ParallelRunner
+    kinds = logits_processor.BUILTIN_LOGITS_PROCESSORS
 
-    runner = _ParallelRunner()
-    runner._predictions, runner._broken = {}, frozenset()
-    runner.input_batch = SimpleNamespace(req_ids=["a", "b", "c"])
-    watched: Any = SimpleNamespace(wants_predictions=lambda request: request != "b")
-    runner.drafter = watched
-    logits = torch.eye(7, 9)
-    logits[5, 3] = float("nan")
+    assert {kind.__name__ for kind in kinds} == {
+        "LogitBiasLogitsProcessor",
+        "MinPLogitsProcessor",
+        "MinTokensLogitsProcessor",
+    }
+    for kind in kinds:
+        assert len(inspect.signature(kind).parameters) == 3
+        assert "speculative_config" not in inspect.getsource(kind)
+    assert logits_processor.LOGITSPROCS_GROUP == "vllm.logits_processors"
 
-    runner._capture(logits, [1, 1, 2])
 
-    assert runner._predictions == {"a": [0, 1], "c": [4, 3, 6]}
-    assert runner._broken == {"c"}
+def test_installed_logits_processor_is_refused_where_drafts_would_escape_it(
+    vllm_model: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.cluster import adapter
+
+    told = tmp_path / "quiet_words-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: quiet-words\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[vllm.logits_processors]\nquiet = quiet_words:Quiet\n")
+    speculating = vllm_model.model_copy(update={"speculation": SpeculationSettings()})
+    adapter.engine_argv(speculating, str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(SetupError, match=r"logits processors quiet \(quiet_words:Quiet\)"):
+        adapter.engine_argv(speculating, str(tmp_path))
+    adapter.engine_argv(vllm_model, str(tmp_path))
 
 
 def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings) -> None:
@@ -339,6 +357,17 @@ def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings
 
     assert [tokens for _, tokens, *_ in begun] == [[1, 2, 3]] * 4
     assert [room for *_, room in begun] == [-1, 0, 7, 95]
+
+
+def test_ranks_but_the_first_draft_nothing(
+    vllm_model: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.cluster import runner_adapter
+
+    monkeypatch.setattr(runner_adapter, "get_tensor_model_parallel_rank", lambda: 1)
+    runner = runner_adapter._ParallelRunner()  # without a drafter that could be asked
+
+    assert runner.propose_draft_token_ids(None, [[1, 2], [], [3]]) == [[], [], []]
 
 
 @pytest.mark.anyio

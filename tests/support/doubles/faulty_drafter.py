@@ -1,12 +1,19 @@
-"""A drafter whose language decides how it fails."""
+"""A drafter whose language decides how it fails, and a model that breaks where drafts are verified.
+
+vLLM loads it in the process of its engine core.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from headstart.cluster.parallel_drafter import ParallelDrafter
+from headstart.cluster.runner_adapter import _ParallelRunner
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 
 __all__ = ["FaultyDrafter"]
+
+BROKEN = "broken"
+"""Extra argument of a request whose logits are NaN at every drafted position."""
 
 
 class _Faulty:
@@ -31,12 +38,30 @@ class _Faulty:
         return Draft([0] * (max_tokens + 1))
 
 
+def _break(runner: Any, logits: Any, metadata: Any) -> None:
+    """Where a plain step has logits, they stay."""
+    first = 0
+    for request, drafted in zip(
+        runner.input_batch.req_ids, metadata.num_draft_tokens if metadata else (), strict=False
+    ):
+        if BROKEN in (runner.requests[request].sampling_params.extra_args or ()):
+            logits[first + 1 : first + 1 + drafted] = float("nan")
+        first += drafted + 1
+
+
 class FaultyDrafter(ParallelDrafter):
     """Where a drafter is asked for, one that fails after a few steps."""
 
     def __init__(self, vllm_config: Any) -> None:
         super().__init__(vllm_config)
         self._factories = {**self._factories, Source.DRAFTER: self._faulty}
+        sample = _ParallelRunner._sample
+
+        def breaking(runner: Any, logits: Any, metadata: Any) -> Any:
+            _break(runner, logits, metadata)
+            return sample(runner, logits, metadata)
+
+        _ParallelRunner._sample = breaking  # type: ignore[assignment, method-assign]
 
     def _faulty(self, _: Sequence[int], language: str | None) -> Proposer | None:
         return None if language is None else _Faulty(language, self._vocabulary)
