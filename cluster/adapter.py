@@ -20,7 +20,7 @@ import structlog
 
 from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.model_folder import lora_rank
-from headstart.cluster.parallel_drafter import SPECULATION, plan_of
+from headstart.cluster.parallel_drafter import PLAN, plan_of
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.monitoring import logs
 from headstart.stages.drafting import Source
@@ -30,8 +30,8 @@ from headstart.stages.speculation_counts import (
     NO_LANGUAGE,
     LanguageCounts,
     SourceCounts,
-    SpeculationCounts,
     Speculated,
+    SpeculationCounts,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ __all__ = [
     "build_app",
     "build_llm",
     "cannot_replay",
-    "engine_arguments",
     "drafted_for",
+    "engine_arguments",
     "engine_argv",
     "engine_environment",
     "engine_options",
@@ -120,8 +120,15 @@ def _binding(cores: str) -> dict[str, str]:
     return environment
 
 
-def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
-    """Return the model's settings as arguments of vLLM's own server."""
+def engine_argv(model: ModelSettings, model_path: str, drafter: str | None = None) -> list[str]:
+    """Return the model's settings as arguments of vLLM's own server.
+
+    Args:
+        drafter: Path of a class that drafts in place of ours.
+
+    Raises:
+        SetupError: As far as vLLM is not asked: the model's speculation or adapters are not fit.
+    """
     options = {
         "model": model_path,
         "served_model_name": model.name,
@@ -133,12 +140,12 @@ def engine_argv(model: ModelSettings, model_path: str) -> list[str]:
         # Adds the render routes, which `VllmEngine.render` calls; no client gets at them.
         "enable_scale_out": True,
         **engine_options(model),
-        **_speculation_options(model, model_path),
+        **_speculation_options(model, model_path, drafter or DRAFTER),
     }
     return _to_argv(options) + _lora_modules(model)
 
 
-def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any]:
+def _speculation_options(model: ModelSettings, model_path: str, ours: str) -> dict[str, Any]:
     """Have vLLM run our worker, which drafts several tokens a step, or a model that drafts.
 
     Raises:
@@ -147,6 +154,12 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
     """
     if model.speculation is None:
         return {}
+    if plugins := entry_points(group="vllm.logits_processors"):
+        names = ", ".join(f"{each.name} ({each.value})" for each in plugins)
+        raise SetupError(
+            f"drafted tokens do not pass through the installed logits processors {names}: "
+            f"uninstall them, or remove models.{model.name}.speculation"
+        )
     if (drafter := model.drafter) is not None:
         return {
             "worker_cls": DRAFT_MODEL_WORKER,
@@ -154,25 +167,18 @@ def _speculation_options(model: ModelSettings, model_path: str) -> dict[str, Any
                 "method": drafter.method,
                 "model": drafter.source,
                 "num_speculative_tokens": drafter.num_tokens,
-    if plugins := entry_points(group="vllm.logits_processors"):
-        names = ", ".join(f"{each.name} ({each.value})" for each in plugins)
-        raise SetupError(
-            f"drafted tokens do not pass through the installed logits processors {names}: "
-            f"uninstall them, or remove models.{model.name}.speculation"
-        )
             },
             "per_request_spec_decode_metrics": "summary",
         }
+    plan = plan_of(model.speculation, Path(model_path), model.drafted_languages)
     return {
         "worker_cls": WORKER,
         "speculative_config": {
             "method": "custom_class",
-            "model": DRAFTER,
-            "num_speculative_tokens": model.speculation.max_tokens,
+            "model": ours,
+            "num_speculative_tokens": plan["max_tokens"],
         },
-        "additional_config": {
-            SPECULATION: plan_of(model.speculation, Path(model_path), model.drafted_languages)
-        },
+        "additional_config": {PLAN: plan},
         # For `RequestOutput`s only: no body has them unless it is asked for with another flag.
         "per_request_spec_decode_metrics": "summary",
     }
@@ -215,11 +221,16 @@ def _lora_modules(model: ModelSettings) -> list[str]:
     return ["--lora-modules", *modules]
 
 
-def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
+def engine_arguments(
+    model: ModelSettings, model_path: str, drafter: str | None = None
+) -> Namespace:
     """Have vLLM's own parser read the model's settings.
 
+    Args:
+        drafter: As of `engine_argv`.
+
     Raises:
-        SetupError: vLLM refuses an argument.
+        SetupError: vLLM refuses an argument, or as `engine_argv`.
     """
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -228,9 +239,10 @@ def engine_arguments(model: ModelSettings, model_path: str) -> Namespace:
         def error(self, message: str) -> NoReturn:
             raise ValueError(message)  # argparse would print it and exit
 
+    argv = engine_argv(model, model_path, drafter)
     parser = make_arg_parser(Parser(exit_on_error=False))  # type: ignore[no-untyped-call]
     try:
-        args: Namespace = parser.parse_args(engine_argv(model, model_path))
+        args: Namespace = parser.parse_args(argv)
         validate_parsed_serve_args(args)
     except Exception as error:
         raise SetupError(
@@ -382,6 +394,21 @@ async def speculation_counts(llm: "AsyncLLM") -> SpeculationCounts:
     return msgspec.msgpack.decode(next(filter(None, found)), type=SpeculationCounts)
 
 
+async def drafted_for(llm: "AsyncLLM", requests: Sequence[str]) -> Speculated | None:
+    """Ask the worker what it drafted for some requests, of which vLLM does not say it.
+
+    Args:
+        requests: By the engine core's own ids.
+
+    Returns: None where nothing was drafted, or where another worker drafts.
+    """
+    if not requests or llm.vllm_config.parallel_config.worker_cls != WORKER:
+        return None
+    found = await llm.collective_rpc("drafted_for", args=(list(requests),))
+    told = msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
+    return told if told.steps else None
+
+
 _OF_OUTPUT = {
     "seed": "a seed draws from the beginning",
     "presence_penalty": "presence_penalty counts the answer's tokens",
@@ -402,21 +429,6 @@ _OF_OUTPUT = {
 def cannot_replay(params: Any) -> str | None:
     """Return why an answer with these sampling parameters cannot be continued; None if it can."""
     if (params.n or 1) > 1:
-async def drafted_for(llm: "AsyncLLM", requests: Sequence[str]) -> Speculated | None:
-    """Ask the worker what it drafted for some requests, of which vLLM does not say it.
-
-    Args:
-        requests: By the engine core's own ids.
-
-    Returns: None where nothing was drafted, or where another worker drafts.
-    """
-    if not requests or llm.vllm_config.parallel_config.worker_cls != WORKER:
-        return None
-    found = await llm.collective_rpc("drafted_for", args=(list(requests),))
-    told = msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
-    return told if told.steps else None
-
-
         return "n choices draw from one another's tokens"
     for name, reason in _OF_OUTPUT.items():
         value = getattr(params, name)

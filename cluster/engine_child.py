@@ -95,9 +95,8 @@ async def _serve(wanted: Wanted, answers: Any) -> None:
         answers.flush()
 
     model = ModelSettings.model_validate_json(wanted.model)
-    adapter.DRAFTER = wanted.drafter or adapter.DRAFTER
     probe = adapter.LoadProbe()
-    arguments = adapter.engine_arguments(model, wanted.path)
+    arguments = adapter.engine_arguments(model, wanted.path, wanted.drafter)
     llm = adapter.build_llm(TappedLLM, arguments, [probe.factory])
     try:
         say("")

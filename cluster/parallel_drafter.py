@@ -6,11 +6,11 @@ with travels there as plain data. Everything that vLLM keeps to itself is in `ru
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
-import yaml
 
+from headstart.cluster.model_card import declared_block
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.copy_drafter import CopyDrafter
@@ -22,13 +22,13 @@ from headstart.stages.language import closest
 from headstart.stages.ngram_table import NgramTable, TableDrafter
 from headstart.stages.speculation import Speculation
 
-__all__ = ["SPECULATION", "ParallelDrafter", "plan_of"]
+__all__ = ["PLAN", "ParallelDrafter", "plan_of"]
 
-SPECULATION = "headstart_speculation"
+PLAN = "headstart_plan"
 """Key of our plan in vLLM's `additional_config`."""
 
-_BLOCK_TOKENS = 16
-"""Of weights that are tuned for no block length, where a request asks for Jacobi steps."""
+_BLOCK_TOKENS, _MAX_TOKENS = 16, 16
+"""Of a block, and of any draft, with weights that are tuned for no block length."""
 
 
 class _Plan(msgspec.Struct):
@@ -47,7 +47,8 @@ def plan_of(
     """Return what the worker needs to know, as plain data.
 
     Args:
-        model: Folder of the weights, whose card may declare a block length.
+        model: Folder of the weights, whose card may declare a block length: it decides what the
+            settings leave open.
         languages: Those that are counted one by one.
 
     Raises:
@@ -59,36 +60,22 @@ def plan_of(
                 f"the n-gram table {path} was made with another tokenizer than that of {model}: "
                 "build it from this model's answers"
             )
+    declared = declared_block(model)
+    block = settings.block_tokens or declared
+    by_default, most = "off", _MAX_TOKENS
+    if declared is not None:
+        by_default, most = "auto", (settings.block_tokens or declared) - 1
     plan = _Plan(
-        default=settings.default,
-        max_tokens=settings.max_tokens,
+        default=settings.default or by_default,
+        max_tokens=settings.max_tokens or most,
         is_adaptive=settings.is_adaptive,
         max_slowdown=settings.max_slowdown,
-        block_tokens=settings.block_tokens or _declared_block(model),
+        block_tokens=block,
         tables={language: str(path) for language, path in settings.tables.items()},
         languages=languages,
     )
     found: dict[str, Any] = msgspec.to_builtins(plan)
     return found
-
-
-def _declared_block(model: Path) -> int | None:
-    """Read `headstart: {block_tokens: N}` of the model card's YAML head; None if there is none."""
-    card = model / "README.md"
-    if not card.is_file():
-        return None
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return None
-    try:
-        head = yaml.safe_load(parts[1])
-        ours = head.get("headstart") if isinstance(head, dict) else None
-        block = None if ours is None else ours["block_tokens"]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise SetupError(f"the head of {card} cannot be read: {error}") from error
-    if block is None or (type(block) is int and 2 <= block <= 65):
-        return block
-    raise SetupError(f"{card}: headstart.block_tokens must be a whole number from 2 to 65")
 
 
 def _read_table(language: str, path: Path) -> NgramTable:
@@ -114,7 +101,7 @@ class ParallelDrafter(Speculation):
     """
 
     def __init__(self, vllm_config: Any) -> None:
-        plan = msgspec.convert(vllm_config.additional_config[SPECULATION], _Plan)
+        plan = msgspec.convert(vllm_config.additional_config[PLAN], _Plan)
         vocabulary = vllm_config.model_config.get_vocab_size()
         self.default = plan.default
         self._block_tokens = plan.block_tokens or _BLOCK_TOKENS
@@ -144,8 +131,9 @@ class ParallelDrafter(Speculation):
     def load_model(self, *_: Any) -> None:
         """There is none: vLLM calls it for every proposer."""
 
-    propose = Speculation.step
-    """vLLM looks for this name; our runner calls it in its own way."""
+    def propose(self, *_: Any) -> NoReturn:
+        """What vLLM looks for; our runner calls `step` in its place."""
+        raise NotImplementedError("only our own worker can use this drafter")
 
     def _load(self, language: str, path: Path, vocabulary: int) -> NgramTable:
         table = _read_table(language, path)

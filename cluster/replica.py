@@ -17,6 +17,7 @@ from headstart.cluster import adapter, model_source
 from headstart.cluster.data_plane import DataPlaneServer
 from headstart.cluster.engine import Engine
 from headstart.cluster.fake_engine import FakeEngine
+from headstart.cluster.model_card import with_card
 from headstart.cluster.process_memory import keep_loaded
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
@@ -91,12 +92,15 @@ class Replica:
         if model.engine == "fake":
             return FakeEngine(model, self._streams)
         # Before vLLM is imported: it reads some of these only once, and its children inherit them.
+        # Before the weights are sought, too, which may bring torch.
         os.environ.update(adapter.engine_environment(model, self._cores(model)))
-        from headstart.cluster.vllm_engine import VllmEngine
-
         # Here and not only in the daemon: this replica may be on another machine.
         model = model_source.with_drafter(model, self._settings.cache_dir)
         path = model_source.resolve(model.source, self._settings.cache_dir)
+        model = with_card(model, path)
+        os.environ.update(adapter.engine_environment(model, self._cores(model)))
+        from headstart.cluster.vllm_engine import VllmEngine
+
         return VllmEngine(model, str(path), self._streams, adapter.ray_stat_loggers())
 
     @staticmethod

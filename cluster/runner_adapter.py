@@ -184,7 +184,7 @@ class _ParallelRunner:
         ]
         decoded = sum(1 + len(row.verdict.drafted) for row in rows)
         found = iter(
-            self.drafter.propose(
+            self.drafter.step(
                 rows,
                 seconds=began - self._began,
                 num_prompt_tokens=scheduler_output.total_num_scheduled_tokens - decoded,

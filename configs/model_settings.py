@@ -162,7 +162,8 @@ class ModelSettings(Section):
     )
     speculation: SpeculationSettings | None = Field(
         default=None,
-        description="Several exact tokens a step. Unset: vLLM as it comes. Needs `engine: vllm`.",
+        description="Several exact tokens a step. Unset: vLLM as it comes, unless the model card "
+        "has a block length. Needs `engine: vllm`.",
     )
     fake: FakeEngineSettings | None = Field(
         default_factory=_fake, description="The fake engine's speeds; only with `engine: fake`."
@@ -202,7 +203,7 @@ class ModelSettings(Section):
     def drafted_languages(self) -> tuple[str, ...]:
         """Languages of the input that its speculation tells apart, in order."""
         if self.speculation is None:
-            return ()
+            return tuple(sorted(self.languages))  # the model card may turn it on
         own = (self.languages, self.speculation.tables, self.speculation.drafters)
         return tuple(sorted({language for each in own for language in each}))
 

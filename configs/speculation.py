@@ -7,7 +7,18 @@ from pydantic import Field, StringConstraints
 from headstart.configs.fields import File
 from headstart.configs.section import Section
 
-__all__ = ["DrafterSettings", "Language", "SpeculationSettings"]
+__all__ = [
+    "MAX_BLOCK_TOKENS",
+    "MAX_DRAFT_TOKENS",
+    "DrafterSettings",
+    "Language",
+    "SpeculationSettings",
+]
+
+MAX_DRAFT_TOKENS = 64
+"""Most tokens that a step may draft for one request; vLLM's own limit is 128."""
+MAX_BLOCK_TOKENS = MAX_DRAFT_TOKENS + 1
+"""Of a Jacobi block, whose first token is known."""
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 
@@ -40,18 +51,23 @@ class DrafterSettings(Section):
 class SpeculationSettings(Section):
     """How a model drafts tokens for itself to verify."""
 
-    default: Literal["auto", "off", "jacobi", "copy", "drafter"] = Field(
-        default="off",
+    default: Literal["auto", "off", "jacobi", "copy", "drafter"] | None = Field(
+        default=None,
         description="What a request gets that does not ask by `headstart.speculation`: `auto` (the "
-        "best draft on offer), `off`, `jacobi`, `copy` or `drafter`.",
+        "best draft on offer), `off`, `jacobi`, `copy` or `drafter`. Unset: `auto` if the model "
+        "card has a block length, else `off`.",
     )
-    max_tokens: int = Field(
-        default=16, ge=1, le=64, description="Most tokens that a step drafts for one request."
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_DRAFT_TOKENS,
+        description="Most tokens that a step drafts for one request. Unset: one less than the "
+        "model card's block length if it has one, else 16.",
     )
     block_tokens: int | None = Field(
         default=None,
         ge=2,
-        le=65,
+        le=MAX_BLOCK_TOKENS,
         description="Length of a Jacobi block, for weights that are tuned for it; `auto` uses "
         "Jacobi steps only where this is set or the model card has it. Unset: what "
         "`headstart: {block_tokens: N}` at the head of the model's README.md says.",

@@ -60,7 +60,7 @@ class InputLanguages:
         in the same pool.
         """
         drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
-        mode = options.speculation or ("off" if drafted is None else drafted.default)
+        mode = options.speculation or (drafted and drafted.default) or "off"
         is_plain = not fields.min_p and not fields.logit_bias and fields.seed is None
         return Wanted(options.language, mode in ("auto", "drafter") and is_plain)
 
@@ -69,7 +69,8 @@ class InputLanguages:
         drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
         if drafted is None or options.language is not None:
             return options
-        if (options.speculation or drafted.default) not in ("auto", "drafter"):
+        # What no settings say, the replica's model card may: then a table may be asked for.
+        if (options.speculation or drafted.default or "auto") not in ("auto", "drafter"):
             return options
         for text in _texts(fields):
             if (language := language_of(text)) is not None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from headstart.stages.speculation_counts import Position
 from headstart.stages.step_cost import StepCost
 
 __all__ = ["Acceptance", "DraftLengths"]
@@ -16,9 +17,9 @@ __all__ = ["Acceptance", "DraftLengths"]
 _TYPICAL_TOKENS = 4
 """Of a step, for what one more drafted token costs: the first also pays for the other sampler."""
 
-_GROUPS = (0, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5)
-"""Positions of a draft that are learnt together; later ones belong to the last group."""
-_LAST_GROUP = 6
+_NUMBERS = {position: number for number, position in enumerate(Position)}
+_LAST_GROUP = len(_NUMBERS) - 1
+"""Tokens of a draft are learnt together that are counted together."""
 
 _FORGOTTEN = 1 / 50
 """Of what is known of a position, by each draft that was right as far as it went and ended before
@@ -26,7 +27,7 @@ it: a few wrong guesses at first would keep drafts short for ever."""
 
 
 def _group(position: int) -> int:
-    return _GROUPS[position] if position < len(_GROUPS) else _LAST_GROUP
+    return _NUMBERS[Position.of(position)]
 
 
 class Acceptance:

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["MAX_DRAFT_TOKENS", "Draft", "Proposer", "Source", "Verdict"]
-
-MAX_DRAFT_TOKENS = 64
-"""Most tokens that one draft may hold; vLLM's own limit is 128."""
+__all__ = ["Draft", "Proposer", "Source", "Verdict"]
 
 
 class Source(StrEnum):

@@ -51,6 +51,8 @@ _REMEMBERED = 1024
 _SLOWED_TOKENS = 32
 """A request may be slowed as if its answer had at least so many tokens."""
 
+_MODES = ("off", "auto", *(source for source in Source if source is not Source.MODEL))
+
 Factory = Callable[[Sequence[int], str | None], Proposer | None]
 """Makes the proposer of one request from its tokens and language; None where it has none."""
 
@@ -67,7 +69,7 @@ class Wish:
         """Read the wish of a request from its extra arguments; what is no mode is the default."""
         arguments = arguments or {}
         mode, language = arguments.get(SPECULATION_ARGUMENT), arguments.get(LANGUAGE_ARGUMENT)
-        if not (isinstance(mode, str) and mode in ("off", "auto", *Source)):
+        if not (isinstance(mode, str) and mode in _MODES):
             mode = default
         return cls(mode, language if isinstance(language, str) else None)
 
@@ -98,9 +100,9 @@ class _Row:
     lead_s: float = 0.0
     """By how much the answer is ahead of plain decoding in the same company."""
     num_probes: int = 0
-
-
     speculated: Speculated = field(default_factory=Speculated)
+
+
 class Speculation:
     """Proposers of all requests of one engine.
 
@@ -137,10 +139,10 @@ class Speculation:
         self._max_slowdown = max_slowdown
         self._indexing = indexing or IndexBudget()
         self._rows: dict[str, _Row] = {}
-        self._cost = StepCost()
-        self._lengths = DraftLengths(self._cost)
         self._ended: dict[str, Speculated] = {}
         """The latest that were drafted for."""
+        self._cost = StepCost()
+        self._lengths = DraftLengths(self._cost)
         self._acceptance: dict[tuple[Source, int], Acceptance] = {}
         self._probe_in = self._probe_every = _PROBE_FIRST
         self._probes: dict[Source, int] = {}

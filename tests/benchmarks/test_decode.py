@@ -15,7 +15,7 @@ from headstart.benchmarks.decode_tasks import (
     taught,
 )
 from headstart.benchmarks.replay_drafter import ReplayDrafter, Replayed, write_answers
-from headstart.cluster.parallel_drafter import SPECULATION, plan_of
+from headstart.cluster.parallel_drafter import PLAN, plan_of
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
 from headstart.stages.speculation import RowStep, Wish
@@ -93,7 +93,7 @@ def test_replay_is_right_as_often_as_asked(tmp_path: Path, mode: str, has_compan
     drafted: list[int] = []
     while True:
         verdict = Verdict(answer[at - 1 : at] if not drafted else answer[at - 4 : at], drafted)
-        [drafted] = drafter.propose([RowStep("a", verdict, room=16)], seconds=0.01)
+        [drafted] = drafter.step([RowStep("a", verdict, room=16)], seconds=0.01)
         if not drafted:
             break
         assert len(drafted) == 5
@@ -110,11 +110,11 @@ def test_who_replays_nothing_drafts_for_real(tmp_path: Path) -> None:
     drafter = replaying_drafter(tmp_path)
     drafter.begin("a", [5, 6, 7, 5, 6], Wish("copy"))
 
-    assert drafter.propose([RowStep("a", Verdict([7]), room=2)], seconds=0.01) == [[5, 6]]
+    assert drafter.step([RowStep("a", Verdict([7]), room=2)], seconds=0.01) == [[5, 6]]
 
 
 def replaying_drafter(folder: Path) -> ReplayDrafter:
     settings = SpeculationSettings(is_adaptive=False, block_tokens=4)
     model = SimpleNamespace(get_vocab_size=lambda: 50)
-    plan = {SPECULATION: plan_of(settings, folder)}
+    plan = {PLAN: plan_of(settings, folder)}
     return ReplayDrafter(SimpleNamespace(model_config=model, additional_config=plan))

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from headstart.cluster.parallel_drafter import SPECULATION, ParallelDrafter, plan_of
+from headstart.cluster.model_card import with_card
+from headstart.cluster.parallel_drafter import PLAN, ParallelDrafter, plan_of
 from headstart.cluster.tokenizer_hash import tokenizer_hash
+from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
@@ -45,15 +47,13 @@ def german(tmp_path: Path) -> Path:
 
 def drafter(plan: dict[str, Any], vocabulary: int = VOCABULARY) -> ParallelDrafter:
     model = SimpleNamespace(get_vocab_size=lambda: vocabulary)
-    return ParallelDrafter(
-        SimpleNamespace(model_config=model, additional_config={SPECULATION: plan})
-    )
+    return ParallelDrafter(SimpleNamespace(model_config=model, additional_config={PLAN: plan}))
 
 
 def first_draft(subject: ParallelDrafter, tokens: list[int], wish: Wish) -> list[int]:
     """What is drafted for a request after its first step, which gave the last of `tokens`."""
     subject.begin("a", tokens[:-1], wish)
-    return subject.propose([RowStep("a", Verdict(tokens[-1:]), room=3)], seconds=0.01)[0]
+    return subject.step([RowStep("a", Verdict(tokens[-1:]), room=3)], seconds=0.01)[0]
 
 
 def card(folder: Path, head: str) -> Path:
@@ -89,6 +89,41 @@ def test_jacobi_is_automatic_where_the_card_has_a_block_length(tmp_path: Path) -
     assert len(first_draft(subject, [1, 2], Wish("auto"))) == 3
     own = SpeculationSettings(is_adaptive=False, block_tokens=3)
     assert len(first_draft(drafter(plan_of(own, tuned)), [1, 2], Wish("auto"))) == 2
+
+
+def test_card_decides_what_the_settings_leave_open(tmp_path: Path) -> None:
+    plain, tuned = tmp_path / "plain", card_folder(tmp_path / "tuned")
+
+    def decided(folder: Path, **settings: Any) -> tuple[str, int]:
+        plan = plan_of(SpeculationSettings(**settings), folder)
+        return plan["default"], plan["max_tokens"]
+
+    assert decided(plain) == ("off", 16)
+    assert decided(plain, block_tokens=6) == ("off", 16)
+    assert decided(tuned) == ("auto", 7)
+    assert decided(tuned, block_tokens=5) == ("auto", 4)
+    assert decided(tuned, default="copy", max_tokens=12) == ("copy", 12)
+
+
+def test_card_turns_speculation_on_where_nothing_is_said_of_it(tmp_path: Path) -> None:
+    plain, tuned = tmp_path / "plain", card_folder(tmp_path / "tuned")
+    model = ModelSettings(name="tuned", source=str(tuned), languages=("de",))
+
+    assert with_card(model, plain) is model
+    found = with_card(model, tuned)
+    assert found.speculation is not None
+    assert found.drafted_languages == model.drafted_languages == ("de",)
+    subject = drafter(plan_of(found.speculation, tuned))
+    assert subject.default == "auto"
+    step = first_draft(subject, [1, 2], Wish.of({}, subject.default))
+    assert subject.wants_predictions("a")
+    assert len(step) <= 7
+    for said in (
+        {"speculation": SpeculationSettings(default="off")},
+        {"engine_args": {"speculative_config": {"method": "ngram"}}},
+    ):
+        spoken = model.model_copy(update=said)
+        assert with_card(spoken, tuned) is spoken
 
 
 def card_folder(folder: Path) -> Path:

@@ -37,6 +37,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     answers = 2 * [tokenizer.encode(GERMAN)]
     how: dict[str, Any] = {"vocabulary": size, "tokenizer": tokenizer_hash(stock)}
     (folder / "de.table").write_bytes(build(answers, language="de", **how).encode())
+    # What is not said, the card decides: default and length of drafts.
     model = {
         "name": "tuned",
         "source": str(tuned),
@@ -44,7 +45,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "max_model_len": 1024,
         "engine_args": {"enforce_eager": True},
         "speculation": {
-            "default": "auto",
             "is_adaptive": False,
             "tables": {"de": str(folder / "de.table")},
         },

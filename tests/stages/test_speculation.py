@@ -291,6 +291,7 @@ def test_steps_with_prompts_are_counted_apart() -> None:
         ),
         ({"headstart_speculation": "bogus", "headstart_language": 3}, Wish("copy")),
         ({"headstart_speculation": ["auto"]}, Wish("copy")),
+        ({"headstart_speculation": "model"}, Wish("copy")),  # which no request can choose
     ],
 )
 def test_wish(arguments: dict[str, Any] | None, wish: Wish) -> None:
