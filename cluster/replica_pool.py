@@ -14,6 +14,7 @@ from headstart.cluster.stream import StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
 from headstart.stages.errors import EngineLost, EngineUnavailable
+from headstart.stages.language import closest
 from headstart.stages.routing import (
     Candidate,
     Routed,
@@ -159,18 +160,10 @@ class ReplicaPool:
         Raises:
             EngineUnavailable: None can answer now.
         """
-        links = self.up(model)
-        if not links:
-            raise EngineUnavailable(f"no replica of {model} can answer now; try again")
-        if not self._languages.get(model):
-            return self._least_busy(links)
-        pools = {pool: self._up_in(links, pool) for pool in ("", *self._languages[model])}
-        pool: str | None = None
-        if wanted is not None:
-            busy = {name: [*map(_candidate, each)] for name, each in pools.items()}
-            pool, routed = pool_for(wanted, busy, busy.pop(""))
+        link, routed = self._chosen(model, wanted)
+        if routed is not None:
             self.on_routed(model, routed)
-        return self._least_busy(pools[pool or ""] or links)
+        return link
 
     def stay(
         self, model: str, link: RemoteEngine | None, wanted: Wanted | None = None
@@ -180,15 +173,61 @@ class ReplicaPool:
         Raises:
             EngineUnavailable: None can answer now.
         """
-        links = self.up(model)
-        if link is None or link not in links:
-            return self.choose(model, wanted)
-        others = [_candidate(other) for other in links if other is not link]
-        if is_worth_leaving(_candidate(link), others):
+        if link is None or not self._can_stay(model, link, wanted):
             return self.choose(model, wanted)
         if wanted is not None and self._languages.get(model):
-            self.on_routed(model, Routed.STAYED)
+            is_own = self._pool_of(link) and self._pool_of(link) == self._own_pool(model, wanted)
+            self.on_routed(model, Routed.LANGUAGE if is_own else Routed.STAYED)
         return link
+
+    def place(
+        self, model: str, link: RemoteEngine | None, wanted: Wanted | None, *, may_leave: bool
+    ) -> RemoteEngine:
+        """Pick the replica that computes a prompt which is still being written; count nothing.
+
+        Args:
+            link: The one that has computed what there is.
+            may_leave: Whether to leave one of the common pool for that of the language, if it takes
+                any.
+
+        Raises:
+            EngineUnavailable: None can answer now.
+        """
+        if link is None or not self._can_stay(model, link, wanted):
+            return self._chosen(model, wanted)[0]
+        if may_leave and not self._pool_of(link) and wanted and self._own_pool(model, wanted):
+            chosen, routed = self._chosen(model, wanted)
+            return chosen if routed is Routed.LANGUAGE else link
+        return link
+
+    def _chosen(self, model: str, wanted: Wanted | None) -> tuple[RemoteEngine, Routed | None]:
+        links = self.up(model)
+        if not links:
+            raise EngineUnavailable(f"no replica of {model} can answer now; try again")
+        if not self._languages.get(model):
+            return self._least_busy(links), None
+        pools = {pool: self._up_in(links, pool) for pool in ("", *self._languages[model])}
+        pool: str | None = None
+        routed: Routed | None = None
+        if wanted is not None:
+            busy = {name: [*map(_candidate, each)] for name, each in pools.items()}
+            pool, routed = pool_for(wanted, busy, busy.pop(""))
+        return self._least_busy(pools[pool or ""] or links), routed
+
+    def _can_stay(self, model: str, link: RemoteEngine, wanted: Wanted | None) -> bool:
+        links = self.up(model)
+        if link not in links:
+            return False
+        if self._pool_of(link) and wanted is not None and not wanted.is_drafted:
+            return False  # there it would be drafted for, or refused
+        others = [_candidate(other) for other in links if other is not link]
+        return not is_worth_leaving(_candidate(link), others)
+
+    def _own_pool(self, model: str, wanted: Wanted) -> str | None:
+        """The pool of a request's language, if it may be drafted for there."""
+        if not wanted.is_drafted or wanted.language is None:
+            return None
+        return closest(wanted.language, self._languages.get(model, ()))
 
     def _up_in(self, links: list[RemoteEngine], pool: str) -> list[RemoteEngine]:
         return [link for link in links if self._pool_of(link) == pool]

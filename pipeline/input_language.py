@@ -53,6 +53,11 @@ class InputLanguages:
         if self._drafted:
             load()  # nobody's first request shall wait for it
 
+    def have_pools(self, model: str) -> bool:
+        """Whether a served name has pools of replicas by language."""
+        drafted = self._drafted.get(model)
+        return drafted is not None and bool(drafted.drafters)
+
     def wanted(self, options: Options, fields: Fields) -> Wanted:
         """Return what of a request decides on its pool, its options having been `named`.
 

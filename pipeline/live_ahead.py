@@ -14,6 +14,7 @@ from headstart.pipeline.live_warmer import Prompt
 from headstart.stages.mind_events import Reset, Resumed, Retyped, Think
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.routing import Wanted
 from headstart.stages.segmenter import AUTO
 from headstart.stages.stable_prefix import boundary
 from headstart.stages.warm_events import Answered, Edited, Restarted
@@ -53,6 +54,8 @@ class LiveAhead:
         self._session = session
         self._is_closed = False
         self._tasks = Tasks()
+        self._told: tuple[int, Wanted | None] | None = None
+        """Version of the text, and what decides on its pool."""
         self.tell = session.tell
         self.thinker: LiveThinker | None = None
         self.warmer = warmer_of(services, session.caller, self)
@@ -91,6 +94,7 @@ class LiveAhead:
 
     def restart(self, thinker: LiveThinker | None) -> None:
         """Begin again with what comes before the text now, and who thinks now."""
+        self._told = None  # the model may be another, and what else is asked for
         before, self.thinker = self.thinker, thinker
         if before is not None and before is not thinker:
             before.feed(Reset(""))
@@ -111,6 +115,7 @@ class LiveAhead:
 
     def begun(self) -> None:
         """Go on to another text, of which there is nothing yet."""
+        self._told = None
         if self.thinker is not None:
             self.thinker.feed(Reset(""))
         self.warmer.feed(Restarted())
@@ -154,13 +159,15 @@ class LiveAhead:
     def prompt(self) -> Prompt:
         """As `Written`: return what is computed ahead."""
         session = self._session
-        return session.setup.prompt(session.text, session.version, self.noted, self._shown_to)
+        setup, text, version = session.setup, session.text, session.version
+        return setup.prompt(text, version, self.noted, self._shown_to, self._wanted())
 
     def question(self, think: Think) -> Question:
         """As `ThoughtAbout`: return the request for a thought about the text."""
         session = self._session
         stream_id = self._services.answering.stream_id(session.caller)
-        return session.setup.question(think, session.text, stream_id)
+        languages = self._services.answering.languages
+        return session.setup.question(think, session.text, stream_id, languages)
 
     def rethought(self) -> None:
         """As `ThoughtAbout`: compute what comes with other thoughts, and tell of them."""
@@ -169,6 +176,14 @@ class LiveAhead:
         self.warmer.feed(Restarted())
         if (news := self.reasoning) is not None:
             self.tell(news)
+
+    def _wanted(self) -> Wanted | None:
+        """What decides on the text's pool, looked for once for each version."""
+        setup, version = self._session.setup, self._session.version
+        if self._told is None or self._told[0] != version:
+            languages = self._services.answering.languages
+            self._told = version, setup.wanted(self._session.text, languages)
+        return self._told[1]
 
     @property
     def _shown_to(self) -> int:

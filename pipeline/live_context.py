@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import msgspec
 
 from headstart.cluster.engine import EngineRequest
-from headstart.pipeline.inbound import Salting, understand
+from headstart.pipeline.inbound import Inbound, Salting, understand
+from headstart.pipeline.input_language import InputLanguages
 from headstart.pipeline.live_events import SessionConfig
 from headstart.stages.errors import LiveRefused
 
@@ -22,6 +23,10 @@ _OURS = frozenset({"model", "messages", "tools", "stream", "priority"})
 """Fields of a request that `sampling` does not set."""
 _RENDERED = ("add_special_tokens", "cache_salt", "chat_template", "chat_template_kwargs")
 """Of them, those that change a prompt's ids or where they are cached: a thought needs them too."""
+_DRAFTED_BY = ("speculation", "language")
+"""Of its `headstart`, what says how an answer is drafted."""
+
+_NOT_TOLD = InputLanguages()
 
 
 class _Salted(msgspec.Struct):
@@ -83,7 +88,15 @@ class LiveContext:
         fields = {"model": model, "messages": messages, "stream": True, "temperature": 0}
         none = {"tool_choice": "none"} if self.tools else {}
         limit = {"max_tokens": max_tokens}
-        return msgspec.json.encode(kept | fields | self._tools | self._salt | none | limit)
+        own = self._tools | self._salt | self._wish
+        return msgspec.json.encode(kept | fields | own | none | limit)
+
+    @property
+    def _wish(self) -> dict[str, Any]:
+        """How the session asks to be drafted for: a thought is as any answer in that."""
+        asked = self.sampling.get("headstart") or {}
+        wish = {name: asked[name] for name in _DRAFTED_BY if name in asked}
+        return {"headstart": wish} if wish else {}
 
     @property
     def _salt(self) -> dict[str, str]:
@@ -94,10 +107,21 @@ class LiveContext:
         return {"tools": self.tools} if self.tools else {}
 
 
+def understood(
+    body: bytes, salting: Salting | None, languages: InputLanguages = _NOT_TOLD
+) -> Inbound:
+    """Return a chat request as the gateway understands it."""
+    return understand(body, _HEADERS, salting, CHAT, languages)
+
+
+def request_of(inbound: Inbound) -> EngineRequest:
+    """Return what an engine gets of a chat request."""
+    return EngineRequest("", "POST", CHAT, inbound.headers, inbound.body)
+
+
 def rendered(body: bytes, salting: Salting | None) -> EngineRequest:
     """Return a request as an engine renders it."""
-    inbound = understand(body, _HEADERS, salting)
-    return EngineRequest("", "POST", CHAT, inbound.headers, inbound.body)
+    return request_of(understood(body, salting))
 
 
 def salt_of(request: EngineRequest) -> str | None:

@@ -14,6 +14,7 @@ from headstart.pipeline.access import Access, Caller
 from headstart.pipeline.answering import Answering
 from headstart.stages.language import is_loaded, load
 from headstart.stages.rate_limit import Bucket
+from headstart.stages.routing import Wanted
 from headstart.stages.shared_room import Share, SharedRoom
 from headstart.stages.warm_budget import PrefillSpeed, TokenBudget
 
@@ -35,9 +36,16 @@ class LiveReplicas:
         self._slice_s = slice_s
         self._speeds: WeakKeyDictionary[RemoteEngine, PrefillSpeed] = WeakKeyDictionary()
 
-    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
-        """Pick the replica for a session; see `ReplicaPool.stay`."""
-        return self._pool.stay(self._pool.served[model], link)
+    def stay(
+        self,
+        model: str,
+        link: RemoteEngine | None,
+        wanted: Wanted | None = None,
+        *,
+        may_leave: bool = False,
+    ) -> RemoteEngine:
+        """Pick the replica for a session; see `ReplicaPool.place`."""
+        return self._pool.place(self._pool.served[model], link, wanted, may_leave=may_leave)
 
     def speed(self, link: RemoteEngine) -> PrefillSpeed:
         """Return how fast a replica prefills, as far as it is known."""

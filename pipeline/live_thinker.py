@@ -39,6 +39,7 @@ from headstart.stages.mind_events import (
 )
 from headstart.stages.mind_prompt import Noted
 from headstart.stages.mirror import StreamEnd
+from headstart.stages.routing import Wanted
 from headstart.stages.stable_prefix import common_length
 from headstart.stages.stage_clock import Mark
 from headstart.stages.thoughts import Kind, parse
@@ -57,6 +58,8 @@ class Question:
 
     request: EngineRequest
     cache_salt: str | None
+    wanted: Wanted | None = None
+    """What decides on the pool of its model, where that is not the one that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ class LiveThinker:
 
     def _loaded(self) -> Loaded:
         try:
-            load = self._replica().load()
+            load = self._replicas.stay(self._model.name, self._beside).load()
         except EngineUnavailable:
             return Loaded(sys.maxsize, 0)  # nothing can begin, and nobody waits
         return Loaded(max(0, load.running - self._mind.is_thinking), load.waiting)
@@ -231,7 +234,7 @@ class LiveThinker:
         """Have a thought made, unless it is stopped."""
         try:
             question = self._about.question(think)
-            link = self._replica()
+            link = self._replica(question.wanted)
             prefilled = await first_of(self._prefill(link, question, think.job), stop.wait())
             if prefilled is None:
                 return Failed(think.job, 0)
@@ -286,9 +289,12 @@ class LiveThinker:
         thought = parse(said(stream)["content"], self._model.actions)
         return Thoughtful(think.job, thought, end.output_tokens, seconds)
 
-    def _replica(self) -> RemoteEngine:
-        beside = self._warmer.link if self._model.is_own else self._link
-        link = self._replicas.stay(self._model.name, beside)
+    @property
+    def _beside(self) -> RemoteEngine | None:
+        return self._warmer.link if self._model.is_own else self._link
+
+    def _replica(self, wanted: Wanted | None = None) -> RemoteEngine:
+        link = self._replicas.stay(self._model.name, self._beside, wanted)
         if link is not self._link:
             self._link, self._known = link, []
         return link

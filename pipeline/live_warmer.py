@@ -16,6 +16,7 @@ from headstart.stages.errors import (
     EngineError,
     HeadstartError,
 )
+from headstart.stages.routing import Wanted
 from headstart.stages.stable_prefix import boundary, common_length, continuations
 from headstart.stages.warm_budget import PrefillSpeed
 from headstart.stages.warm_events import (
@@ -54,6 +55,10 @@ class Prompt:
     request: Callable[[str], EngineRequest]
     """Makes the request that sends off a text in the place of this one."""
     cache_salt: str | None
+    wanted: Wanted | None = None
+    """What decides on the pool of its model."""
+    may_leave: bool = False
+    """Whether it is early enough to go to another pool than it began in, and begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,14 @@ class Written(Protocol):
 class Replicas(Protocol):
     """Where prompts are computed, and thoughts made."""
 
-    def stay(self, model: str, link: RemoteEngine | None) -> RemoteEngine:
+    def stay(
+        self,
+        model: str,
+        link: RemoteEngine | None,
+        wanted: Wanted | None = None,
+        *,
+        may_leave: bool = False,
+    ) -> RemoteEngine:
         """Pick the replica that was picked last, or another where that is better."""
 
     def speed(self, link: RemoteEngine) -> PrefillSpeed:
@@ -121,6 +133,8 @@ class LiveWarmer:
         """Of all that is computed ahead for the session."""
         self._place: tuple[RemoteEngine, str, str | None] | None = None
         """Replica, model and cache salt: what is in the cache for one is not for another."""
+        self._has_left = False
+        """Whether a replica was left that could have gone on: that is done once."""
         self._replicas = replicas
         self._written = written
         self._policy = policy
@@ -190,9 +204,11 @@ class LiveWarmer:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.start)
 
     def _replica(self, prompt: Prompt) -> RemoteEngine:
-        link = self._replicas.stay(prompt.model, self.link)
+        may_leave = prompt.may_leave and not self._has_left
+        link = self._replicas.stay(prompt.model, self.link, prompt.wanted, may_leave=may_leave)
         place = link, prompt.model, prompt.cache_salt
         if place != self._place:
+            self._has_left |= may_leave and link is not self.link is not None
             self.link, self._place = link, place
             self.feed(Moved(self._replicas.speed(link)))
         return link
