@@ -1,8 +1,9 @@
-"""Live prompts are computed where a model drafts for their language.
+"""Live prompts are computed where a model drafts for their language, thoughts drafted as they ask.
 
 The engines are fakes: what is drafted is their business.
 """
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.pipeline.test_pools_by_language import (
     routed,
     three_pools,
 )
+from tests.pipeline.thinking import MIND, until_thought
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
 
@@ -148,3 +150,28 @@ async def test_slices_in_a_pool_have_the_salt_of_the_commit(
         await client.type(LONG)
         await client.until_warm(32)
         assert await answered_by(client, gateway) == DE  # and finds them in the cache
+
+
+@pytest.mark.parametrize(
+    ("sampling", "told"),
+    [
+        ({"headstart": {"speculation": "off", "timing": True}}, {"headstart_speculation": "off"}),
+        (
+            {"headstart": {"speculation": "copy", "language": "nl"}},
+            {"headstart_speculation": "copy", "headstart_language": "nl"},
+        ),
+        ({"headstart": None}, {"headstart_language": "de"}),
+        ({}, {"headstart_language": "de"}),
+    ],
+)
+async def test_thoughts_are_drafted_for_as_their_session_asks(
+    gateway: Gateway, sampling: dict[str, Any], told: dict[str, str]
+) -> None:
+    async with live(gateway) as client:
+        await configure(client, {**MIND, "livemind": {"show_thoughts": True}, "sampling": sampling})
+        await client.type(f"{GERMAN} Er")
+        await until_thought(client, 1)
+        asked = [one for each in gateway.replicas for one in each.requests if one.is_background]
+        assert json.loads(asked[0].body).get("vllm_xargs", {}) == told
+        if "headstart_speculation" in told:  # no model drafts for these
+            assert gateway.replicas[COMMON].requests == asked
