@@ -30,6 +30,7 @@ BENCHMARKS = (
     "decode-plumbing",
     "decode-speed",
     "journey",
+    "language",
     "live",
     "livemind",
     "messaging",

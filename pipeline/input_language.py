@@ -7,7 +7,8 @@ import msgspec
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.body_fields import Fields, Options
-from headstart.stages.language import language_of, load
+from headstart.stages.language import load
+from headstart.stages.prompt_language import prompt_language
 from headstart.stages.routing import Wanted
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class InputLanguages:
     """
 
     def __init__(self, models: Iterable[ModelSettings] = ()) -> None:
-        self._drafted: dict[str, SpeculationSettings] = {
-            name: model.speculation
+        self._drafted: dict[str, tuple[SpeculationSettings, tuple[str, ...]]] = {
+            name: (model.speculation, model.drafted_languages)
             for model in models
             if model.speculation is not None and model.drafted_languages
             for name in model.served_names
@@ -55,8 +56,8 @@ class InputLanguages:
 
     def have_pools(self, model: str) -> bool:
         """Whether a served name has pools of replicas by language."""
-        drafted = self._drafted.get(model)
-        return drafted is not None and bool(drafted.drafters)
+        how = self._drafted.get(model)
+        return how is not None and bool(how[0].drafters)
 
     def wanted(self, options: Options, fields: Fields) -> Wanted:
         """Return what of a request decides on its pool, its options having been `named`.
@@ -64,23 +65,26 @@ class InputLanguages:
         vLLM refuses `min_p` and `logit_bias` where a model drafts, and a seed repeats a sample only
         in the same pool.
         """
-        drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
-        mode = options.speculation or (drafted and drafted.default) or "off"
+        how = self._of(fields)
+        mode = options.speculation or (how and how[0].default) or "off"
         is_plain = not fields.min_p and not fields.logit_bias and fields.seed is None
         return Wanted(options.language, mode in ("auto", "drafter") and is_plain)
 
     def named(self, options: Options, fields: Fields) -> Options:
         """Return a request's options with its prompt's language, if it can be told and matters."""
-        drafted = self._drafted.get(fields.model) if isinstance(fields.model, str) else None
-        if drafted is None or options.language is not None:
+        if (how := self._of(fields)) is None or options.language is not None:
             return options
+        speculation, drafted = how
         # What no settings say, the replica's model card may: then a table may be asked for.
-        if (options.speculation or drafted.default or "auto") not in ("auto", "drafter"):
+        if (options.speculation or speculation.default or "auto") not in ("auto", "drafter"):
             return options
         for text in _texts(fields):
-            if (language := language_of(text)) is not None:
+            if (language := prompt_language(text, drafted)) is not None:
                 return msgspec.structs.replace(options, language=language)
         return options
+
+    def _of(self, fields: Fields) -> tuple["SpeculationSettings", tuple[str, ...]] | None:
+        return self._drafted.get(fields.model) if isinstance(fields.model, str) else None
 
 
 def _texts(fields: Fields) -> Iterator[str]:

@@ -2,15 +2,27 @@
 
 import re
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["MOST_CHARS", "SPACED_ENDS", "WIDE_ENDS", "closest", "is_loaded", "language_of", "load"]
+__all__ = [
+    "MOST_CHARS",
+    "MOST_SENTENCES",
+    "SPACED_ENDS",
+    "WIDE_ENDS",
+    "closest",
+    "excerpt",
+    "is_loaded",
+    "language_of",
+    "likely",
+    "load",
+]
 
 MOST_CHARS = 4_000
 """Of a text that are looked at: half at its beginning, half at its end."""
-_MOST_SENTENCES = 32
+MOST_SENTENCES = 32
 """The same: each costs a fraction of a millisecond."""
 _CONFIDENCE = 0.5
 """A sentence that is less likely in its likeliest language than in all others together is in none:
@@ -56,24 +68,44 @@ def language_of(text: str) -> str | None:
     """
     weights: Counter[str] = Counter()
     for sentence in _sentences(text):
-        language, confidence = _identifier().classify(sentence)
-        known = confidence >= _CONFIDENCE and language != _NO_LANGUAGE
-        counted = _VARIETIES.get(language, language) if known else ""
-        weights[counted] += len(sentence.encode())
+        language, confidence = likely(sentence)
+        weights[language if confidence >= _CONFIDENCE else ""] += len(sentence.encode())
     if not weights:
         return None
     language, weight = max(weights.items(), key=lambda item: item[1])
     return language if language and 2 * weight >= weights.total() else None
 
 
-def _sentences(text: str) -> list[str]:
+def likely(
+    sentence: str, favoured: Mapping[str, float] = MappingProxyType({})
+) -> tuple[str, float]:
+    """Return a sentence's likeliest language and how likely it is; "" is none, such as code.
+
+    Args:
+        favoured: How many times likelier than others some languages are beforehand.
+    """
+    ranked = _identifier().rank(sentence)
+    chances = dict(ranked)
+    weighed = {ranked[0][0]: ranked[0][1]}
+    weighed |= {each: by * chances.get(each, 0.0) for each, by in favoured.items()}
+    best = max(weighed, key=weighed.__getitem__)
+    total = 1.0 + sum((by - 1.0) * chances.get(each, 0.0) for each, by in favoured.items())
+    counted = _VARIETIES.get(best, best)
+    return ("" if counted == _NO_LANGUAGE else counted), weighed[best] / total
+
+
+def excerpt(text: str) -> str:
+    """Return what is looked at of a text."""
     half = MOST_CHARS // 2
-    excerpt = text if len(text) <= MOST_CHARS else f"{text[:half]}\n{text[-half:]}"
-    stripped = (each.strip() for each in _SENTENCE.findall(excerpt))
+    return text if len(text) <= MOST_CHARS else f"{text[:half]}\n{text[-half:]}"
+
+
+def _sentences(text: str) -> list[str]:
+    stripped = (each.strip() for each in _SENTENCE.findall(excerpt(text)))
     found = [each for each in stripped if any(map(str.isalpha, each))]
-    if len(found) <= _MOST_SENTENCES:
+    if len(found) <= MOST_SENTENCES:
         return found
-    return [*found[: _MOST_SENTENCES // 2], *found[-_MOST_SENTENCES // 2 :]]
+    return [*found[: MOST_SENTENCES // 2], *found[-MOST_SENTENCES // 2 :]]
 
 
 @cache
