@@ -103,6 +103,11 @@ class _Row:
     speculated: Speculated = field(default_factory=Speculated)
 
 
+def _learned_as(row: _Row, source: Source, grade: int) -> tuple[Source, int, str]:
+    """What requests have in common that learn from each other: a language's table is its own."""
+    return source, grade, row.language if source is Source.DRAFTER else ""
+
+
 class Speculation:
     """Proposers of all requests of one engine.
 
@@ -143,7 +148,7 @@ class Speculation:
         """The latest that were drafted for."""
         self._cost = StepCost()
         self._lengths = DraftLengths(self._cost)
-        self._acceptance: dict[tuple[Source, int], Acceptance] = {}
+        self._acceptance: dict[tuple[Source, int, str], Acceptance] = {}
         self._probe_in = self._probe_every = _PROBE_FIRST
         self._probes: dict[Source, int] = {}
         self._draft_s = 0.0
@@ -287,7 +292,7 @@ class Speculation:
         if pending is not None and drafted:
             source, draft = pending
             self._learned(row, source, draft.grade).observe(drafted, accepted)
-            self._acceptance[source, draft.grade].observe(drafted, accepted)
+            self._acceptance[_learned_as(row, source, draft.grade)].observe(drafted, accepted)
             counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)
         for source, proposer in tuple(row.proposers.items()):
             try:
@@ -392,7 +397,7 @@ class Speculation:
     def _learned(self, row: _Row, source: Source, grade: int) -> Acceptance:
         key = source, grade
         if (known := row.acceptance.get(key)) is None:
-            of_all = self._acceptance.setdefault(key, Acceptance())
+            of_all = self._acceptance.setdefault(_learned_as(row, source, grade), Acceptance())
             known = row.acceptance[key] = Acceptance(of_all, _MEMORY, _BELIEF)
         return known
 

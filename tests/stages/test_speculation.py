@@ -226,6 +226,49 @@ def test_what_was_drafted_for_a_request_is_known_for_a_while_after_its_end() -> 
     assert machine.drafted_for("a") == Speculated()
 
 
+class Always:
+    """A table that offers the same tokens, be they right or wrong."""
+
+    def __init__(self, token: int) -> None:
+        self._token = token
+
+    def observe(self, verdict: Verdict) -> None:
+        pass
+
+    def draft(self, max_tokens: int) -> Draft | None:
+        return Draft([self._token] * max_tokens)
+
+
+def test_tables_of_two_languages_do_not_learn_from_each_other() -> None:
+    right, wrong = 0, 1
+
+    def drafted(languages: Sequence[str], num_steps: int = 40) -> int:
+        """Tokens drafted for the last request, requests having come one after another."""
+        tables = {"de": Always(wrong), "fr": Always(right)}
+        machine = Speculation(
+            {Source.DRAFTER: lambda _, language: tables[language or ""]},
+            [Source.DRAFTER],
+            max_tokens=MAX_TOKENS,
+            vocabulary=VOCABULARY,
+            languages=tuple(tables),
+        )
+        num = 0
+        for language in languages:
+            machine.begin("a", [1, 2], Wish("drafter", language))
+            draft: list[int] = []
+            num = 0
+            for _ in range(num_steps):
+                hits = len(draft) if language == "fr" else 0
+                step = RowStep("a", Verdict([right] * (hits + 1), draft), room=MAX_TOKENS)
+                (draft,) = machine.step([step], seconds=0.1 * (1 + 0.05 * len(draft)))
+                num += len(draft)
+            machine.end("a")
+        return num
+
+    assert drafted(["fr", "de", "de", "de", "fr"]) >= 0.95 * MAX_TOKENS * 40
+    assert drafted(["fr", "fr", "de", "de", "de", "de"]) <= MAX_TOKENS  # a draft at most
+
+
 def test_counts_tell_declared_languages_apart() -> None:
     machine = speculation(is_adaptive=False, languages=["de"])
     wished = {"a": "de-AT", "b": "fr", "c": None, "d": "it"}
