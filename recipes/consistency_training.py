@@ -16,7 +16,7 @@ from headstart.recipes.learning import keep_memory
 from headstart.recipes.losses import losses_of
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, need
 from headstart.recipes.packing import PADDING
-from headstart.recipes.planning import check, planned, width_of, with_dtype
+from headstart.recipes.planning import check, content_of, planned, width_of, with_dtype
 from headstart.recipes.prompts import read_prompts
 from headstart.recipes.running import Job, carry_out
 from headstart.recipes.samples import Sample, SampleFile, read_card
@@ -78,6 +78,9 @@ def run(options: TrainOptions) -> dict[str, Any]:
     base = folder_of(options.model)
     chat = Chat.of(base)
     samples = _samples(options, chat)
+    file = options.data if options.method == "sft" else options.data / "samples.jsonl"
+    data = content_of(file, len(samples))
+    check(options, data)
     device = device_of(options.device)
     if device == "cpu":
         keep_memory()
@@ -107,6 +110,7 @@ def run(options: TrainOptions) -> dict[str, Any]:
             result="adapter" if options.lora_rank else "model",
             save=save,
             computing=lambda: _as_computed(model, options),
+            data=data,
         )
     )
 
@@ -144,7 +148,13 @@ def _samples(options: TrainOptions, chat: Chat) -> SampleFile | list[Sample]:
             f"{options.data} holds another model's answers than those of {options.model}"
             f"{' with its adapter' if options.adapter else ''}: collect from the model to train"
         )
-    return SampleFile(options.data / "samples.jsonl")
+    samples = SampleFile(options.data / "samples.jsonl")
+    if card["samples"] != len(samples):
+        raise SetupError(
+            f"{options.data} holds {len(samples)} samples and its card says {card['samples']}: "
+            "run `collect` there to its end"
+        )
+    return samples
 
 
 def _trained_model(options: TrainOptions, base: Path, device: str) -> Any:

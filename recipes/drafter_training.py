@@ -1,5 +1,6 @@
 """`pretrain` and `finetune`: a small model learns a language's text, and the target's answers."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,4 +216,10 @@ def _carry_out(
 
     model = drafter.model.to(device)
     facts = dataset.learned_tokens
-    return carry_out(Job(options, model, dataset, _NextTokenTrainer, "model", save, facts))
+    digest = hashlib.sha256()
+    for tokens, _ in items:
+        digest.update(np.asarray(tokens, dtype=np.int64).tobytes())
+    data = {"num_samples": len(items), "samples_sha256": digest.hexdigest()}
+    return carry_out(
+        Job(options, model, dataset, _NextTokenTrainer, "model", save, facts, data=data)
+    )

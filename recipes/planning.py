@@ -1,6 +1,8 @@
 """What a run is to be: how long, a part of which other, and whether it is done already."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ from headstart.recipes.learning import faster_dtype
 from headstart.recipes.training import RunOptions, described
 from headstart.stages.errors import SetupError
 
-__all__ = ["check", "identity", "planned", "result_of", "width_of", "with_dtype"]
+__all__ = ["check", "content_of", "identity", "planned", "result_of", "width_of", "with_dtype"]
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -27,12 +29,24 @@ _BUDGETS = (
     "shard_bytes",
     "dry_run",
     "device",
+    "data",
     "out",
 )
-"""Options that may differ when a run goes on."""
+"""Options that may differ when a run goes on: of the data, its content counts."""
 
 
-def check(options: RunOptions) -> None:
+_NO_DATA: Mapping[str, Any] = {}
+
+
+def check(options: RunOptions, data: Mapping[str, Any] = _NO_DATA) -> None:
+    """Refuse a budget that is none, and a beginning that was made otherwise.
+
+    Args:
+        data: What `content_of` says of what is trained on.
+
+    Raises:
+        SetupError: One of them is.
+    """
     if not 0 < options.decay <= 1:
         raise SetupError("--decay is a share of the run: give more than 0, and at most 1")
     if options.start is None:
@@ -41,15 +55,30 @@ def check(options: RunOptions) -> None:
         begun = json.loads((options.start.parent.parent / "run.json").read_bytes())
     except (OSError, ValueError) as error:
         raise SetupError(f"--start takes a folder in `kept` of a run: {error}") from error
-    asked = identity(options)
+    asked = identity(options, data)
     others = [n for n in asked if asked[n] != begun.get(n) and (n, asked[n]) != ("dtype", "auto")]
     if others:
         raise SetupError(f"{options.start} was made with other {', '.join(others)}: give the same")
 
 
-def identity(options: RunOptions) -> dict[str, Any]:
+def identity(options: RunOptions, data: Mapping[str, Any] = _NO_DATA) -> dict[str, Any]:
     """What has to be the same when a run goes on."""
-    return {k: v for k, v in described(options).items() if k not in _BUDGETS}
+    return {k: v for k, v in described(options).items() if k not in _BUDGETS} | data
+
+
+def content_of(file: Path, num: int) -> dict[str, Any]:
+    """Tell a file of samples from others, and from itself when it has grown.
+
+    Each epoch's order is drawn over all samples: one more, and every one comes at another time.
+
+    Args:
+        num: Of samples in it.
+    """
+    with file.open("rb") as data:
+        return {
+            "num_samples": num,
+            "samples_sha256": hashlib.file_digest(data, "sha256").hexdigest(),
+        }
 
 
 def with_dtype(options: Options, width: int, device: str) -> Options:

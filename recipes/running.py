@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Job:
     """From how many samples were seen to what else is noted."""
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
     """What training happens in."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What `planning.content_of` says of the samples."""
 
 
 def carry_out(job: Job) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def carry_out(job: Job) -> dict[str, Any]:
     trained = sum(each.numel() for each in job.model.parameters() if each.requires_grad)
     if options.dry_run:
         return _rehearse(job, device, trained)
-    claim(options.out, identity(options))
+    claim(options.out, identity(options, job.data))
     check_disk(options.out, 2 * _ADAM_BYTES * trained)
     if (done := result_of(options, num)) is not None:
         return done
@@ -129,6 +131,7 @@ def _finish(job: Job, trainer: RunTrainer) -> dict[str, Any]:
     note = {
         "result": job.result,
         "options": described(options),
+        "data": dict(job.data),
         **progress,
         **job.facts(progress["samples"]),
         "versions": {each: _version(each) for each in packages},

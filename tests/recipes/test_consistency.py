@@ -212,6 +212,35 @@ def test_a_longer_run_and_a_shorter_one_share_their_beginning(
         step("train", out=tmp_path / "other", start=kept, learning_rate=1, **begun)
 
 
+def test_a_run_whose_data_has_changed_is_refused(
+    taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    grown, out = tmp_path / "grown", tmp_path / "run"
+    shutil.copytree(data, grown)
+    begun = {"model": taught, "data": grown, **LORA}
+    step("train", out=out, epochs=4, piece_minutes=1e-9, milestone=NUM_PROMPTS, **begun)
+    lines = (grown / "samples.jsonl").read_text()
+    more = json.loads(lines.splitlines()[0]) | {"id": NUM_PROMPTS}
+    (grown / "samples.jsonl").write_text(lines + json.dumps(more) + "\n")
+
+    with pytest.raises(SetupError, match=f"holds {NUM_PROMPTS + 1} samples and its card says"):
+        step("train", out=out, epochs=4, **begun)
+    card = json.loads((grown / "card.json").read_text()) | {"samples": NUM_PROMPTS + 1}
+    (grown / "card.json").write_text(json.dumps(card))
+    with pytest.raises(SetupError, match="begun with other num_samples, samples_sha256"):
+        step("train", out=out, epochs=4, **begun)
+    with pytest.raises(SetupError, match="made with other num_samples, samples_sha256"):
+        step("train", out=tmp_path / "x", start=out / "kept" / str(NUM_PROMPTS), **begun)
+    # The same samples elsewhere are the same.
+    step("train", out=out, epochs=4, **(begun | {"data": data}))
+    learned = {"model": taught, "method": "sft", "epochs": 2, "out": tmp_path / "sft", **LORA}
+    step("train", data=prompts, piece_minutes=1e-9, **learned)
+    other = tmp_path / "other.jsonl"
+    other.write_text(prompts.read_text().replace('"A"', '"Z"'))
+    with pytest.raises(SetupError, match="begun with other samples_sha256"):
+        step("train", data=other, **learned)
+
+
 def test_a_killed_collection_goes_on_to_the_same_samples(
     taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
 ) -> None:
