@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.recipes.sql_tasks import is_right as is_right_sql
+from headstart.recipes.sql_running import is_right as is_right_sql
 from headstart.stages.errors import SetupError
 
 __all__ = ["METRICS", "Prompt", "is_right", "read_prompts"]

@@ -1,280 +1,244 @@
 """Questions in English about made-up databases, with the SQL that answers them.
 
 Schemas, rows, questions and answers are drawn from a seed. Every answer is run by sqlite3 before
-it is written; an answer of a model is right if running it gives the same rows.
+it is written, in three databases: it has rows there, and others than it would have without one of
+its conditions, or with a bound beside its own.
 """
 
 import json
 import random
-import re
-import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from headstart.recipes.options import option
+from headstart.recipes.sql_running import Found, opened, same
+from headstart.recipes.sql_tables import NEW_TABLES, TABLES, Condition, Row, Schema, database
 from headstart.stages.errors import SetupError
 
-__all__ = ["SqlOptions", "example", "generate", "is_right"]
+__all__ = ["SqlOptions", "example", "generate"]
 
-_MAX_ROWS = 200
-_MAX_STEPS = 1_000_000
-"""Of sqlite's virtual machine: an answer may not run for ever."""
-
-_TABLES: dict[str, dict[str, tuple[str, ...]]] = {
-    # Table: text columns (with values) and numbers.
-    "employees": {
-        "name": ("Ana", "Ben", "Chen", "Dora", "Emil", "Fay", "Gus", "Hana", "Ivo", "Jun"),
-        "city": ("Berlin", "Lagos", "Lima", "Osaka", "Oslo"),
-        "department": ("sales", "research", "support", "legal"),
-        "#": ("age", "salary", "years_employed"),
-    },
-    "products": {
-        "name": ("lamp", "chair", "desk", "clock", "shelf", "mirror", "vase", "rug"),
-        "category": ("office", "kitchen", "garden", "bedroom"),
-        "brand": ("Arbo", "Lumen", "Nordi", "Solva"),
-        "#": ("price", "stock", "weight"),
-    },
-    "flights": {
-        "airline": ("Aero", "Blue Wing", "Cirrus", "Delphi"),
-        "origin": ("Rome", "Cairo", "Quito", "Seoul", "Perth"),
-        "destination": ("Paris", "Delhi", "Accra", "Miami", "Tunis"),
-        "#": ("distance", "duration", "passengers"),
-    },
-    "books": {
-        "title": ("Dawn", "Echo", "Ferry", "Gale", "Harbor", "Inlet", "Jade", "Kite"),
-        "author": ("Abe", "Borges", "Calvino", "Duras", "Eco"),
-        "genre": ("crime", "poetry", "history", "travel"),
-        "#": ("pages", "year", "copies_sold"),
-    },
-    "students": {
-        "name": ("Aya", "Bo", "Cleo", "Dan", "Eve", "Finn", "Gia", "Hugo"),
-        "major": ("physics", "law", "music", "biology"),
-        "country": ("Chile", "Ghana", "India", "Norway", "Spain"),
-        "#": ("age", "credits", "grade"),
-    },
-    "orders": {
-        "customer": ("Adler", "Baum", "Cole", "Diaz", "Engel", "Ford"),
-        "status": ("open", "shipped", "returned", "paid"),
-        "region": ("north", "south", "east", "west"),
-        "#": ("amount", "quantity", "discount"),
-    },
-    "houses": {
-        "street": ("Elm Road", "Mill Lane", "High Street", "Park Way"),
-        "style": ("cottage", "villa", "loft", "cabin"),
-        "town": ("Ashford", "Benton", "Colby", "Dunmore"),
-        "#": ("price", "rooms", "year_built"),
-    },
-    "songs": {
-        "title": ("Amber", "Blue", "Cold", "Drift", "Ember", "Fade", "Glow"),
-        "artist": ("Kora", "Lumo", "Mira", "Nilo"),
-        "genre": ("jazz", "rock", "folk", "soul"),
-        "#": ("length", "plays", "year"),
-    },
-}
+_DATABASES = 3
+_DRAWS = 4
+"""Of databases to a question, before another question is drawn."""
+_TEST_OF = 8
+"""One in so many of all questions that there are is for the test alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SqlOptions:
     """What `sql` is told."""
 
-    out: Path = option("folder for train.jsonl and test.jsonl")
+    out: Path = option("folder for train.jsonl, test.jsonl and new_tables.jsonl")
     num: int = option("questions to train on", 4000)
-    num_test: int = option("questions to test on, none of them in training", 300)
+    num_test: int = option("questions to test on, none of them in training", 1000)
+    num_new: int = option("questions to test on, about tables that no other question has", 300)
     seed: int = option("of everything", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Schema:
-    table: str
-    texts: tuple[str, ...]
-    numbers: tuple[str, ...]
-
-    @property
-    def ddl(self) -> str:
-        columns = [f"{name} TEXT" for name in self.texts]
-        columns += [f"{name} INTEGER" for name in self.numbers]
-        return f"CREATE TABLE {self.table} (id INTEGER PRIMARY KEY, {', '.join(columns)})"
-
-
 def generate(options: SqlOptions) -> dict[str, Any]:
-    """Write both files; returns how many questions they hold.
+    """Write the files; returns how many questions each holds.
 
     Raises:
-        SetupError: They cannot be written.
+        SetupError: They cannot be written, or there are not as many questions.
     """
-    seen: set[str] = set()
-    counts = {}
-    for name, num in (("test", options.num_test), ("train", options.num)):
+    known = [table for table in TABLES if table not in NEW_TABLES]
+    sets = {
+        "test": (options.num_test, known, _is_test),
+        "train": (options.num, known, lambda query: not _is_test(query)),
+        "new_tables": (options.num_new, list(NEW_TABLES), lambda _: True),
+    }
+    for name, (num, tables, belongs) in sets.items():
         chooser = random.Random(f"{options.seed} {name}")  # noqa: S311 - no secret
-        rows: list[dict[str, Any]] = []
-        for _ in range(100 * num):
-            if len(rows) == num:
-                break
-            row = example(chooser)
-            # The test's questions come first, and training repeats none of them.
-            if row["prompt"] not in seen:
-                seen.add(row["prompt"])
-                rows.append(row)
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        # In training a question may come again, about a table with other columns.
+        rows = list(
+            _drawn(num, tables, belongs, chooser, "prompt" if name == "train" else "answer")
+        )
+        if len(rows) < num:
+            raise SetupError(f"there are {len(rows)} questions for {name}, not {num}: ask for less")
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
         try:
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / f"{name}.jsonl").write_text(text, encoding="utf-8")
         except OSError as error:
             raise SetupError(f"{options.out} cannot be written: {error.strerror}") from error
-        counts[name] = len(rows)
-    return counts
+    return {name: num for name, (num, *_) in sets.items()}
 
 
-def example(chooser: random.Random) -> dict[str, Any]:
-    """Draw a database and a question about it; its answer has been run."""
-    table = chooser.choice(list(_TABLES))
-    known = _TABLES[table]
-    texts = chooser.sample([name for name in known if name != "#"], chooser.randint(2, 3))
-    numbers = chooser.sample(list(known["#"]), chooser.randint(2, 3))
-    schema = _Schema(table, tuple(texts), tuple(numbers))
-    rows = [
-        [number, *(chooser.choice(known[name]) for name in texts)]
-        + [chooser.randint(1, 99) for _ in numbers]
-        for number in range(1, chooser.randint(9, 16))
-    ]
-    question, query = _question(schema, chooser)
-    result = _run(schema.ddl, rows, query)
-    assert result is not None, query
+def _is_test(query: str) -> bool:
+    """Whether a query, whatever the schema and the set, is for the test."""
+    return sha256(query.encode()).digest()[0] % _TEST_OF == 0
+
+
+def _drawn(
+    num: int,
+    tables: Sequence[str],
+    belongs: Callable[[str], bool],
+    chooser: random.Random,
+    unique: str,
+) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for _ in range(100 * num):
+        if len(seen) == num:
+            return
+        row = example(tables, chooser, belongs)
+        if row is not None and row[unique] not in seen:
+            seen.add(row[unique])
+            yield row
+
+
+def example(
+    tables: Sequence[str], chooser: random.Random, belongs: Callable[[str], bool] = lambda _: True
+) -> dict[str, Any] | None:
+    """Draw a question, and databases that tell its answer from answers that are nearly right.
+
+    Args:
+        belongs: Whether an answer is wanted.
+
+    Returns:
+        What is written; None where the answer is not wanted, or no such databases were drawn.
+    """
+    schema = Schema.drawn(chooser.choice(tables), chooser)
+    asked = _question(schema, chooser)
+    if not belongs(asked.query):
+        return None
+    for _ in range(_DRAWS):
+        databases = [database(schema, asked.conditions, chooser) for _ in range(_DATABASES)]
+        if _tells(schema.ddl, databases, asked):
+            break
+    else:
+        return None
     prompt = (
         f"{schema.ddl};\n\nWrite one SQLite query that answers the question. "
-        f"Reply with the query only.\n\nQuestion: {question}"
+        f"Reply with the query only.\n\nQuestion: {asked.question}"
     )
     return {
         "prompt": prompt,
-        "answer": query,
+        "question": asked.question,
+        "answer": asked.query,
         "ddl": schema.ddl,
-        "rows": rows,
-        "is_ordered": "ORDER BY" in query,
+        "databases": databases,
+        "is_ordered": asked.is_ordered,
     }
 
 
-def _question(schema: _Schema, chooser: random.Random) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question, and the query that answers it: `{}` in both is where conditions stand."""
+
+    said: str
+    template: str
+    conditions: tuple[Condition, ...]
+    having: int | None = None
+    """Bound of a group's rows, `{having}` in both."""
+
+    @property
+    def question(self) -> str:
+        conditions = " and ".join(each.said for each in self.conditions)
+        said = f" that {conditions}" if conditions else ""
+        return self.said.replace("{}", said).replace("{having}", str(self.having))
+
+    @property
+    def query(self) -> str:
+        conditions = " AND ".join(each.where for each in self.conditions)
+        where = f" WHERE {conditions}" if conditions else ""
+        return self.template.replace("{}", where).replace("{having}", str(self.having))
+
+    @property
+    def is_ordered(self) -> bool:
+        return "ORDER BY" in self.template
+
+    def near(self) -> Iterator["_Asked"]:
+        """Return what leaves a condition out, or has a bound beside its own."""
+        for place, each in enumerate(self.conditions):
+            before, behind = self.conditions[:place], self.conditions[place + 1 :]
+            yield replace(self, conditions=before + behind)
+            if isinstance(each.value, int):
+                for value in (each.value - 1, each.value + 1):
+                    moved = replace(each, value=value)
+                    yield replace(self, conditions=(*before, moved, *behind))
+        if self.having is not None:
+            yield from (replace(self, having=self.having + by) for by in (-1, 1))
+
+
+def _tells(ddl: str, databases: Sequence[Sequence[Row]], asked: _Asked) -> bool:
+    """Whether the answer has rows everywhere, and no query near it has the same everywhere."""
+    left = [each.query for each in asked.near()]
+    for rows in databases:
+        with opened(ddl, rows) as run:
+            meant = run(asked.query)
+            if not _has_values(meant):
+                return False
+            left = [each for each in left if same(meant, run(each), is_ordered=asked.is_ordered)]
+    return not left
+
+
+def _has_values(found: Found) -> bool:
+    return bool(found) and not any("None" in row for row in found or ())
+
+
+def _question(schema: Schema, chooser: random.Random) -> _Asked:
     """Draw what is shown, of which rows, and in which order or groups."""
     table = schema.table
-    condition, where = _condition(schema, chooser)
-    number = chooser.choice(schema.numbers)
-    text = chooser.choice(schema.texts)
-    kind = chooser.randrange(7)
-    thing = table
+    some = _conditions(schema, chooser)
+    # Half of the questions that can do without have no condition.
+    few = some if chooser.random() < 0.5 else ()
+    number, text = chooser.choice(schema.numbers), chooser.choice(schema.texts)
     spoken = {name: name.replace("_", " ") for name in (*schema.texts, *schema.numbers)}
+    kind = chooser.randrange(7)
     if kind == 0:
-        return f"How many {thing} {condition}?", f"SELECT COUNT(*) FROM {table} WHERE {where}"
+        return _Asked(f"How many {table}{{}} are there?", f"SELECT COUNT(*) FROM {table}{{}}", some)
     if kind == 1:
         function, word = chooser.choice((("AVG", "average"), ("SUM", "total")))
-        return (
-            f"What is the {word} {spoken[number]} of {thing} that {condition}?",
-            f"SELECT {function}({number}) FROM {table} WHERE {where}",
-        )
+        said = f"What is the {word} {spoken[number]} of {table}{{}}?"
+        return _Asked(said, f"SELECT {function}({number}) FROM {table}{{}}", some)
     if kind == 2:
         function, word = chooser.choice((("MAX", "highest"), ("MIN", "lowest")))
-        return (
-            f"For each {spoken[text]}, what is the {word} {spoken[number]}?",
-            f"SELECT {text}, {function}({number}) FROM {table} GROUP BY {text} ORDER BY {text}",
+        return _Asked(
+            f"For each {spoken[text]}, what is the {word} {spoken[number]} of {table}{{}}?",
+            f"SELECT {text}, {function}({number}) FROM {table}{{}} GROUP BY {text} ORDER BY {text}",
+            few,
         )
     if kind == 3:
-        return (
-            f"How many {thing} that {condition} are there for each {spoken[text]}?",
-            f"SELECT {text}, COUNT(*) FROM {table} WHERE {where} GROUP BY {text} ORDER BY {text}",
+        return _Asked(
+            f"How many {table}{{}} are there for each {spoken[text]}?",
+            f"SELECT {text}, COUNT(*) FROM {table}{{}} GROUP BY {text} ORDER BY {text}",
+            some,
         )
     if kind == 4:
         shown = [text, number]
         chooser.shuffle(shown)
         names = " and ".join(spoken[name] for name in shown)
-        return (
-            f"Show {names} of all {thing} that {condition}.",
-            f"SELECT {', '.join(shown)} FROM {table} WHERE {where}",
-        )
-    limit = chooser.randint(2, 5)
-    direction, word = chooser.choice((("DESC", "highest"), ("ASC", "lowest")))
+        query = f"SELECT {', '.join(shown)} FROM {table}{{}}"
+        return _Asked(f"Show {names} of all {table}{{}}.", query, some)
     if kind == 5:
-        return (
-            f"List the {spoken[text]} of the {limit} {thing} with the {word} {spoken[number]}.",
-            f"SELECT {text} FROM {table} ORDER BY {number} {direction}, id LIMIT {limit}",
+        limit = chooser.randint(2, 5)
+        direction, word = chooser.choice((("DESC", "highest"), ("ASC", "lowest")))
+        order = f"ORDER BY {number} {direction}, id LIMIT {limit}"
+        return _Asked(
+            f"Of {table}{{}}, list the {spoken[text]} of the {limit} with the {word} "
+            f"{spoken[number]}.",
+            f"SELECT {text} FROM {table}{{}} {order}",
+            few,
         )
-    bound = chooser.randint(1, 3)
-    query = f"SELECT {text}, COUNT(*) FROM {table} GROUP BY {text}"
-    return (
-        f"Which {spoken[text]} have more than {bound} {thing}, and how many {thing} do they have?",
-        f"{query} HAVING COUNT(*) > {bound} ORDER BY {text}",
+    return _Asked(
+        f"Which {spoken[text]} have more than {{having}} {table}{{}}, and how many?",
+        f"SELECT {text}, COUNT(*) FROM {table}{{}} GROUP BY {text} HAVING COUNT(*) > {{having}} "
+        f"ORDER BY {text}",
+        few,
+        having=chooser.randint(2, 12),
     )
 
 
-def _condition(schema: _Schema, chooser: random.Random) -> tuple[str, str]:
-    parts = []
+def _conditions(schema: Schema, chooser: random.Random) -> tuple[Condition, ...]:
+    found = []
     for kind in chooser.sample(("text", "number"), chooser.randint(1, 2)):
         if kind == "text":
             name = chooser.choice(schema.texts)
-            value = chooser.choice(_TABLES[schema.table][name])
-            parts.append((f"have {name} {value}", f"{name} = '{value}'"))
-            continue
-        name, bound = chooser.choice(schema.numbers), chooser.randint(10, 90)
-        sign, word = chooser.choice(((">", "above"), ("<", "below")))
-        said = name.replace("_", " ")
-        parts.append((f"have {said} {word} {bound}", f"{name} {sign} {bound}"))
-    return " and ".join(said for said, _ in parts), " AND ".join(where for _, where in parts)
-
-
-def is_right(row: Mapping[str, Any], answer: str) -> bool:
-    """Whether a model's answer gives the same rows as the right one.
-
-    Raises:
-        SetupError: The prompt is none of `generate`'s.
-    """
-    try:
-        ddl, rows, query, is_ordered = (row[n] for n in ("ddl", "rows", "answer", "is_ordered"))
-    except KeyError as error:
-        raise SetupError("the metric `sql` needs prompts that the step `sql` has made") from error
-    meant, said = _run(ddl, rows, query), _run(ddl, rows, _query(answer))
-    if meant is None or said is None:
-        return False
-    return meant == said if is_ordered else sorted(meant) == sorted(said)
-
-
-def _query(answer: str) -> str:
-    """Take the query out of a block of code, if it stands in one."""
-    found = re.search(r"```(?:sql)?\s*(.*?)```", answer, re.DOTALL | re.IGNORECASE)
-    return (found.group(1) if found else answer).strip()
-
-
-def _run(ddl: str, rows: list[list[Any]], query: str) -> list[tuple[str, ...]] | None:
-    """Run a query on a database of its own, in memory; None where it cannot be run."""
-    steps = 0
-
-    def tick() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps * 1000 > _MAX_STEPS
-
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.execute(ddl)
-        connection.executemany(
-            f"INSERT INTO {ddl.split()[2]} VALUES ({', '.join('?' * len(rows[0]))})",
-            rows,
-        )
-        connection.execute("PRAGMA query_only = ON")
-        connection.set_progress_handler(tick, 1000)
-        connection.set_authorizer(_reads_only)
-        found = connection.execute(query).fetchmany(_MAX_ROWS)
-    except (sqlite3.Error, sqlite3.Warning, ValueError):
-        return None
-    finally:
-        connection.close()
-    # One form for 3 and 3.0, and an order among values of all kinds.
-    return [tuple(_plain(value) for value in each) for each in found]
-
-
-def _reads_only(action: int, *_: Any) -> int:
-    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
-    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else repr(value)
+            found.append(Condition(name, "=", chooser.choice(TABLES[schema.table][name])))
+        else:
+            name, bound = chooser.choice(schema.numbers), chooser.randint(10, 90)
+            found.append(Condition(name, chooser.choice("<>"), bound))
+    return tuple(found)

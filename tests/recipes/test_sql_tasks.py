@@ -2,29 +2,64 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headstart.recipes.sql_tasks import SqlOptions, example, generate, is_right
+from headstart.recipes import sql_tasks
+from headstart.recipes.sql_running import is_right
+from headstart.recipes.sql_tables import NEW_TABLES, TABLES
+from headstart.recipes.sql_tasks import SqlOptions, example, generate
 from headstart.stages.errors import SetupError
 
 ROW = {
     "ddl": "CREATE TABLE t (id INTEGER PRIMARY KEY, city TEXT, age INTEGER)",
-    "rows": [[1, "Oslo", 3], [2, "Lima", 5], [3, "Oslo", 7]],
+    "databases": [
+        [[1, "Oslo", 3], [2, "Lima", 5], [3, "Oslo", 7]],
+        [[1, "Rome", 5], [2, "Lima", 4]],
+    ],
     "answer": "SELECT city FROM t WHERE age > 4",
     "is_ordered": False,
 }
 
 
-def test_every_question_is_answered_by_its_own_answer() -> None:
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
     chooser = random.Random(1)
-    rows = [example(chooser) for _ in range(300)]
+    return [row for _ in range(400) if (row := example(list(TABLES), chooser)) is not None]
 
+
+def test_every_question_is_answered_by_its_own_answer(rows: list[dict[str, Any]]) -> None:
+    assert len(rows) > 200
     assert all(is_right(row, row["answer"]) for row in rows)
-    assert len({row["prompt"] for row in rows}) > 280
+    assert len({row["prompt"] for row in rows}) > 0.95 * len(rows)
     assert len({row["ddl"] for row in rows}) > 50
+    assert all(len(row["databases"]) == 3 for row in rows)
+    assert all(40 <= len(each) <= 60 for row in rows for each in row["databases"])
+
+
+@pytest.mark.parametrize("by", [-7, -1, 1, 7])
+def test_a_bound_that_is_moved_is_wrong(rows: list[dict[str, Any]], by: int) -> None:
+    found = []
+    for row in rows:
+        bound = re.search(r"(?<!COUNT\(\*\)) [<>] (\d+)", row["answer"])
+        if bound is not None:
+            query = row["answer"]
+            moved = query[: bound.start(1)] + str(int(bound[1]) + by) + query[bound.end(1) :]
+            found.append(is_right(row, moved))
+
+    assert len(found) > 100
+    assert sum(found) <= 0.05 * len(found)
+
+
+def test_a_condition_that_is_left_out_is_wrong(rows: list[dict[str, Any]]) -> None:
+    with_two = [row for row in rows if " AND " in row["answer"]]
+    shorter = [re.sub(r" AND .*?(?= GROUP| ORDER|$)", "", row["answer"]) for row in with_two]
+
+    assert len(with_two) > 50
+    assert not any(map(is_right, with_two, shorter))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +67,7 @@ def test_every_question_is_answered_by_its_own_answer() -> None:
     [
         "SELECT city FROM t WHERE age > 4",
         "select city from t where age >= 5 order by id desc;",
+        "SELECT city FROM t WHERE age > 4.5",
         "Here it is:\n```sql\nSELECT city FROM t WHERE age > 4\n```\nIt reads the cities.",
     ],
 )
@@ -45,6 +81,7 @@ def test_same_rows_are_right(answer: str) -> None:
         "",
         "I do not know.",
         "SELECT city FROM t",
+        "SELECT city FROM t WHERE id > 1",  # right in one database
         "SELECT town FROM t WHERE age > 4",
         "DROP TABLE t",
         "ATTACH DATABASE 'stolen.db' AS other",
@@ -72,17 +109,34 @@ def test_order_counts_where_it_was_asked_for() -> None:
 
 
 def test_files_repeat_themselves_and_share_no_question(tmp_path: Path) -> None:
-    options = [SqlOptions(out=tmp_path / name, num=120, num_test=40) for name in "ab"]
+    counts = {"train": 300, "test": 60, "new_tables": 30}
+    options = [
+        SqlOptions(out=tmp_path / name, num=300, num_test=60, num_new=30, seed=3) for name in "ab"
+    ]
 
-    assert [generate(each) for each in options] == [{"test": 40, "train": 120}] * 2
+    assert [generate(each) for each in options] == [counts] * 2
 
     def read(folder: str, name: str) -> list[Any]:
         lines = (tmp_path / folder / f"{name}.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
     assert read("a", "train") == read("b", "train")
-    train, test = ({row["prompt"] for row in read("a", name)} for name in ("train", "test"))
-    assert not train & test
+    train, test, new = (read("a", name) for name in ("train", "test", "new_tables"))
+    for name in ("prompt", "question", "answer"):
+        known = {row[name] for row in train}
+        assert not any(row[name] in known for row in [*test, *new])
+        assert len({row[name] for row in test}) == len(test)
+    assert {row["ddl"].split()[2] for row in new} == set(NEW_TABLES)
+    assert not {row["ddl"].split()[2] for row in [*train, *test]} & set(NEW_TABLES)
+
+
+def test_more_questions_than_there_are_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_tasks, "_TEST_OF", 10**9)
+
+    with pytest.raises(SetupError, match="there are 0 questions for test, not 2"):
+        generate(SqlOptions(out=tmp_path, num=1, num_test=2))
 
 
 def test_prompts_of_another_kind_are_refused() -> None:
