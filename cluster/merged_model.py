@@ -19,7 +19,10 @@ from headstart.stages.errors import SetupError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["base_of", "merged", "rounded"]
+__all__ = ["TRAINING", "base_of", "first_rows", "merged", "rounded"]
+
+TRAINING = "training.json"
+"""Beside an adapter: what made it, of which weights, and the block length it is tuned for."""
 
 _BASE = "base_model_name_or_path"
 _PREFIX = "base_model.model."
@@ -47,7 +50,8 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
 
     Args:
         base: Folder of the model's safetensors.
-        adapter: Folder of the adapter, as `peft` writes it. Its README.md becomes the model's.
+        adapter: Folder of the adapter, as `peft` writes it. Its README.md and training.json become
+            the model's.
 
     Raises:
         SetupError: The adapter is damaged or of another model, or the cache cannot be written.
@@ -60,6 +64,7 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
     folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
     if folder.is_dir():
         return folder  # without a lock: the cache may be read-only
+    _check_base(base, adapter)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with _exclusive(cache_dir / f"{name}.lock"):
@@ -72,8 +77,9 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
                     for file in base.glob(pattern):
                         shutil.copyfile(file, partial / file.name)
                 _merge(base, weights, config["lora_alpha"] / config["r"], partial, adapter)
-                if (adapter / "README.md").is_file():
-                    shutil.copyfile(adapter / "README.md", partial / "README.md")
+                for each in ("README.md", TRAINING):
+                    if (adapter / each).is_file():
+                        shutil.copyfile(adapter / each, partial / each)
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -82,6 +88,47 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
             f"the model cache {cache_dir} cannot be written ({error}): free space there"
         ) from error
     return folder
+
+
+def first_rows(model: Path) -> str:
+    """Tell a model's weights from another's, whichever way their files are laid out.
+
+    Raises:
+        SetupError: They cannot be read.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, bytes] = {}
+    try:
+        for shard in sorted(model.glob("*.safetensors")):
+            with safe_open(shard, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - no mapping
+                    part = file.get_slice(name)
+                    if len(part.get_shape()) == 2 and not name.startswith("lm_head"):
+                        row = part[:1].to(torch.bfloat16).view(torch.int16)
+                        found[f"{name} {part.get_shape()}"] = row.numpy().tobytes()
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"the weights of {model} cannot be read: {error}") from error
+    digest = sha256()
+    for name, row_bytes in sorted(found.items()):
+        digest.update(name.encode() + row_bytes)
+    return digest.hexdigest()[:16]
+
+
+def _check_base(base: Path, adapter: Path) -> None:
+    """Refuse a base with other weights than those that the adapter was trained beside."""
+    try:
+        meant = json.loads((adapter / TRAINING).read_bytes()).get("base_weights")
+    except FileNotFoundError:
+        return  # of another maker
+    except (OSError, ValueError, AttributeError) as error:
+        raise SetupError(f"{adapter / TRAINING} is damaged ({error}): export it again") from error
+    if meant is not None and meant != first_rows(base):
+        raise SetupError(
+            f"{adapter} was trained beside other weights than those of {base}: give the model that "
+            "it was trained from"
+        )
 
 
 def _config(adapter: Path) -> dict[str, Any]:
@@ -120,7 +167,7 @@ def _identity(base: Path, adapter: Path) -> str:
     for file in sorted(base.glob("*.safetensors")):
         stat = file.stat()
         digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md", TRAINING):
         if (adapter / name).is_file():
             digest.update((adapter / name).read_bytes())
     return digest.hexdigest()[:12]

@@ -1,9 +1,12 @@
-"""What the card of a model's weights says to us: the head of its `README.md`, in YAML."""
+"""What a model's weights say to us: the head of their `README.md`, in YAML, or their training."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from headstart.cluster.merged_model import TRAINING
 from headstart.configs.model_settings import SPECULATION_ARGUMENTS, ModelSettings
 from headstart.configs.speculation import MAX_BLOCK_TOKENS, SpeculationSettings
 from headstart.stages.errors import SetupError
@@ -28,25 +31,38 @@ def with_card(model: ModelSettings, folder: Path) -> ModelSettings:
 def declared_block(folder: Path) -> int | None:
     """Return the block length that weights are tuned for; None if they are tuned for none.
 
-    The card says `headstart: {block_tokens: N}`.
+    The card says `headstart: {block_tokens: N}`. Where it does not, as in an installed package,
+    which has no cards, the record of the training that made the weights may.
 
     Raises:
         SetupError: It says so in a way that makes no sense.
     """
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
+    for name, read in (("README.md", _in_card), (TRAINING, _in_training)):
+        file = folder / name
+        if not file.is_file() or (block := read(file)) is None:
+            continue
+        if type(block) is int and 2 <= block <= MAX_BLOCK_TOKENS:
+            return block
+        raise SetupError(
+            f"{file}: block_tokens must be a whole number from 2 to {MAX_BLOCK_TOKENS}"
+        )
+    return None
+
+
+def _in_card(card: Path) -> Any:
     parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
     if len(parts) < 3 or parts[0].strip():
         return None
     try:
         head = yaml.safe_load(parts[1])
         ours = head.get("headstart") if isinstance(head, dict) else None
-        block = None if ours is None else ours["block_tokens"]
+        return None if ours is None else ours["block_tokens"]
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise SetupError(f"the head of {card} cannot be read: {error}") from error
-    if block is None or (type(block) is int and 2 <= block <= MAX_BLOCK_TOKENS):
-        return block
-    raise SetupError(
-        f"{card}: headstart.block_tokens must be a whole number from 2 to {MAX_BLOCK_TOKENS}"
-    )
+
+
+def _in_training(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes()).get("block_tokens")
+    except (OSError, ValueError, AttributeError) as error:
+        raise SetupError(f"{file} cannot be read: {error}") from error

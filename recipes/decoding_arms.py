@@ -39,6 +39,7 @@ class EvaluateOptions:
     tuned: str | None = option("or a model of its own", None)
     rival: Path | None = option("another adapter beside it, such as CLLM's own loss", None)
     like: Path | None = option("evaluation of the same base, which is not measured again", None)
+    seen: bool = option("take prompts that were trained on, too", False)
     metric: str = option("what makes an answer right", "none", METRICS)
     first: int = option("first line of the prompts", 0)
     num: int | None = option("how many lines; unset: all", None)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from headstart.recipes import trained_on
 from headstart.recipes.collecting import traced
 from headstart.recipes.decoding import perplexity
 from headstart.recipes.decoding_arms import (
@@ -49,6 +50,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     for name, folder in arms.items():
         if Chat.of(folder).identity != chat.identity:
             raise SetupError(f"the arm {name} has another tokenizer or chat template than the base")
+    if not options.seen:
+        _check_unseen(
+            chat, prompts, [adapter or Path(source) for source, adapter in sources.values()]
+        )
     asked = {name: str(getattr(options, name)) for name in _COMPARED}
     identity = asked | {"base": fingerprint(arms["base"])}
     claim(options.out, identity)
@@ -71,6 +76,16 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     asked["prompts"] = options.prompts.name
     write_json(options.out / "figures.json", {"asked": asked, "arms": found})
     return found
+
+
+def _check_unseen(chat: Chat, prompts: Sequence[Prompt], folders: Sequence[Path]) -> None:
+    """Refuse prompts that an arm was trained on."""
+    asked = trained_on.digests_of(chat.prompt(prompt.messages) for prompt in prompts)
+    for folder in folders:
+        if known := len(asked & trained_on.noted(folder)):
+            raise SetupError(
+                f"{folder} was trained on {known} of {len(asked)} prompts: give others, or --seen"
+            )
 
 
 _COMPARED = (

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from headstart.cluster.merged_model import TRAINING, first_rows
+from headstart.recipes import trained_on
 from headstart.recipes.models import folder_of
 from headstart.recipes.options import option
 from headstart.recipes.samples import card_of, read_card, write_folder
@@ -22,6 +24,7 @@ class ExportOptions:
     run: Path = option("folder of the run that `train` made")
     out: Path = option("folder for the adapter")
     name: str = option("name of the tuned model: it is another one than its base")
+    model: str | None = option("the base, as it is called here; unset: as the run called it", None)
     data: Path | None = option("folder that `collect` made, for the card; unset: the run's", None)
     license: str = option("of the weights, as the card says it", "apache-2.0")
     max_bytes: int = option("largest file of weights", 5_000_000)
@@ -39,8 +42,13 @@ def export(options: ExportOptions) -> dict[str, Any]:
         note = json.loads((options.run / "result.json").read_bytes())
     except (OSError, ValueError) as error:
         raise SetupError(f"{options.run} has no result: run `train` to its end") from error
-    trained = note["options"]
-    base = folder_of(trained["model"])
+    source = options.model or note["options"]["model"]
+    note["options"]["model"] = source
+    base = folder_of(source)
+    if note.get("base_weights", first_rows(base)) != first_rows(base):
+        raise SetupError(
+            f"{options.run} was trained from other weights than {source}: give --model"
+        )
     kept = None
     if note["result"] == "adapter":
         weights, config = _learned(options.run / "adapter")
@@ -53,12 +61,13 @@ def export(options: ExportOptions) -> dict[str, Any]:
             f"the adapter has {size / 1e6:.1f} MB and may have {options.max_bytes / 1e6:.1f}: "
             "train with a lower --lora-rank, or raise --max-bytes"
         )
-    config["base_model_name_or_path"] = trained["model"]
+    config["base_model_name_or_path"] = source
     facts = {"bytes": size, "rank": config["r"], "energy_kept": kept}
     training = _training(note, facts)
-    _write(options.out, weights, config, _card(options, note, facts), training)
+    digests = trained_on.noted(options.run / note["result"])
+    _write(options.out, weights, config, _card(options, note, facts), training, digests)
     if options.merge:
-        facts["merged"] = str(folder_of(trained["model"], options.out))
+        facts["merged"] = str(folder_of(source, options.out))
     return facts | {"adapter": str(options.out)}
 
 
@@ -132,7 +141,7 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
     }
     data: dict[str, Any] = {}
     if trained["method"] != "sft":
-        data = read_card(options.data or Path(trained["data"]))
+        data = _collected(note, options.data)
         head["headstart"] = {"block_tokens": data["block_tokens"]}
     said = (
         f"{trained['model']} tuned by `headstart recipe consistency` ({trained['method']}). It is "
@@ -157,6 +166,13 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
     return card_of(head, options.name, said, shown)
 
 
+def _collected(note: dict[str, Any], data: Path | None) -> dict[str, Any]:
+    """Return the card of the data, which a run elsewhere has brought along."""
+    if data is None and "collected" in note:
+        return dict(note["collected"])
+    return read_card(data or Path(note["options"]["data"]))
+
+
 _PATHS = ("data", "out", "adapter", "start")
 
 
@@ -167,6 +183,8 @@ def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     # A round goes on from the one before; what taught it the task itself is no such round.
     is_round = begun is not None and begun["options"]["method"] != "sft"
     return {
+        "base_weights": note.get("base_weights"),
+        "block_tokens": note.get("collected", {}).get("block_tokens"),
         "samples": note["samples"],
         "tokens": note["tokens"],
         "tokens_before": begun["tokens_before"] + begun["tokens"] if begun and is_round else 0,
@@ -181,8 +199,8 @@ def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 def training_of(folder: Path) -> dict[str, Any] | None:
     """Return what made an adapter, or a run's weights, where it is known."""
     try:
-        if (folder / "training.json").is_file():
-            return dict(json.loads((folder / "training.json").read_bytes()))
+        if (folder / TRAINING).is_file():
+            return dict(json.loads((folder / TRAINING).read_bytes()))
         note = json.loads((folder.parent / "result.json").read_bytes())
         return _training(note, {"rank": None, "energy_kept": None})
     except (OSError, ValueError, KeyError):
@@ -195,6 +213,7 @@ def _write(
     config: dict[str, Any],
     card: str,
     training: dict[str, Any],
+    digests: set[bytes],
 ) -> None:
     from safetensors.torch import save_file
 
@@ -202,6 +221,7 @@ def _write(
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / "README.md").write_text(card, encoding="utf-8")
-        (folder / "training.json").write_text(json.dumps(training, indent=2) + "\n")
+        (folder / TRAINING).write_text(json.dumps(training, indent=2) + "\n")
+        trained_on.note(folder, digests)
 
     write_folder(out, "adapter_config.json", write)

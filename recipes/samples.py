@@ -132,6 +132,8 @@ class SampleFile:
         return len(self._begins)
 
     def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # what ends an iteration
         with self._path.open("rb") as file:
             file.seek(self._begins[index])
             return Sample(**json.loads(file.readline()))

@@ -1,5 +1,6 @@
 """The wheel holds the packages and their data, whole, and nothing else; its base install works."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,31 @@ NOT_SHIPPED = {".md", ".pyc"}
 """Files of a package that are for readers of the repository only."""
 
 
+DRAWN_ADAPTER = "headstart/cluster/adapters/drawn-by-a-test"
+DRAWN = {
+    *(f"{DRAWN_ADAPTER}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")),
+    *(f"{DRAWN_ADAPTER}/{name}" for name in ("training.json", "trained_on.json")),
+    "headstart/cluster/tables/drawn-by-a-test.table",
+}
+"""Of the kinds of files that recipes make and that come with Headstart."""
+
+
+def _write_adapter(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    weights = {
+        f"{layer}.lora_{n}.weight": torch.ones(s) for n, s in (("A", (2, 64)), ("B", (64, 2)))
+    }
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "BASE"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "README.md").write_text("---\nheadstart: {block_tokens: 8}\n---\n# Drawn\n")
+    (folder / "training.json").write_text('{"block_tokens": 8}')
+    (folder / "trained_on.json").write_text("{}")
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that nothing is left in the tree and nothing of it leaks in."""
@@ -30,6 +56,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(folder, tree / folder.name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
+    for name in DRAWN:
+        file = tree / name.removeprefix("headstart/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    _write_adapter(tree / DRAWN_ADAPTER.removeprefix("headstart/"))
     out = tmp_path_factory.mktemp("wheel")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", f"--wheel-dir={out}"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tree)], check=True)
@@ -56,8 +87,43 @@ def test_every_folder_with_code_is_a_package() -> None:
 def test_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == {name for package in PACKAGES for name in _shipped(package)}
+    assert names == DRAWN | {name for package in PACKAGES for name in _shipped(package)}
 
+
+def test_an_adapter_in_the_wheel_is_a_built_in_model_with_its_block_length(
+    wheel: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    config = site / DRAWN_ADAPTER / "adapter_config.json"
+    config.write_text(config.read_text().replace("BASE", str(tiny_model)))
+    code = FROM_THE_WHEEL + (
+        "from pathlib import Path\n"
+        "from headstart.cluster.model_source import resolve\n"
+        "from headstart.cluster.parallel_drafter import plan_of\n"
+        "from headstart.configs.speculation import SpeculationSettings\n"
+        "folder = resolve('builtin:drawn-by-a-test', Path(sys.argv[0]))\n"
+        "print(plan_of(SpeculationSettings(), folder)['block_tokens'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(site), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.stdout.split() == ["8"], run.stderr
+
+
+FROM_THE_WHEEL = (
+    # The wheel's copy has to win over the tree's, which is installed by an import hook.
+    "import sys; sys.meta_path = [one for one in sys.meta_path"
+    " if 'editable' not in getattr(one, '__module__', '') + getattr(one, '__name__', '')];"
+    "sys.path.insert(0, sys.argv.pop(1)); del sys.argv[0];"
+    "import headstart.configs.settings as there; assert there.__file__.startswith(sys.path[0])\n"
+)
+"""Of a program whose first argument is where the wheel was unpacked."""
 
 OF_THE_QUIC_EXTRA = {
     "quic_carrier",
@@ -127,14 +193,7 @@ def test_installed_wheel_has_a_command_that_shows_settings_and_examines(
         check=True,
     )
     script = site / "bin/headstart"
-    # The wheel's copy has to win over the tree's, which is installed by an import hook.
-    code = (
-        "import runpy, sys; sys.meta_path = [one for one in sys.meta_path"
-        " if 'editable' not in getattr(one, '__module__', '') + getattr(one, '__name__', '')];"
-        "sys.path.insert(0, sys.argv.pop(1)); del sys.argv[0];"
-        "import headstart.configs.settings as there; assert there.__file__.startswith(sys.path[0]);"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
+    code = FROM_THE_WHEEL + "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

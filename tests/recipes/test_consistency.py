@@ -1,87 +1,20 @@
 """The recipe from prompts to a merged model, on a tiny one that is first taught what to say."""
 
 import json
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headstart.recipes import consistency
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
+from tests.recipes.tiny_runs import DECODING, LORA, NUM_PROMPTS, TRAINING, Step
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft"),
     pytest.mark.usefixtures("one_thread"),
 ]
-
-NUM_PROMPTS = 12
-Step = Callable[..., dict[str, Any]]
-
-
-def argv_of(name: str, /, **options: Any) -> list[str]:
-    argv = [name]
-    for key, value in options.items():
-        argv += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return argv
-
-
-@pytest.fixture
-def step(capsys: pytest.CaptureFixture[str]) -> Step:
-    """Run a step as the command line does, and return what it prints."""
-
-    def run(name: str, /, **options: Any) -> dict[str, Any]:
-        capsys.readouterr()
-        assert consistency.main(argv_of(name, **options)) == 0
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return found
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Questions whose answers are to be known by heart."""
-    chooser = random.Random(0)
-    lines = []
-    for number in range(NUM_PROMPTS):
-        answer = "".join(chooser.choice("abcdefgh") for _ in range(24))
-        lines.append(json.dumps({"prompt": chr(ord("A") + number), "answer": answer}))
-    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-TRAINING = {"dtype": "float32", "device": "cpu", "batch": 12, "accumulate": 1}
-DECODING = {
-    "engine": "transformers",
-    "device": "cpu",
-    "dtype": "float32",
-    "block_tokens": 8,
-    "max_tokens": 64,
-}
-
-
-@pytest.fixture(scope="module")
-def taught(tiny_model: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model after `--method sft`."""
-    out = tmp_path_factory.mktemp("taught")
-    taught = {"model": tiny_model, "data": prompts, "out": out, "method": "sft"}
-    argv = argv_of("train", **taught, epochs=300, learning_rate=3e-3, **TRAINING)
-    assert consistency.main(argv) == 0
-    return out / "model"
-
-
-@pytest.fixture(scope="module")
-def data(taught: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trajectories of what it says now."""
-    out = tmp_path_factory.mktemp("collected")
-    argv = argv_of("collect", model=taught, prompts=prompts, out=out, **DECODING)
-    assert consistency.main(argv) == 0
-    return out
 
 
 def test_losses_fall_and_tokens_a_step_rise(
@@ -96,6 +29,7 @@ def test_losses_fall_and_tokens_a_step_rise(
         tuned=run / "model",
         prompts=prompts,
         out=tmp_path / "figures",
+        seen=True,
         **DECODING,
     )
 
@@ -160,9 +94,6 @@ def test_a_killed_run_goes_on_to_the_same_result(
     before = (killed / result).stat().st_mtime_ns
     step("train", model=taught, data=data, out=killed, **how)
     assert (killed / result).stat().st_mtime_ns == before
-
-
-LORA = TRAINING | {"lora_rank": 2, "log_steps": 1, "decay": 0.5}
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -264,90 +195,6 @@ def test_a_killed_collection_goes_on_to_the_same_samples(
     assert (out / "card.json").read_text() == (data / "card.json").read_text()
 
 
-def test_all_weights_become_an_adapter_of_low_rank(
-    taught: Path, data: Path, tmp_path: Path, step: Step
-) -> None:
-    step("train", model=taught, data=data, out=tmp_path / "run", epochs=4, **TRAINING)
-
-    made = step(
-        "export", run=tmp_path / "run", out=tmp_path / "adapter", name="tiny-jf", max_bytes=60_000
-    )
-
-    assert made["bytes"] <= 60_000
-    assert made["rank"] > 4
-    assert 0.5 < made["energy_kept"] <= 1.0
-    card = (tmp_path / "adapter" / "README.md").read_text()
-    assert "block_tokens: 8" in card.split("---")[1]
-    training = json.loads((tmp_path / "adapter" / "training.json").read_text())
-    assert training["samples"] == 4 * NUM_PROMPTS
-    assert training["tokens_before"] == 0
-    assert str(tmp_path) not in json.dumps(
-        training | {"options": {**training["options"], "model": ""}}
-    )
-
-
-def test_an_export_that_is_interrupted_leaves_what_was_there(
-    taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import safetensors.torch
-
-    step("train", model=taught, data=data, out=tmp_path / "run", lora_rank=2, **TRAINING)
-    made = {"run": tmp_path / "run", "out": tmp_path / "adapter"}
-    step("export", name="first", **made)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()}
-
-    def full(weights: Any, path: Path, **_: Any) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(safetensors.torch, "save_file", full)
-        with pytest.raises(SetupError, match="cannot be written"):
-            step("export", name="second", **made)
-    assert {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()} == before
-    assert not (tmp_path / "adapter.partial").exists()
-    with pytest.raises(SetupError, match="may have"):
-        step("export", name="third", max_bytes=100, **made)
-    step("export", name="fourth", **made)
-    assert "# fourth" in (tmp_path / "adapter" / "README.md").read_text()
-
-
-def test_an_adapter_is_merged_into_what_transformers_and_the_server_load(
-    taught: Path, data: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from headstart.cluster.parallel_drafter import plan_of
-    from headstart.configs.speculation import SpeculationSettings
-    from headstart.recipes import models
-
-    monkeypatch.setattr(models, "_cache_dir", lambda: tmp_path / "cache")
-    lora = TRAINING | {"lora_rank": 4, "learning_rate": 3e-3, "epochs": 10}
-    step("train", model=taught, data=data, out=tmp_path / "run", **lora)
-    made = step("export", run=tmp_path / "run", out=tmp_path / "adapter", name="tiny", merge=True)
-
-    folder = Path(made["merged"])
-    assert plan_of(SpeculationSettings(), folder)["block_tokens"] == 8
-    merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    base = AutoModelForCausalLM.from_pretrained(taught, dtype=torch.float32)
-    ids = torch.arange(2, 40)[None]
-    with torch.inference_mode():
-        plain = base(ids).logits
-        beside = PeftModel.from_pretrained(base, tmp_path / "adapter")(ids).logits
-        found = merged(ids).logits
-    torch.testing.assert_close(found, beside, rtol=1e-4, atol=1e-4)
-    assert (found - plain).abs().max() > 0.1
-    # A second round goes on from the adapter.
-    more = tmp_path / "more"
-    begun = {"model": taught, "adapter": tmp_path / "adapter"}
-    prompts = tmp_path / "again.txt"
-    prompts.write_text("A\nB\nC\n")
-    step("collect", **begun, prompts=prompts, out=more, **(DECODING | {"block_tokens": 16}))
-    step("train", **begun, data=more, out=tmp_path / "second", **(lora | {"epochs": 2}))
-
-
 def test_a_dry_run_says_what_all_would_take(
     taught: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
 ) -> None:
@@ -374,7 +221,13 @@ def test_a_run_ends_in_time(taught: Path, data: Path, tmp_path: Path, step: Step
 def test_an_evaluation_takes_the_base_of_another(
     taught: Path, tiny_model: Path, prompts: Path, tmp_path: Path, step: Step
 ) -> None:
-    asked: dict[str, Any] = {"model": taught, "prompts": prompts, "num": 2, **DECODING}
+    asked: dict[str, Any] = {
+        "model": taught,
+        "prompts": prompts,
+        "num": 2,
+        "seen": True,
+        **DECODING,
+    }
     first, second = tmp_path / "first", tmp_path / "second"
     found = step("evaluate", out=first, **asked)
     note = json.loads((first / "base.json").read_text())

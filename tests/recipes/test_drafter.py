@@ -12,7 +12,7 @@ import pytest
 from headstart.recipes import consistency, drafter
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
-from tests.recipes.test_consistency import argv_of
+from tests.recipes.tiny_runs import argv_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::torch", "ignore:::accelerate", "ignore:::peft"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headstart.recipes import consistency
-from tests.recipes.test_consistency import TRAINING, argv_of
+from tests.recipes.tiny_runs import TRAINING, argv_of
 
 pytestmark = [
     pytest.mark.ray,

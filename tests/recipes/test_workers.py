@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headstart.recipes import consistency
-from tests.recipes.test_consistency import TRAINING, argv_of
+from tests.recipes.tiny_runs import TRAINING, argv_of
 
 pytestmark = pytest.mark.heavy  # five runs of a training, two of them side by side
 
