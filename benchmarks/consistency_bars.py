@@ -4,76 +4,118 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from headstart.benchmarks.checks import Bar, Verdict, judge
 from headstart.benchmarks.consistency_runs import BARS, Evaluation, Fit, Run
+from headstart.benchmarks.estimates import Estimate, exactly
 from headstart.benchmarks.results_text import grid, percent, plain
 
 __all__ = ["bars", "share_right"]
 
+_Z = 1.96
+_GIVEN = Bar("tokens a second, of what steps give", 0.9, "higher", "ratio")
+_LOSS = Bar("loss on the base's answers", 1.02, "lower", "ratio")
+_ABLE = Bar("the base's right", 0.5, "higher", "share")
+_WITHIN = Bar("right, against the base", -0.015, "higher", "share")
+_POINTS = Bar("points of the curve", 5, "higher", "")
+_WORDS = {Verdict.FAILS: "**fails**"}
+
 
 def share_right(figures: dict[str, Any]) -> str:
     """Return the share of right answers with its 95 % interval, in words."""
-    if (share := figures.get("right")) is None:
+    if figures.get("right") is None:
         return "-"
-    num, z = figures["answers"], 1.96
-    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
-    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / (1 + z * z / num)
-    return f"{100 * share:.1f} % ({100 * (middle - half):.1f}-{100 * (middle + half):.1f})"
+    found = _right(figures)
+    return f"{100 * found.value:.1f} % ({100 * found.low:.1f}-{100 * found.high:.1f})"
 
 
-def bars(best: Evaluation, curve: Sequence[Run], fit: Fit | None) -> Iterator[str]:
-    rows = list(_judged(best, curve, fit))
+def _right(figures: dict[str, Any]) -> Estimate:
+    """Return the share of right answers; the interval is Wilson's."""
+    share, num = figures["right"], figures["answers"]
+    middle = (share + _Z**2 / (2 * num)) / (1 + _Z**2 / num)
+    half = math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2)) * _Z / (1 + _Z**2 / num)
+    return Estimate(share, middle - half, middle + half, num)
+
+
+def bars(
+    best: Evaluation, curve: Sequence[Run], fit: Fit | None, others: Sequence[Evaluation] = ()
+) -> Iterator[str]:
+    """Yield a table of bars and verdicts.
+
+    Args:
+        others: Evaluations of the same domain, one of which may know more of what is right.
+    """
+    rows = list(_judged(best, curve, fit, others))
     if rows:
         yield from grid(("bar", "value", "asked", "verdict", "note"), rows)
         yield ""
 
 
 def _judged(
-    best: Evaluation, curve: Sequence[Run], fit: Fit | None
-) -> Iterator[tuple[str, str, str, str, str]]:
-    base, tuned = best.arms["base"], best.arms.get("tuned", {})
+    best: Evaluation, curve: Sequence[Run], fit: Fit | None, others: Sequence[Evaluation]
+) -> Iterator[tuple[str, ...]]:
+    tuned = best.arms.get("tuned", {})
     part = tuned.get("not_looping", {})
-    bar = BARS.get(best.asked["metric"])
-    if bar is not None and part:
-        gain, note = part["tokens_per_step"], ""
-        if gain < bar and fit is not None:
-            falls = fit.tokens(bar)
-            where = f"{falls:.2g} tokens" if falls is not None else "no budget in sight"
-            note = f"the curve reaches it at {where}"
-        yield ("tokens a step", plain(gain), f"≥ {bar}", _verdict(gain >= bar), note)
-    if "step_cost" in part and part.get("tokens_per_s_plain"):
-        could = part["tokens_per_s_plain"] * part["tokens_per_step"] / part["step_cost"]
-        share = part["tokens_per_s_jacobi"] / could
-        yield (
-            "tokens a second, of what steps give",
-            plain(share),
-            "≥ 0.9",
-            _verdict(share >= 0.9),
-            "",
-        )
-    if "perplexity_on_base" in tuned:
-        losses = [math.log(each["perplexity_on_base"]) for each in (base, tuned)]
-        worse = losses[1] / losses[0] - 1
-        yield ("loss on the base's answers", percent(worse), "≤ 2 %", _verdict(worse <= 0.02), "")
-    if best.asked["metric"] == "sql" and "right" in base:
-        yield (
-            "the base's right",
-            percent(base["right"]),
-            "≥ 50 %",
-            _verdict(base["right"] >= 0.5),
-            "",
-        )
-        if "right_alone" in tuned:
-            num, won, lost = tuned["answers"], tuned["right_alone"], tuned["wrong_alone"]
-            change = (won - lost) / num
-            half = 1.96 * math.sqrt(max(won + lost - (won - lost) ** 2 / num, 0)) / num
-            interval = f"95 %: {percent(change - half)} to {percent(change + half)}"
-            holds = _verdict(change - half >= -0.015)
-            if change - half < -0.015 <= change + half:
-                holds = "undecided"
-            yield ("right, against the base", percent(change), "≥ -1.5 %", holds, interval)
+    limit = BARS.get(best.asked["metric"])
+    if limit is not None and part:
+        bar = Bar("tokens a step", limit, "higher", "ratio")
+        yield _row(bar, _noted(part, "tokens_per_step"), _where(limit, part, fit))
+    if "of_what_steps_give" in part:
+        yield _row(_GIVEN, _noted(part, "of_what_steps_give"))
+    if "loss_change" in tuned:
+        change = _noted(tuned, "loss_change")
+        ratio = Estimate(1 + change.value, 1 + change.low, 1 + change.high, change.num_blocks)
+        yield _row(_LOSS, ratio)
+    if best.asked["metric"] == "sql":
+        known = _most_answers(best, others)
+        if "right" in known.arms["base"]:
+            yield _row(_ABLE, _right(known.arms["base"]))
+        if "right_alone" in known.arms.get("tuned", {}):
+            yield _row(_WITHIN, _change(known.arms["tuned"]))
     if curve:
-        yield ("points of the curve", str(len(curve)), "≥ 5", _verdict(len(curve) >= 5), "")
+        yield _row(_POINTS, exactly(len(curve)))
 
 
-def _verdict(holds: bool) -> str:
-    return "holds" if holds else "**fails**"
+def _most_answers(best: Evaluation, others: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluation of the same weights that has most answers to be right."""
+
+    def is_same(one: Evaluation) -> bool:
+        arms = one.arms.get("tuned", {}), best.arms.get("tuned", {})
+        return arms[0].get("training") == arms[1].get("training") and "right" in one.arms["base"]
+
+    same = [best, *filter(is_same, others)]
+    return max(same, key=lambda one: int(one.arms["base"].get("answers", 0)))
+
+
+def _change(figures: dict[str, Any]) -> Estimate:
+    """Return how many more are right than of the base, of answers to the same prompts."""
+    num, won, lost = figures["answers"], figures["right_alone"], figures["wrong_alone"]
+    change = (won - lost) / num
+    half = _Z * math.sqrt(max(won + lost - (won - lost) ** 2 / num, 0)) / num
+    return Estimate(change, change - half, change + half, num)
+
+
+def _noted(figures: dict[str, Any], name: str) -> Estimate:
+    """Return a figure with its interval; that of too few answers has no end."""
+    low, high = figures.get(f"{name}_95") or (-math.inf, math.inf)
+    return Estimate(figures[name], low, high, int(figures["answers"]))
+
+
+def _where(limit: float, part: dict[str, Any], fit: Fit | None) -> str:
+    if part["tokens_per_step"] >= limit or fit is None:
+        return ""
+    falls = fit.tokens(limit)
+    where = f"{falls:.2g} tokens" if falls is not None else "no budget in sight"
+    return f"the curve reaches it at {where}"
+
+
+def _row(bar: Bar, estimate: Estimate, note: str = "") -> tuple[str, ...]:
+    verdict = judge(bar, estimate).verdict
+    shown = percent if bar.unit == "share" else plain
+    notes = [note] if note else []
+    if bar.unit:
+        known = math.isfinite(estimate.high)
+        ends = f"{shown(estimate.low)} to {shown(estimate.high)}" if known else "too few answers"
+        notes.append(f"95 %: {ends}, {estimate.num_blocks} answers")
+    asked = f"{'≥' if bar.better == 'higher' else '≤'} {shown(bar.limit)}"
+    value = shown(estimate.value)
+    return bar.name, value, asked, _WORDS.get(verdict, str(verdict)), "; ".join(notes)

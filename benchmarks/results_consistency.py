@@ -76,7 +76,7 @@ def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) ->
     yield from (f"## {domain}", "")
     yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])
     yield from ("", COLUMNS)
-    yield from bars(best, curve, fit)
+    yield from bars(best, curve, fit, some)
     yield from _scaling(name, best, curve, fit, target)
     yield from _ablation(curve, others)
     yield from _batches(name, best, target)

@@ -4,8 +4,7 @@ The guesses are those of the server's own proposer; only the clock is not the se
 here is timed.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from headstart.recipes.samples import Answer
 from headstart.stages.drafting import Verdict
 from headstart.stages.jacobi import JacobiBlock
 
-__all__ = ["Decoded", "jacobi_answers", "perplexity"]
+__all__ = ["Decoded", "jacobi_answers", "losses"]
 
 
 @dataclass(slots=True)
@@ -83,9 +82,14 @@ def _argmax(model: Any, rows: list[list[int]], nums: list[int]) -> list[list[int
     ]
 
 
-def perplexity(model: Any, answers: Sequence[Answer], batch: int) -> float:
-    """Return the perplexity of a model on answers that may be another's."""
-    total, num = 0.0, 0
+def losses(
+    model: Any, answers: Sequence[Answer], batch: int
+) -> Iterator[list[tuple[int, float, int]]]:
+    """Yield a model's next-token loss on answers that may be another's, a batch at a time.
+
+    Yields:
+        The prompt's id, the sum over the answer's tokens in nats, and how many these are.
+    """
     for some in batches(sorted(answers, key=lambda each: len(each.prompt + each.answer)), batch):
         width = max(len(each.prompt) + len(each.answer) for each in some)
         rows = [each.prompt + each.answer for each in some]
@@ -96,10 +100,8 @@ def perplexity(model: Any, answers: Sequence[Answer], batch: int) -> float:
             labels[place, len(rows[place]) :] = -100
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        total += float(
-            torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
-            )
+        by_token = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
         )
-        num += int((labels[:, 1:] != -100).sum())
-    return math.exp(total / max(1, num))
+        sums, nums = by_token.sum(dim=1).tolist(), (labels[:, 1:] != -100).sum(dim=1).tolist()
+        yield [(each.id, *pair) for each, *pair in zip(some, sums, nums, strict=True)]

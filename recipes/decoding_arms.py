@@ -1,18 +1,19 @@
 """An arm of `evaluate`, decoded with and without Jacobi steps: by the engine, or untimed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.answering import ENGINES, Question, greedy
 from headstart.recipes.decoding import jacobi_answers
+from headstart.recipes.decoding_figures import GROUPS, Part, figures_of, summed
 from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.options import option
 from headstart.recipes.prompts import METRICS, batches
+from headstart.recipes.samples import Lines
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
 
@@ -23,7 +24,6 @@ __all__ = ["EvaluateOptions", "by_engine", "by_transformers", "sizes_of"]
 
 _TURN = 8
 """Answers one way before the other way's turn."""
-_LEAST_FOR_INTERVAL = 10
 _TIMED_ANSWERS = 16
 """Least that are timed at each number of answers at once."""
 
@@ -40,6 +40,7 @@ class EvaluateOptions:
     rival: Path | None = option("another adapter beside it, such as CLLM's own loss", None)
     like: Path | None = option("evaluation of the same base, which is not measured again", None)
     seen: bool = option("take prompts that were trained on, too", False)
+    metric_only: bool = option("say how many answers are right, and nothing else", False)
     metric: str = option("what makes an answer right", "none", METRICS)
     first: int = option("first line of the prompts", 0)
     num: int | None = option("how many lines; unset: all", None)
@@ -54,73 +55,91 @@ class EvaluateOptions:
     dtype: str = option("of the weights", "bfloat16", ("bfloat16", "float32"))
 
 
-@dataclass(slots=True)
-class _Timed:
-    """Answers that loop, or those that do not, decoded both ways."""
-
-    num: int = 0
-    plain_tokens: int = 0
-    plain_s: float = 0.0
-    jacobi_tokens: int = 0
-    jacobi_s: float = 0.0
-    counts: list["SpeculationCounts"] = field(default_factory=list)
-
-
 def by_engine(
-    options: EvaluateOptions, chat: Chat, folder: Path, asked: list[list[int]]
+    options: EvaluateOptions, chat: Chat, folder: Path, asked: list[list[int]], notes: Path
 ) -> tuple[dict[str, Any], list[list[int]]]:
     """Decode in the server's own engine, with its own worker, and time it.
 
     Both ways take turns, a few answers at a time.
 
+    Args:
+        notes: Folder that keeps what is measured, turn by turn.
+
     Returns:
         Figures, and the plain answers.
     """
-    from headstart.recipes.engine import Engine
-
     sizes = sizes_of(options)
-    plain: list[list[int]] = []
-    plain_counts: list[SpeculationCounts] = []
-    groups = {"not_looping": _Timed(), "looping": _Timed()}
-    different = 0
-    questions = [Question(prompt) for prompt in asked]
-    with Engine(
-        folder,
-        dtype=options.dtype,
-        speculation=_speculation(options, is_adaptive=False),
-        max_model_len=max(map(len, asked)) + options.max_tokens,
-    ) as engine:
-        engine.answer(questions[:1], 16, "jacobi")  # what is slow the first time
-        engine.answer(questions[:1], 16, "off")
-        for turn in batches(range(len(asked)), max(_TURN, options.batch)):
-            chosen: dict[str, list[int]] = {name: [] for name in groups}
-            for some in batches(turn, options.batch):
-                done = engine.answer([questions[n] for n in some], options.max_tokens, "off")
-                plain_counts.append(_counts(done))
-                for number, answer, seconds in zip(some, done.answers, done.decode_s, strict=True):
-                    name = "looping" if is_looping(answer) else "not_looping"
-                    chosen[name].append(number)
-                    plain.append(answer)
-                    groups[name].plain_tokens += len(answer) - 1
-                    groups[name].plain_s += seconds
-            for name, numbers in chosen.items():
-                timed = groups[name]
-                for some in batches(numbers, options.batch):
-                    done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
-                    timed.num += len(some)
-                    timed.counts.append(_counts(done))
-                    timed.jacobi_s += sum(done.decode_s)
-                    timed.jacobi_tokens += sum(len(answer) - 1 for answer in done.answers)
-                    pairs = zip(some, done.answers, strict=True)
-                    different += sum(answer != plain[n] for n, answer in pairs)
-    figures: dict[str, Any] = {"answers_that_differ": different}
-    for name, timed in groups.items():
-        if timed.num:
-            figures[name] = _told(timed, plain_counts, options.seed)
+    turns = Lines(notes / "turns.jsonl")
+    left = range(sum(len(turn["answers"]) for turn in turns), len(asked))
+    if left:
+        _take_turns(options, folder, asked, left, turns)
+    figures, plain = figures_of(turns, options.seed)
     fit = [tokens for tokens, answer in zip(asked, plain, strict=True) if not is_looping(answer)]
     if sizes and fit:
-        figures["by_batch"] = _by_batch(options, folder, fit, sizes)
+        rows = Lines(notes / "batches.jsonl")
+        measured = {row["batch"] for row in rows}
+        if missing := [size for size in sizes if size not in measured]:
+            _by_batch(options, folder, fit, missing, rows)
+        figures["by_batch"] = sorted(rows, key=lambda row: int(row["batch"]))
     return figures, plain
+
+
+def _take_turns(
+    options: EvaluateOptions, folder: Path, asked: list[list[int]], left: range, turns: Lines
+) -> None:
+    from headstart.recipes.engine import Engine
+
+    questions = [Question(prompt) for prompt in asked]
+    with (
+        tqdm(total=len(asked), initial=left.start, desc="decoded both ways", unit="prompt") as bar,
+        Engine(
+            folder,
+            dtype=options.dtype,
+            speculation=_speculation(options, is_adaptive=False),
+            max_model_len=max(map(len, asked)) + options.max_tokens,
+        ) as engine,
+    ):
+        engine.answer(questions[:1], 16, "jacobi")  # what is slow the first time
+        engine.answer(questions[:1], 16, "off")
+        for turn in batches(left, max(_TURN, options.batch)):
+            turns.add([_turn(engine, options, questions, turn)])
+            bar.update(len(turn))
+
+
+def _turn(
+    engine: Any, options: EvaluateOptions, questions: Sequence[Question], turn: Sequence[int]
+) -> dict[str, Any]:
+    """Answer some prompts one way, then the other."""
+    plain: dict[int, tuple[list[int], Part]] = {}
+    for some in batches(turn, options.batch):
+        done = engine.answer([questions[n] for n in some], options.max_tokens, "off")
+        counts, share = _counts(done), 1 / len(some)
+        for number, answer, seconds in zip(some, done.answers, done.decode_s, strict=True):
+            plain[number] = (
+                answer,
+                {
+                    "plain_tokens": len(answer) - 1,
+                    "plain_s": seconds,
+                    "plain_steps": _steps(counts) * share,
+                    "plain_step_s": _step_s(counts) * share,
+                },
+            )
+    row: dict[str, Any] = {"answers": [plain[number][0] for number in turn], "different": 0}
+    for name in GROUPS:
+        loops = name == "looping"
+        chosen = [number for number in turn if is_looping(plain[number][0]) == loops]
+        row[name] = []
+        for some in batches(chosen, options.batch):
+            done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
+            counts = _counts(done)
+            part: Part = {"num": len(some), "tokens": counts.tokens, "rows": counts.rows}
+            part |= {"steps": _steps(counts), "step_s": _step_s(counts)}
+            part["jacobi_s"] = sum(done.decode_s)
+            part["jacobi_tokens"] = sum(len(answer) - 1 for answer in done.answers)
+            row[name].append(part | summed([plain[number][1] for number in some]))
+            pairs = zip(some, done.answers, strict=True)
+            row["different"] += sum(answer != plain[number][0] for number, answer in pairs)
+    return row
 
 
 def _counts(done: Any) -> "SpeculationCounts":
@@ -128,40 +147,14 @@ def _counts(done: Any) -> "SpeculationCounts":
     return done.counts  # type: ignore[no-any-return]
 
 
-def _told(timed: _Timed, plain: Sequence["SpeculationCounts"], seed: int) -> dict[str, Any]:
-    before, after = timed.plain_tokens / timed.plain_s, timed.jacobi_tokens / timed.jacobi_s
-    return {
-        "answers": timed.num,
-        "tokens_per_step": _gain(timed.counts),
-        "tokens_per_step_95": _interval(timed.counts, seed),
-        "step_cost": _step_s(timed.counts) / _step_s(plain),
-        "tokens_per_s_plain": before,
-        "tokens_per_s_jacobi": after,
-        "speedup": after / before,
-    }
+def _steps(counts: "SpeculationCounts") -> int:
+    """Of decoding alone: those that compute a prompt besides are no measure."""
+    return counts.plain_steps + counts.verify_steps
 
 
-def _gain(parts: Sequence["SpeculationCounts"]) -> float:
-    """Return tokens a step."""
-    return sum(each.tokens for each in parts) / max(1, sum(each.rows for each in parts))
-
-
-def _interval(parts: Sequence["SpeculationCounts"], seed: int) -> list[float] | None:
-    """Return the ends of its 95 % interval, by a bootstrap over what was asked together."""
-    if len(parts) < _LEAST_FOR_INTERVAL:
-        return None
-    random = np.random.default_rng(seed)
-    drawn = random.integers(len(parts), size=(1000, len(parts)))
-    tokens = np.array([each.tokens for each in parts])
-    rows = np.array([each.rows for each in parts])
-    gains = tokens[drawn].sum(axis=1) / rows[drawn].sum(axis=1)
-    return [float(each) for each in np.quantile(gains, (0.025, 0.975))]
-
-
-def _step_s(parts: Sequence["SpeculationCounts"]) -> float:
-    """Return what a step takes in the model and the sampler, drafts not counted."""
-    spent = sum(each.verify_s + each.plain_s for each in parts)
-    return spent / max(1, sum(each.steps for each in parts))
+def _step_s(counts: "SpeculationCounts") -> float:
+    """In the model and the sampler, drafts not counted."""
+    return counts.plain_s + counts.verify_s
 
 
 def sizes_of(options: EvaluateOptions) -> list[int]:
@@ -191,12 +184,11 @@ def _speculation(options: EvaluateOptions, *, is_adaptive: bool) -> Any:
 
 
 def _by_batch(
-    options: EvaluateOptions, folder: Path, asked: list[list[int]], sizes: list[int]
-) -> list[dict[str, Any]]:
+    options: EvaluateOptions, folder: Path, asked: list[list[int]], sizes: list[int], rows: Lines
+) -> None:
     """Time the engine as it serves, drafting what pays, with so many answers always under way."""
     from headstart.recipes.engine import Engine
 
-    rows = []
     questions = [Question(prompt) for prompt in asked]
     with Engine(
         folder,
@@ -215,40 +207,37 @@ def _by_batch(
                 name = "plain" if mode == "off" else "jacobi"
                 row[f"tokens_per_s_{name}"] = sum(map(len, done.answers)) / max(done.last_s)
                 if mode == "jacobi":
-                    row["tokens_per_step"] = _gain([_counts(done)])
+                    counts = _counts(done)
+                    row["tokens_per_step"] = counts.tokens / max(1, counts.rows)
             row["speedup"] = row["tokens_per_s_jacobi"] / row["tokens_per_s_plain"]
-            rows.append(row)
-    return rows
+            rows.add([row])
 
 
 def by_transformers(
-    options: EvaluateOptions, chat: Chat, folder: Path, asked: list[list[int]]
+    options: EvaluateOptions, chat: Chat, folder: Path, asked: list[list[int]], notes: Path
 ) -> tuple[dict[str, Any], list[list[int]]]:
     """Decode with the server's proposer, untimed."""
-    model = load(folder, device_of(options.device), options.dtype).eval()
-    plain: list[list[int]] = []
-    decoded = []
-    for some in batches(asked, options.pack_batch):
-        plain += greedy(model, chat, some, options.max_tokens)
-        decoded += jacobi_answers(
+    turns = Lines(notes / "turns.jsonl")
+    left = range(sum(len(turn["answers"]) for turn in turns), len(asked))
+    model = load(folder, device_of(options.device), options.dtype).eval() if left else None
+    for turn in tqdm([*batches(left, options.pack_batch)], desc="decoded both ways"):
+        some = [asked[number] for number in turn]
+        plain = greedy(model, chat, some, options.max_tokens)
+        decoded = jacobi_answers(
             model,
             some,
             chat.ends,
             max_tokens=options.max_tokens,
             block_tokens=options.block_tokens,
         )
-    figures: dict[str, Any] = {}
-    for name, loops in (("not_looping", False), ("looping", True)):
-        chosen = [
-            one for one, other in zip(decoded, plain, strict=True) if is_looping(other) == loops
-        ]
-        if chosen:
-            tokens = sum(len(each.answer) for each in chosen)
-            figures[name] = {
-                "answers": len(chosen),
-                "tokens_per_step": tokens / sum(each.steps for each in chosen),
-            }
-    figures["answers_that_differ"] = sum(
-        one.answer != other for one, other in zip(decoded, plain, strict=True)
-    )
-    return figures, plain
+        pairs = list(zip(plain, decoded, strict=True))
+        row: dict[str, Any] = {"answers": plain}
+        row["different"] = sum(one != other.answer for one, other in pairs)
+        for name in GROUPS:
+            row[name] = [
+                {"num": 1, "tokens": len(other.answer), "rows": other.steps}
+                for one, other in pairs
+                if is_looping(one) == (name == "looping")
+            ]
+        turns.add([row])
+    return figures_of(turns, options.seed)

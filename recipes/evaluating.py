@@ -1,6 +1,7 @@
 """`evaluate`: a base and what was made of it, side by side, on prompts that none was trained on."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,18 +13,20 @@ import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes import trained_on
+from headstart.recipes.answering import Question, answer_all
 from headstart.recipes.collecting import traced
-from headstart.recipes.decoding import perplexity
+from headstart.recipes.decoding import losses
 from headstart.recipes.decoding_arms import (
     EvaluateOptions,
     by_engine,
     by_transformers,
     sizes_of,
 )
+from headstart.recipes.decoding_figures import change_of
 from headstart.recipes.exporting import training_of
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, machine
 from headstart.recipes.prompts import Prompt, batches, is_right, read_prompts
-from headstart.recipes.samples import Answer, claim, write_json
+from headstart.recipes.samples import Answer, Lines, claim, write_json
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
 
@@ -31,13 +34,15 @@ __all__ = ["EvaluateOptions", "evaluate"]
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Measure every arm that has not been measured; returns all of them.
+    """Measure every arm that has not been measured, or not all of it; returns all of them.
 
     Raises:
         SetupError: Prompts or models are not fit.
     """
     if options.adapter is not None and options.tuned is not None:
         raise SetupError("--adapter and --tuned are two ways to say what is judged: give one")
+    if options.metric_only and options.metric == "none":
+        raise SetupError("--metric-only needs a --metric")
     sizes_of(options)
     prompts = read_prompts(options.prompts, options.first, options.num)
     sources: dict[str, tuple[str, Path | None]] = {"base": (options.model, None)}
@@ -66,10 +71,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         weights = fingerprint(folder)
         measured = json.loads(note.read_bytes()) if note.exists() else {}
         if measured.get("weights") != weights:
-            measured = {"weights": weights} | _measured(options, chat, folder, prompts, first)
+            notes = options.out / "notes" / f"{name}-{weights}"
+            measured = _measured(options, chat, folder, prompts, first, notes)
+            measured = {"weights": weights} | measured
             write_json(note, measured)
         first = first or measured
-        found[name] = measured["figures"] | _against(measured, first)
+        found[name] = measured["figures"] | _against(measured, first, options.seed)
         source, adapter = sources[name]
         if (training := training_of(adapter or Path(source))) is not None:
             found[name]["training"] = training
@@ -90,7 +97,7 @@ def _check_unseen(chat: Chat, prompts: Sequence[Prompt], folders: Sequence[Path]
 
 _COMPARED = (
     *("metric", "first", "num", "max_tokens", "block_tokens", "engine", "batch", "batches"),
-    *("seed", "dtype", "prompts"),
+    *("seed", "dtype", "prompts", "metric_only"),
 )
 
 
@@ -106,15 +113,18 @@ def _take_base(like: Path, out: Path, identity: dict[str, Any]) -> None:
         raise SetupError(f"{like} is no evaluation that has measured its base: {error}") from error
 
 
-def _against(measured: dict[str, Any], first: dict[str, Any]) -> dict[str, int]:
-    """Return how many answers are right here and not of the base, and the other way round."""
-    if "right" not in measured or measured is first:
+def _against(measured: dict[str, Any], first: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return how many answers are right here and not of the base, and what its answers cost."""
+    if measured is first:
         return {}
-    pairs = list(zip(measured["right"], first["right"], strict=True))
-    return {
-        "right_alone": sum(here and not there for here, there in pairs),
-        "wrong_alone": sum(there and not here for here, there in pairs),
-    }
+    found: dict[str, Any] = {}
+    if "right" in measured:
+        pairs = list(zip(measured["right"], first["right"], strict=True))
+        found["right_alone"] = sum(here and not there for here, there in pairs)
+        found["wrong_alone"] = sum(there and not here for here, there in pairs)
+    if "losses" in measured and "losses" in first:
+        found |= change_of(measured["losses"], first["losses"], seed)
+    return found
 
 
 def _measured(
@@ -123,17 +133,30 @@ def _measured(
     folder: Path,
     prompts: Sequence[Prompt],
     first: dict[str, Any],
+    notes: Path,
 ) -> dict[str, Any]:
-    asked = [chat.prompt(prompt.messages) for prompt in prompts]
+    """Measure an arm, or go on where a killed call was.
+
+    Args:
+        notes: Folder for what is measured, prompt by prompt.
+    """
+    asked = {prompt.id: chat.prompt(prompt.messages) for prompt in prompts}
     is_timed = options.engine == "vllm" or (options.engine == "auto" and bool(find_spec("vllm")))
-    decode = by_engine if is_timed else by_transformers
-    figures, plain = decode(options, chat, folder, asked)
+    figures: dict[str, Any] = {}
+    if options.metric_only:
+        questions = {number: Question(tokens) for number, tokens in asked.items()}
+        answer_all(folder, chat, questions, notes / "answers.jsonl", options)
+        by_id = {row["id"]: row["answer"] for row in Lines(notes / "answers.jsonl")}
+        plain = [by_id[number] for number in asked]
+    else:
+        decode = by_engine if is_timed else by_transformers
+        figures, plain = decode(options, chat, folder, list(asked.values()), notes)
     figures["answers"] = len(prompts)
     figures["date"] = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     figures["machine"] = machine(device_of("auto" if is_timed else options.device))
     said = [
-        Answer(prompt.id, tokens, answer, bool(answer) and answer[-1] in chat.ends)
-        for prompt, tokens, answer in zip(prompts, asked, plain, strict=True)
+        Answer(number, tokens, answer, bool(answer) and answer[-1] in chat.ends)
+        for (number, tokens), answer in zip(asked.items(), plain, strict=True)
     ]
     found: dict[str, Any] = {"figures": figures, "answers": [asdict(each) for each in said]}
     if options.metric != "none":
@@ -142,26 +165,49 @@ def _measured(
             for prompt, each in zip(prompts, said, strict=True)
         ]
         figures["right"] = float(np.mean(found["right"]))
+    if options.metric_only:
+        return found
     model = load(folder, device_of(options.device), options.dtype).eval()
-    figures |= _trajectory_counts(model, said, options)
+    figures |= _trajectory_counts(model, said, options, Lines(notes / "trajectories.jsonl"))
     of_base = [Answer(**each) for each in first.get("answers", found["answers"])]
-    figures["perplexity_on_base"] = perplexity(model, of_base, options.pack_batch)
+    found["losses"] = _losses(model, of_base, options, Lines(notes / "losses.jsonl"))
+    if found["losses"]:
+        total, num = (sum(column) for column in zip(*found["losses"].values(), strict=True))
+        figures["loss_on_base"] = total / num
+        figures["perplexity_on_base"] = math.exp(total / num)
     return found
 
 
+def _losses(
+    model: Any, of_base: Sequence[Answer], options: EvaluateOptions, rows: Lines
+) -> dict[str, list[float]]:
+    """Return loss and tokens of each of the base's answers, by prompt, loops left out."""
+    known = {row["id"] for row in rows}
+    left = [each for each in of_base if each.id not in known and not is_looping(each.answer)]
+    for some in losses(model, left, options.pack_batch):
+        rows.add([{"id": number, "loss": [loss, num]} for number, loss, num in some])
+    return {str(row["id"]): row["loss"] for row in rows}
+
+
 def _trajectory_counts(
-    model: Any, said: Sequence[Answer], options: EvaluateOptions
+    model: Any, said: Sequence[Answer], options: EvaluateOptions, rows: Lines
 ) -> dict[str, Any]:
     """Return CLLM's own counts, on each arm's own answers, those that loop left out."""
-    samples = []
+    known = {row["id"] for row in rows}
     fit = [each for each in said if len(each.answer) > 1 and not is_looping(each.answer)]
-    for some in batches(fit, options.pack_batch):
-        samples += traced(model, some, options.block_tokens, options.seed)
-    gains = [gain for each in samples for gain in each.counts["fast_forwarded"]]
-    blocks = sum(len(each.tails) for each in samples)
+    left = [each for each in fit if each.id not in known]
+    for some in tqdm([*batches(left, options.pack_batch)], desc="trajectories"):
+        rows.add(
+            [
+                {"id": each.id, "blocks": len(each.tails), "counts": each.counts}
+                for each in traced(model, some, options.block_tokens, options.seed)
+            ]
+        )
+    gains = [gain for row in rows for gain in row["counts"]["fast_forwarded"]]
     if not gains:
         return {}
+    blocks = sum(row["blocks"] for row in rows)
     return {
         "fast_forwarded": float(np.mean(gains)),
-        "stationary_per_block": sum(each.counts["stationary"] for each in samples) / blocks,
+        "stationary_per_block": sum(row["counts"]["stationary"] for row in rows) / blocks,
     }

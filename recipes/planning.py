@@ -63,7 +63,7 @@ def check(options: RunOptions, data: Mapping[str, Any] = _NO_DATA) -> None:
 
 def identity(options: RunOptions, data: Mapping[str, Any] = _NO_DATA) -> dict[str, Any]:
     """What has to be the same when a run goes on."""
-    return {k: v for k, v in described(options).items() if k not in _BUDGETS} | data
+    return {k: v for k, v in described(options).items() if k not in _BUDGETS} | dict(data)
 
 
 def content_of(file: Path, num: int) -> dict[str, Any]:

@@ -131,9 +131,10 @@ class SampleFile:
     def __len__(self) -> int:
         return len(self._begins)
 
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(index)  # what ends an iteration
         with self._path.open("rb") as file:
             file.seek(self._begins[index])
             return Sample(**json.loads(file.readline()))

@@ -19,6 +19,9 @@ def figures(gain: float, right: float, **more: Any) -> dict[str, Any]:
         "not_looping": {
             "answers": 90,
             "tokens_per_step": gain,
+            "tokens_per_step_95": [gain - 0.05, gain + 0.05],
+            "of_what_steps_give": 0.95,
+            "of_what_steps_give_95": [0.92, 0.98],
             "step_cost": 1.25,
             "tokens_per_s_plain": 30.0,
             "tokens_per_s_jacobi": 22.8 * gain,
@@ -107,8 +110,8 @@ def test_the_curve_says_what_the_next_decade_buys_and_where_the_bar_is(
     assert "1.44 at 16,000,000 tokens" in text
     bars = part(text, "## gsm8k_test, gsm8k")
     assert (
-        "| tokens a step | 1.24 | ≥ 1.8 | **fails** | the curve reaches it at 1e+09 tokens |"
-        in bars
+        "| tokens a step | 1.24 | ≥ 1.8 | **fails** | the curve reaches it at 1e+09 tokens; "
+        "95 %: 1.19 to 1.29, 90 answers |" in bars
     )
     assert "| points of the curve | 5 | ≥ 5 | holds |" in bars
     assert "| tokens a second, of what steps give | 0.95 | ≥ 0.9 | holds |" in bars
@@ -128,9 +131,50 @@ def test_accuracy_within_the_bar_is_undecided_of_few_answers(found: Path, tmp_pa
     text = part(page(found, tmp_path / "page"), "## sql_test, sql")
 
     assert "| tokens a step | 3 | ≥ 2.4 | holds |" in text
-    assert "| right, against the base | 0.00 % | ≥ -1.5 % | undecided |" in text
-    assert "| the base's right | 70.00 % | ≥ 50 % | holds |" in text
+    assert "| right, against the base | 0.00 % | ≥ -1.50 % | undecided |" in text
+    assert "| the base's right | 70.00 % | ≥ 50.00 % | holds |" in text
     assert "| points of the curve | 1 | ≥ 5 | **fails** |" in text
+
+
+def test_accuracy_is_that_of_the_evaluation_with_most_answers(found: Path, tmp_path: Path) -> None:
+    more = {"answers": 4000, "right": 0.7}
+    training = trained(10, 3.0)["training"]
+    tuned = more | {"training": training, "right_alone": 20, "wrong_alone": 20}
+    write(found, "sql-right", "sql", base=more, tuned=tuned)
+    other = tuned | {"training": training | {"tokens": 11}, "answers": 5000, "wrong_alone": 900}
+    write(found, "sql-other", "sql", base=more | {"answers": 5000}, tuned=other)
+
+    text = part(page(found, tmp_path / "page"), "## sql_test, sql")
+
+    assert "| right, against the base | 0.00 % | ≥ -1.50 % | holds |" in text
+    assert "4000 answers" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "ends", "verdict"),
+    [
+        ("loss_change", 0.015, [0.008, 0.022], "holds"),
+        ("loss_change", 0.015, [-0.01, 0.04], "undecided"),
+        ("loss_change", 0.04, [0.03, 0.05], "**fails**"),
+        ("of_what_steps_give", 0.95, [0.80, 1.1], "undecided"),
+        ("of_what_steps_give", 0.85, [0.82, 0.88], "**fails**"),
+        ("tokens_per_step", 2.0, [1.7, 2.3], "undecided"),
+        ("tokens_per_step", 2.0, None, "undecided"),
+    ],
+)
+def test_a_wide_interval_decides_nothing(
+    tmp_path: Path, name: str, value: float, ends: list[float] | None, verdict: str
+) -> None:
+    tuned = trained(100, 1.9)
+    place = tuned if name == "loss_change" else tuned["not_looping"]
+    place |= {name: value, f"{name}_95": ends}
+    write(tmp_path, "one", base=figures(1, 0.5), tuned=tuned)
+
+    text = page(tmp_path, tmp_path / "page")
+
+    shown = {"loss_change": "loss on the", "of_what_steps_give": "tokens a second, of"}
+    line = next(each for each in text.splitlines() if shown.get(name, "tokens a step") in each)
+    assert line.split(" | ")[3] == verdict
 
 
 def test_a_later_round_is_not_on_the_curve_of_the_first(tmp_path: Path) -> None:

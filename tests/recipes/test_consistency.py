@@ -218,32 +218,6 @@ def test_a_run_ends_in_time(taught: Path, data: Path, tmp_path: Path, step: Step
     assert [line for line in lines if "learning_rate" in line][-1]["learning_rate"] < 3e-5
 
 
-def test_an_evaluation_takes_the_base_of_another(
-    taught: Path, tiny_model: Path, prompts: Path, tmp_path: Path, step: Step
-) -> None:
-    asked: dict[str, Any] = {
-        "model": taught,
-        "prompts": prompts,
-        "num": 2,
-        "seen": True,
-        **DECODING,
-    }
-    first, second = tmp_path / "first", tmp_path / "second"
-    found = step("evaluate", out=first, **asked)
-    note = json.loads((first / "base.json").read_text())
-    note["figures"]["mark"] = 1
-    (first / "base.json").write_text(json.dumps(note))
-
-    again = step("evaluate", out=second, like=first, tuned=tiny_model, **asked)
-
-    assert again["base"] == found["base"] | {"mark": 1}
-    assert "mark" not in again["tuned"]
-    with pytest.raises(SetupError, match="measured with other num"):
-        step("evaluate", out=tmp_path / "third", like=first, **(asked | {"num": 3}))
-    with pytest.raises(SetupError, match="no evaluation"):
-        step("evaluate", out=tmp_path / "fourth", like=tmp_path, **asked)
-
-
 def test_what_is_not_fit_is_refused_before_it_costs_anything(
     taught: Path, tiny_model: Path, data: Path, prompts: Path, tmp_path: Path, step: Step
 ) -> None:

@@ -68,10 +68,10 @@ def options(**changed: Any) -> EvaluateOptions:
 
 
 def test_both_ways_take_turns_and_loops_are_told_apart(
-    asked: list[tuple[str, int, int | None, bool]],
+    asked: list[tuple[str, int, int | None, bool]], tmp_path: Path
 ) -> None:
     chat: Any = None
-    figures, plain = by_engine(options(), chat, Path("m"), [[n] for n in range(12)])
+    figures, plain = by_engine(options(), chat, Path("m"), [[n] for n in range(12)], tmp_path)
 
     modes = "".join(mode[0] for mode, *_ in asked[2:])
     assert modes == "o" * 8 + "j" * 8 + "o" * 4 + "j" * 4
@@ -83,17 +83,48 @@ def test_both_ways_take_turns_and_loops_are_told_apart(
     assert fit["step_cost"] == pytest.approx(1.25)
     assert fit["tokens_per_s_plain"] == pytest.approx(10)
     assert fit["speedup"] == pytest.approx(1.6)
+    assert fit["of_what_steps_give"] == pytest.approx(1.0)
+    assert fit["of_what_steps_give_95"] == pytest.approx([1.0, 1.0])
     assert figures["looping"]["tokens_per_step_95"] is None
     assert figures["answers_that_differ"] == 0
     assert "by_batch" not in figures
 
 
+def test_a_killed_engine_is_asked_only_for_what_is_missing(
+    asked: list[tuple[str, int, int | None, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat: Any = None
+    prompts = [[n] for n in range(20)]
+    meant, plain = by_engine(options(batches="1,2"), chat, Path("m"), prompts, tmp_path / "whole")
+    asked.clear()
+    answer = Ruled.answer
+
+    def killed(self: Ruled, *args: Any, **rest: Any) -> Done:
+        if len(asked) == 2 + 16 + 3:  # what is slow at first, a turn, and some of the next
+            raise KeyboardInterrupt
+        return answer(self, *args, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ruled, "answer", killed)
+        with pytest.raises(KeyboardInterrupt):
+            by_engine(options(batches="1,2"), chat, Path("m"), prompts, tmp_path / "killed")
+    asked.clear()
+
+    found = by_engine(options(batches="1,2"), chat, Path("m"), prompts, tmp_path / "killed")
+
+    assert found == (meant, plain)
+    assert len([each for each in asked if not each[3]]) == 2 + 2 * 12
+    asked.clear()
+    assert by_engine(options(batches="1,2"), chat, Path("m"), prompts, tmp_path / "killed") == found
+    assert not asked
+
+
 def test_answers_at_once_are_timed_as_the_server_serves_them(
-    asked: list[tuple[str, int, int | None, bool]],
+    asked: list[tuple[str, int, int | None, bool]], tmp_path: Path
 ) -> None:
     chat: Any = None
     prompts = [[n] for n in range(LOOPS + 1)]
-    figures, _ = by_engine(options(batches="1, 16"), chat, Path("m"), prompts)
+    figures, _ = by_engine(options(batches="1, 16"), chat, Path("m"), prompts, tmp_path)
 
     served = [each for each in asked if each[3]][2:]
     assert served == [
