@@ -96,6 +96,7 @@ class Replicas(Protocol):
         model: str,
         link: RemoteEngine | None,
         wanted: Wanted | None = None,
+        /,
         *,
         may_leave: bool = False,
     ) -> RemoteEngine:

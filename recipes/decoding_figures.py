@@ -36,7 +36,7 @@ def summed(parts: Sequence[Part]) -> Part:
 
 def _told(parts: Sequence[Part], seed: int) -> dict[str, Any]:
     totals = summed(parts)
-    found = {"answers": int(totals["num"]), "tokens_per_step": _gain(totals)}
+    found: dict[str, Any] = {"answers": int(totals["num"]), "tokens_per_step": _gain(totals)}
     measures = {"tokens_per_step": _gain}
     if "plain_s" in totals:
         found |= {

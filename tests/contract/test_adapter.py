@@ -297,23 +297,6 @@ def test_nobody_else_imports_what_is_private() -> None:
     assert not offenders
 
 
-@pytest.mark.anyio
-async def test_what_is_computed_ahead_is_not_drafted_for(vllm_model: ModelSettings) -> None:
-    from headstart.cluster import adapter
-    from headstart.stages.speculation import Wish
-
-    asked = []
-
-    async def generate(_prompt: Any, params: Any, *_: Any, **__: Any) -> Any:
-        asked.append(params)
-        yield SimpleNamespace(num_cached_tokens=7)
-
-    llm: Any = SimpleNamespace(generate=generate)
-    assert await adapter.warm(llm, [1, 2, 3], None, None, "warm-1") == 7
-    (params,) = asked
-    assert Wish.of(params.extra_args, "auto").mode == "off"
-
-
 def test_built_in_logits_processors_are_made_as_we_make_them(vllm_model: ModelSettings) -> None:
     from vllm.v1.sample import logits_processor
 
