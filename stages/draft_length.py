@@ -21,9 +21,10 @@ _NUMBERS = {position: number for number, position in enumerate(Position)}
 _LAST_GROUP = len(_NUMBERS) - 1
 """Tokens of a draft are learnt together that are counted together."""
 
-_FORGOTTEN = 1 / 50
-"""Of what is known of a position, by each draft that was right as far as it went and ended before
-it: a few wrong guesses at first would keep drafts short for ever."""
+_DOUBTED = 10
+"""Drafts that were right as far as they went and ended before a position, until what is known of it
+counts for a third; the more is known, the more of them. A few wrong guesses at first would keep
+drafts short for ever."""
 
 
 def _group(position: int) -> int:
@@ -41,7 +42,7 @@ class Acceptance:
     """
 
     def __init__(
-        self, prior: "Acceptance | None" = None, memory: float = 200.0, belief: float = 2.0
+        self, prior: "Acceptance | None" = None, memory: float = 200.0, belief: float = 4.0
     ) -> None:
         self._prior = prior
         self._memory = memory
@@ -61,8 +62,9 @@ class Acceptance:
             self._hits[group] += position < num_accepted
         if num_drafted and num_accepted >= num_drafted:
             for group in range(_group(num_drafted - 1) + 1, _LAST_GROUP + 1):
-                self._tries[group] *= 1 - _FORGOTTEN
-                self._hits[group] *= 1 - _FORGOTTEN
+                kept = 1 - 1 / (_DOUBTED + self._tries[group] / 5)
+                self._tries[group] *= kept
+                self._hits[group] *= kept
 
     def _rate(self, group: int) -> float:
         if self._prior is not None:

