@@ -359,6 +359,42 @@ def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings
     assert [room for *_, room in begun] == [-1, 0, 7, 95]
 
 
+def test_sampler_sees_drafts_and_what_is_broken_is_taken_back(vllm_model: ModelSettings) -> None:
+    """Two requests: one verifies two drafted tokens, the logits behind the first of them broken."""
+    import torch
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    sampled = torch.tensor([[3, -1, -1], [4, 5, 6]], dtype=torch.int32)
+
+    class Base:
+        def _sample(self, logits: Any, metadata: Any) -> Any:
+            logits.zero_()  # in place, as the real ones
+            seen.append(metadata)
+            return SimpleNamespace(sampled_token_ids=sampled)
+
+    seen: list[Any] = []
+    runner: Any = type("Runner", (_ParallelRunner, Base), {})()
+    runner.input_batch = SimpleNamespace(req_ids=["plain", "drafted"])
+    runner.drafter = SimpleNamespace(wants_predictions=lambda request: request == "drafted")
+    logits = torch.eye(4, 9)
+    logits[2:] = float("nan")
+    metadata = SimpleNamespace(max_spec_len=2, num_draft_tokens=[0, 2])
+
+    runner._sample(torch.eye(2, 9), None)
+    runner._sample(torch.eye(2, 9), SimpleNamespace(max_spec_len=0, num_draft_tokens=[0, 0]))
+    runner._read()
+    assert (runner._broken, runner._predictions) == (set(), {})
+    runner._sample(logits, metadata)
+    runner._read()
+
+    assert seen == [None, None, metadata]
+    assert sampled.tolist() == [[3, -1, -1], [4, -1, -1]]
+    assert runner._broken == {"drafted"}
+    assert runner._predictions["plain"] == []
+    assert len(runner._predictions["drafted"]) == 3
+
+
 def test_ranks_but_the_first_draft_nothing(
     vllm_model: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

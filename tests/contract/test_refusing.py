@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import BadRequest
+from headstart.stages.speculation_counts import Speculated
 from tests.contract.asking import CHAT
 from tests.support.streams import stream_table
 
@@ -114,6 +116,51 @@ async def watched(
     async for _ in tap.watch(llm, give(*outputs), first, "r"):  # type: ignore[arg-type]
         pass
     return tap
+
+
+class Counting:
+    """A front end whose worker knows what it drafted."""
+
+    def __init__(self, worker: str) -> None:
+        self.asked: list[Any] = []
+        self.vllm_config = SimpleNamespace(parallel_config=SimpleNamespace(worker_cls=worker))
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> list[bytes]:
+        self.asked.append((method, *args))
+        return [b"", msgspec.msgpack.encode(Speculated(5, 3, 2))]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_worker_is_asked_what_vllm_does_not_tell_of_a_stop_string(is_ours: bool) -> None:
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+    from headstart.cluster import adapter
+    from headstart.cluster.vllm_tap import Tap
+
+    tap = Tap(stream_table().create("a stream"), b"{}")
+    tap.submitted("r", 0, "r-core")
+    tap.submitted("r", 1, "1_r-core")
+    first = tap.begin(SimpleNamespace(n=2, structured_outputs=None), "r")
+    told = SimpleNamespace(num_draft_tokens=4, histogram=[1, 0, 1])
+    ends: tuple[Any, ...] = (("stop", "lazy", None), ("stop", 28, told), ("length", None, None))
+    outputs = [
+        RequestOutput(
+            "r",
+            None,
+            [1],
+            None,
+            [CompletionOutput(number % 2, "", (1,), None, None, finish_reason=why, stop_reason=by)],
+            finished=True,
+        )
+        for number, (why, by, _) in enumerate(ends)
+    ]
+    outputs[1].outputs[0].spec_decode_metrics = told  # type: ignore[assignment]
+    llm: Any = Counting(adapter.WORKER if is_ours else adapter.DRAFT_MODEL_WORKER)
+    async for _ in tap.watch(llm, give(*outputs), first, "r"):  # type: ignore[arg-type]
+        assert not llm.asked  # no text waits for it
+
+    assert llm.asked == ([("drafted_for", ["r-core"])] if is_ours else [])
+    assert tap.speculated == (Speculated(9, 5, 4) if is_ours else Speculated(4, 2, 2))
 
 
 @pytest.mark.parametrize("field", ["structured_outputs", "response_format", "text", "tools"])
