@@ -63,10 +63,11 @@ class Tap:
         self._finish_reasons: dict[int, str] = {}
         self.speculated: Speculated | None = None
         """What was drafted for the choices that have ended; None is nothing."""
-        self._core_ids: dict[tuple[str, int], str] = {}
-        """What the engine core calls a request's choices."""
+        self._core_ids: dict[str, str] = {}
+        """What the engine core calls a request, if it has one choice."""
         self._untold: list[str] = []
-        """Those of them that have ended, and of which vLLM did not say what was drafted."""
+        """By the core's ids: those that have ended, and of which vLLM does not say what was
+        drafted."""
         self._steps: dict[str, list[tuple[int, ...]]] = {}
         self._replayed: dict[str, list[RequestOutput]] = {}
         self._latest: tuple[float, float] | None = None
@@ -102,9 +103,9 @@ class Tap:
         """Hand over the steps that a request shall begin with."""
         return self._steps.pop(request_id, [])
 
-    def submitted(self, request_id: str, index: int, core_id: str) -> None:
-        """Note what the engine core calls one choice of a request."""
-        self._core_ids[request_id, index] = core_id
+    def submitted(self, request_id: str, core_id: str) -> None:
+        """Note what the engine core calls a request."""
+        self._core_ids[request_id] = core_id
 
     async def ask_untold(self, llm: AsyncLLM) -> None:
         """Have the worker say what vLLM did not, once the engine has no more to say."""
@@ -184,7 +185,7 @@ class Tap:
                 self._note_speculation(completion.spec_decode_metrics)
                 if completion.spec_decode_metrics is None and completion.stop_reason is not None:
                     # A stop string: found here, while the engine core goes on.
-                    core_id = self._core_ids.get((output.request_id, completion.index))
+                    core_id = self._core_ids.get(output.request_id)
                     self._untold += [] if core_id is None else [core_id]
         self._stream.tokens = sum(self._prompt_tokens.values()), self._output_tokens
         self._note_times(output)
@@ -257,7 +258,7 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is not None:
             tap.is_asked = True
-            tap.submitted(request.external_req_id, index, request.request_id)
+            tap.submitted(request.external_req_id, request.request_id)
         steps = tap.steps(request.external_req_id) if tap is not None else []
         if tap is None or not steps:
             await super()._add_request(request, prompt, parent, index, queue)

@@ -138,9 +138,8 @@ async def test_worker_is_asked_what_vllm_does_not_tell_of_a_stop_string(is_ours:
     from headstart.cluster.vllm_tap import Tap
 
     tap = Tap(stream_table().create("a stream"), b"{}")
-    tap.submitted("r", 0, "r-core")
-    tap.submitted("r", 1, "1_r-core")
-    first = tap.begin(SimpleNamespace(n=2, structured_outputs=None), "r")
+    tap.submitted("r", "r-core")
+    first = tap.begin(SimpleNamespace(n=1, structured_outputs=None), "r")
     told = SimpleNamespace(num_draft_tokens=4, histogram=[1, 0, 1])
     ends: tuple[Any, ...] = (("stop", "lazy", None), ("stop", 28, told), ("length", None, None))
     outputs = [
@@ -149,10 +148,10 @@ async def test_worker_is_asked_what_vllm_does_not_tell_of_a_stop_string(is_ours:
             None,
             [1],
             None,
-            [CompletionOutput(number % 2, "", (1,), None, None, finish_reason=why, stop_reason=by)],
+            [CompletionOutput(0, "", (1,), None, None, finish_reason=why, stop_reason=by)],
             finished=True,
         )
-        for number, (why, by, _) in enumerate(ends)
+        for why, by, _ in ends
     ]
     outputs[1].outputs[0].spec_decode_metrics = told  # type: ignore[assignment]
     llm: Any = Counting(adapter.WORKER if is_ours else adapter.DRAFT_MODEL_WORKER)

@@ -224,15 +224,6 @@ async def test_usage_says_what_was_drafted(
         assert found[key] == plain[key]
 
 
-async def test_usage_counts_the_choices_of_a_stop_string_together(speculating: Subject) -> None:
-    fields = {"stop": ["lazy"], "n": 2, "temperature": 0.1}
-    stream = await finished(asked(speculating, "quote", "jacobi", **fields))
-
-    assert stream.end is not None
-    assert stream.end.speculated is not None
-    assert body(stream)["usage"]["headstart"]["steps"] == stream.end.speculated.steps > 1
-
-
 async def test_streamed_steps_hold_several_tokens(vllm: Subject, speculating: Subject) -> None:
     plain = await finished(asked(vllm, "quote", "off", stream=True))
     found = await finished(asked(speculating, "quote", "copy", stream=True))

@@ -82,7 +82,10 @@ def preemptions() -> Preemptions:
 
 @asynccontextmanager
 async def started_tiny(
-    folder: Path, preemptions: Preemptions, speculation: SpeculationSettings
+    folder: Path,
+    preemptions: Preemptions,
+    speculation: SpeculationSettings,
+    drafter: str = "headstart.cluster.parallel_drafter.ParallelDrafter",
 ) -> AsyncIterator[Subject]:
     from headstart.cluster import adapter
 
@@ -100,6 +103,7 @@ async def started_tiny(
         },
     )
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter, "DRAFTER", drafter)
         for name, value in adapter.engine_environment(model, cores=None).items():
             patch.setenv(name, value)
         loggers = (preemptions.factory,)
@@ -112,13 +116,12 @@ async def tiny(
     vllm_model: ModelSettings, tiny_model: Path, preemptions: Preemptions
 ) -> AsyncIterator[Subject]:
     """Whatever is on offer is drafted, drafters fail, and logits may break."""
-    from headstart.cluster import adapter
 
     speculation = SpeculationSettings(is_adaptive=False, block_tokens=6, max_tokens=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(DOUBLES)
-        patch.setattr(adapter, "DRAFTER", "faulty_drafter.FaultyDrafter")
-        async with started_tiny(tiny_model, preemptions, speculation) as subject:
+        faulty = "faulty_drafter.FaultyDrafter"
+        async with started_tiny(tiny_model, preemptions, speculation, faulty) as subject:
             yield subject
 
 
