@@ -22,6 +22,7 @@ from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.model_folder import lora_rank
 from headstart.cluster.parallel_drafter import PLAN, plan_of
 from headstart.configs.model_settings import ModelSettings, parse_cores
+from headstart.configs.speculation import DrafterSettings
 from headstart.monitoring import logs
 from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest, SetupError
@@ -167,6 +168,7 @@ def _speculation_options(model: ModelSettings, model_path: str, ours: str) -> di
                 "method": drafter.method,
                 "model": drafter.source,
                 "num_speculative_tokens": drafter.num_tokens,
+                **_by_rows(drafter),
             },
             "per_request_spec_decode_metrics": "summary",
         }
@@ -182,6 +184,19 @@ def _speculation_options(model: ModelSettings, model_path: str, ours: str) -> di
         # For `RequestOutput`s only: no body has them unless it is asked for with another flag.
         "per_request_spec_decode_metrics": "summary",
     }
+
+
+def _by_rows(drafter: DrafterSettings) -> dict[str, Any]:
+    """How many tokens a model drafts by the requests of a step, where that is not always the same.
+
+    vLLM keeps to the last range from its end on.
+    """
+    if not (changes := sorted(drafter.num_tokens_by_rows.items())):
+        return {}
+    starts = [(1, drafter.num_tokens), *changes]
+    ends = [start - 1 for start, _ in changes] + [changes[-1][0]]
+    ranges = [(start, end, num) for (start, num), end in zip(starts, ends, strict=True)]
+    return {"num_speculative_tokens_per_batch_size": ranges}
 
 
 def engine_options(model: ModelSettings) -> dict[str, Any]:

@@ -20,6 +20,9 @@ MAX_DRAFT_TOKENS = 64
 MAX_BLOCK_TOKENS = MAX_DRAFT_TOKENS + 1
 """Of a Jacobi block, whose first token is known."""
 
+Rows = Annotated[int, Field(ge=2)]
+Tokens = Annotated[int, Field(ge=0, le=16)]
+
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 
 
@@ -38,7 +41,13 @@ class DrafterSettings(Section):
         default=4,
         ge=1,
         le=16,
-        description="Tokens that it drafts in each step, whatever the load.",
+        description="Tokens that it drafts in each step.",
+    )
+    num_tokens_by_rows: dict[Rows, Tokens] = Field(
+        default_factory=dict,
+        description="What it drafts instead where a step has so many requests or more: "
+        "`{8: 2, 32: 0}`. vLLM keeps to the plan, and learns none. With one, steps on a GPU go "
+        "without full CUDA graphs.",
     )
     replicas: int = Field(
         default=1, ge=1, le=64, description="Copies of the model with this drafter."

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headstart.cluster import adapter
+from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
@@ -40,7 +41,12 @@ def half_as_sure(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def pool_of(tiny_model: Path, drafter: Path) -> ModelSettings:
-    drafters = {"de": DrafterSettings(source=str(drafter), num_tokens=NUM_TOKENS)}
+    by_rows = {AT_ONCE - 1: 1, AT_ONCE: 0}
+    drafters = {
+        "de": DrafterSettings(
+            source=str(drafter), num_tokens=NUM_TOKENS, num_tokens_by_rows=by_rows
+        )
+    }
     settings = ModelSettings(
         name="tiny",
         source=str(tiny_model),
@@ -127,6 +133,38 @@ async def test_what_does_not_go_with_it_is_refused(
 
     assert stream.log.header is not None
     assert stream.log.header.status == 400
+
+
+async def test_less_is_drafted_where_more_are_answered(drafted: Subject) -> None:
+    """As `num_tokens_by_rows` has it, and as right as alone."""
+
+    def asked(prompt: list[int]) -> Stream:
+        fields = {"max_tokens": 24, "ignore_eos": True, "return_token_ids": True}
+        return drafted.serve(COMPLETIONS, prompt=prompt, **fields)
+
+    prompts = [[at + 5, at + 6, 7, 8, at + 5] for at in range(AT_ONCE)]
+    alone = [await soon(finished(asked(prompt)), 60) for prompt in prompts]
+    streams = [asked(prompt) for prompt in prompts]
+    beside = [await soon(finished(stream), 60) for stream in streams]
+
+    tokens = [[body(one)["choices"][0]["token_ids"] for one in each] for each in (alone, beside)]
+    assert tokens[0] == tokens[1]
+    num_drafted = [
+        sum(one.end.speculated.drafted for one in each if one.end and one.end.speculated)
+        for each in (alone, beside)
+    ]
+    assert 0 < num_drafted[1] < num_drafted[0] / 2
+
+
+def test_plan_of_drafts_is_put_as_vllm_reads_it(vllm_model: ModelSettings) -> None:
+    from vllm.v1.spec_decode.dynamic.utils import build_dynamic_sd_schedule_lookup
+
+    drafter = DrafterSettings(source="a/b", num_tokens=4, num_tokens_by_rows={32: 0, 8: 2})
+    plan = adapter._by_rows(drafter)["num_speculative_tokens_per_batch_size"]
+
+    by_rows = build_dynamic_sd_schedule_lookup(plan, 64, 4)
+    assert by_rows[1:] == [4] * 7 + [2] * 24 + [0] * 33
+    assert adapter._by_rows(DrafterSettings(source="a/b")) == {}
 
 
 def test_drafter_of_another_vocabulary_is_refused(
