@@ -14,6 +14,7 @@ from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineReque
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.configs.settings import DataPlaneSettings
+from headstart.stages.answer_speed import AnswerSpeed
 from headstart.stages.errors import (
     EngineLost,
     HeadstartError,
@@ -60,6 +61,8 @@ class RemoteEngine(Engine):
         self.address = address
         self.clock = ClockOffset()
         """Offset of the replica's monotonic clock."""
+        self.speed = AnswerSpeed()
+        """Of its answers, as they arrive here."""
         self._streams = streams
         self._settings = settings
         self._on_lost = on_lost
@@ -71,6 +74,8 @@ class RemoteEngine(Engine):
         self._speculation: SpeculationCounts | None = None
         self._told = SpeculationCounts()
         self._numbers: dict[int, Stream] = {}
+        self._grown: dict[int, float] = {}
+        """When each of them last gained tokens."""
         self._is_idle = asyncio.Event()
         """Set while there are none of them."""
         self._calls: dict[int, asyncio.Future[list[int]]] = {}
@@ -271,6 +276,7 @@ class RemoteEngine(Engine):
         match message:
             case messages.Step():
                 self._load = message.load
+                self._time(message.parts)
                 for part in message.parts:
                     self._take(part)
                 if self._received_bytes - self._acknowledged_bytes > self._ack_after_bytes:
@@ -305,6 +311,25 @@ class RemoteEngine(Engine):
             self._opened.set_result(
                 EngineInfo(message.model, message.max_model_len, message.block_size)
             )
+
+    def _time(self, parts: list[Part]) -> None:
+        """Learn from a step, before it is taken, how fast the answers grow."""
+        now, gained, seconds = time.monotonic(), 0, 0.0
+        for part in parts:
+            stream = self._numbers.get(part.stream)
+            more = 0 if stream is None else part.tokens[1] - stream.tokens[1]
+            if more <= 0:
+                continue
+            before = self._grown.get(part.stream)
+            if before is not None:  # the first tokens tell of the prompt
+                gained += more
+                seconds += now - before
+            self._grown[part.stream] = now
+        if gained:
+            self.speed.observe(self._load.running, gained, seconds, now)
+        for part in parts:
+            if part.end is not None:
+                self._grown.pop(part.stream, None)
 
     def _take(self, part: Part) -> None:
         self._received_bytes += len(part.data)

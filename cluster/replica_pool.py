@@ -1,6 +1,7 @@
 """A gateway's links to every replica, kept in step with the table that the daemon sends."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
@@ -71,6 +72,8 @@ class ReplicaPool:
         self._links: dict[str, dict[str, RemoteEngine]] = {model: {} for model in models}
         self._table: dict[str, ReplicaAddress] = {}
         self._pools: dict[RemoteEngine, str] = {}
+        self._hot: dict[str, set[str]] = {}
+        """By model, the pools that were too busy when one was last chosen for."""
         self._leaving: set[RemoteEngine] = set()
         """Links that no request may choose any more, and that are not closed yet."""
         self._counted: set[RemoteEngine] = set()
@@ -211,7 +214,10 @@ class ReplicaPool:
         routed: Routed | None = None
         if wanted is not None:
             busy = {name: [*map(_candidate, each)] for name, each in pools.items()}
-            pool, routed = pool_for(wanted, busy, busy.pop(""))
+            hot = self._hot.setdefault(model, set())
+            pool, routed = pool_for(wanted, busy, busy.pop(""), hot)
+            if (own := self._own_pool(model, wanted)) is not None:
+                (hot.add if routed is Routed.HOT else hot.discard)(own)
         return self._least_busy(pools[pool or ""] or links), routed
 
     def _can_stay(self, model: str, link: RemoteEngine, wanted: Wanted | None) -> bool:
@@ -332,4 +338,7 @@ class ReplicaPool:
 
 
 def _candidate(link: RemoteEngine) -> Candidate:
-    return Candidate(link.num_live_streams, link.load().waiting)
+    load, live = link.load(), link.num_live_streams
+    one_more = 1 + max(live, load.running)
+    speed = link.speed.at(one_more, time.monotonic())
+    return Candidate(live, load.waiting, load.running, speed)
