@@ -3,6 +3,7 @@
 The engines are fakes: what is drafted is their business.
 """
 
+import time
 from typing import Any
 
 import pytest
@@ -100,3 +101,26 @@ async def test_hot_pool_spills_over() -> None:
         assert gateway.pool.choose("fake", IN_GERMAN) is not german
         assert routed(gateway) == {Routed.LANGUAGE: 1, Routed.HOT: 1}
         await eventually(lambda: german.load().waiting == 0)
+
+
+async def test_pool_whose_answers_grow_slower_is_hot_before_anybody_waits() -> None:
+    async with three_pools() as gateway:
+        german = gateway.pool.choose("fake", IN_GERMAN)
+        common = gateway.pool.choose("fake")
+        for link, tokens in ((german, 10), (common, 20)):
+            link.speed.observe(1, tokens, 2.0, time.monotonic())
+
+        assert gateway.pool.choose("fake", IN_GERMAN) is common
+        german.speed.observe(1, 1000, 19.0, time.monotonic())
+        assert gateway.pool.choose("fake", IN_GERMAN) is german
+        assert routed(gateway) == {Routed.LANGUAGE: 2, Routed.HOT: 1}
+
+
+async def test_speeds_of_replicas_are_measured_as_their_answers_arrive() -> None:
+    async with three_pools(tokens_per_s=50.0) as gateway:
+        for text in (GERMAN, FRENCH):
+            await answered_by(gateway, text, max_tokens=100)
+        common, german = (gateway.pool.up("fake")[at] for at in (0, 1))
+
+        for link in (common, german):
+            assert link.speed.at(1, time.monotonic()) == pytest.approx(50.0, rel=0.2)
