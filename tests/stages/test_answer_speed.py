@@ -1,7 +1,9 @@
 """What is believed of a replica's speed, and which pool that makes a request go to."""
 
 import random
+import statistics
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -128,6 +130,22 @@ def test_pool_that_is_slower_under_load_spills_over_before_anybody_waits(seed: i
 
     assert 0.1 < cluster.share(200) < 0.8
     assert cluster.rows[None]  # and nobody waited
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_load_does_not_swing_between_the_pools(seed: int) -> None:
+    """No more than arrivals by chance do by themselves, of which three come a second."""
+    cluster = Cluster(drafting, plain, seed)
+    cluster.run(60, arrivals_per_s=3.0)
+    rows = []
+    for _ in range(120):
+        cluster.run(0.5, arrivals_per_s=3.0)
+        rows.append(len(cluster.rows["de"]))
+    latest = [why for _, why in cluster.went[-150:]]
+    num_changes = sum(one is not other for one, other in pairwise(latest))
+
+    assert statistics.pstdev(rows) < 4
+    assert num_changes < len(latest) / 3
 
 
 @pytest.mark.parametrize("seed", range(4))
