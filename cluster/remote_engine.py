@@ -24,7 +24,7 @@ from headstart.stages.errors import (
 from headstart.stages.failure import Failure
 from headstart.stages.mirror import Part, StreamEnd
 from headstart.stages.speculation_counts import SpeculationCounts
-from headstart.stages.stage_clock import ClockOffset
+from headstart.stages.stage_clock import ClockOffset, Mark
 
 __all__ = ["RemoteEngine"]
 
@@ -317,10 +317,11 @@ class RemoteEngine(Engine):
         now, gained, seconds = time.monotonic(), 0, 0.0
         for part in parts:
             stream = self._numbers.get(part.stream)
-            more = 0 if stream is None else part.tokens[1] - stream.tokens[1]
-            if more <= 0:
+            if stream is None or (more := part.tokens[1] - stream.tokens[1]) <= 0:
                 continue
             before = self._grown.get(part.stream)
+            if part.end is not None and before is None:  # in one piece
+                before = self._first_token_at(stream, part)
             if before is not None:  # the first tokens tell of the prompt
                 gained += more
                 seconds += now - before
@@ -330,6 +331,10 @@ class RemoteEngine(Engine):
         for part in parts:
             if part.end is not None:
                 self._grown.pop(part.stream, None)
+
+    def _first_token_at(self, stream: Stream, part: Part) -> float | None:
+        at = dict(part.marks).get(Mark.FIRST_TOKEN)
+        return stream.clock.get(Mark.FIRST_TOKEN) if at is None else self.clock.to_local(at)
 
     def _take(self, part: Part) -> None:
         self._received_bytes += len(part.data)

@@ -113,7 +113,7 @@ class Place:
 
     def forget(self, _: str) -> None: ...
 
-    def stay(self, _model: str, _link: Any, _wanted: Any = None, **_: Any) -> Any:
+    def stay(self, model: str, link: Any, wanted: Any = None, *, may_leave: bool = False) -> Any:
         return self.link
 
     def speed(self, _link: Any) -> PrefillSpeed:

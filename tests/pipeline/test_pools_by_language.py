@@ -117,9 +117,9 @@ async def test_pool_whose_answers_grow_slower_is_hot_before_anybody_waits() -> N
 
 
 async def test_speeds_of_replicas_are_measured_as_their_answers_arrive() -> None:
-    async with three_pools(tokens_per_s=50.0) as gateway:
-        for text in (GERMAN, FRENCH):
-            await answered_by(gateway, text, max_tokens=100)
+    async with three_pools(tokens_per_s=50.0, answer_tokens=100) as gateway:
+        for text, is_streamed in ((GERMAN, True), (FRENCH, False)):
+            await answered_by(gateway, text, max_tokens=100, stream=is_streamed)
         common, german = (gateway.pool.up("fake")[at] for at in (0, 1))
 
         for link in (common, german):

@@ -53,7 +53,7 @@ def phrases(seed: int, surprise: float) -> Model:
 
 def decoded(says: Model, prompt: Sequence[int], block: Proposer, length: int) -> list[int]:
     """Decode so many tokens, verified as vLLM does it; return what each step gained."""
-    tokens, gains = list(prompt), []
+    tokens, gains = list(prompt), list[int]()
     while sum(gains) < length:
         draft = block.draft(BLOCK - 1)
         drafted = list(draft.tokens) if draft is not None else []
