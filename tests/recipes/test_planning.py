@@ -8,7 +8,7 @@ import pytest
 
 from headstart.recipes import planning
 from headstart.recipes.consistency_options import TrainOptions
-from headstart.recipes.learning import faster_dtype
+from headstart.recipes.learning import faster_dtype, settled
 from headstart.recipes.planning import check, identity, planned, width_of, with_dtype
 from headstart.stages.errors import SetupError
 
@@ -45,6 +45,9 @@ def test_arithmetic_is_measured_once_for_a_run_and_what_begins_with_it(
 def test_some_arithmetic_is_the_faster_one() -> None:
     assert faster_dtype("cuda", 64) == "bfloat16"
     assert faster_dtype("cpu", 64) in ("bfloat16", "float32")
+    # A draw, or what a neighbour makes of one, is always settled alike.
+    assert settled(1.0, 1.0) == settled(1.2, 1.0) == settled(1.0, 3.0) == "bfloat16"
+    assert settled(1.5, 1.0) == "float32"
 
 
 def test_a_kept_checkpoint_ends_where_its_run_would_have_begun_to_fall(tmp_path: Path) -> None:
