@@ -24,7 +24,8 @@ class Question:
 
     prompt: list[int]
     temperature: float = 0.0
-    seed: int = 0
+    seed: int | None = 0
+    """None draws anew each time."""
 
 
 class _How(Protocol):

@@ -18,7 +18,7 @@ from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.recipes.answering import answer_all
 from headstart.recipes.distilling import PromptOptions, asked_of, identity_of, prompts_of
 from headstart.recipes.drafter_model import Drafter
-from headstart.recipes.models import Chat, device_of, folder_of, load
+from headstart.recipes.models import Chat, device_of, folder_of, load, machine
 from headstart.recipes.options import option
 from headstart.recipes.plots import plot_bars, plot_curves
 from headstart.recipes.replaying import Replayed, replay, replay_hits
@@ -39,14 +39,16 @@ class EvaluateOptions(PromptOptions):
 
     drafters: tuple[str, ...] = option("NAME=PATH of each: a drafter's folder or a table", ())
     temperatures: tuple[float, ...] = option("answers are drawn at each", (0.0, 1.0))
-    draft_tokens: int = option("tokens in a draft", 5)
+    draft_tokens: int = option("most tokens in a draft of a table or by copying", 16)
+    model_tokens: int = option("tokens that a neural drafter drafts in each step", 4)
     num: int = option("most prompts", 50)
     timed: bool = option("also time tables and copying in the serving engine (needs vLLM)", False)
+    auto: str | None = option("the table that `auto` has while timing; else the first", None)
     timed_batch: int = option("answers at once while timing; 1 is what a stream's rate means", 1)
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Measure; returns the figures, which figures.json and figures.png have too.
+    """Measure; returns the figures, which figures.json has by answer, too, and figures.png.
 
     Raises:
         SetupError: Prompts, target or a drafter are not fit.
@@ -63,26 +65,38 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     answers = [Answer(**row) for row in Lines(options.out / "answers.jsonl")]
     figures: dict[str, Any] = {
         "language": options.language,
+        "asked": (options.prompts or Path("heldout")).stem,
+        "max_tokens": options.max_tokens,
         "draft_tokens": options.draft_tokens,
+        "model_tokens": options.model_tokens,
+        "dtype": options.dtype,
+        "machine": machine(device_of(options.device)),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "prompts": len(prompts),
+        "kinds": {name: "model" if path.is_dir() else "table" for name, path in arms.items()},
         "replayed": {},
         "looping_answers": {},
     }
+    by_answer: dict[str, Any] = {"replayed_rows": {}}
     target_ms = _target_ms(options, folder) if costs else None
     for place, temperature in enumerate(options.temperatures):
         drawn = [each for each in answers if each.id % len(options.temperatures) == place]
         fit = [each for each in drawn if not is_looping(each.answer)]
         figures["looping_answers"][str(temperature)] = len(drawn) - len(fit)
+        rows = {name: _replayed(fit, replayer, name) for name, replayer in replayers.items()}
         figures["replayed"][str(temperature)] = {
-            name: _replayed(fit, replayer, name, costs.get(name), target_ms)
-            for name, replayer in replayers.items()
+            name: _summed(each, costs.get(name), target_ms) for name, each in rows.items()
+        }
+        by_answer["replayed_rows"][str(temperature)] = {
+            name: [(one.tokens, one.steps) for one in each] for name, each in rows.items()
         }
     if options.timed:
-        from headstart.recipes.drafter_timing import timed
+        from headstart.recipes.drafter_timing import figures_of, timed
 
-        figures["timed"] = timed(options, folder, asked, arms)
+        by_answer["timed_rows"] = timed(options, folder, asked, arms)
+        figures["timed"] = figures_of(by_answer["timed_rows"])
     figures["learned_tokens"] = learned = _learned_tokens(arms)
-    write_json(options.out / "figures.json", figures)
+    write_json(options.out / "figures.json", figures | by_answer)
     plot_bars(
         {
             f"T = {temperature}": {name: each["accepted_length"] for name, each in found.items()}
@@ -122,9 +136,9 @@ def named_arms(said: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for each in said:
         name, _, path = each.partition("=")
-        if not name or not path or name in (*found, "none", "ngram"):
+        if not name or not path or name in (*found, "none", "ngram", "auto"):
             raise SetupError(
-                f"--drafters takes NAME=PATH, each name once (none, ngram are taken): {each}"
+                f"--drafters takes NAME=PATH, each name once (none, ngram, auto are taken): {each}"
             )
         if not Path(path).exists():
             raise SetupError(f"{path} is not there: train or build it first")
@@ -167,7 +181,7 @@ def _arms(
             drafter.check(chat.identity, path)
             costs[name] = step_ms(drafter.model, 1)
             replayers[name] = lambda each, drafter=drafter: replay_hits(  # type: ignore[misc]
-                drafter.drafts(each.prompt, each.answer), each.answer, most
+                drafter.drafts(each.prompt, each.answer), each.answer, options.model_tokens
             )
         else:
             table = read_table(path)
@@ -181,14 +195,13 @@ def _begun(answer: Answer) -> list[int]:
     return [*answer.prompt, *answer.answer[:1]]
 
 
-def _replayed(
-    answers: Sequence[Answer],
-    replayer: Replayer,
-    name: str,
-    cost_ms: float | None,
-    target_ms: tuple[float, float] | None,
+def _replayed(answers: Sequence[Answer], replayer: Replayer, name: str) -> list[Replayed]:
+    return [replayer(answer) for answer in tqdm(answers, desc=name, leave=False) if answer.answer]
+
+
+def _summed(
+    each: Sequence[Replayed], cost_ms: float | None, target_ms: tuple[float, float] | None
 ) -> dict[str, Any]:
-    each = [replayer(answer) for answer in tqdm(answers, desc=name, leave=False) if answer.answer]
     total = sum(each, Replayed())
     found: dict[str, Any] = {
         "answers": len(each),
@@ -224,7 +237,7 @@ def _rounded(value: float | None) -> float | None:
 def _target_ms(options: EvaluateOptions, folder: Path) -> tuple[float, float]:
     """Return what the target takes for one token, and for a draft and one more."""
     model = load(folder, device_of(options.device), options.dtype).eval()
-    return step_ms(model, 1), step_ms(model, options.draft_tokens + 1)
+    return step_ms(model, 1), step_ms(model, options.model_tokens + 1)
 
 
 def step_ms(model: Any, num_tokens: int, behind: int = 128, times: int = 15) -> float:

@@ -1,7 +1,12 @@
-"""Drafters of the server's worker, timed in its engine: the arms in turn, prompt by prompt."""
+"""Drafters of the server's worker, timed in its engine: the arms in turn, prompt by prompt.
+
+Rows are kept as they are measured, so that a killed run goes on with the next prompt.
+"""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +18,21 @@ from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.answering import Question
 from headstart.recipes.engine import Engine
 from headstart.recipes.prompts import batches
+from headstart.recipes.samples import Lines, claim
 from headstart.stages.drafting import Source
+from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
 
 if TYPE_CHECKING:
     from headstart.recipes.drafter_evaluating import EvaluateOptions
 
-__all__ = ["timed"]
+__all__ = ["figures_of", "timed"]
+
+Row = dict[str, Any]
+"""A turn: `temperature`, `prompts`, `loops`, and what each of `arms` had."""
+Turn = tuple[float, list[int]]
+
+_WARM_UP_TOKENS = 16
 
 
 def timed(
@@ -27,70 +40,143 @@ def timed(
     folder: Path,
     asked: Mapping[int, Question],
     arms: Mapping[str, Path],
-) -> dict[str, Any]:
-    """Return tokens a second and a step by temperature and arm, batches that loop left out.
+) -> list[Row]:
+    """Measure the turns that have not been measured; returns all of them.
 
-    Neural drafters are no part of it: the worker hosts tables and copying.
-    The engine drafts as it serves: what pays, up to `--draft-tokens`. An arm's table is chosen by a
-    language tag that is its own for as long as this takes.
+    Neural drafters are no part of it: the worker hosts tables and copying. The engine drafts as it
+    serves: what pays, up to `--draft-tokens`. An arm's table is chosen by a language tag that is
+    its own for as long as this takes, so that no arm learns from another; each turn begins with the
+    next arm. Nothing is seeded: seeds have a slower path, and no drafts.
+
+    Raises:
+        SetupError: Other drafters or options were timed in this folder.
     """
+    tables = {name: path for name, path in arms.items() if path.is_file()}
+    shipped = options.auto or next(iter(tables), None)
+    if shipped is not None and shipped not in tables:
+        raise SetupError(f"--auto takes the name of a table in --drafters: {shipped}")
+    if shipped is not None:
+        tables["auto"] = tables[shipped]
+    out = options.out / "timed"
+    identity = {name: getattr(options, name) for name in ("draft_tokens", "timed_batch")}
+    files = {name: sha256(path.read_bytes()).hexdigest() for name, path in tables.items()}
+    claim(out, identity | {"tables": files})
+    rows = Lines(out / "rows.jsonl")
+    known = {(row["temperature"], tuple(row["prompts"])) for row in rows}
+    turns = _turns(options, asked)
+    if any((temperature, tuple(some)) not in known for temperature, some in turns):
+        with tempfile.TemporaryDirectory() as scratch:
+            _measure(options, folder, asked, tables, Path(scratch), turns, known, rows)
+    return list(rows)
+
+
+def _turns(options: "EvaluateOptions", asked: Mapping[int, Question]) -> list[Turn]:
+    """Return who is asked together, the temperatures taking turns, too."""
+    num = len(options.temperatures)
+    by_place = [
+        list(batches([each for each in asked if each % num == place], options.timed_batch))
+        for place in range(num)
+    ]
+    most = max(map(len, by_place))
+    return [
+        (options.temperatures[place], list(some[turn]))
+        for turn in range(most)
+        for place, some in enumerate(by_place)
+        if turn < len(some)
+    ]
+
+
+def _measure(
+    options: "EvaluateOptions",
+    folder: Path,
+    asked: Mapping[int, Question],
+    tables: Mapping[str, Path],
+    scratch: Path,
+    turns: Sequence[Turn],
+    known: set[tuple[float, tuple[int, ...]]],
+    rows: Lines,
+) -> None:
     from headstart.recipes.drafter_evaluating import read_table
 
+    wishes: dict[str, tuple[str, str | None]] = {
+        "none": ("off", None),
+        "ngram": (Source.COPY, None),
+        "auto": ("auto", None),
+    }
+    paths = {}
+    for number, (name, path) in enumerate(tables.items()):
+        tag = f"{options.language}-arm{number}"
+        table = msgspec.structs.replace(read_table(path, folder), language=tag)
+        paths[tag] = scratch / tag
+        paths[tag].write_bytes(table.encode())
+        wishes[name] = ("auto" if name == "auto" else Source.DRAFTER, tag)
+    speculation = SpeculationSettings(max_tokens=options.draft_tokens, tables=paths)
     longest = max(len(each.prompt) for each in asked.values()) + options.max_tokens
+    with Engine(
+        folder, dtype=options.dtype, speculation=speculation, max_model_len=longest
+    ) as engine:
+        first = [next(iter(asked.values()))]
+        for wish in wishes.values():
+            engine.answer(first, _WARM_UP_TOKENS, *wish)  # what is slow the first time
+        names = list(wishes)
+        for turn, (temperature, some) in enumerate(tqdm(turns, desc="timed")):
+            if (temperature, tuple(some)) in known:
+                continue
+            questions = [replace(asked[number], seed=None) for number in some]
+            begin = turn // len(options.temperatures) % len(names)
+            row: Row = {"temperature": temperature, "prompts": some, "loops": False, "arms": {}}
+            for name in (*names[begin:], *names[:begin]):
+                done = engine.answer(questions, options.max_tokens, *wishes[name])
+                assert done.counts is not None
+                row["arms"][name] = {
+                    "gained": sum(max(0, len(answer) - 1) for answer in done.answers),
+                    "seconds": sum(done.decode_s),
+                    "tokens": done.counts.tokens,
+                    "steps": done.counts.rows,
+                }
+                row["loops"] |= any(map(is_looping, done.answers))
+            rows.add([row])
+
+
+def figures_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return tokens a second and a step by temperature and arm, turns that loop left out."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        wishes: dict[str, tuple[str, str | None]] = {"none": ("off", None), "ngram": ("copy", None)}
-        tables = {}
-        for number, (name, path) in enumerate(each for each in arms.items() if each[1].is_file()):
-            tag = f"{options.language}-arm{number}"
-            table = msgspec.structs.replace(read_table(path, folder), language=tag)
-            tables[tag] = Path(scratch, tag)
-            tables[tag].write_bytes(table.encode())
-            wishes[name] = (Source.DRAFTER, tag)
-        speculation = SpeculationSettings(max_tokens=options.draft_tokens, tables=tables)
-        with Engine(
-            folder, dtype=options.dtype, speculation=speculation, max_model_len=longest
-        ) as engine:
-            first = [next(iter(asked.values()))]
-            for wish in wishes.values():
-                engine.answer(first, 16, *wish)  # what is slow the first time
-            for place, temperature in enumerate(options.temperatures):
-                numbers = [n for n in asked if n % len(options.temperatures) == place]
-                found[str(temperature)] = _arms(
-                    options, engine, [asked[number] for number in numbers], wishes
-                )
+    for temperature in sorted({row["temperature"] for row in rows}):
+        drawn = [row for row in rows if row["temperature"] == temperature]
+        fit = [row["arms"] for row in drawn if not row["loops"]]
+        part = found[str(temperature)] = {
+            "batches": len(fit),
+            "looping_batches": len(drawn) - len(fit),
+        }
+        if fit:
+            part |= _by_arm(fit)
     return found
 
 
-def _arms(
-    options: "EvaluateOptions",
-    engine: Engine,
-    asked: list[Question],
-    wishes: Mapping[str, tuple[str, str | None]],
-) -> dict[str, Any]:
-    rows: dict[str, list[tuple[int, float, int, int]]] = {name: [] for name in wishes}
-    loops: list[bool] = []
-    for some in tqdm(list(batches(asked, options.timed_batch)), desc="timed"):
-        loops.append(False)
-        for name, wish in wishes.items():
-            done = engine.answer(some, options.max_tokens, *wish)
-            assert done.counts is not None
-            tokens = sum(len(answer) - 1 for answer in done.answers)
-            counts = done.counts
-            rows[name].append((tokens, sum(done.decode_s), counts.tokens, counts.rows))
-            loops[-1] |= any(map(is_looping, done.answers))
-    chosen = [number for number, is_loop in enumerate(loops) if not is_loop]
-    found: dict[str, Any] = {"batches": len(chosen), "looping_batches": sum(loops)}
-    if not chosen:
-        return found
-    plain = None
-    for name, each in rows.items():
-        gained, seconds, tokens, steps = np.array(each)[chosen].sum(axis=0)
-        rate = float(gained / seconds)
-        plain = plain or rate
+def _by_arm(fit: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    picks = np.random.default_rng(0).integers(len(fit), size=(1000, len(fit)))
+    plain = _sums(fit, "none", picks)
+    found = {}
+    for name in ("none", *sorted(fit[0].keys() - {"none"})):
+        sums = _sums(fit, name, picks)
+        rates = sums["gained"] / sums["seconds"]
+        ratios = rates * plain["seconds"] / plain["gained"]
+        low, high = np.percentile(ratios[1:], [2.5, 97.5])
         found[name] = {
-            "tokens_per_s": round(rate, 2),
-            "tokens_per_step": round(float(tokens / steps), 4),
-            "speedup": round(rate / plain, 4),
+            "tokens_per_s": round(float(rates[0]), 2),
+            "tokens_per_step": round(float(sums["tokens"][0] / sums["steps"][0]), 4),
+            "speedup": round(float(ratios[0]), 4),
+            "speedup_95": [round(float(low), 4), round(float(high), 4)],
         }
+    return found
+
+
+def _sums(
+    fit: Sequence[dict[str, dict[str, float]]], arm: str, picks: Any
+) -> dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]:
+    """Return an arm's sums over all turns, then over each draw of them."""
+    found = {}
+    for kind in fit[0][arm]:
+        each = np.array([turn[arm][kind] for turn in fit], dtype=np.float64)
+        found[kind] = np.concatenate([[each.sum()], each[picks].sum(axis=1)])
     return found

@@ -365,14 +365,8 @@ def test_answers_and_times_are_those_of_the_engine(
     table = tmp_path / "de.table"
     step("table", model=target, language="de", answers=(distilled,), min_count=1, out=table)
 
-    figures = step(
-        "evaluate",
-        model=target,
-        out=tmp_path / "eval",
-        timed=True,
-        drafters=(f"table={table}",),
-        **in_engine,
-    )
+    timed = {"model": target, "out": tmp_path / "eval", "timed": True, **in_engine}
+    figures = step("evaluate", drafters=(f"table={table}",), **timed)
 
     by_engine, by_transformers = (
         {tuple(row["prompt"]): row["answer"] for row in rows if row["id"] % each == 0}
@@ -389,7 +383,27 @@ def test_answers_and_times_are_those_of_the_engine(
         # pays. What a table is worth is in `replayed`, which is not timed.
         assert arms["table"]["tokens_per_step"] >= 1.0
         assert arms["table"]["tokens_per_s"] > 0
+        assert arms.keys() >= {"ngram", "auto"}
     assert figures["replayed"]["0.0"]["table"]["accepted_length"] > 2
+    turns = timed_rows(tmp_path / "eval")
+    assert len(turns) == 2 * NUM_PROMPTS
+    assert len({next(iter(row["arms"])) for row in turns}) == 4  # each arm is first now and then
+
+    # Killed in the middle of a line, it goes on with the next prompt.
+    path = tmp_path / "eval/timed/rows.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
+    step("evaluate", drafters=(f"table={table}",), **timed)
+    again = timed_rows(tmp_path / "eval")
+    assert again[:-2] == turns[:-2] != turns
+    assert [row["prompts"] for row in again] == [row["prompts"] for row in turns]
+    with pytest.raises(SetupError, match="begun with other tables"):
+        step("evaluate", drafters=(f"other={table}",), **timed)
+
+
+def timed_rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "figures.json").read_text())["timed_rows"]
+    return found
 
 
 def read(path: Path) -> list[dict[str, Any]]:
