@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -147,7 +147,16 @@ def _extent(way: Sequence[Run]) -> tuple[int, int]:
     return len({run.tokens for run in way}), max(run.tokens for run in way)
 
 
-def fitted(runs: Sequence[Run]) -> Fit | None:
+class Reached(Protocol):
+    """What some tokens of training reach."""
+
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def gain(self) -> float: ...
+
+
+def fitted(runs: Sequence[Reached]) -> Fit | None:
     """Fit gains over the logarithm of tokens; None of fewer than three budgets."""
     if len(runs) < 3:
         return None

@@ -43,7 +43,7 @@ BENCHMARKS = (
     "transport-sockets",
 )
 
-RESULTS = ("consistency", "decoding", "journey", "transport")
+RESULTS = ("consistency", "decoding", "drafters", "journey", "transport")
 
 RECIPES = ("consistency", "drafter")
 

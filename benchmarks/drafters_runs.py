@@ -1,0 +1,110 @@
+"""Evaluations of drafters as they lie on disk: whose arms are what, by set and language."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.stages.errors import SetupError
+
+__all__ = ["ROLES", "Evaluation", "Point", "by_set", "curves", "load"]
+
+ROLES = ("F", "PF", "generic", "wrong")
+"""Names of arms, `table-` before those of tables: what was distilled, with text besides, the text
+alone, and another language's."""
+_TABLE = "table-"
+_WANTED = ("language", "asked", "kinds", "replayed", "replayed_rows", "learned_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a budget of training reaches."""
+
+    tokens: int
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One folder that `evaluate` filled."""
+
+    name: str
+    tree: dict[str, Any]
+    """Its figures.json."""
+
+    @property
+    def language(self) -> str:
+        return str(self.tree["language"])
+
+    def arm(self, kind: str, role: str) -> str | None:
+        """Return the name of the arm of a kind, `table` or `model`, that has a role."""
+        for name, found in self.tree["kinds"].items():
+            if found == kind and name.removeprefix(_TABLE) == role:
+                return str(name)
+        return None
+
+    def answers(self, arm: str | None, temperature: str) -> list[tuple[int, int]]:
+        """Return tokens and steps of each answer; nothing where the arm was not replayed."""
+        rows = self.tree["replayed_rows"].get(temperature, {})
+        return [(tokens, steps) for tokens, steps in rows.get(arm, ())]
+
+    def turns(self, temperature: float) -> list[dict[str, dict[str, float]]]:
+        """Return what each arm had in each timed turn without an answer that loops."""
+        return [
+            row["arms"]
+            for row in self.tree.get("timed_rows", ())
+            if row["temperature"] == temperature and not row["loops"]
+        ]
+
+    @property
+    def is_of_roles(self) -> bool:
+        return any(self.arm(kind, role) for kind in ("table", "model") for role in ROLES)
+
+
+def load(folder: Path) -> list[Evaluation]:
+    """Read every evaluation below a folder.
+
+    Raises:
+        SetupError: There is none, or one is damaged.
+    """
+    found = []
+    for path in sorted(folder.rglob("figures.json")):
+        try:
+            tree = json.loads(path.read_bytes())
+            for name in _WANTED:
+                tree[name]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SetupError(f"{path} is none of `evaluate`'s: {error!r}") from error
+        found.append(Evaluation(path.parent.name, tree))
+    if not found:
+        raise SetupError(
+            f"no figures.json in {folder}: `headstart recipe drafter evaluate` writes one"
+        )
+    return found
+
+
+def by_set(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Evaluation]]:
+    """Return evaluations whose arms have roles, by set and language."""
+    found: dict[str, dict[str, Evaluation]] = {}
+    for each in evaluations:
+        if each.is_of_roles:
+            some = found.setdefault(str(each.tree["asked"]), {})
+            if each.language in some:
+                raise SetupError(
+                    f"{some[each.language].name} and {each.name} are both of {each.tree['asked']} "
+                    f"in {each.language}: leave one of them out"
+                )
+            some[each.language] = each
+    return found
+
+
+def curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, list[Point]]]:
+    """Yield what drafters of several budgets reach, greedily."""
+    for each in evaluations:
+        learned = each.tree["learned_tokens"]
+        if each.is_of_roles or len(learned) < 2:
+            continue
+        greedy = each.tree["replayed"]["0.0"]
+        points = {num: float(greedy[name]["accepted_length"]) for name, num in learned.items()}
+        yield each, [Point(num, points[num]) for num in sorted(points)]
