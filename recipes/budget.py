@@ -16,9 +16,6 @@ from headstart.recipes.checkpoints import keep
 
 __all__ = ["Budget"]
 
-_WARM_UP_STEPS = 50
-"""Most steps in which the learning rate rises; less in short runs."""
-
 
 class Budget(TrainerCallback):
     """Ends a run in time, saves now and then, and knows how far the run has come.
@@ -26,6 +23,7 @@ class Budget(TrainerCallback):
     Args:
         num_steps: Of the whole run.
         samples_per_step: That all workers see.
+        warm_up: Steps in which the learning rate rises, however long the run is.
         decay: Share of the run, its last, in which the learning rate falls.
         max_s: Seconds of training, those before a kill included; None is no limit.
         piece_s: Seconds after which this call ends; None is no limit.
@@ -38,6 +36,7 @@ class Budget(TrainerCallback):
         *,
         num_steps: int,
         samples_per_step: int,
+        warm_up: int,
         decay: float,
         max_s: float | None,
         piece_s: float | None,
@@ -46,6 +45,7 @@ class Budget(TrainerCallback):
     ) -> None:
         self._num_steps = num_steps
         self.samples_per_step = samples_per_step
+        self._warm_up = warm_up
         self._decay = decay
         self._max_s = max_s
         self._piece_s = piece_s
@@ -69,7 +69,7 @@ class Budget(TrainerCallback):
 
     def rate(self, step: int) -> float:
         """Return the learning rate's share of its highest."""
-        rise = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, self._num_steps / 20)))
+        rise = min(1.0, (step + 1) / max(1, self._warm_up))
         left = min(1.0, (1 - self.share(step)) / self._decay)
         return rise * (1 - math.sqrt(1 - left))
 

@@ -18,15 +18,20 @@ __all__ = ["keep", "last_checkpoint", "resumable", "samples_of"]
 
 def last_checkpoint(out: Path) -> Path | None:
     """Return the newest whole checkpoint, and remove those that a kill left unfinished."""
-    found = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = None
-    for path in found:
+    for path in _checkpoints(out):
         try:  # the Trainer writes it last
             _state(path)
-            whole = path
         except (OSError, ValueError):
             shutil.rmtree(path, ignore_errors=True)
-    return whole
+    return max(_checkpoints(out), key=_step, default=None)
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return sorted(out.glob("checkpoint-*"), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def keep(out: Path, step: int, samples: int) -> None:
@@ -66,29 +71,58 @@ def resumable(out: Path, plan: dict[str, Any], decay: float) -> Path | None:
     are removed: going on from the one before, the run becomes what it would have been.
 
     Args:
-        plan: What says when the run ends.
+        plan: What says when the run ends: `samples`, and `max_minutes` if not None.
         decay: Share of the run in which the learning rate falls.
 
     Raises:
-        SetupError: The learning rate had begun to fall, and nothing from before was kept.
+        SetupError: The learning rate had begun to fall and nothing from before was kept, or by the
+            plan it had to fall before the run came to know. Nothing is removed then.
     """
     note = out / "plan.json"
     found = last_checkpoint(out)
-    had_one = found is not None
-    if note.exists() and json.loads(note.read_bytes()) != plan:
-        while found is not None and _last(_state(found), "share") > 1 - decay:
-            shutil.rmtree(found)
-            found = last_checkpoint(out)
     kept = sorted(out.glob("kept/[0-9]*[0-9]"), key=samples_of)
-    if kept and (found is None or samples_of(kept[-1]) > samples_of(found)):
+    if note.exists() and json.loads(note.read_bytes()) != plan:
+        fallen = [each for each in _checkpoints(out) if _last(_state(each), "share") > 1 - decay]
+        had_one = found is not None
+        found = next((each for each in _checkpoints(out)[::-1] if each not in fallen), None)
+        found = max([*kept, *([found] if found else [])], key=samples_of, default=None)
+        if had_one and found is None:
+            raise SetupError(
+                f"the learning rate of {out} has begun to fall, and no checkpoint from before is "
+                "kept: a longer run needs another --out"
+            )
+        if found is not None:
+            _check_reach(out, found, kept, plan, decay)
+        for each in fallen:
+            shutil.rmtree(each)
+    elif kept and (found is None or samples_of(kept[-1]) > samples_of(found)):
         found = kept[-1]
-    if had_one and found is None:
-        raise SetupError(
-            f"the learning rate of {out} has begun to fall, and no checkpoint from before is kept: "
-            "a longer run needs another --out"
-        )
     write_json(note, plan)
     return found
+
+
+def _check_reach(
+    out: Path, found: Path, kept: list[Path], plan: dict[str, Any], decay: float
+) -> None:
+    """Refuse a plan by which the learning rate should have begun to fall long ago."""
+
+    def is_late(checkpoint: Path) -> bool:
+        state = _state(checkpoint)
+        # Up to a step: where the rate begins to fall lies between two of them.
+        steps = max(0, int(state.get("global_step", 0)) - 1) / max(1, state.get("global_step", 1))
+        shares = [_last(state, "samples") * steps / plan["samples"]]
+        if plan.get("max_minutes"):
+            shares.append(_last(state, "elapsed_s") * steps / 60 / plan["max_minutes"])
+        return bool(max(shares) > 1 - decay)
+
+    if not is_late(found):
+        return
+    early = [each for each in kept if not is_late(each)]
+    then = f"another --out, and --start {early[-1]}" if early else "another --out"
+    raise SetupError(
+        f"{out} has seen {samples_of(found):,} samples, and in a run so short the learning rate "
+        f"had to fall before: give {then}"
+    )
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

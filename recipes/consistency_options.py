@@ -29,6 +29,7 @@ class TrainOptions(RunOptions):
     augment: float = option("share of wrong tokens that are set right, at random", 0.25)
     refill: float = option("share of tails whose end is drawn anew, as the server's are", 0.25)
     max_length: int = option("longest packed sequence; longer samples lose their last blocks", 2048)
+    held_out: int = option("samples set aside, one in twenty at most, to tell losses of", 32)
     workers: int = option("processes or GPUs, by Ray Train", 1)
 
     def __post_init__(self) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from headstart.cluster.merged_model import first_rows
+from headstart.cluster.merged_model import first_rows, rounded
 from headstart.recipes import trained_on
 from headstart.recipes.attention import PACKED, register
 from headstart.recipes.consistency_options import TrainOptions
-from headstart.recipes.dataset import PackedSamples
+from headstart.recipes.dataset import HeldOut, PackedSamples, parted
 from headstart.recipes.forwarding import batch_of, behead, check_mask, outputs_of
 from headstart.recipes.learning import keep_memory
 from headstart.recipes.losses import losses_of
@@ -88,8 +88,9 @@ def run(options: TrainOptions) -> dict[str, Any]:
         keep_memory()
     options = with_dtype(options, width_of(base), device)
     model = _trained_model(options, base, device)
-    num = planned(options, len(samples))
-    dataset = PackedSamples(samples, options, num)
+    numbers, aside = parted(len(samples), options.held_out, options.seed)
+    num = planned(options, len(numbers))
+    dataset = PackedSamples(samples, numbers, options, num)
     item = next(
         (each for each in map(dataset.__getitem__, range(min(num, 8))) if len(each.students)),
         dataset[0],
@@ -104,7 +105,7 @@ def run(options: TrainOptions) -> dict[str, Any]:
     def save(trained: Any, folder: Path) -> None:
         if not options.lora_rank:
             chat.tokenizer.save_pretrained(folder)
-            trained = trained.to(getattr(torch, options.dtype))
+            _round(trained, getattr(torch, options.dtype))
         trained.save_pretrained(folder)
         trained_on.note(folder, digests)
 
@@ -119,8 +120,20 @@ def run(options: TrainOptions) -> dict[str, Any]:
             facts=lambda _: _facts(options, base),
             computing=lambda: _as_computed(model, options),
             data=data,
+            held_out=HeldOut(samples, aside, options) if aside else None,
         )
     )
+
+
+def _round(model: Any, dtype: torch.dtype) -> None:
+    """Give weights another format, up or down by chance.
+
+    What a small learning rate adds to a bfloat16 weight is less than the step to the next one.
+    """
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            each.data = rounded(each.detach().float().cpu(), dtype, name)
+    model.to("cpu", dtype)
 
 
 _OF_DATA = ("block_tokens", "samples", "prompts", "prompts_sha256", "left_out")

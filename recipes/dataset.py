@@ -1,6 +1,6 @@
 """Samples as the Trainer gets them: which one comes when, and with what noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from headstart.recipes.packing import Pack, pack
 from headstart.recipes.samples import Sample, SampleFile
 from headstart.recipes.trajectories import Block
 
-__all__ = ["Order", "PackedSamples", "packed"]
+__all__ = ["HeldOut", "Order", "PackedSamples", "packed", "parted"]
 
 _SORTED_BATCHES = 64
 """Whose samples are sorted by length, so that a batch pads little; batches are shuffled."""
@@ -61,32 +61,66 @@ class Order:
         return np.concatenate(batches)
 
 
+def parted(num: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of the samples to train on, and of those that are set aside."""
+    drawn = np.random.default_rng([seed, 2]).permutation(num)[: min(held_out, num // 20)]
+    aside = set(drawn.tolist())
+    return [number for number in range(num) if number not in aside], sorted(aside)
+
+
 class PackedSamples(Dataset[Pack]):
     """Samples in a drawn order, each with drawn noise; an index says which and how.
 
     Args:
         samples: What `collect` made, or samples without trajectories.
+        numbers: Those of them that are trained on.
         num: How many are drawn in all.
     """
 
-    def __init__(self, samples: SampleFile | list[Sample], options: TrainOptions, num: int) -> None:
+    def __init__(
+        self,
+        samples: SampleFile | list[Sample],
+        numbers: Sequence[int],
+        options: TrainOptions,
+        num: int,
+    ) -> None:
         self._samples = samples
+        self._numbers = numbers
         self._options = options
         self._num = num
-        self._order = Order(len(samples), options.seed, options.batch, self._length)
+        self._order = Order(len(numbers), options.seed, options.batch, self._length)
 
     def __len__(self) -> int:
         return self._num
 
     def __getitem__(self, index: int) -> Pack:
         options = self._options
-        sample = self._samples[self._order.place(index)]
+        sample = self._samples[self._numbers[self._order.place(index)]]
         random = np.random.default_rng([options.seed, 1, index])
         return packed(sample, options, random)
 
     def _length(self, number: int) -> int:
-        sample = self._samples[number]
+        sample = self._samples[self._numbers[number]]
         return len(sample.prompt) + len(sample.answer)
+
+
+class HeldOut(Dataset[Pack]):
+    """Samples that are set aside, each with the same noise whenever it is asked for."""
+
+    def __init__(
+        self, samples: SampleFile | list[Sample], numbers: Sequence[int], options: TrainOptions
+    ) -> None:
+        self._samples = samples
+        self._numbers = numbers
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Pack:
+        number = self._numbers[index]
+        random = np.random.default_rng([self._options.seed, 3, number])
+        return packed(self._samples[number], self._options, random)
 
 
 def packed(sample: Sample, options: TrainOptions, random: np.random.Generator) -> Pack:

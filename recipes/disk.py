@@ -17,8 +17,11 @@ _FULL = ("No space left", "unexpected pos", "file write failed")
 """What torch and safetensors make of a disk that is full."""
 
 
-def check_disk(out: Path, needed: int) -> None:
+def check_disk(out: Path, needed: int, what: str) -> None:
     """Refuse a folder, made if it is missing, that has too few bytes free.
+
+    Args:
+        what: What needs them.
 
     Raises:
         SetupError: It has.
@@ -27,8 +30,8 @@ def check_disk(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise SetupError(
-            f"two checkpoints take {needed / 1e6:.0f} MB and {out} has {free / 1e6:.0f} free: free "
-            "space there, or train fewer weights (a LoRA adapter, a smaller drafter)"
+            f"{what} take {needed / 1e6:.0f} MB and {out} has {free / 1e6:.0f} free: free space "
+            "there, or train fewer weights (a LoRA adapter, a smaller drafter)"
         )
 
 

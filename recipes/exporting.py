@@ -53,7 +53,7 @@ def export(options: ExportOptions) -> dict[str, Any]:
     if note["result"] == "adapter":
         weights, config = _learned(options.run / "adapter")
     else:
-        weights, config, kept = _differences(base, options.run / "model", options)
+        weights, config, kept = _differences(base, _exact(options.run, note), options)
     weights = {name: each.to(torch.bfloat16).contiguous() for name, each in weights.items()}
     size = sum(each.numel() * each.element_size() for each in weights.values())
     if size > options.max_bytes:
@@ -79,6 +79,15 @@ def _learned(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return load_file(folder / "adapter_model.safetensors"), config
     except (OSError, ValueError) as error:
         raise SetupError(f"{folder} is damaged ({error}): run `train` again") from error
+
+
+def _exact(run: Path, note: dict[str, Any]) -> Path:
+    """Return where all weights lie as they were trained, in float32: the last checkpoint.
+
+    Those of the result are rounded, and what rounding adds is of no low rank.
+    """
+    last = run / f"checkpoint-{note['steps']}"
+    return last if any(last.glob("*.safetensors")) else run / "model"
 
 
 def _differences(

@@ -19,6 +19,14 @@ def plot_metrics(lines: Sequence[Mapping[str, Any]], path: Path) -> bool:
         axes = figure.add_subplot(1, len(panels), place)
         points = [(line["samples"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True))
+        held = [
+            (line["samples"], line[f"held_out_{name}"])
+            for line in lines
+            if f"held_out_{name}" in line
+        ]
+        if held:
+            axes.plot(*zip(*held, strict=True), marker=".", label="not trained on")
+            axes.legend()
         axes.set_xlabel("samples")
         axes.set_title(label, fontsize=10)
         axes.grid(alpha=0.3)

@@ -1,5 +1,6 @@
 """A training run, from its data to a result in the output folder."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +21,13 @@ from headstart.recipes.pieces import cut
 from headstart.recipes.planning import identity, result_of
 from headstart.recipes.plots import plot_metrics
 from headstart.recipes.samples import claim, write_json
-from headstart.recipes.training import RunOptions, RunTrainer, arguments, described
+from headstart.recipes.training import RunOptions, RunTrainer, arguments, described, looks_of
 
 __all__ = ["Job", "carry_out"]
 
 _ADAM_BYTES = 12
 """Weight, and both moments, of each trained number in a checkpoint."""
+_RESULT_BYTES = 4
 _REHEARSED_STEPS = 3
 
 
@@ -49,6 +51,8 @@ class Job:
     """What training happens in."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """What `planning.content_of` says of the samples."""
+    held_out: Any = None
+    """Items that are not trained on, whose losses are told at each checkpoint."""
 
 
 def carry_out(job: Job) -> dict[str, Any]:
@@ -64,21 +68,32 @@ def carry_out(job: Job) -> dict[str, Any]:
     if options.dry_run:
         return _rehearse(job, device, trained)
     claim(options.out, identity(options, job.data))
-    check_disk(options.out, 2 * _ADAM_BYTES * trained)
+    _check_disk(options, num, trained)
     if (done := result_of(options, num)) is not None:
         return done
-    # A result of what was to be shorter is none of this run.
-    (options.out / "result.json").unlink(missing_ok=True)
     trainer = _trainer(job, options, device, options.out)
     with disk_faults(options.out), job.computing():
         plan = {"samples": num, "max_minutes": options.max_minutes}
         checkpoint = resumable(options.out, plan, options.decay) or options.start
+        # A result of what was to be shorter is none of this run.
+        (options.out / "result.json").unlink(missing_ok=True)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if not trainer.is_world_process_zero():
             return {}
         if trainer.budget.is_paused:
             return _progress(trainer, num) | {"is_paused": True}
         return _finish(job, trainer)
+
+
+def _check_disk(options: RunOptions, num: int, trained: int) -> None:
+    """Count the checkpoints that a run still makes, and its result."""
+    kept = 1  # where the learning rate begins to fall
+    if options.milestone:
+        kept += int(math.log2(max(1, num / options.milestone))) + (num >= options.milestone)
+    there = len([*options.out.glob("checkpoint-*"), *options.out.glob("kept/*")])
+    left = max(1, 2 + kept - there)
+    needed = left * _ADAM_BYTES * trained + _RESULT_BYTES * trained
+    check_disk(options.out, needed, f"{left} checkpoints and the result")
 
 
 def _trainer(job: Job, options: RunOptions, device: str, out: Path, steps: int = 0) -> RunTrainer:
@@ -89,6 +104,7 @@ def _trainer(job: Job, options: RunOptions, device: str, out: Path, steps: int =
     budget = Budget(
         num_steps=steps,
         samples_per_step=per_step,
+        warm_up=options.warm_up,
         decay=options.decay,
         max_s=minutes and minutes * 60,
         piece_s=piece and piece * 60,
@@ -101,6 +117,7 @@ def _trainer(job: Job, options: RunOptions, device: str, out: Path, steps: int =
         model=job.model,
         args=arguments(options, out, steps, device),
         train_dataset=job.dataset,
+        eval_dataset=None if options.dry_run else job.held_out,
     )
 
 
@@ -113,6 +130,7 @@ def _progress(trainer: RunTrainer, num: int) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "elapsed_s": max(line.get("elapsed_s", 0.0) for line in history),
         "last": next(line for line in reversed(history) if "autoregressive" in line),
+        "held_out": next((looks[-1] for looks in [looks_of(history)] if looks), None),
     }
 
 
@@ -171,7 +189,7 @@ def _rehearse(job: Job, device: str, trained: int) -> dict[str, Any]:
         trainer.add_callback(laps)
         with disk_faults(options.out), job.computing():
             trainer.train()
-    check_disk(options.out, 2 * _ADAM_BYTES * trained)
+    _check_disk(options, num, trained)
     step_s = (laps.ends[-1] - laps.ends[0]) / (len(laps.ends) - 1)
     per_step = trainer.budget.samples_per_step
     tokens = [line["tokens"] for line in trainer.state.log_history if "tokens" in line]

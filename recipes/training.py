@@ -19,7 +19,11 @@ from headstart.recipes.budget import Budget
 from headstart.recipes.options import option
 from headstart.stages.errors import SetupError
 
-__all__ = ["RunOptions", "RunTrainer", "arguments", "described"]
+__all__ = ["RunOptions", "RunTrainer", "arguments", "described", "looks_of"]
+
+_HELD_OUT = "held_out_"
+_WORSE, _LOOKS = 1.5, 3
+"""A run ends whose held-out loss is so many times its best, so many checkpoints in a row."""
 
 DTYPES = ("auto", "bfloat16", "float32")
 
@@ -33,6 +37,7 @@ class RunOptions:
     max_samples: int | None = option("end after so many samples", None)
     max_minutes: float | None = option("end after so many minutes, all calls together", None)
     piece_minutes: float | None = option("pause after so many; the same command goes on", None)
+    warm_up: int = option("optimizer steps in which the learning rate rises", 20)
     decay: float = option("share of the run, its last, in which the learning rate falls to 0", 0.2)
     milestone: int | None = option("keep a checkpoint at so many samples, twice as many, ...", None)
     start: Path | None = option("kept checkpoint of another run, to bring to an end", None)
@@ -121,11 +126,30 @@ class RunTrainer(Trainer):
             self._tokens = int(before) if self.is_world_process_zero() else 0
         return self._tokens
 
+    def _held_out(self) -> dict[str, float]:
+        """Return the losses of what is not trained on, in the first worker."""
+        if not self.is_world_process_zero():
+            return {}
+        model: Any = self.model
+        items: Any = self.eval_dataset
+        sums: dict[str, float] = {}
+        model.eval()
+        with torch.no_grad():
+            for number in range(len(items)):
+                inputs = self._prepare_inputs(self.collated([items[number]]))
+                for name, value in self.parts(model, inputs)[1].items():
+                    sums[name] = sums.get(name, 0.0) + value
+        model.train()
+        return {f"{_HELD_OUT}{name}": total / len(items) for name, total in sums.items()}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._passes:
             logs |= {name: total / self._passes for name, total in self._sums.items()}
             self._sums.clear()
             self._passes = 0
+        # What is logged at a checkpoint is in it.
+        if self.control.should_save and self.eval_dataset is not None:
+            logs |= self._held_out()
         logs["samples"] = self.state.global_step * self.budget.samples_per_step
         tokens = torch.tensor([self._seen()], device=self.args.device)
         logs["tokens"] = int(self.accelerator.reduce(tokens)[0])
@@ -147,10 +171,39 @@ class _Watch(TrainerCallback):
                 "or compute with --dtype float32"
             )
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        for name, values in _by_name(looks_of(state.log_history)).items():
+            best, last = min(values), values[-_LOOKS:]
+            if len(values) > _LOOKS and min(last) > _WORSE * best > 0:
+                raise SetupError(
+                    f"{name} on samples that are not trained on was {best:.3g} and has been "
+                    f"{', '.join(f'{each:.3g}' for each in last)} at the last checkpoints: lower "
+                    "--learning-rate, or end earlier"
+                )
+
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             lines = "".join(json.dumps(line) + "\n" for line in state.log_history)
             Path(args.output_dir, "metrics.jsonl").write_text(lines)
+
+
+def looks_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the losses on what is not trained on, checkpoint by checkpoint."""
+    looks = []
+    for line in history:
+        found = {
+            name.removeprefix(_HELD_OUT): value
+            for name, value in line.items()
+            if name.startswith(_HELD_OUT)
+        }
+        if found:
+            looks.append({"samples": line["samples"]} | found)
+    return looks
+
+
+def _by_name(looks: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    names = [name for name in (looks[0] if looks else {}) if name != "samples"]
+    return {name: [look[name] for look in looks] for name in names}
 
 
 def arguments(options: RunOptions, out: Path, num_steps: int, device: str) -> TrainingArguments:

@@ -26,6 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def made(**changed: Any) -> Budget:
     plain: dict[str, Any] = {"num_steps": 100, "samples_per_step": 4, "decay": 0.2, "max_s": None}
+    plain["warm_up"] = 20
     return Budget(**(plain | {"piece_s": None, "save_s": 300.0, "milestone": None} | changed))
 
 
@@ -46,16 +47,18 @@ def test_the_learning_rate_rises_stands_and_falls_to_nothing() -> None:
     subject = made(num_steps=1000)
     rates = [subject.rate(step) for step in range(1001)]
 
-    assert rates[:50] == pytest.approx([(step + 1) / 50 for step in range(50)])
-    assert set(rates[50:800]) == {1.0}
+    assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert set(rates[20:800]) == {1.0}
     assert all(one > other for one, other in pairwise(rates[800:]))
     assert rates[1000] == 0
 
 
-def test_until_it_falls_a_longer_run_has_the_same_learning_rate() -> None:
-    one, longer = made(num_steps=1000), made(num_steps=5000)
+@pytest.mark.parametrize("steps", [30, 100, 1000])
+def test_until_it_falls_a_longer_run_has_the_same_learning_rate(steps: int) -> None:
+    one, longer = made(num_steps=steps), made(num_steps=5000)
+    before = range(steps * 4 // 5)
 
-    assert [one.rate(n) for n in range(800)] == [longer.rate(n) for n in range(800)]
+    assert [one.rate(n) for n in before] == [longer.rate(n) for n in before]
 
 
 def test_a_run_that_ends_in_time_counts_the_time_before_a_kill(clock: Clock) -> None:
@@ -76,14 +79,14 @@ def test_a_run_that_ends_in_time_counts_the_time_before_a_kill(clock: Clock) -> 
 
 def test_a_piece_ends_with_its_learning_rate_untouched(clock: Clock) -> None:
     subject = made(piece_s=60.0)
-    begin(subject, step=10, elapsed_s=5000.0)
+    begin(subject, step=30, elapsed_s=5000.0)
 
     clock[0] += 59
-    assert after(subject, 11) == (False, False)
+    assert after(subject, 31) == (False, False)
     clock[0] += 1
-    assert after(subject, 12) == (True, True)
+    assert after(subject, 32) == (True, True)
     assert subject.is_paused
-    assert subject.rate(12) == 1.0
+    assert subject.rate(32) == 1.0
 
 
 def test_a_piece_that_reaches_the_end_of_the_run_is_no_pause(clock: Clock) -> None:
@@ -115,7 +118,8 @@ def test_checkpoints_are_kept_as_samples_double_and_where_the_rate_begins_to_fal
 def checkpoint(out: Path, step: int, share: float) -> None:
     folder = out / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    state = {"log_history": [{"samples": 4 * step, "share": share}]}
+    line = {"samples": 4 * step, "share": share, "elapsed_s": 3.0 * step}
+    state = {"global_step": step, "log_history": [line]}
     (folder / "trainer_state.json").write_text(json.dumps(state))
 
 
@@ -134,6 +138,26 @@ def test_a_run_that_becomes_longer_goes_on_from_before_the_rate_fell(tmp_path: P
     assert samples_of(found) == 320
     assert not list(tmp_path.glob("checkpoint-*"))
     assert resumable(tmp_path, {"samples": 800}, 0.2) == found
+
+
+@pytest.mark.parametrize("plan", [{"samples": 8000}, {"samples": 16000, "max_minutes": 100}])
+def test_a_run_that_came_too_far_to_be_shorter_is_left_as_it_is(
+    tmp_path: Path, plan: dict[str, Any]
+) -> None:
+    for step in (1000, 2000):
+        checkpoint(tmp_path, step, step / 4000)
+        keep(tmp_path, step, 4 * step)
+    checkpoint(tmp_path, 2250, 2250 / 4000)
+    assert resumable(tmp_path, {"samples": 16000}, 0.2) == tmp_path / "checkpoint-2250"
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(SetupError, match=r"seen 9,000 samples.*--start .*kept/4000"):
+        resumable(tmp_path, plan, 0.2)
+
+    assert sorted(tmp_path.rglob("*")) == before
+    assert resumable(tmp_path, {"samples": 16000}, 0.2) == tmp_path / "checkpoint-2250"
+    # A little shorter is the same run, up to here.
+    assert resumable(tmp_path, {"samples": 11250}, 0.2) == tmp_path / "checkpoint-2250"
 
 
 def test_a_run_that_fell_all_along_cannot_become_longer(tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ __all__ = ["DECODING", "LORA", "NUM_PROMPTS", "TRAINING", "Step", "argv_of"]
 
 NUM_PROMPTS = 12
 Step = Callable[..., dict[str, Any]]
-TRAINING: dict[str, Any] = {"dtype": "float32", "device": "cpu", "batch": 12, "accumulate": 1}
+TRAINING: dict[str, Any] = {
+    "dtype": "float32",
+    "device": "cpu",
+    "batch": 12,
+    "accumulate": 1,
+    "warm_up": 1,
+}
 LORA = TRAINING | {"lora_rank": 2, "log_steps": 1, "decay": 0.5}
 DECODING: dict[str, Any] = {
     "engine": "transformers",
