@@ -18,6 +18,10 @@ __all__ = ["ENGINES", "Question", "answer_all", "answered", "greedy"]
 ENGINES = ("auto", "vllm", "transformers")
 
 
+_NOTED = 8
+"""Batches of an engine's answers after which these are on disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A prompt, and how an answer to it is drawn."""
@@ -79,9 +83,11 @@ def _answered(
 
         longest = max(len(each.prompt) for each in asked.values()) + how.max_tokens
         with Engine(folder, dtype=how.dtype, max_model_len=longest) as engine:
-            for numbers in batches(order, how.batch):
+            # Noted some at a time: meanwhile a long answer holds one place, and not all of them.
+            for numbers in batches(order, _NOTED * how.batch):
                 chosen = [asked[number] for number in numbers]
-                yield numbers, engine.answer(chosen, how.max_tokens).answers
+                done = engine.answer(chosen, how.max_tokens, at_once=how.batch)
+                yield numbers, done.answers
         return
     model = load(folder, device_of(how.device), how.dtype).eval()
     for numbers in batches(order, how.batch):

@@ -22,7 +22,7 @@ from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, lo
 from headstart.recipes.noise import drawn
 from headstart.recipes.options import option
 from headstart.recipes.packing import pack
-from headstart.recipes.prompts import Prompt, batches, read_prompts
+from headstart.recipes.prompts import METRICS, Prompt, batches, is_right, read_prompts
 from headstart.recipes.samples import Answer, Lines, Sample, claim, write_json
 from headstart.recipes.trajectories import blocks_of, count, tail_of
 from headstart.stages.errors import SetupError
@@ -42,6 +42,7 @@ class CollectOptions:
     num: int | None = option("how many lines; unset: all", None)
     max_tokens: int = option("longest answer", 256)
     min_tokens: int = option("shortest answer that is kept", 16)
+    metric: str = option("keep right answers only, by this", "none", METRICS)
     keep_cut: bool = option("keep answers that reached --max-tokens, too", False)
     block_tokens: int = option("length of a block, its known token included", 16)
     engine: str = option("who makes the answers", "auto", ENGINES)
@@ -50,7 +51,7 @@ class CollectOptions:
     seed: int = option("of first guesses and of where blocks begin", 0)
     device: str = option("auto, cpu or cuda", "auto")
     dtype: str = option("of the weights", "bfloat16", ("bfloat16", "float32"))
-    dry_run: bool = option("check everything and answer two prompts, then stop", False)
+    dry_run: bool = option("check everything and answer a few prompts, then stop", False)
 
 
 def collect(options: CollectOptions) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def collect(options: CollectOptions) -> dict[str, Any]:
     claim(options.out, identity)
     greedily = {number: Question(prompt) for number, prompt in asked.items()}
     answer_all(folder, chat, greedily, options.out / "answers.jsonl", options)
-    card = identity | _trace(options, folder, chat)
+    card = identity | _trace(options, folder, chat, prompts)
     write_json(options.out / "card.json", card)
     return card
 
@@ -92,7 +93,7 @@ def _identity(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, An
         "block_tokens": options.block_tokens,
         "seed": options.seed,
         "dtype": options.dtype,
-    }
+    } | ({} if options.metric == "none" else {"metric": options.metric})
 
 
 def _check_disk(options: CollectOptions, num: int) -> None:
@@ -109,10 +110,18 @@ def _check_disk(options: CollectOptions, num: int) -> None:
         )
 
 
-def _trace(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, Any]:
+def _trace(
+    options: CollectOptions, folder: Path, chat: Chat, prompts: list[Prompt]
+) -> dict[str, Any]:
     """Clean the answers and iterate their blocks; returns the card's counts."""
     answers = (Answer(**row) for row in Lines(options.out / "answers.jsonl"))
     kept, flaws = fit(answers, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
+    if options.metric != "none":
+        by_id = {prompt.id: prompt for prompt in prompts}
+        asked = [each for each in kept if each.id in by_id]
+        said = [is_right(options.metric, by_id[each.id], chat.text(each.answer)) for each in asked]
+        kept = [each for each, right in zip(asked, said, strict=True) if right]
+        flaws["wrong"] = len(asked) - len(kept)
     if not kept:
         raise SetupError(
             f"no answer is fit for training ({flaws} left out): raise --max-tokens, lower "
@@ -194,13 +203,16 @@ def _rehearse(
     prompts: list[Prompt],
     asked: dict[int, list[int]],
 ) -> dict[str, Any]:
-    """Answer two prompts, iterate their blocks, and say what all would take."""
+    """Answer a few prompts, iterate their blocks, and say what all would take."""
     model = load(folder, device_of(options.device), options.dtype).eval()
-    some = [prompt.id for prompt in prompts[:2]]
+    apart = max(1, len(prompts) // options.pack_batch)
+    some = [prompt.id for prompt in prompts[::apart][: options.pack_batch]]
     began = time.monotonic()
-    found = greedy(model, chat, [asked[number] for number in some], min(32, options.max_tokens))
+    found = greedy(model, chat, [asked[number] for number in some], options.max_tokens)
+    answered = time.monotonic()
     answers = [Answer(n, asked[n], a, True) for n, a in zip(some, found, strict=True)]
     samples = traced(model, answers, options.block_tokens, options.seed)
+    ended = time.monotonic()
     for each in samples[:1]:
         shown = drawn(each.tails, np.random.default_rng(0))
         forwarding.check_mask(model, pack(each.tokens, len(each.prompt), each.blocks, shown))
@@ -208,5 +220,8 @@ def _rehearse(
         "prompts": len(prompts),
         "longest_prompt": max(map(len, asked.values())),
         "first_answer": chat.text(found[0]),
-        "seconds_for_two": round(time.monotonic() - began, 1),
+        "longest_answer": max(map(len, found)),
+        # transformers' answers, so few at once: the serving engine is faster.
+        "answers_minutes_at_most": round((answered - began) / len(some) * len(prompts) / 60, 1),
+        "trajectories_minutes": round((ended - answered) / len(some) * len(prompts) / 60, 1),
     }

@@ -203,7 +203,8 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         write_json(note, identity)
         return
     before = json.loads(note.read_bytes())
-    others = [name for name in identity if before.get(name) != identity[name]]
+    names = [*identity, *(name for name in before if name not in identity)]
+    others = [name for name in names if before.get(name) != identity.get(name)]
     if others:
         raise SetupError(
             f"{out} was begun with other {', '.join(others)}: give another --out, or remove it"
