@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,17 @@ import numpy as np
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["BARS", "Evaluation", "Fit", "Run", "by_domain", "fitted", "load", "main_runs"]
+__all__ = [
+    "BARS",
+    "Evaluation",
+    "Fit",
+    "Run",
+    "best_of",
+    "by_domain",
+    "fitted",
+    "load",
+    "main_runs",
+]
 
 BARS = {"gsm8k": 1.8, "sql": 2.4}
 """Tokens a step that are asked for, by the metric of a domain."""
@@ -69,6 +80,11 @@ class Run:
     def gain(self) -> float:
         """Tokens a step on answers that do not loop."""
         return float(self.figures["not_looping"]["tokens_per_step"])
+
+    @property
+    def lot(self) -> tuple[str | None, str | None]:
+        """Which of the domain's prompts it was judged by."""
+        return self.evaluation.asked.get("first"), self.evaluation.asked.get("num")
 
     @property
     def varied(self) -> dict[str, Any]:
@@ -139,8 +155,24 @@ def main_runs(evaluations: Sequence[Evaluation]) -> tuple[list[Run], list[Run]]:
     if not ways:
         return [], []
     chosen = max(ways.values(), key=_extent)
-    curve = {run.tokens: run for run in chosen}
+    # Where weights were judged by two lots of prompts, the curve takes what most of it has.
+    lots = Counter(run.lot for run in chosen)
+    curve = {run.tokens: run for run in sorted(chosen, key=lambda run: lots[run.lot])}
     return [curve[tokens] for tokens in sorted(curve)], [run for run in runs if run not in chosen]
+
+
+def best_of(evaluations: Sequence[Evaluation], curve: Sequence[Run]) -> Evaluation:
+    """Return the evaluation of the longest run that has most answers, or the first one."""
+    if not curve:
+        return evaluations[0]
+    last = curve[-1]
+    same = [
+        each
+        for each in evaluations
+        if "not_looping" in (arm := each.arms.get(last.arm, {}))
+        and arm.get("training") == last.figures["training"]
+    ]
+    return max(same, key=lambda each: int(each.arms[last.arm]["answers"]))
 
 
 def _extent(way: Sequence[Run]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from headstart.benchmarks.consistency_runs import (
     Evaluation,
     Fit,
     Run,
+    best_of,
     by_domain,
     fitted,
     load,
@@ -71,7 +72,7 @@ def run(source: Path, target: Path) -> int:
 
 def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) -> Iterator[str]:
     curve, others = main_runs(some)
-    best = curve[-1].evaluation if curve else some[0]
+    best = best_of(some, curve)
     fit = fitted(curve)
     yield from (f"## {domain}", "")
     yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])

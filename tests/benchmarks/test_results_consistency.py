@@ -136,6 +136,23 @@ def test_accuracy_within_the_bar_is_undecided_of_few_answers(found: Path, tmp_pa
     assert "| points of the curve | 1 | ≥ 5 | **fails** |" in text
 
 
+def test_the_curve_has_one_lot_of_prompts_and_the_bars_have_most(
+    found: Path, tmp_path: Path
+) -> None:
+    more = figures(1.05, 0.5, answers=300)
+    tuned = trained(1_600_000, 1.5) | {"answers": 300}
+    write(found, "a-longer-look", base=more, tuned=tuned)
+    path = found / "a-longer-look" / "figures.json"
+    tree = json.loads(path.read_text())
+    tree["asked"]["num"] = "300"
+    path.write_text(json.dumps(tree))
+
+    text = page(found, tmp_path / "page")
+
+    assert "| tokens a step | 1.5 |" in text
+    assert "bring 0.20 ± 0.00 tokens a step more" in text
+
+
 def test_accuracy_is_that_of_the_evaluation_with_most_answers(found: Path, tmp_path: Path) -> None:
     more = {"answers": 4000, "right": 0.7}
     training = trained(10, 3.0)["training"]
