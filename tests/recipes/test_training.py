@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headstart.recipes.models import fingerprint
 from headstart.stages.errors import SetupError
 from tests.recipes.tiny_runs import LORA, NUM_PROMPTS, TRAINING, Step
 
@@ -103,16 +104,32 @@ def test_bfloat16_learns_what_float32_does(
     assert {str(each.dtype) for each in result.values()} == {meant}
 
 
+def in_bfloat16(model: Path, data: Path, into: Path) -> tuple[Path, Path]:
+    """A model's weights in the format that models come in, and data that is its own."""
+    import torch
+    from safetensors.torch import save_file
+
+    half, same = into / "half", into / "same"
+    shutil.copytree(model, half)
+    few = {name: each.to(torch.bfloat16) for name, each in weights(model).items()}
+    save_file(few, half / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(data, same)
+    card = json.loads((data / "card.json").read_text()) | {"weights": fingerprint(half)}
+    (same / "card.json").write_text(json.dumps(card))
+    return half, same
+
+
 def test_all_weights_are_exported_as_they_were_trained_and_not_as_they_were_rounded(
     taught: Path, data: Path, tmp_path: Path, step: Step
 ) -> None:
+    half, same = in_bfloat16(taught, data, tmp_path)
     how = TRAINING | {"dtype": "bfloat16", "epochs": 4, "learning_rate": 1e-5}
-    step("train", model=taught, data=data, out=tmp_path / "run", **how)
+    step("train", model=half, data=same, out=tmp_path / "run", **how)
 
     made = step("export", run=tmp_path / "run", out=tmp_path / "adapter", name="tiny", rank=64)
 
     name = "model.layers.0.mlp.up_proj"
-    base, trained = (weights(f)[f"{name}.weight"].float() for f in (taught, tmp_path / "run/model"))
+    base, trained = (weights(f)[f"{name}.weight"].float() for f in (half, tmp_path / "run/model"))
     exact = weights(tmp_path / "run" / "checkpoint-4")[f"{name}.weight"]
     learned = weights(tmp_path / "adapter")
     layer = f"base_model.model.{name}"
