@@ -153,7 +153,8 @@ async def test_less_is_drafted_where_more_are_answered(drafted: Subject) -> None
         sum(one.end.speculated.drafted for one in each if one.end and one.end.speculated)
         for each in (alone, beside)
     ]
-    assert 0 < num_drafted[1] < num_drafted[0] / 2
+    assert num_drafted[0] > 0
+    assert num_drafted[1] < num_drafted[0] / 2  # none, if all four keep step to the end
 
 
 def test_plan_of_drafts_is_put_as_vllm_reads_it(vllm_model: ModelSettings) -> None:

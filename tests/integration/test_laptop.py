@@ -36,7 +36,7 @@ PATIENCE_S = 60.0
 TIMING = {"headstart": {"timing": True}}
 NOT_HERE = re.compile(
     r"quic|datagram|acks|reader_rtt|render_gap|stalls|catch_ups|fallbacks|resumes|headstart_live"
-    r"|decode_rows|drafted_tokens|drafts_total"
+    r"|decode_rows|decode_steps|drafted_tokens|drafts_total|draft_decisions"
 )
 """What only readers over QUIC, live prompts and models that speculate give;
 tests/monitoring/test_live_prometheus.py has them."""
