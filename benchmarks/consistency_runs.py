@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headstart.stages.errors import SetupError
+from headstart.benchmarks.evaluations import figures_below
 
 __all__ = [
     "BARS",
@@ -32,6 +32,7 @@ _VARIED = (
     *("decay", "dtype", "seed"),
 )
 """Options of training that make another run of it, and not the same one longer or shorter."""
+_WANTED = ("asked", "arms")
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 """97.5 % quantiles of Student's t, from one degree of freedom on."""
 
@@ -120,18 +121,10 @@ def load(folder: Path) -> list[Evaluation]:
     Raises:
         SetupError: There is none, or one is damaged.
     """
-    found = []
-    for path in sorted(folder.rglob("figures.json")):
-        try:
-            tree = json.loads(path.read_bytes())
-            found.append(Evaluation(path.parent.name, {k: tree[k] for k in ("asked", "arms")}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SetupError(f"{path} is none of `evaluate`'s: {error!r}") from error
-    if not found:
-        raise SetupError(
-            f"no figures.json in {folder}: `headstart recipe consistency evaluate` writes one"
-        )
-    return found
+    return [
+        Evaluation(name, {key: tree[key] for key in _WANTED})
+        for name, tree in figures_below(folder, _WANTED, "consistency")
+    ]
 
 
 def by_domain(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -1,11 +1,11 @@
 """Evaluations of drafters as they lie on disk: whose arms are what, by set and language."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.benchmarks.evaluations import figures_below
 from headstart.stages.errors import SetupError
 
 __all__ = ["ROLES", "Evaluation", "Point", "by_set", "curves", "load"]
@@ -68,20 +68,7 @@ def load(folder: Path) -> list[Evaluation]:
     Raises:
         SetupError: There is none, or one is damaged.
     """
-    found = []
-    for path in sorted(folder.rglob("figures.json")):
-        try:
-            tree = json.loads(path.read_bytes())
-            for name in _WANTED:
-                tree[name]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SetupError(f"{path} is none of `evaluate`'s: {error!r}") from error
-        found.append(Evaluation(path.parent.name, tree))
-    if not found:
-        raise SetupError(
-            f"no figures.json in {folder}: `headstart recipe drafter evaluate` writes one"
-        )
-    return found
+    return [Evaluation(name, tree) for name, tree in figures_below(folder, _WANTED, "drafter")]
 
 
 def by_set(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Evaluation]]:

@@ -22,6 +22,7 @@ from headstart.benchmarks.consistency_runs import (
     load,
     main_runs,
 )
+from headstart.benchmarks.evaluations import write_page
 from headstart.benchmarks.results_curves import gain_by_batch, gain_by_tokens
 from headstart.benchmarks.results_text import folded, grid, plain
 
@@ -60,13 +61,8 @@ def run(source: Path, target: Path) -> int:
     for number, (domain, some) in enumerate(by_domain(evaluations).items(), start=1):
         lines += _domain(f"consistency-{number}", domain, some, target)
     lines += _sources(evaluations)
-    page = target / "consistency.md"
-    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    kept = target / "data" / "consistency.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
     trees = {each.name: each.tree for each in evaluations}
-    kept.write_text(json.dumps(trees, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{page}: from {', '.join(trees)}")
+    write_page(target / "consistency.md", lines, trees, indent=1)
     return 0
 
 

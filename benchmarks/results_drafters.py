@@ -13,6 +13,7 @@ from headstart.benchmarks.checks import Check, Verdict
 from headstart.benchmarks.consistency_runs import fitted
 from headstart.benchmarks.drafters_bars import ACCEPTED, Asked, judged
 from headstart.benchmarks.drafters_runs import Evaluation, by_set, curves, load
+from headstart.benchmarks.evaluations import write_page
 from headstart.benchmarks.results_curves import gain_by_tokens
 from headstart.benchmarks.results_text import folded, grid, interval, plain
 
@@ -52,13 +53,8 @@ def run(source: Path, target: Path) -> int:
     lines += _router(source)
     lines += _curves(evaluations, target)
     lines += _sources(evaluations)
-    page = target / "drafters.md"
-    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    kept = target / "data" / "drafters.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
     trees = {each.name: each.tree for each in evaluations}
-    kept.write_text(json.dumps(trees, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{page}: from {', '.join(trees)}")
+    write_page(target / "drafters.md", lines, trees)
     return 0
 
 
