@@ -157,6 +157,18 @@ async def started_vllm(
         llm.engine_core.resources.ctx.destroy(linger=0)
 
 
+@asynccontextmanager
+async def started_pool(pool: ModelSettings, path: Path) -> AsyncIterator[Subject]:
+    """An engine of a pool with a drafter, in the environment that it needs."""
+    from headstart.cluster import adapter
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in adapter.engine_environment(pool, cores=None).items():
+            patch.setenv(name, value)
+        async with started_vllm(pool, path, stream_table()) as subject:
+            yield subject
+
+
 @pytest.fixture(scope="session")
 def vllm_streams() -> StreamTable:
     return stream_table()

@@ -11,9 +11,9 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
 from tests.contract.asking import COMPLETIONS, Subject
-from tests.contract.conftest import ENGINE, started_vllm
+from tests.contract.conftest import ENGINE, started_pool
 from tests.contract.sampling import check_sampling
-from tests.support.streams import body, finished, stream_table
+from tests.support.streams import body, finished
 from tests.support.waiting import eventually, soon
 
 pytestmark = [pytest.mark.anyio, *ENGINE]
@@ -63,12 +63,8 @@ def pool_of(tiny_model: Path, drafter: Path) -> ModelSettings:
 async def drafted(
     vllm_model: ModelSettings, tiny_model: Path, half_as_sure: Path
 ) -> AsyncIterator[Subject]:
-    pool = pool_of(tiny_model, half_as_sure)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(pool, cores=None).items():
-            patch.setenv(name, value)
-        async with started_vllm(pool, tiny_model, stream_table()) as subject:
-            yield subject
+    async with started_pool(pool_of(tiny_model, half_as_sure), tiny_model) as subject:
+        yield subject
 
 
 def totals(drafted: Subject) -> tuple[int, int, int, int, int]:

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from headstart.cluster import adapter
 from headstart.configs.model_settings import ModelSettings
 from tests.contract.asking import COMPLETIONS, Subject
-from tests.contract.conftest import ENGINE, started_vllm
+from tests.contract.conftest import ENGINE, started_pool
 from tests.contract.test_draft_model import NUM_TOKENS, PROMPTS, pool_of
-from tests.support.streams import body, finished, stream_table
+from tests.support.streams import body, finished
 from tests.support.waiting import soon
 
 pytestmark = [pytest.mark.anyio, *ENGINE]
@@ -78,12 +77,8 @@ def trimmed(
 async def drafted(
     vllm_model: ModelSettings, tiny_model: Path, trimmed: Path
 ) -> AsyncIterator[Subject]:
-    pool = pool_of(tiny_model, trimmed)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(pool, cores=None).items():
-            patch.setenv(name, value)
-        async with started_vllm(pool, tiny_model, stream_table()) as subject:
-            yield subject
+    async with started_pool(pool_of(tiny_model, trimmed), tiny_model) as subject:
+        yield subject
 
 
 async def test_the_text_is_the_targets_and_what_was_learnt_is_accepted(
