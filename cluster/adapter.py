@@ -42,6 +42,7 @@ LLM = TypeVar("LLM", bound="AsyncLLM")
 
 _log = structlog.get_logger(__name__)
 
+SMALL_BLOCKS_WORKER = "headstart.cluster.runner_adapter.SmallBlocksWorker"
 WORKER = "headstart.cluster.runner_adapter.ParallelWorker"
 DRAFT_MODEL_WORKER = "headstart.cluster.runner_adapter.DraftModelWorker"
 DRAFTER = "headstart.cluster.parallel_drafter.ParallelDrafter"
@@ -201,7 +202,10 @@ def _by_rows(drafter: DrafterSettings) -> dict[str, Any]:
 
 def engine_options(model: ModelSettings) -> dict[str, Any]:
     """Return what the settings ask of an engine, whoever runs it, by vLLM's names."""
+    # Where something drafts, its worker has small blocks too.
+    worker = {"worker_cls": SMALL_BLOCKS_WORKER} if model.has_small_blocks else {}
     return {
+        **worker,
         "block_size": model.block_size,
         "dtype": model.dtype,
         "max_model_len": model.max_model_len,

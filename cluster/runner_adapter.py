@@ -1,10 +1,11 @@
-"""The worker that drafts: its hold on vLLM's model runners, which promise nothing.
+"""The workers that draft and have small blocks: a hold on what vLLM does not promise.
 
 Like `adapter`, written against vLLM 0.32 (V1 runners, CPU and GPU) and tried name by name in
-`tests/contract/test_adapter.py`. vLLM loads `ParallelWorker` by its path. Nothing is decided here:
+`tests/contract/test_adapter.py`. vLLM loads these workers by their path. Nothing is decided here:
 what a step gave is put into plain values for `ParallelDrafter`, and its drafts into vLLM's place.
 """
 
+import logging
 import time
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,16 @@ import msgspec
 import torch
 from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
-from vllm.utils.torch_utils import PIN_MEMORY
+from vllm.utils.torch_utils import PIN_MEMORY, is_quantized_kv_cache
+from vllm.v1.attention.backend import MultipleOf
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.sample.logits_processor import BUILTIN_LOGITS_PROCESSORS, LogitsProcessors
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from headstart.cluster.cache_blocks import why_not_small
 from headstart.cluster.captured import Captured
 from headstart.cluster.parallel_drafter import ParallelDrafter
+from headstart.configs.model_settings import CPU_BLOCK_TOKENS, SMALL_CPU_BLOCK_TOKENS
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation import RowStep, Wish
@@ -30,7 +34,10 @@ if TYPE_CHECKING or current_platform.is_cpu():
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
 
-__all__ = ["DraftModelWorker", "ParallelWorker", "unsupported"]
+__all__ = ["DraftModelWorker", "ParallelWorker", "SmallBlocksWorker", "unsupported"]
+
+_log = logging.getLogger(__name__)
+"""Not structlog's: vLLM sets up its processes' logs, and knows these alone."""
 
 _NO_PLACE = -1
 """vLLM's stand-in for a draft, where it wants rows of equal length."""
@@ -53,11 +60,45 @@ def unsupported(params: Any) -> Undrafted | None:
     return None
 
 
-class ParallelWorker(PlatformWorker):
+class SmallBlocksWorker(PlatformWorker):
+    """vLLM's worker for this platform; on CPU its prefix cache may have blocks of 16 tokens."""
+
+    def init_device(self) -> None:
+        # The engine asks its workers for the blocks' size, so it is not too late to change it.
+        if current_platform.is_cpu():
+            _settle_blocks(self.vllm_config)
+        super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+
+
+def _settle_blocks(config: Any) -> None:
+    """Have vLLM take blocks of 16 tokens where its kernel does, and else ask for 32."""
+    model, cache = config.model_config, config.cache_config
+    if cache.block_size != SMALL_CPU_BLOCK_TOKENS or model.use_mla:  # MLA has 16 by vLLM's choice
+        return
+    # Not above: on a GPU this module is none that vLLM itself would import.
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, _get_attn_isa
+
+    def kernel_for(block_size: int) -> str:
+        return _get_attn_isa(model.dtype, block_size, model.get_head_size(), cache.cache_dtype)
+
+    reason = why_not_small(kernel_for, is_quantised=is_quantized_kv_cache(cache.cache_dtype))
+    if reason is not None:
+        cache.block_size = CPU_BLOCK_TOKENS
+        _log.warning("blocks of the prefix cache have 32 tokens, not 16: %s", reason)
+        return
+    takes: Any = CPUAttentionBackend
+    takes.get_supported_kernel_block_sizes = staticmethod(_small_sizes)
+
+
+def _small_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
+    return [MultipleOf(SMALL_CPU_BLOCK_TOKENS)]
+
+
+class ParallelWorker(SmallBlocksWorker):
     """vLLM's worker for this platform, with a model runner that drafts."""
 
     def init_device(self) -> None:
-        super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        super().init_device()
         _adopt(self.model_runner)
 
     def speculation_counts(self) -> bytes:
@@ -77,11 +118,11 @@ class ParallelWorker(PlatformWorker):
         return msgspec.msgpack.encode(found)
 
 
-class DraftModelWorker(PlatformWorker):
+class DraftModelWorker(SmallBlocksWorker):
     """vLLM's worker for this platform, in which a model drafts."""
 
     def init_device(self) -> None:
-        super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        super().init_device()
         _mend_sampler(self.model_runner)
 
 

@@ -15,6 +15,8 @@ __all__ = ["DelayedStage", "FakeEngineSettings", "ModelSettings", "core_list", "
 
 CPU_BLOCK_TOKENS = 32
 """vLLM's CPU attention takes multiples of this only (`cpu_attn.py:65`)."""
+SMALL_CPU_BLOCK_TOKENS = 16
+"""Ours besides, where its kernel for this processor and model has them (docs/adr/0012)."""
 GPU_BLOCK_TOKENS = 16
 
 TYPED_ARGUMENTS = {
@@ -133,7 +135,8 @@ class ModelSettings(Section):
     block_size: int = Field(
         default_factory=_block_size,
         ge=1,
-        description="Tokens in a block of the prefix cache; multiples of 32 on CPU. "
+        description="Tokens in a block of the prefix cache; on CPU 16 or multiples of 32. "
+        "16 is 32 on processors whose kernel lacks it (the log says so). "
         "Unset: 32 on CPU, 16 on GPU.",
     )
     max_model_len: int | None = Field(
@@ -168,6 +171,11 @@ class ModelSettings(Section):
     fake: FakeEngineSettings | None = Field(
         default_factory=_fake, description="The fake engine's speeds; only with `engine: fake`."
     )
+
+    @property
+    def has_small_blocks(self) -> bool:
+        """Whether it asks for blocks that vLLM has no choice of on CPU."""
+        return not self.gpus_per_replica and self.block_size == SMALL_CPU_BLOCK_TOKENS
 
     @property
     def served_names(self) -> tuple[str, ...]:
@@ -245,9 +253,21 @@ class ModelSettings(Section):
             if argument in LOGGING_ARGUMENTS:
                 raise wrong(f"engine_args.{argument}", "would put what users write into the logs")
         self._check_ranks()
-        if not self.gpus_per_replica and self.block_size % CPU_BLOCK_TOKENS:
-            raise wrong("block_size", f"must be a multiple of {CPU_BLOCK_TOKENS} on CPU")
+        self._check_blocks()
         return self
+
+    def _check_blocks(self) -> None:
+        if self.has_small_blocks:
+            if "worker_cls" in self.engine_args:
+                raise wrong(
+                    "engine_args.worker_cls",
+                    f"cannot be set along with `block_size: {SMALL_CPU_BLOCK_TOKENS}` on CPU",
+                )
+        elif not self.gpus_per_replica and self.block_size % CPU_BLOCK_TOKENS:
+            raise wrong(
+                "block_size",
+                f"must be {SMALL_CPU_BLOCK_TOKENS} or a multiple of {CPU_BLOCK_TOKENS} on CPU",
+            )
 
     @staticmethod
     def _check_cores(key: str, cores: tuple[str, ...] | None, replicas: int) -> None:

@@ -62,6 +62,17 @@ def test_ranks_stay_inside_the_actor_that_holds_their_gpus(
     assert f"--distributed-executor-backend={backend}" in argv
 
 
+def test_small_blocks_have_a_worker_of_their_own_where_nothing_is_drafted() -> None:
+    def worker(**fields: object) -> list[str]:
+        argv = adapter.engine_argv(model(**fields), "folder")
+        return [each for each in argv if each.startswith("--worker-cls=")]
+
+    assert worker(block_size=16) == [f"--worker-cls={adapter.SMALL_BLOCKS_WORKER}"]
+    assert worker(block_size=16, speculation={}) == [f"--worker-cls={adapter.WORKER}"]
+    assert not worker(block_size=32)
+    assert not worker(block_size=16, gpus_per_replica=1)
+
+
 def test_gpu_replica_is_bound_by_cores_and_gets_no_cpu_preload() -> None:
     environment = adapter.engine_environment(model(gpus_per_replica=1), None)
     assert "LD_PRELOAD" not in environment

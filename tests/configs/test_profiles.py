@@ -24,7 +24,7 @@ def test_laptop_serves_the_small_real_model_on_one_core() -> None:
     (model,) = _profile("laptop").models
 
     assert (model.engine, model.source) == ("vllm", "builtin:smollm2-135m-instruct")
-    assert (model.cores, model.gpus_per_replica, model.block_size) == (("1",), 0, 32)
+    assert (model.cores, model.gpus_per_replica, model.block_size) == (("1",), 0, 16)
 
 
 def test_gpu_profile_gives_each_replica_a_gpu() -> None:

@@ -66,6 +66,15 @@ def test_block_size_follows_the_device() -> None:
     assert _load("models.0.gpus_per_replica=1").models[0].block_size == 16
 
 
+@pytest.mark.parametrize("engine", ["vllm", "fake"])
+def test_blocks_of_16_are_small_on_cpu_alone(engine: str) -> None:
+    (model,) = _load(f"models.0.engine={engine}", "models.0.block_size=16").models
+
+    assert (model.block_size, model.has_small_blocks) == (16, True)
+    assert not _load("models.0.gpus_per_replica=1").models[0].has_small_blocks
+    assert not _load().models[0].has_small_blocks
+
+
 def test_only_a_fake_engine_has_fake_speeds() -> None:
     assert _load().models[0].fake is None
 

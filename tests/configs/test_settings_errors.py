@@ -70,7 +70,12 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
         ("models.0.cores=['1,0-1']", "models.0.cores", "names a core twice"),
         ("models.0.cores=['0', '1']", "models.0.cores", "one core list per replica: 1, not 2"),
         ("models.0.gpus_per_replica=1.5", "models.0.gpus_per_replica", "only whole GPUs"),
-        ("models.0.block_size=16", "models.0.block_size", "multiple of 32"),
+        ("models.0.block_size=48", "models.0.block_size", "16 or a multiple of 32 on CPU"),
+        (
+            "models=[{name: x, source: a, block_size: 16, engine_args: {worker_cls: y}}]",
+            "models.0.engine_args.worker_cls",
+            "cannot be set along with `block_size: 16` on CPU",
+        ),
         ("models.0.fake={}", "models.0.fake", "goes with `engine: fake`"),
         ("models.0.engine_args.dtype=auto", "models.0.engine_args.dtype", "set `dtype`"),
         (

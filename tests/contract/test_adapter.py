@@ -7,7 +7,7 @@ import ast
 import importlib
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,7 +59,15 @@ CALLED = {
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks": "",
     "vllm.v1.engine.async_llm:AsyncLLM.shutdown": "",
     "vllm.v1.engine.async_llm:AsyncLLM.collective_rpc": "method args",
+    "vllm.config:ModelConfig.get_head_size": "",
     "vllm.distributed:get_tensor_model_parallel_rank": "",
+    "vllm.utils.torch_utils:is_quantized_kv_cache": "kv_cache_dtype",
+    "vllm.v1.attention.backend:MultipleOf": "base",
+    "vllm.v1.attention.backends.cpu_attn:"
+    "CPUAttentionBackend.get_supported_kernel_block_sizes": "kv_cache_spec",
+    "vllm.v1.attention.backends.cpu_attn:_get_attn_isa": (
+        "dtype block_size head_size kv_cache_dtype"
+    ),
     "vllm.v1.sample.logits_processor:LogitsProcessors": "logitsprocs",
     "vllm.v1.sample.rejection_sampler:expand_batch_to_tokens": (
         "x cu_num_tokens num_tokens replace_from replace_to"
@@ -100,7 +108,12 @@ CALLED = {
 READ = {
     "vllm.exceptions:VLLMClientError": "",
     "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
-    "vllm.config:VllmConfig": "speculative_config additional_config parallel_config",
+    "vllm.config:CacheConfig": "block_size cache_dtype",
+    "vllm.config:ModelConfig": "dtype",
+    "vllm.config:ModelConfig.use_mla": "",
+    "vllm.config:VllmConfig": (
+        "speculative_config additional_config parallel_config model_config cache_config"
+    ),
     "vllm.config:ParallelConfig": "worker_cls",
     "vllm.config.observability:ObservabilityConfig": "per_request_spec_decode_metrics",
     "vllm.outputs:CompletionOutput": (
@@ -435,3 +448,81 @@ def test_values_of_requests_are_repeated_for_their_drafts(vllm_model: ModelSetti
     assert temperatures.dtype == torch.float32
     top_k = _expanded(torch.tensor([7, 8, 9], dtype=torch.int32), ends, 5)
     assert (top_k.tolist(), top_k.dtype) == ([7, 7, 9, 9, 9], torch.int32)
+
+
+def blocks_of(**asked: Any) -> Any:
+    """A worker's configuration, as far as the blocks depend on it."""
+    import torch
+
+    model = SimpleNamespace(
+        dtype=asked.get("dtype", torch.float32),
+        use_mla=asked.get("use_mla", False),
+        get_head_size=lambda: asked.get("head_size", 64),
+    )
+    cache = SimpleNamespace(
+        block_size=asked.get("block_size", 16), cache_dtype=asked.get("cache_dtype", "auto")
+    )
+    return SimpleNamespace(model_config=model, cache_config=cache)
+
+
+@pytest.fixture
+def kernel_sizes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Any]]:
+    """What vLLM says that its attention takes, put back at the end."""
+    backend = find("vllm.v1.attention.backends.cpu_attn:CPUAttentionBackend")
+    name = "get_supported_kernel_block_sizes"
+    monkeypatch.setattr(backend, name, vars(backend)[name])
+    return lambda: [size.base for size in getattr(backend, name)()]
+
+
+def test_vllm_itself_has_no_blocks_of_16(kernel_sizes: Callable[[], list[Any]]) -> None:
+    assert kernel_sizes() == [32], "vLLM's choice has changed: read _settle_blocks again"
+
+
+def test_small_blocks_are_taken_where_the_kernel_has_them(
+    kernel_sizes: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.cluster import runner_adapter
+
+    cpu_attn = importlib.import_module("vllm.v1.attention.backends.cpu_attn")
+    monkeypatch.setattr(cpu_attn.torch.cpu, "_is_amx_tile_supported", lambda: False)
+    config = blocks_of()
+
+    runner_adapter._settle_blocks(config)
+
+    assert config.cache_config.block_size == 16
+    assert kernel_sizes() == [16]
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [({"dtype": "bfloat16"}, 32), ({"cache_dtype": "fp8"}, 32), ({"use_mla": True}, 16)],
+)
+def test_small_blocks_are_left_where_the_kernel_lacks_them(
+    asked: dict[str, Any],
+    left: int,
+    kernel_sizes: Callable[[], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from headstart.cluster import runner_adapter
+
+    cpu_attn = importlib.import_module("vllm.v1.attention.backends.cpu_attn")
+    monkeypatch.setattr(cpu_attn.torch.cpu, "_is_amx_tile_supported", lambda: True)
+    if "dtype" in asked:
+        asked = {"dtype": getattr(cpu_attn.torch, asked["dtype"])}
+    config = blocks_of(**asked)
+
+    runner_adapter._settle_blocks(config)
+
+    assert config.cache_config.block_size == left
+    assert kernel_sizes() == [32]
+
+
+def test_larger_blocks_are_left_alone(kernel_sizes: Callable[[], list[Any]]) -> None:
+    from headstart.cluster import runner_adapter
+
+    config = blocks_of(block_size=64)
+
+    runner_adapter._settle_blocks(config)
+
+    assert config.cache_config.block_size == 64
+    assert kernel_sizes() == [32]
