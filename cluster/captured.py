@@ -1,4 +1,4 @@
-"""What a model says at the drafted positions of one step, taken before the sampler changes it."""
+"""What a model says at the drafted positions of one step, taken around the sampler."""
 
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
@@ -20,17 +20,29 @@ class Captured:
         logits: A row for each position: of every request its last token, and its drafted ones.
         num_drafted: Of each request, in the order of the batch.
         is_watched: Of each request, whether anybody looks at its predictions.
+        is_told: Whether the sampler looks for the likeliest tokens itself: they are `take`n from it
+            then, as looking twice would cost a tenth of a step of 16 requests on CPU.
     """
 
     def __init__(
-        self, logits: torch.Tensor, num_drafted: Sequence[int], is_watched: Sequence[bool]
+        self,
+        logits: torch.Tensor,
+        num_drafted: Sequence[int],
+        is_watched: Sequence[bool],
+        *,
+        is_told: bool = False,
     ) -> None:
         self._num_drafted = num_drafted
         self._is_watched = is_watched
         ends = [0, *accumulate(drafted + 1 for drafted in num_drafted)]
         self._spans = list(pairwise(ends))
         self._broken = logits[:, 0].isnan()
-        self._best = [logits[first:end].argmax(dim=-1) for first, end in self._runs()]
+        runs = [] if is_told else self._runs()
+        self._best = [_likeliest(logits[first:end]) for first, end in runs]
+
+    def take(self, likeliest: torch.Tensor) -> None:
+        """Take the likeliest token of each position from who has looked for them."""
+        self._best = [likeliest[first:end] for first, end in self._runs()]
 
     def _runs(self) -> list[tuple[int, int]]:
         """Positions of neighbours that are watched, together."""
@@ -51,6 +63,9 @@ class Captured:
         Args:
             sampled: As many tokens of each request as the longest draft has, and one; in place.
         """
+        # Asking costs nothing on CPU. A GPU would have to be waited for.
+        if sampled.device.type == "cpu" and not self._broken.any():
+            return
         drafted = torch.tensor(self._num_drafted).to(sampled.device, non_blocking=True)
         places = torch.arange(sampled.shape[1], device=sampled.device) <= drafted[:, None]
         broken = torch.zeros_like(places).masked_scatter_(places, self._broken)
@@ -69,3 +84,9 @@ class Captured:
             at += len(predictions)
             found.append((drafted > 0 and any(values[first:end]), predictions))
         return found
+
+
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """Return the likeliest token of each row."""
+    # On CPU torch compares half precision one by one: converting first takes half the time.
+    return (logits.float() if logits.device.type == "cpu" else logits).argmax(dim=-1)

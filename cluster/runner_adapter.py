@@ -7,6 +7,8 @@ what a step gave is put into plain values for `ParallelDrafter`, and its drafts 
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +173,36 @@ def _expanded(
     return values.repeat_interleave(counts, output_size=num_tokens)
 
 
+def _by_position(metadata: Any, likeliest: torch.Tensor, bonus: torch.Tensor) -> torch.Tensor:
+    """Put what the rejection sampler was told into the order of the logits."""
+    found = likeliest.new_empty(len(likeliest) + len(bonus))
+    found[metadata.target_logits_indices] = likeliest
+    found[metadata.bonus_logits_indices] = bonus.flatten().to(found.dtype)
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Hear what the rejection sampler finds likeliest, while it samples.
+
+    Yields:
+        Once it has sampled, the likeliest token at each drafted position, and a row of one token
+        for each request: what comes behind its whole draft. Nothing where no request is greedy.
+    """
+    told: list[tuple[torch.Tensor, torch.Tensor]] = []
+    kernel = rejection_sampler._rejection_greedy_sample  # noqa: SLF001 - it keeps them to itself
+
+    def heard(output: Any, ends: Any, drafted: Any, likeliest: Any, bonus: Any, *rest: Any) -> Any:
+        told.append((likeliest, bonus))
+        return kernel(output, ends, drafted, likeliest, bonus, *rest)
+
+    rejection_sampler._rejection_greedy_sample = heard  # noqa: SLF001
+    try:
+        yield told
+    finally:
+        rejection_sampler._rejection_greedy_sample = kernel  # noqa: SLF001
+
+
 class _ParallelRunner:
     """What of a V1 model runner is different: mixed in before its class.
 
@@ -202,9 +234,14 @@ class _ParallelRunner:
             drafted > 0 and self.drafter.wants_predictions(request)
             for request, drafted in zip(self.input_batch.req_ids, num_drafted, strict=True)
         ]
-        self._captured = Captured(logits, num_drafted, is_watched)
-        output = super()._sample(logits, spec_decode_metadata)  # type: ignore[misc]
-        self._captured.cut(output.sampled_token_ids)
+        is_told = not self.input_batch.sampling_metadata.all_random
+        captured = self._captured = Captured(logits, num_drafted, is_watched, is_told=is_told)
+        with _told() as told:
+            output = super()._sample(logits, spec_decode_metadata)  # type: ignore[misc]
+        if any(is_watched):
+            for likeliest, bonus in told:
+                captured.take(_by_position(spec_decode_metadata, likeliest, bonus))
+        captured.cut(output.sampled_token_ids)
         return output
 
     def _input_fits_in_drafter(self, _: Any) -> bool:

@@ -30,6 +30,22 @@ def test_predictions_are_those_of_who_looks_at_them() -> None:
     assert [found for _, found in captured(is_watched=(False,) * 4).read()] == [[]] * 4
 
 
+def test_predictions_are_taken_from_who_has_found_them() -> None:
+    logits = torch.eye(8, 9)
+    found = Captured(logits, NUM_DRAFTED, (True, False, False, True), is_told=True)
+
+    assert [predictions for _, predictions in found.read()] == [[]] * 4
+    found.take(torch.arange(8) + 10)
+    assert [predictions for _, predictions in found.read()] == [[10, 11], [], [], [15, 16, 17]]
+
+
+def test_of_equally_likely_tokens_in_half_precision_the_first_is_predicted() -> None:
+    logits = torch.zeros(3, 9, dtype=torch.bfloat16)
+    logits[:, 4:6] = 1
+
+    assert Captured(logits, [2], [True]).read() == [(False, [4, 4, 4])]
+
+
 @pytest.mark.parametrize(
     ("broken", "requests"), [([4], [2]), ([3], [2]), ([1, 6], [0, 3]), ([2], []), ([], [])]
 )

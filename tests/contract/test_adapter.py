@@ -72,6 +72,9 @@ CALLED = {
     "vllm.v1.sample.rejection_sampler:expand_batch_to_tokens": (
         "x cu_num_tokens num_tokens replace_from replace_to"
     ),
+    "vllm.v1.sample.rejection_sampler:_rejection_greedy_sample": (
+        "output_token_ids cu_num_draft_tokens draft_token_ids target_argmax bonus_token_ids"
+    ),
     "vllm.v1.worker.cpu_worker:CPUWorker.init_device": "",
     "vllm.v1.worker.gpu_worker:Worker.init_device": "",
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.execute_model": "scheduler_output",
@@ -121,7 +124,8 @@ READ = {
     ),
     "vllm.platforms:current_platform": "",
     "vllm.utils.torch_utils:PIN_MEMORY": "",
-    "vllm.v1.sample:rejection_sampler": "expand_batch_to_tokens",
+    "vllm.v1.sample:rejection_sampler": "expand_batch_to_tokens _rejection_greedy_sample",
+    "vllm.v1.sample.metadata:SamplingMetadata": "all_random",
     "vllm.outputs:PoolingRequestOutput.__init__": "prompt_token_ids finished",
     "vllm.outputs:RequestOutput.__init__": (
         "request_id prompt_token_ids outputs finished metrics num_cached_tokens"
@@ -143,7 +147,9 @@ READ = {
     "vllm.v1.metrics.stats:RequestSpecDecodeMetrics": "histogram num_draft_tokens",
     "vllm.v1.outputs:SamplerOutput": "sampled_token_ids",
     "vllm.v1.sample.logits_processor:BUILTIN_LOGITS_PROCESSORS": "",
-    "vllm.v1.spec_decode.metadata:SpecDecodeMetadata": "num_draft_tokens",
+    "vllm.v1.spec_decode.metadata:SpecDecodeMetadata": (
+        "num_draft_tokens target_logits_indices bonus_logits_indices"
+    ),
     "vllm.v1.worker.gpu_input_batch:CachedRequestState": (
         "prompt_token_ids prompt_embeds output_token_ids sampling_params"
     ),
@@ -230,7 +236,7 @@ def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
         "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": (
             "drafter input_batch requests max_model_len use_async_scheduling"
         ),
-        "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs",
+        "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs sampling_metadata",
         "vllm.v1.spec_decode.metadata:SpecDecodeMetadata.__post_init__": "max_spec_len",
         "vllm.v1.engine.input_processor:InputProcessor.__init__": "speculative_config",
         "vllm.v1.engine.async_llm:AsyncLLM.__init__": "input_processor",
@@ -388,7 +394,8 @@ def test_sampler_sees_drafts_and_what_is_broken_is_taken_back(vllm_model: ModelS
 
     seen: list[Any] = []
     runner: Any = type("Runner", (_ParallelRunner, Base), {})()
-    runner.input_batch = SimpleNamespace(req_ids=["plain", "drafted"])
+    sampling = SimpleNamespace(all_random=True)
+    runner.input_batch = SimpleNamespace(req_ids=["plain", "drafted"], sampling_metadata=sampling)
     runner.drafter = SimpleNamespace(wants_predictions=lambda request: request == "drafted")
     logits = torch.eye(4, 9)
     logits[2:] = float("nan")
@@ -406,6 +413,55 @@ def test_sampler_sees_drafts_and_what_is_broken_is_taken_back(vllm_model: ModelS
     assert runner._broken == {"drafted"}
     assert runner._predictions["plain"] == []
     assert len(runner._predictions["drafted"]) == 3
+
+
+def test_predictions_are_what_the_rejection_sampler_found_itself(
+    vllm_model: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real one: three drafted tokens of a request between two that draft nothing."""
+    import torch
+    from vllm.v1.sample import rejection_sampler
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    def kernel(output: torch.Tensor, *_: Any) -> None:
+        output.fill_(5)
+
+    class Base:
+        def _sample(self, logits: Any, metadata: Any) -> Any:
+            bonus = logits[metadata.bonus_logits_indices].argmax(dim=-1, keepdim=True)
+            sampled = rejection_sampler.rejection_sample(
+                metadata.draft_token_ids,
+                metadata.num_draft_tokens,
+                metadata.max_spec_len,
+                metadata.cu_num_draft_tokens,
+                None,
+                logits[metadata.target_logits_indices],
+                bonus,
+                runner.input_batch.sampling_metadata,
+            )
+            return SimpleNamespace(sampled_token_ids=sampled)
+
+    runner: Any = type("Runner", (_ParallelRunner, Base), {})()
+    sampling = SimpleNamespace(all_greedy=True, all_random=False)
+    runner.input_batch = SimpleNamespace(req_ids=["a", "b", "c"], sampling_metadata=sampling)
+    runner.drafter = SimpleNamespace(wants_predictions=lambda _: True)
+    monkeypatch.setattr(rejection_sampler, "_rejection_greedy_sample", kernel)
+    metadata = SimpleNamespace(
+        max_spec_len=3,
+        num_draft_tokens=[0, 3, 0],
+        cu_num_draft_tokens=torch.tensor([0, 3, 3], dtype=torch.int32),
+        draft_token_ids=torch.tensor([1, 7, 3], dtype=torch.int32),
+        target_logits_indices=torch.tensor([1, 2, 3], dtype=torch.int32),
+        bonus_logits_indices=torch.tensor([0, 4, 5], dtype=torch.int32),
+    )
+
+    output = runner._sample(torch.eye(6, 9), metadata)
+    runner._read()
+
+    assert output.sampled_token_ids.tolist() == [[5] * 4] * 3
+    assert runner._predictions == {"a": [], "b": [1, 2, 3, 4], "c": []}
+    assert rejection_sampler._rejection_greedy_sample is kernel
 
 
 def test_ranks_but_the_first_draft_nothing(
