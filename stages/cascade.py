@@ -26,7 +26,7 @@ def best(offers: Iterable[Offer], price: float) -> Offer | None:
     """
     return max(
         offers,
-        key=lambda offer: sum(max(0.0, chance - price) for chance in offer.survival),
+        key=lambda offer: sum(chance - price for chance in offer.survival if chance > price),
         default=None,
     )
 

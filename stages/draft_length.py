@@ -8,6 +8,8 @@ slower by verifying it. Both are learnt: acceptance by position here, and the se
 import math
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from itertools import accumulate, chain, islice, repeat
+from operator import mul
 
 from headstart.stages.speculation_counts import Position
 from headstart.stages.step_cost import StepCost
@@ -20,6 +22,8 @@ _TYPICAL_TOKENS = 4
 _NUMBERS = {position: number for number, position in enumerate(Position)}
 _LAST_GROUP = len(_NUMBERS) - 1
 """Tokens of a draft are learnt together that are counted together."""
+_GROUPS = tuple(_NUMBERS[Position.of(index)] for index in range(64))
+"""By position; those further on are of the last group."""
 
 _DOUBTED = 10
 """Drafts that were right as far as they went and ended before a position, until what is known of it
@@ -28,7 +32,7 @@ drafts short for ever."""
 
 
 def _group(position: int) -> int:
-    return _NUMBERS[Position.of(position)]
+    return _GROUPS[position] if position < len(_GROUPS) else _LAST_GROUP
 
 
 class Acceptance:
@@ -49,9 +53,13 @@ class Acceptance:
         self._belief = belief
         self._tries = [0.0] * (_LAST_GROUP + 1)
         self._hits = [0.0] * (_LAST_GROUP + 1)
+        self._known: list[float] | None = None
+        """Rates by group, where there is no prior and they have been asked for since they changed:
+        what is known of all is asked for by every request."""
 
     def observe(self, num_drafted: int, num_accepted: int) -> None:
         """Note that the first `num_accepted` of a draft were right and the next, if any, wrong."""
+        self._known = None
         for position in range(min(num_accepted + 1, num_drafted)):
             group = _group(position)
             if self._tries[group] >= self._memory:
@@ -66,23 +74,24 @@ class Acceptance:
                 self._tries[group] *= kept
                 self._hits[group] *= kept
 
-    def _rate(self, group: int) -> float:
+    def _rates(self) -> list[float]:
+        """Return, for each group, how often a token is right."""
+        if self._known is not None:
+            return self._known
+        belief, learnt = self._belief, zip(self._hits, self._tries, strict=True)
         if self._prior is not None:
-            prior = self._prior._rate(group)  # noqa: SLF001 - of the same class
-        else:
-            # Positions that no draft has reached yet are believed to be like those before.
-            prior = self._rate(group - 1) if group else 0.5
-        return (self._hits[group] + self._belief * prior) / (self._tries[group] + self._belief)
+            priors = self._prior._rates()  # noqa: SLF001 - of the same class
+            pairs = zip(priors, learnt, strict=True)
+            return [(hits + belief * rate) / (tries + belief) for rate, (hits, tries) in pairs]
+        # Positions that no draft has reached yet are believed to be like those before.
+        rate = 0.5
+        self._known = [rate := (hits + belief * rate) / (tries + belief) for hits, tries in learnt]
+        return self._known
 
     def survival(self, length: int) -> list[float]:
         """Return, for each position, the chance that it and all before it are right."""
-        rates = [self._rate(group) for group in range(_LAST_GROUP + 1)]
-        chances: list[float] = []
-        chance = 1.0
-        for position in range(length):
-            chance *= rates[_group(position)]
-            chances.append(chance)
-        return chances
+        groups = islice(chain(_GROUPS, repeat(_LAST_GROUP)), length)
+        return list(accumulate(map(self._rates().__getitem__, groups), mul))
 
 
 class DraftLengths:

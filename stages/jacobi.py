@@ -11,8 +11,7 @@ There are several candidates for each block, and one is verified: a row of a bat
 was verified; so the kind is chosen that was right most often.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from collections.abc import Sequence
 
 from headstart.stages.drafting import Draft, Verdict
 
@@ -28,7 +27,7 @@ _JUDGED = 4
 _WEIGHT = 0.1
 """Of the latest step, in how far a kind of candidate is right."""
 
-_TAIL, _POOL, _SAID = range(3)
+_DRAWN, _TAIL, _POOL, _SAID = range(-1, 3)
 
 
 class JacobiBlock:
@@ -69,12 +68,12 @@ class JacobiBlock:
         length = min(max_tokens, self._block_tokens - 1)
         if length < 1 or not self._context:
             return None
-        walks = [self._walk(kind) for kind in (_TAIL, _POOL, _SAID)]
-        heads = [list(islice(walk, min(length, _JUDGED))) for walk in walks]
-        self._candidates = [[token for token, _ in head] for head in heads]
-        best = max((_TAIL, _POOL, _SAID), key=self._rightness.__getitem__)
-        block = [*heads[best], *islice(walks[best], length - len(heads[best]))]
-        return Draft([token for token, _ in block], block[0][1])
+        kinds = (_TAIL, _POOL, _SAID)
+        best = max(kinds, key=self._rightness.__getitem__)
+        judged = min(length, _JUDGED)
+        guesses = [self._guess(kind, length if kind == best else judged) for kind in kinds]
+        self._candidates = [tokens[:judged] for tokens, _ in guesses]
+        return Draft(*guesses[best])
 
     def _judge(self, gained: list[int]) -> None:
         """Learn from what came how far each kind of candidate would have been right."""
@@ -91,37 +90,38 @@ class JacobiBlock:
             return
         self._pool.follow([*verdict.tokens[-1:], *tail])
         # It read the guesses, not what it said of them: that it follows those is more certain.
-        guesses = verdict.drafted[wrong:]
-        for at, (token, follower) in enumerate(zip(guesses, tail, strict=False)):
-            self._pool.add(guesses[at - 1] if at else None, token, follower)
+        self._pool.add(verdict.drafted[wrong:], tail)
 
-    def _walk(self, first: int) -> Iterator[tuple[int, int]]:
-        """Yield guess after guess, each with its grade: where it is from.
+    def _guess(self, first: int, length: int) -> tuple[list[int], int]:
+        """Return guess after guess, and the grade of the first of them: where it is from.
 
         Args:
             first: The kind that is asked first for each.
         """
-        tail, pool, said = self._tail, self._pool.find, self._said.find
-        before = self._context[-2] if len(self._context) > 1 else None
-        token, at, draw = self._context[-1], 0, self._draw
-        order = (first, *(kind for kind in (_TAIL, _POOL, _SAID) if kind != first))
-        while True:
-            found: int | None = None
-            grade = 0
-            for kind in order:
-                if kind == _TAIL:
-                    found = tail[at] if at < len(tail) else None
-                else:
-                    found = (pool if kind == _POOL else said)(before, token)
-                if found is not None:
-                    grade = 1 + kind
-                    break
-            if found is None:
-                draw = (draw * _MULTIPLIER + _INCREMENT) % _MODULUS
-                self._draw = draw
-                found = self._context[(draw >> 8) % len(self._context)]
-            yield found, grade
-            before, token, at = token, found, at + 1
+        tail, pool, said = self._tail, (_POOL, self._pool), (_SAID, self._said)
+        (near_kind, near), (far_kind, far) = (said, pool) if first == _SAID else (pool, said)
+        found = tail[:length] if first == _TAIL else []
+        grade = 1 + _TAIL
+        run = [*self._context[-2:], *found]
+        before, token = run[-2] if len(run) > 1 else None, run[-1]
+        for at in range(len(found), length):
+            kind, guess = near_kind, near.find(before, token)
+            if guess is None and at < len(tail):
+                kind, guess = _TAIL, tail[at]
+            if guess is None:
+                kind, guess = far_kind, far.find(before, token)
+            if guess is None:
+                kind, guess = _DRAWN, self._drawn()
+            if not found:
+                grade = 1 + kind
+            found.append(guess)
+            before, token = token, guess
+        return found, grade
+
+    def _drawn(self) -> int:
+        """Return one of the tokens that have been said."""
+        self._draw = (self._draw * _MULTIPLIER + _INCREMENT) % _MODULUS
+        return self._context[(self._draw >> 8) % len(self._context)]
 
 
 class _Followers:
@@ -133,27 +133,31 @@ class _Followers:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._after: dict[int | tuple[int, int], int] = {}
+        self._after: dict[int | tuple[int | None, int], int] = {}
 
     def follow(self, tokens: Sequence[int]) -> None:
         """Take what follows what in a run of tokens."""
-        before: int | None = None
-        for token, follower in pairwise(tokens):
-            self.add(before, token, follower)
-            before = token
+        self.add(tokens, tokens[1:])
 
-    def add(self, before: int | None, token: int, follower: int) -> None:
-        """Take one follower."""
+    def add(self, tokens: Sequence[int], followers: Sequence[int]) -> None:
+        """Take a follower for each token of a run, as far as there are followers."""
         after = self._after
-        for key in (token,) if before is None else (token, (before, token)):
-            after.pop(key, None)
-            after[key] = follower
+        before: int | None = None
+        for token, follower in zip(tokens, followers, strict=False):
+            # What is known anew is forgotten last.
+            after.pop(token, None)
+            after[token] = follower
+            if before is not None:
+                pair = before, token
+                after.pop(pair, None)
+                after[pair] = follower
+            before = token
         while len(after) > self._most:
             del after[next(iter(after))]
 
     def find(self, before: int | None, token: int) -> int | None:
         """Return what follows; None where the token is unknown."""
-        found = None if before is None else self._after.get((before, token))
+        found = self._after.get((before, token))  # nothing is known behind None
         return self._after.get(token) if found is None else found
 
 

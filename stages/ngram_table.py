@@ -16,6 +16,7 @@ __all__ = ["NgramTable", "TableDrafter", "build"]
 
 FORMAT_VERSION = 2
 
+_NOTHING = (0, -1)
 _ROOM = 3
 """Contexts kept while counting for each that the table may hold: the rest is too rare to stay."""
 
@@ -55,13 +56,6 @@ class NgramTable(msgspec.Struct, frozen=True):
         raise SetupError(
             f"an n-gram table of format {version}, not {FORMAT_VERSION}: build it again"
         )
-
-    def follower(self, tokens: Sequence[int]) -> tuple[int, int] | None:
-        """Return what follows `tokens` most often and how sure that is, in percent."""
-        for length in range(min(self.order, len(tokens)), 0, -1):
-            if (found := self.followers.get(_key(tokens[len(tokens) - length :]))) is not None:
-                return found
-        return None
 
 
 class _Head(msgspec.Struct):
@@ -131,22 +125,40 @@ class TableDrafter:
     """
 
     def __init__(self, table: NgramTable, tokens: Sequence[int], min_percent: int = 20) -> None:
-        self._table = table
+        self._followers = table.followers
+        self._order = table.order
         self._recent = list(tokens[-table.order :])
         self._min_percent = min_percent
 
     def observe(self, verdict: Verdict) -> None:
-        self._recent = [*self._recent, *verdict.tokens][-self._table.order :]
+        self._recent = [*self._recent, *verdict.tokens][-self._order :]
 
     def draft(self, max_tokens: int) -> Draft | None:
-        context, found = list(self._recent), []
+        contexts, found = list[str](), list[int]()
+        for token in self._recent:
+            contexts = self._after(contexts, token)
         first = 0
         for _ in range(max_tokens):
-            follower = self._table.follower(context)
-            if follower is None or follower[1] < self._min_percent:
+            token, percent = self._follower(contexts)
+            if percent < self._min_percent:
                 break
-            token, percent = follower
             first = first or percent
             found.append(token)
-            context = [*context, token][-self._table.order :]
+            contexts = self._after(contexts, token)
         return Draft(found, first // 25) if found else None
+
+    def _after(self, contexts: list[str], token: int) -> list[str]:
+        """Return the contexts of a run that has become longer by a token: the last one, the last
+        two and so on, as the table has them.
+        """
+        last = str(token)
+        return [last, *[f"{context} {last}" for context in contexts[: self._order - 1]]]
+
+    def _follower(self, contexts: list[str]) -> tuple[int, int]:
+        """Return what follows most often, by the longest context there is, and how sure that is in
+        percent; -1 where nothing is known.
+        """
+        for context in reversed(contexts):
+            if (found := self._followers.get(context)) is not None:
+                return found
+        return _NOTHING

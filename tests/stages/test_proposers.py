@@ -178,17 +178,37 @@ def test_table_drafts_the_most_frequent_follower() -> None:
     answers = [[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4], [9, 2, 7], [9, 2, 7]]
     table = build(answers, language="de", **SMALL)
 
-    assert table.follower([1, 2]) == (3, 100)
-    assert table.follower([9, 2]) == (7, 100)
-    assert table.follower([0, 2]) == (3, 60)  # the longest context that is known
+    assert table.followers["1 2"] == (3, 100)
+    assert TableDrafter(table, [1, 2]).draft(1) == Draft([3], grade=4)
+    assert TableDrafter(table, [9, 2]).draft(1) == Draft([7], grade=4)
+    assert TableDrafter(table, [0, 2]).draft(1) == Draft([3], grade=2)  # the longest that is known
     assert tokens_of(TableDrafter(table, [0, 1]).draft(8)) == [2, 3, 4]
+
+
+@given(st.lists(TOKENS, min_size=1, max_size=6), TOKENS, TOKENS, st.integers(1, 4))
+def test_table_is_asked_for_the_longest_context_that_it_knows(
+    answers: list[list[int]], said: list[int], gained: list[int], order: int
+) -> None:
+    table = build(answers, language="de", **SMALL, order=order, min_count=1)
+    drafter = TableDrafter(table, said, min_percent=0)
+    drafter.observe(Verdict(gained))
+    draft = drafter.draft(8)
+
+    context, expected = [*said, *gained], list[int]()
+    while len(expected) < 8:
+        keys = (" ".join(map(str, context[-length:])) for length in range(order, 0, -1))
+        found = next((table.followers[key] for key in keys if key in table.followers), None)
+        if found is None:
+            break
+        expected.append(found[0])
+        context.append(found[0])
+    assert list(draft.tokens if draft is not None else ()) == expected
 
 
 def test_table_forgets_what_is_rare() -> None:
     table = build([[1, 2], [1, 2], [3, 4]], language="de", **SMALL, max_contexts=1)
 
-    assert table.follower([1]) == (2, 100)
-    assert table.follower([3]) is None
+    assert table.followers == {"1": (2, 100)}
     assert TableDrafter(table, [3]).draft(4) is None
 
 
