@@ -12,6 +12,7 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 
 __all__ = [
+    "BLOCK_TOKENS",
     "MOST_VERIFIED",
     "NGRAM",
     "Engine",

@@ -61,7 +61,7 @@ FULL = Plan(
     exact={1: 10, 2: 20, 4: 30, 8: 60, 16: 380},
     exact_tokens=64,
     rounds=8,
-    replay_tokens=64,
+    replay_tokens=73,
     crowd_tokens=32,
     table_prompts=24,
 )

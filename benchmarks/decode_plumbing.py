@@ -2,15 +2,17 @@
 
 Everything is measured again in each of several rounds, on prompts of its own, one arm after the
 other; rounds are the blocks of every interval. Drafts that are right by construction replay an
-answer that is known.
+answer that is known. All of a length are judged; beside them is what the controller makes of the
+same, which has first to learn how many are right.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from headstart.benchmarks.decode_engines import MOST_VERIFIED
+from headstart.benchmarks.decode_engines import BLOCK_TOKENS, MOST_VERIFIED
 from headstart.benchmarks.decode_plan import SEED, Plan
 from headstart.benchmarks.decode_rig import Rig
 from headstart.benchmarks.decode_setup import Setup, opened, run_parts
@@ -35,10 +37,12 @@ from headstart.stages.drafting import Source
 from headstart.stages.speculation import SPECULATION_ARGUMENT
 from headstart.stages.speculation_counts import SpeculationCounts
 
-__all__ = ["Prober", "measure", "run", "step_s"]
+__all__ = ["Prober", "measure", "replayed", "run", "step_s"]
 
 VERIFIED = (1, 2, 4, 8, REPLAY_TOKENS + 1, 16, MOST_VERIFIED)
 REPLAY_TRIES = 5
+REPLAY_RUNS = 3
+"""Of an answer that has settled: eight right tokens in each step are through with it in eight."""
 _OFF = {SPECULATION_ARGUMENT: "off"}
 
 
@@ -63,10 +67,11 @@ def measure(setup: Setup) -> Part:
             for number in range(plan.rounds)
         ]
     config = {
-        "replay": f"{REPLAY_TOKENS} tokens drafted, so many right; with the controller as it is "
-        "and the model's predictions captured; of at least two runs the last counts",
-        "nothing_accepted": "copying, table and Jacobi block are asked for drafts, which are "
-        "thrown away for wrong ones of one length; beside the same wrong ones without them",
+        "replay": f"{REPLAY_TOKENS} tokens drafted in each step, so many right, with the model's "
+        f"predictions captured; mean of {REPLAY_RUNS} runs once the answer is settled, less the "
+        "plain steps at its end, where a whole draft has no room",
+        "nothing_accepted": f"copying, table and Jacobi block are asked for {BLOCK_TOKENS} tokens, "
+        "which are thrown away for wrong ones of one length; beside the same wrong ones without",
     }
     return Part(config, tables(found), list(checks(found, is_quick=setup.is_quick)))
 
@@ -101,7 +106,8 @@ class Prober:
         sizes = VERIFIED[::-1] if is_reversed else VERIFIED
         return Round(
             {str(num): self._verifying(known.prompts, num) for num in sizes},
-            {str(right): self._replay(known, right, is_reversed) for right in REPLAYED},
+            {str(right): self._replay("forced", known, right, is_reversed) for right in REPLAYED},
+            {str(right): self._replay("replay", known, right, is_reversed) for right in REPLAYED},
             {str(size): self._crowd(texts[:size], is_reversed) for size in CROWDS},
         )
 
@@ -129,37 +135,35 @@ class Prober:
         assert done.counts is not None
         return step_s(done.counts, is_verified=num > 1)
 
-    def _replay(self, known: Done, right: int, is_reversed: bool) -> Replay:
+    def _replay(self, engine: str, known: Done, right: int, is_reversed: bool) -> Replay:
+        """Measure drafts of an engine that forces their length, or leaves it to the controller."""
         plain = self._plain(known) if is_reversed else None
         self._tell(known)
-        done = self._replayed(known, right)
+        done = self._replayed(engine, known, right)
         for _ in range(REPLAY_TRIES):
             # Steps of another size round otherwise, and may have another answer: that is then
             # known.
             self._tell(done)
-            before, done = done, self._replayed(known, right)
+            before, done = done, self._replayed(engine, known, right)
             if done.answers == before.answers:
                 break
-        counts = done.counts
-        assert counts is not None
-        # The first step is the prompt's.
-        per_step = (counts.tokens - 1) / (counts.steps - 1)
-        return Replay(per_step, _token_s(plain or self._plain(known)), _token_s(done))
+        again = (self._replayed(engine, known, right) for _ in range(REPLAY_RUNS - 1))
+        return replayed(right, plain or self._plain(known), [done, *again])
 
     def _plain(self, known: Done) -> Done:
         return self._ask("plain", known.prompts, {}, self.plan.replay_tokens)
 
-    def _replayed(self, known: Done, right: int) -> Done:
+    def _replayed(self, engine: str, known: Done, right: int) -> Done:
         how = Replayed(str(self.answers), right, REPLAY_TOKENS)
         arguments = how.arguments(Source.JACOBI)
-        return self._ask("replay", known.prompts, arguments, self.plan.replay_tokens)
+        return self._ask(engine, known.prompts, arguments, self.plan.replay_tokens)
 
     def _crowd(self, texts: list[str], is_reversed: bool) -> Crowd:
         """Measure wrong drafts with and without what makes drafts, and the controller's few."""
         tokens = self.plan.replay_tokens if len(texts) == 1 else self.plan.crowd_tokens
         known = self._known(texts, tokens)
         bare = Replayed(str(self.answers), 0, REPLAY_TOKENS)
-        full = Replayed(str(self.answers), 0, REPLAY_TOKENS, "en", has_company=True)
+        full = Replayed(str(self.answers), 0, REPLAY_TOKENS, "en", BLOCK_TOKENS)
         arms = {
             "bare": ("forced", bare.arguments(Source.DRAFTER)),
             "full": ("forced", full.arguments("auto")),
@@ -190,9 +194,21 @@ def step_s(counts: SpeculationCounts, *, is_verified: bool) -> float:
     return counts.plain_s / counts.plain_steps
 
 
-def _token_s(done: Done) -> float:
-    """Seconds a token after the first, of one answer."""
-    return done.decode_s[0] / (len(done.answers[0]) - 1)
+def replayed(right: int, plain: Done, runs: Sequence[Done]) -> Replay:
+    """Return what drafts of which so many are right gave an answer, while there was room for them.
+
+    At the end of an answer there is none for a whole draft: the steps there are plain ones, as
+    many as have to be. Where a step that had room drafted less, that is a step more.
+    """
+    num = len(runs[0].answers[0])
+    drafting = (num - REPLAY_TOKENS - 2) // (right + 1) + 1
+    num_plain = num - 1 - drafting * (right + 1)
+    plain_s = plain.decode_s[0] / (len(plain.answers[0]) - 1)
+    ours_s = fmean(done.decode_s[0] for done in runs) - num_plain * plain_s
+    # The first step is the prompt's.
+    steps = fmean(done.counts.steps for done in runs if done.counts is not None) - 1 - num_plain
+    tokens = num - 1 - num_plain
+    return Replay(tokens / steps, plain_s, ours_s / tokens)
 
 
 def _decoding_s(done: Done) -> float:

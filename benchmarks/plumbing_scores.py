@@ -24,13 +24,18 @@ Row = tuple[str | float | int | None, ...]
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Drafts of which so many tokens are right."""
+    """Drafts of which so many tokens are right, while an answer has room for them."""
 
     per_step: float
     """Tokens."""
     plain_s: float
     """A token, of the plain engine."""
     ours_s: float
+
+    @property
+    def over_plain(self) -> float:
+        """Times the plain engine's speed."""
+        return self.plain_s / self.ours_s
 
 
 class Crowd(msgspec.Struct, frozen=True):
@@ -56,7 +61,9 @@ class Round(msgspec.Struct, frozen=True):
     steps_s: dict[str, float]
     """Seconds of a step by the tokens that it verifies."""
     replays: dict[str, Replay]
-    """By how many tokens are right."""
+    """By how many tokens are right: all of one length."""
+    controlled: dict[str, Replay]
+    """The same where the controller says how long: with what it has to learn first."""
     crowds: dict[str, Crowd]
     """By how many answers there are."""
 
@@ -66,11 +73,6 @@ class Round(msgspec.Struct, frozen=True):
         """
         cost = self.steps_s[str(REPLAY_TOKENS + 1)] / self.steps_s["1"]
         return (right + 1) / cost
-
-    def reached(self, right: int) -> float:
-        """Return what was measured of that."""
-        one = self.replays[str(right)]
-        return one.plain_s / one.ours_s
 
 
 def checks(found: Sequence[Round], *, is_quick: bool) -> Iterator[Check]:
@@ -87,16 +89,27 @@ def checks(found: Sequence[Round], *, is_quick: bool) -> Iterator[Check]:
         yield judge(bar, _mean(found, _deciding(size)), is_quick=is_quick, note=note)
 
 
-def _share(right: int) -> Callable[[Round], float]:
-    return lambda one: one.reached(right) / one.possible(right)
+Replays = Callable[[Round], dict[str, Replay]]
+
+
+def _fixed(one: Round) -> dict[str, Replay]:
+    return one.replays
+
+
+def _controlled(one: Round) -> dict[str, Replay]:
+    return one.controlled
+
+
+def _share(right: int, replays: Replays = _fixed) -> Callable[[Round], float]:
+    return lambda one: replays(one)[str(right)].over_plain / one.possible(right)
 
 
 def _over_one(num: int) -> Callable[[Round], float]:
     return lambda one: one.steps_s[str(num)] / one.steps_s["1"]
 
 
-def _reached(right: int) -> Callable[[Round], float]:
-    return lambda one: one.reached(right)
+def _reached(right: int, replays: Replays) -> Callable[[Round], float]:
+    return lambda one: replays(one)[str(right)].over_plain
 
 
 def _possible(right: int) -> Callable[[Round], float]:
@@ -119,7 +132,13 @@ def _mean(found: Sequence[Round], ratio: Callable[[Round], float]) -> Estimate:
 
 def tables(found: Sequence[Round]) -> list[Table]:
     """All there is to say."""
-    return [_costs(found), _outside(found), _replays(found), _crowds(found)]
+    return [
+        _costs(found),
+        _outside(found),
+        _replays(found, f"Replayed drafts of {REPLAY_TOKENS} tokens, one request", _fixed),
+        _replays(found, "The same at lengths that the controller learns", _controlled),
+        _crowds(found),
+    ]
 
 
 def _costs(found: Sequence[Round]) -> Table:
@@ -142,12 +161,12 @@ def _outside(found: Sequence[Round]) -> Table:
     )
 
 
-def _replays(found: Sequence[Round]) -> Table:
+def _replays(found: Sequence[Round], title: str, replays: Replays) -> Table:
     rows: list[Row] = []
     for right in REPLAYED:
-        share = _mean(found, _share(right))
-        per_step = fmean(one.replays[str(right)].per_step for one in found)
-        reached = _mean(found, _reached(right)).value
+        share = _mean(found, _share(right, replays))
+        per_step = fmean(replays(one)[str(right)].per_step for one in found)
+        reached = _mean(found, _reached(right, replays)).value
         possible = _mean(found, _possible(right)).value
         cost = (right + 1) / possible
         rows.append((right, per_step, reached, cost, share.value, *_ends(share)))
@@ -155,7 +174,7 @@ def _replays(found: Sequence[Round]) -> Table:
         *("right", "tokens_per_step", "over_plain", "step_cost", "of_what_is_possible"),
         *("from", "to"),
     )
-    return Table(f"Replayed drafts of {REPLAY_TOKENS} tokens, one request", columns, tuple(rows))
+    return Table(title, columns, tuple(rows))
 
 
 def _crowds(found: Sequence[Round]) -> Table:

@@ -28,8 +28,8 @@ class Replayed(msgspec.Struct, frozen=True):
     num_drafted: int
     language: str | None = None
     """Of the real proposers."""
-    has_company: bool = False
-    """Whether the real proposers are asked for their drafts besides, which are thrown away."""
+    company_tokens: int = 0
+    """Most that the real proposers are asked for besides, which is thrown away; 0 asks none."""
 
     def arguments(self, mode: str) -> dict[str, str]:
         """Return the extra arguments of a request.
@@ -75,7 +75,8 @@ class _Replay:
 
     def draft(self, max_tokens: int) -> Draft | None:
         if self._real is not None:
-            self._real.draft(max_tokens)
+            # An engine whose drafts are not long by force asks for no more.
+            self._real.draft(min(max_tokens, self._how.company_tokens))
         # Not at the end: a draft that is cut would make steps of another size.
         num, right = self._how.num_drafted, self._how.num_right
         coming = self._answer[self._at : self._at + num]
@@ -100,7 +101,7 @@ class ReplayDrafter(ParallelDrafter):
             how = Replayed.of(language)
             if how is None:
                 return real(tokens, language)
-            company = real(tokens, how.language) if how.has_company else None
+            company = real(tokens, how.language) if how.company_tokens else None
             return self._replay(tokens, how, company)
 
         return make

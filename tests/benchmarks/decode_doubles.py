@@ -90,21 +90,27 @@ class FakeRig:
         step_s = STEP_S * (1 + 0.05 * drafted)
         if drafted and right:
             step_s *= self._waste
-        company_s = self._company_s if how is not None and how.has_company else 0.0
-        steps = -(-(max_tokens - 1) // (right + 1))
-        drafts = SourceCounts(num * steps if drafted else 0, [num * steps], [0])
+        company_s = self._company_s if how is not None and how.company_tokens else 0.0
+        longest = how.num_drafted if how is not None else 0
+        verify, at = 0, 1
+        while drafted and at + longest < max_tokens:  # until there is no room for a whole draft
+            verify, at = verify + 1, at + right + 1
+        plain = max_tokens - at
+        drafts = SourceCounts(num * verify, [num * verify], [0])
         counts = SpeculationCounts(
-            plain_steps=0 if drafted else steps,
-            verify_steps=steps if drafted else 0,
+            plain_steps=plain,
+            verify_steps=verify,
             mixed_steps=1,
-            draft_s=steps * company_s,
-            verify_s=steps * step_s if drafted else 0.0,
-            plain_s=0.0 if drafted else steps * step_s,
+            draft_s=(plain + verify) * company_s,
+            verify_s=verify * step_s,
+            plain_s=plain * STEP_S,
             languages={
-                "none": LanguageCounts(num * (steps + 1), num * max_tokens, {"drafter": drafts})
+                "none": LanguageCounts(
+                    num * (plain + verify + 1), num * max_tokens, {"drafter": drafts}
+                )
             },
         )
-        return steps * (step_s + company_s), counts
+        return verify * step_s + plain * STEP_S + (plain + verify) * company_s, counts
 
 
 def _ids(prompt: str | list[int]) -> list[int]:

@@ -78,15 +78,15 @@ def test_tables_are_taught_by_many_prompts(language: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "has_company"),
-    [("drafter", False), ("jacobi", False), ("jacobi", True), ("auto", True)],
+    ("mode", "company_tokens"),
+    [("drafter", 0), ("jacobi", 0), ("jacobi", 16), ("auto", 16)],
 )
-def test_replay_is_right_as_often_as_asked(tmp_path: Path, mode: str, has_company: bool) -> None:
+def test_replay_is_right_as_often_as_asked(tmp_path: Path, mode: str, company_tokens: int) -> None:
     answer = list(range(10, 40))
     known = tmp_path / "known"
     write_answers(known, [([1, 2], answer)])
     drafter = replaying_drafter(tmp_path)
-    how = Replayed(str(known), num_right=3, num_drafted=5, has_company=has_company)
+    how = Replayed(str(known), num_right=3, num_drafted=5, company_tokens=company_tokens)
     drafter.begin("a", [1, 2], Wish.of(how.arguments(mode), "off"))
     assert drafter.wants_predictions("a") is (mode != "drafter")
     at = 1

@@ -15,19 +15,20 @@ from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.decode_engines import our_engines, plain_engines
 from headstart.benchmarks.decode_exact import ENGINES, MODES, batches
 from headstart.benchmarks.decode_plan import FULL, QUICK, Group, asked_by, blocks
-from headstart.benchmarks.decode_plumbing import Prober
+from headstart.benchmarks.decode_plumbing import Prober, replayed
 from headstart.benchmarks.decode_rig import DecodeRig
 from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
 from headstart.benchmarks.report import Part
 from headstart.cluster import model_source
-from headstart.cluster.engine_child import Wanted
+from headstart.cluster.engine_child import Done, Wanted
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable
+from headstart.stages.speculation_counts import SpeculationCounts
 from tests.benchmarks.decode_doubles import FakeRig, setup_in
 
 MISSING = {"suffix": "not here", "draft": "none yet", "random": "not tried"}
@@ -144,9 +145,8 @@ def test_answers_that_part_are_found(
 def test_plumbing_is_measured_as_it_is(
     tmp_path: Path, waste: float, company_s: float, names: set[str]
 ) -> None:
-    plan = replace(QUICK, replay_tokens=73)
     rig = FakeRig(waste=waste, company_s=company_s)
-    prober = Prober(rig, plan, tmp_path / "answers")
+    prober = Prober(rig, QUICK, tmp_path / "answers")
     texts = [f"question {number}" for number in range(max(CROWDS))]
     found = [prober.round(texts, is_reversed=bool(number % 2)) for number in range(8)]
 
@@ -154,6 +154,29 @@ def test_plumbing_is_measured_as_it_is(
     assert found[0].crowds["16"].accepted == 0
     checks = plumbing_scores.checks(found, is_quick=False)
     assert {check.bar.name for check in checks if check.verdict is not Verdict.HOLDS} == names
+
+
+@pytest.mark.parametrize(("right", "drafting", "plain"), [(2, 11, 6), (4, 7, 4), (8, 4, 3)])
+def test_steps_that_drafted_too_little_are_a_loss_and_those_without_room_are_not(
+    right: int, drafting: int, plain: int
+) -> None:
+    """An answer of 40 tokens, steps of 20 ms and of 30 where eight tokens are drafted."""
+    alone = Done([[1]], [[5] * 40], [0.5], [0.5 + 39 * 0.02], None)
+
+    def run(steps: int, decode_s: float) -> Done:
+        counts = SpeculationCounts(mixed_steps=1, verify_steps=steps)
+        return Done([[1]], [[5] * 40], [0.5], [0.5 + decode_s], counts)
+
+    all_of_them = run(drafting + plain, drafting * 0.03 + plain * 0.02)
+    found = replayed(right, alone, [all_of_them])
+    missed = replayed(
+        right, alone, [run(drafting + plain + 1, drafting * 0.03 + plain * 0.02 + 0.02)]
+    )
+
+    assert found.per_step == right + 1
+    assert found.over_plain == pytest.approx((right + 1) / 1.5)
+    assert missed.per_step < right + 1
+    assert missed.over_plain < 0.95 * found.over_plain
 
 
 def test_tables_are_made_of_the_models_own_answers(tmp_path: Path) -> None:

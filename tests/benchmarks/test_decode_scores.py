@@ -135,14 +135,20 @@ def test_a_wrong_answer_fails_a_quick_run_too() -> None:
     assert fallen(checks) == {"answers_that_differ_without_a_tie"}
 
 
-def rounds(replay: float = 1.0, company: float = 1.0, decided: float = 1.0) -> list[Round]:
+def rounds(
+    replay: float = 1.0, company: float = 1.0, decided: float = 1.0, controlled: float = 0.5
+) -> list[Round]:
     """Ten rounds in which verifying nine tokens costs half as much again as one."""
-    replays = {
-        str(right): Replay(right + 1, 0.02, 0.02 / ((right + 1) / 1.5 * replay))
-        for right in REPLAYED
-    }
+
+    def reaching(share: float) -> dict[str, Replay]:
+        return {
+            str(right): Replay(right + 1, 0.02, 0.02 / ((right + 1) / 1.5 * share))
+            for right in REPLAYED
+        }
+
     crowds = {str(size): Crowd(company, 1.0, decided, 1.0, 1e-4, 0) for size in CROWDS}
-    return [Round({"1": 0.02, "9": 0.03}, replays, crowds)] * 10
+    costs = {"1": 0.02, "9": 0.03}
+    return [Round(costs, reaching(replay), reaching(controlled), crowds)] * 10
 
 
 @pytest.mark.parametrize(
@@ -167,3 +173,12 @@ def test_what_is_possible_is_right_tokens_over_the_cost_of_all() -> None:
     assert rows[0]["over_plain"] == pytest.approx(0.95 * 3 / 1.5)
     assert rows[0]["step_cost"] == pytest.approx(1.5)
     assert all(row["of_what_is_possible"] == pytest.approx(0.95) for row in rows)
+
+
+def test_what_the_controller_makes_of_replayed_drafts_is_told_and_not_judged() -> None:
+    found = rounds(controlled=0.6)
+    told = next(table for table in plumbing_scores.tables(found) if "controller" in table.title)
+
+    assert [row[0] for row in told.rows] == list(REPLAYED)
+    assert told.rows[0][told.columns.index("of_what_is_possible")] == pytest.approx(0.6)
+    assert not fallen(list(plumbing_scores.checks(found, is_quick=False)))
