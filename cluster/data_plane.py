@@ -139,6 +139,7 @@ class DataPlaneServer:
                 received,
                 time.monotonic(),
                 self._stock(),
+                info.speculation,
             )
         )
         peer.tasks.start(peer.send_steps(), name="data plane steps")

@@ -44,6 +44,8 @@ class EngineInfo:
     """Longest prompt plus answer, in tokens."""
     block_size: int
     """Tokens per prefix-cache block."""
+    speculation: str | None = None
+    """How a request is drafted for that does not say; None where nothing drafts."""
 
 
 class EngineLoad(msgspec.Struct, frozen=True, array_like=True):

@@ -147,6 +147,8 @@ class Opened(_Message, frozen=True):
     replied: float
     """As in `Pong`."""
     kept: list[Kept] = []
+    speculation: str | None = None
+    """As in `EngineInfo`."""
 
 
 class Step(_Message, frozen=True):

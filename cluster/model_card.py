@@ -11,7 +11,10 @@ from headstart.configs.model_settings import SPECULATION_ARGUMENTS, ModelSetting
 from headstart.configs.speculation import MAX_BLOCK_TOKENS, SpeculationSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["declared_block", "with_card"]
+__all__ = ["decided", "declared_block", "with_card"]
+
+_MAX_TOKENS = 16
+"""Of any draft, with weights that are tuned for no block length."""
 
 
 def with_card(model: ModelSettings, folder: Path) -> ModelSettings:
@@ -26,6 +29,28 @@ def with_card(model: ModelSettings, folder: Path) -> ModelSettings:
     if not is_open or declared_block(folder) is None:
         return model
     return model.model_copy(update={"speculation": SpeculationSettings()})
+
+
+def decided(settings: SpeculationSettings, folder: Path) -> SpeculationSettings:
+    """Return settings of speculation in which nothing is open that the card of the weights decides.
+
+    Here and nowhere else: the worker drafts by what comes of it, and gateways are told.
+
+    Raises:
+        SetupError: The card cannot be read.
+    """
+    declared = declared_block(folder)
+    block = settings.block_tokens or declared
+    by_default, most = "off", _MAX_TOKENS
+    if declared is not None and block is not None:
+        by_default, most = "auto", block - 1
+    return settings.model_copy(
+        update={
+            "default": settings.default or by_default,
+            "max_tokens": settings.max_tokens or most,
+            "block_tokens": block,
+        }
+    )
 
 
 def declared_block(folder: Path) -> int | None:

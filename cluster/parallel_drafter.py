@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from headstart.cluster.model_card import declared_block
+from headstart.cluster.model_card import decided
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.copy_drafter import CopyDrafter
@@ -27,8 +27,8 @@ __all__ = ["PLAN", "ParallelDrafter", "plan_of"]
 PLAN = "headstart_plan"
 """Key of our plan in vLLM's `additional_config`."""
 
-_BLOCK_TOKENS, _MAX_TOKENS = 16, 16
-"""Of a block, and of any draft, with weights that are tuned for no block length."""
+_BLOCK_TOKENS = 16
+"""Of a block, with weights that are tuned for no block length."""
 
 
 class _Plan(msgspec.Struct):
@@ -60,17 +60,15 @@ def plan_of(
                 f"the n-gram table {path} was made with another tokenizer than that of {model}: "
                 "build it from this model's answers"
             )
-    declared = declared_block(model)
-    block = settings.block_tokens or declared
-    by_default, most = "off", _MAX_TOKENS
-    if declared is not None:
-        by_default, most = "auto", (settings.block_tokens or declared) - 1
+    settings = decided(settings, model)
+    assert settings.default is not None
+    assert settings.max_tokens is not None
     plan = _Plan(
-        default=settings.default or by_default,
-        max_tokens=settings.max_tokens or most,
+        default=settings.default,
+        max_tokens=settings.max_tokens,
         is_adaptive=settings.is_adaptive,
         max_slowdown=settings.max_slowdown,
-        block_tokens=block,
+        block_tokens=settings.block_tokens,
         tables={language: str(path) for language, path in settings.tables.items()},
         languages=languages,
     )

@@ -309,7 +309,9 @@ class RemoteEngine(Engine):
             self._kept = message.kept
             self._was_up = True
             self._opened.set_result(
-                EngineInfo(message.model, message.max_model_len, message.block_size)
+                EngineInfo(
+                    message.model, message.max_model_len, message.block_size, message.speculation
+                )
             )
 
     def _time(self, parts: list[Part]) -> None:

@@ -111,6 +111,15 @@ class ReplicaPool:
         """Return the links of a model that can take a request now."""
         return [link for link in self._links[model].values() if link.is_up]
 
+    def speculation(self, name: str) -> str | None:
+        """Return how a request for a served name is drafted for that does not say.
+
+        A replica has said it: what the settings leave open its weights decide. None where nothing
+        drafts, or no replica can answer.
+        """
+        links = self.up(self.served[name]) if name in self.served else []
+        return links[0].info.speculation if links else None
+
     def num_known(self, model: str) -> int:
         """Return how many replicas of a model Serve has running."""
         return sum(replica.model == model for replica in self._table.values())

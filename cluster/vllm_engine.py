@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from headstart.cluster import adapter
 from headstart.cluster.answer import AnswerWriter, api_of
 from headstart.cluster.asgi import Message, call
 from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
+from headstart.cluster.model_card import decided
 from headstart.cluster.stream import Stream, StreamTable
 from headstart.cluster.tasks import Tasks
 from headstart.cluster.vllm_tap import Tap, TappedLLM, current_tap, is_asked
@@ -99,7 +101,15 @@ class VllmEngine(Engine):
             model=self._model.name,
             max_model_len=config.model_config.max_model_len,
             block_size=config.cache_config.block_size,
+            speculation=self._default,
         )
+
+    @property
+    def _default(self) -> str | None:
+        """What drafts for a request that does not say, as the worker was told."""
+        if (speculation := self._model.speculation) is None:
+            return None
+        return decided(speculation, Path(self._model_path)).default
 
     async def close(self) -> None:
         for gone in self._gone.values():

@@ -297,7 +297,9 @@ def build(
     pool.on_routed = metrics.routed
     pool.continuity.on_rescue = metrics.rescued
     pool.continuity.on_inherited = access.resume
-    answering = Answering(pool, streams, metrics, settings, access, InputLanguages(models))
+    answering = Answering(
+        pool, streams, metrics, settings, access, InputLanguages(models, pool.speculation)
+    )
     routes = _Routes(pool, streams, metrics, settings, access, transport, answering)
     live = live or LiveSettings()
     replicas = LiveReplicas(pool, live.slice_s, streams.drop)

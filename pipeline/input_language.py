@@ -1,7 +1,6 @@
 """Has requests say what language they are in, where their model tells languages apart."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -10,9 +9,6 @@ from headstart.pipeline.body_fields import Fields, Options
 from headstart.stages.language import load
 from headstart.stages.prompt_language import prompt_language
 from headstart.stages.routing import Wanted
-
-if TYPE_CHECKING:
-    from headstart.configs.speculation import SpeculationSettings
 
 __all__ = ["InputLanguages"]
 
@@ -42,22 +38,34 @@ class InputLanguages:
 
     Args:
         models: All that are served.
+        default_of: Returns how a served name's requests are drafted for that do not say, as its
+            replicas have it; None where nothing drafts.
     """
 
-    def __init__(self, models: Iterable[ModelSettings] = ()) -> None:
-        self._drafted: dict[str, tuple[SpeculationSettings, tuple[str, ...]]] = {
-            name: (model.speculation, model.drafted_languages)
+    def __init__(
+        self,
+        models: Iterable[ModelSettings] = (),
+        default_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        self._default_of = default_of
+        self._told = {
+            name: model.drafted_languages
             for model in models
-            if model.speculation is not None and model.drafted_languages
+            if model.drafted_languages
             for name in model.served_names
         }
-        if self._drafted:
+        self._with_pools = {
+            name
+            for model in models
+            if model.speculation is not None and model.speculation.drafters
+            for name in model.served_names
+        }
+        if self._told:
             load()  # nobody's first request shall wait for it
 
     def have_pools(self, model: str) -> bool:
         """Whether a served name has pools of replicas by language."""
-        how = self._drafted.get(model)
-        return how is not None and bool(how[0].drafters)
+        return model in self._with_pools
 
     def wanted(self, options: Options, fields: Fields) -> Wanted:
         """Return what of a request decides on its pool, its options having been `named`.
@@ -65,26 +73,23 @@ class InputLanguages:
         vLLM refuses `min_p` and `logit_bias` where a model drafts, and a seed repeats a sample only
         in the same pool.
         """
-        how = self._of(fields)
-        mode = options.speculation or (how and how[0].default) or "off"
         is_plain = not fields.min_p and not fields.logit_bias and fields.seed is None
-        return Wanted(options.language, mode in ("auto", "drafter") and is_plain)
+        return Wanted(options.language, self._is_by_language(options, fields) and is_plain)
 
     def named(self, options: Options, fields: Fields) -> Options:
         """Return a request's options with its prompt's language, if it can be told and matters."""
-        if (how := self._of(fields)) is None or options.language is not None:
-            return options
-        speculation, drafted = how
-        # What no settings say, the replica's model card may: then a table may be asked for.
-        if (options.speculation or speculation.default or "auto") not in ("auto", "drafter"):
+        told = self._told.get(fields.model) if isinstance(fields.model, str) else None
+        if not told or options.language is not None or not self._is_by_language(options, fields):
             return options
         for text in _texts(fields):
-            if (language := prompt_language(text, drafted)) is not None:
+            if (language := prompt_language(text, told)) is not None:
                 return msgspec.structs.replace(options, language=language)
         return options
 
-    def _of(self, fields: Fields) -> tuple["SpeculationSettings", tuple[str, ...]] | None:
-        return self._drafted.get(fields.model) if isinstance(fields.model, str) else None
+    def _is_by_language(self, options: Options, fields: Fields) -> bool:
+        """Whether what may draft for a request depends on its language."""
+        default = self._default_of(fields.model) if isinstance(fields.model, str) else None
+        return default is not None and (options.speculation or default) in ("auto", "drafter")
 
 
 def _texts(fields: Fields) -> Iterator[str]:

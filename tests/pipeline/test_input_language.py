@@ -37,7 +37,17 @@ def languages(tmp_path_factory: pytest.TempPathFactory) -> InputLanguages:
                 speculation=SpeculationSettings(default="auto"),
             ),
             ModelSettings(name="plain", source="a/b", languages=("de",)),
-        ]
+            ModelSettings(name="carded", source="a/b", languages=("de",)),
+            ModelSettings(name="quiet", source="a/b", languages=("de",)),
+        ],
+        # What a replica says, of weights whose card turns speculation on too.
+        {
+            "drafted": "auto",
+            "tuned": "auto",
+            "declared": "auto",
+            "carded": "auto",
+            "quiet": "off",
+        }.get,
     )
 
 
@@ -77,12 +87,15 @@ def test_what_the_user_wrote_last_is_looked_at(
     assert found(languages, path, {"model": "drafted", **body}) == "de"
     assert found(languages, path, {"model": "tuned", **body}) == "de"
     assert found(languages, path, {"model": "declared", **body}) == "de"
+    assert found(languages, path, {"model": "carded", **body}) == "de"
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"model": "plain"},
+        {"model": "plain", "headstart": {"speculation": "auto"}},
+        {"model": "quiet"},
         {"model": None},
         {"model": "drafted", "headstart": {"speculation": "copy"}},
         {"model": "drafted", "headstart": {"speculation": "off"}},

@@ -76,6 +76,23 @@ async def test_others_go_to_the_common_pool(fields: dict[str, Any], why: Routed)
         assert routed(gateway) == {why: 1}
 
 
+@pytest.mark.parametrize(
+    ("weights_default", "found", "why"),
+    [("auto", [0, 1, 0], Routed.LANGUAGE), ("off", [1, 0, 0], Routed.UNDRAFTED)],
+)
+async def test_what_the_settings_leave_open_goes_by_what_the_replicas_say(
+    weights_default: str, found: list[int], why: Routed
+) -> None:
+    """Their weights' card decides, which the gateway does not see."""
+    assert DRAFTING.speculation is not None
+    speculation = DRAFTING.speculation.model_copy(update={"default": None})
+    open_ = DRAFTING.model_copy(update={"speculation": speculation})
+    replicas = [speeds() for _ in range(3)]
+    async with serving(*replicas, drafting=open_, weights_default=weights_default) as gateway:
+        assert await answered_by(gateway, GERMAN) == found
+        assert routed(gateway) == {why: 1}
+
+
 async def test_lost_pool_is_stood_in_for_and_comes_back() -> None:
     async with three_pools() as gateway:
         all_of_them = gateway.table

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -216,6 +216,7 @@ async def serving(
     offered: Callable[[dict[str, Any]], dict[str, Any]] = lambda offer: offer,
     live: LiveSettings | None = None,
     drafting: ModelSettings | None = None,
+    weights_default: str | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with one replica for each of `models`, by default one quick one.
 
@@ -232,6 +233,7 @@ async def serving(
         offered: What clients are told of that, such as a relay's port.
         live: Limits of live prompts.
         drafting: What the gateway believes to serve, a replica of `models` for each of its pools.
+        weights_default: How the replicas draft by default where `drafting` leaves that to weights.
     """
     models = models or (speeds(),)
     names = tuple(dict.fromkeys(model.name for model in models))
@@ -266,7 +268,10 @@ async def serving(
         bodies: SharedRoom = asgi.state.bodies
         gateway = Gateway(url, client, links, streams, metrics, sessions, bodies, quic=endpoint)
         for model, each in zip(models, pools, strict=True):
-            replica = await stack.enter_async_context(_replica(model, log_bytes, each))
+            default = weights_default
+            if drafting is not None and drafting.speculation is not None:
+                default = drafting.speculation.default or weights_default
+            replica = await stack.enter_async_context(_replica(model, log_bytes, each, default))
             gateway.replicas.append(replica)
         stack.push_async_callback(links.close)
         stack.push_async_callback(sessions.close)
@@ -292,10 +297,13 @@ async def _listening(asgi: Any, settings: GatewaySettings, metrics: Metrics) -> 
 
 
 @asynccontextmanager
-async def _replica(model: ModelSettings, log_bytes: int, pool: str) -> AsyncIterator[Replica]:
+async def _replica(
+    model: ModelSettings, log_bytes: int, pool: str, speculation: str | None
+) -> AsyncIterator[Replica]:
     streams = table(max_stream_bytes=log_bytes)
     engine = _Engine(model, streams)
-    server = DataPlaneServer(engine, await engine.start(), streams, DATA_PLANE)
+    info = replace(await engine.start(), speculation=speculation)
+    server = DataPlaneServer(engine, info, streams, DATA_PLANE)
     try:
         yield Replica(model, engine, server, await server.start(), pool)
     finally:
