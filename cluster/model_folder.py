@@ -27,8 +27,11 @@ class _WeightIndex(msgspec.Struct):
     """Tensor to the file that holds it."""
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, is_head: bool = False) -> None:
     """Refuse a model folder that an engine could not load.
+
+    Args:
+        is_head: Whether it is a head on another model's hidden states, which needs no tokenizer.
 
     Raises:
         SetupError: A file is missing, truncated or not what its name says.
@@ -37,7 +40,7 @@ def check_folder(folder: Path) -> None:
     _check_weights(folder)
     if (folder / "tokenizer.json").exists():
         _read_json(folder / "tokenizer.json", dict)
-    elif not (
+    elif not is_head and not (
         any((folder / name).exists() for name in _TOKENIZERS) or any(folder.glob("*.tiktoken"))
     ):
         raise SetupError(f"{folder} holds no tokenizer (tokenizer.json): copy it there too.")

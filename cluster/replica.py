@@ -13,11 +13,11 @@ from typing import Any
 import ray
 from ray import serve
 
-from headstart.cluster import adapter, model_source
+from headstart.cluster import adapter
 from headstart.cluster.data_plane import DataPlaneServer
 from headstart.cluster.engine import Engine
 from headstart.cluster.fake_engine import FakeEngine
-from headstart.cluster.model_card import with_card
+from headstart.cluster.prepared_model import prepared
 from headstart.cluster.process_memory import keep_loaded
 from headstart.cluster.stream import StreamTable
 from headstart.configs.model_settings import ModelSettings
@@ -95,9 +95,7 @@ class Replica:
         # Before the weights are sought, too, which may bring torch.
         os.environ.update(adapter.engine_environment(model, self._cores(model)))
         # Here and not only in the daemon: this replica may be on another machine.
-        model = model_source.with_drafter(model, self._settings.cache_dir)
-        path = model_source.resolve(model.source, self._settings.cache_dir)
-        model = with_card(model, path)
+        model, path = prepared(model, self._settings.cache_dir)
         os.environ.update(adapter.engine_environment(model, self._cores(model)))
         from headstart.cluster.vllm_engine import VllmEngine
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["tokenizer_hash"]
+__all__ = ["has_tokenizer", "tokenizer_hash"]
 
 _OTHERS = ("tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
@@ -25,13 +25,22 @@ def tokenizer_hash(folder: Path) -> str:
     try:
         if main.exists():
             return _digest(json.dumps(_ids(json.loads(main.read_bytes()))).encode())
-        others = [folder / name for name in _OTHERS] + sorted(folder.glob("*.tiktoken"))
-        found = [path.read_bytes() for path in others if path.exists()]
+        found = [path.read_bytes() for path in _others(folder)]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SetupError(f"the tokenizer in {folder} cannot be read: {error!r}") from error
     if not found:
         raise SetupError(f"{folder} holds no tokenizer (tokenizer.json): copy it there too")
     return _digest(b"".join(found))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer in one of the forms that are known here."""
+    return (folder / "tokenizer.json").exists() or bool(_others(folder))
+
+
+def _others(folder: Path) -> list[Path]:
+    named = [folder / name for name in _OTHERS if (folder / name).exists()]
+    return named + sorted(folder.glob("*.tiktoken"))
 
 
 def _ids(tokenizer: dict[str, Any]) -> list[tuple[int, str]]:

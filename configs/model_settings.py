@@ -197,10 +197,11 @@ class ModelSettings(Section):
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Everything whose weights it needs: itself, and what drafts for it."""
+    def sources(self) -> tuple[tuple[str, bool], ...]:
+        """Everything whose weights it needs, itself and what drafts for it; and whether it is a
+        head on another's hidden states."""
         drafters = {} if self.speculation is None else self.speculation.drafters
-        return (self.source, *(each.source for each in drafters.values()))
+        return ((self.source, False), *((each.source, each.is_head) for each in drafters.values()))
 
     @property
     def drafter(self) -> DrafterSettings | None:

@@ -56,6 +56,11 @@ class DrafterSettings(Section):
         default=None, description="CPU cores of each of them, as `cores` of the model."
     )
 
+    @property
+    def is_head(self) -> bool:
+        """Whether it drafts from the model's own hidden states, and may have no tokenizer."""
+        return self.method != "draft_model"
+
 
 class SpeculationSettings(Section):
     """How a model drafts tokens for itself to verify."""

@@ -141,12 +141,12 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _model_prepare(args: argparse.Namespace) -> int:
     settings = _settings(args)
-    from headstart.cluster.model_source import resolve
+    from headstart.cluster.prepared_model import prepared
 
-    for model in settings.models:
-        if model.engine == "vllm":
-            for source in model.sources:
-                print(f"{model.name}: {resolve(source, settings.cache_dir)}")
+    for pool in settings.pools:
+        if pool.engine == "vllm":
+            found, folder = prepared(pool, settings.cache_dir)
+            print(f"{pool.name}: {folder if found.drafter is None else found.drafter.source}")
     return 0
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import structlog
 
-from headstart.cluster import descendants, model_source, placement, ray_adapter, serve_app
+from headstart.cluster import descendants, placement, ray_adapter, serve_app
 from headstart.cluster.model_folder import lora_rank
+from headstart.cluster.prepared_model import prepared
 from headstart.configs.settings import Settings
 from headstart.monitoring import logs
 from headstart.pipeline import certificates
@@ -227,7 +228,7 @@ def _check_machine(settings: Settings) -> None:
         placement.check_room(settings.pools, [here], "this machine", (placement.GPU,))
     for model in settings.models:
         if model.engine == "vllm":
-            for source in model.sources:
-                model_source.resolve(source, settings.cache_dir)
+            for pool in model.pools:
+                prepared(pool, settings.cache_dir)
             for folder in model.adapters.values():
                 lora_rank(folder)

@@ -211,11 +211,15 @@ def _models(settings: Settings) -> dict[str, bool | str]:
         if model.engine != "vllm":
             continue
         try:
+            from headstart.cluster.model_card import declared_block
             from headstart.cluster.model_source import is_here
 
             states[model.name] = all(
-                is_here(source, settings.cache_dir) for source in model.sources
+                is_here(source, settings.cache_dir, is_head=is_head)
+                for source, is_head in model.sources
             )
+            if (folder := Path(model.source).expanduser()).is_dir():
+                declared_block(folder)  # refuses a card that cannot be read
         except SetupError as error:
             states[model.name] = error.message
         except ImportError as error:

@@ -1,0 +1,131 @@
+"""What drafts for a model is checked before anything is started, and its card is heard."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.cluster.prepared_model import prepared
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.speculation import DrafterSettings, SpeculationSettings
+from headstart.stages.errors import SetupError
+
+
+@pytest.fixture
+def drafter(tiny_model: Path, tmp_path: Path) -> Path:
+    """A drafter that was made for the tiny model."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "drafter"))
+
+
+def changed(folder: Path, **fields: Any) -> Path:
+    """The folder with another `config.json`."""
+    file = folder / "config.json"
+    config = json.loads(file.read_bytes()) | fields
+    file.unlink()
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def renamed(folder: Path) -> Path:
+    """The folder with a tokenizer in which two ids have changed places."""
+    file = folder / "tokenizer.json"
+    tree = json.loads(file.read_bytes())
+    known = tree["model"]["vocab"]
+    first, other = list(known)[40:42]
+    known[first], known[other] = known[other], known[first]
+    file.unlink()
+    file.write_text(json.dumps(tree))
+    return folder
+
+
+def without_tokenizer(folder: Path) -> Path:
+    for file in folder.glob("*token*"):
+        file.unlink()
+    return folder
+
+
+def pool(model: Path, drafter: Path, method: Any = "draft_model") -> ModelSettings:
+    drafters = {"de": DrafterSettings(source=str(drafter), method=method)}
+    speculation = SpeculationSettings(drafters=drafters)
+    _, found = ModelSettings(name="tiny", source=str(model), speculation=speculation).pools
+    return found
+
+
+def test_drafter_of_the_same_tokenizer_is_taken(
+    tiny_model: Path, drafter: Path, tmp_path: Path
+) -> None:
+    found, folder = prepared(pool(tiny_model, drafter), tmp_path)
+
+    assert folder == tiny_model
+    assert found.drafter is not None
+    assert found.drafter.source == str(drafter)
+
+
+def test_drafter_of_another_tokenizer_is_refused(
+    tiny_model: Path, drafter: Path, tmp_path: Path
+) -> None:
+    """Though both have as many tokens: its drafts would mean something else."""
+    other = renamed(drafter)
+    for method in ("draft_model", "eagle", "eagle3"):
+        with pytest.raises(SetupError, match="was made with another tokenizer"):
+            prepared(pool(tiny_model, other, method), tmp_path)
+
+
+def test_trimmed_drafter_is_refused(tiny_model: Path, drafter: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"vocabulary of 64 tokens, the model has \d+.*--full"):
+        prepared(pool(tiny_model, changed(drafter, vocab_size=64)), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["eagle", "eagle3"])
+def test_head_needs_no_tokenizer_and_may_be_trimmed(
+    tiny_model: Path, drafter: Path, tmp_path: Path, method: str
+) -> None:
+    head = without_tokenizer(changed(drafter, vocab_size=64, draft_vocab_size=32))
+
+    prepared(pool(tiny_model, head, method), tmp_path)
+    with pytest.raises(SetupError, match="holds no tokenizer"):
+        prepared(pool(tiny_model, head), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["eagle", "eagle3"])
+def test_head_of_another_model_is_refused(
+    tiny_model: Path, drafter: Path, tmp_path: Path, method: str
+) -> None:
+    size = json.loads((tiny_model / "config.json").read_bytes())["hidden_size"]
+    head = without_tokenizer(changed(drafter, hidden_size=size + 8))
+
+    with pytest.raises(SetupError, match="take the head of this model"):
+        prepared(pool(tiny_model, head, method), tmp_path)
+    if method == "eagle3":  # such a head says apart what it reads
+        prepared(pool(tiny_model, changed(head, target_hidden_size=size), method), tmp_path)
+
+
+@pytest.mark.parametrize("head", ["headstart: {block_tokens: 1}", "headstart: ["])
+@pytest.mark.parametrize("speculation", [None, SpeculationSettings()])
+def test_card_that_speaks_nonsense_is_refused(
+    drafter: Path, tmp_path: Path, head: str, speculation: SpeculationSettings | None
+) -> None:
+    (drafter / "README.md").write_text(f"---\n{head}\n---\n")
+    model = ModelSettings(name="tuned", source=str(drafter), speculation=speculation)
+
+    with pytest.raises(SetupError, match=r"README\.md"):
+        prepared(model, tmp_path)
+
+
+def test_card_turns_speculation_on(drafter: Path, tmp_path: Path) -> None:
+    model = ModelSettings(name="tuned", source=str(drafter))
+    assert prepared(model, tmp_path)[0].speculation is None
+    (drafter / "README.md").write_text("---\nheadstart: {block_tokens: 8}\n---\n")
+
+    assert prepared(model, tmp_path)[0].speculation is not None
+
+
+def test_table_is_checked_before_an_engine_is_there(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "de.table").write_bytes(b"garbage")
+    speculation = SpeculationSettings(tables={"de": tmp_path / "de.table"})
+    model = ModelSettings(name="tiny", source=str(tiny_model), speculation=speculation)
+
+    with pytest.raises(SetupError, match="not an n-gram table"):
+        prepared(model, tmp_path)
