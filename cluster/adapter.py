@@ -59,6 +59,7 @@ __all__ = [
     "build_app",
     "build_llm",
     "cannot_replay",
+    "core_ids",
     "drafted_for",
     "engine_arguments",
     "engine_argv",
@@ -419,13 +420,25 @@ async def drafted_for(llm: "AsyncLLM", requests: Sequence[str]) -> Speculated | 
     Args:
         requests: By the engine core's own ids.
 
-    Returns: None where nothing was drafted, or where another worker drafts.
+    Returns: None where another worker drafts, which cannot say.
     """
-    if not requests or llm.vllm_config.parallel_config.worker_cls != WORKER:
+    if llm.vllm_config.parallel_config.worker_cls != WORKER:
         return None
     found = await llm.collective_rpc("drafted_for", args=(list(requests),))
-    told = msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
-    return told if told.steps else None
+    return msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
+
+
+def core_ids(queue: Any, params: Any) -> tuple[str, ...]:
+    """Return what the engine core calls each choice of a request.
+
+    Args:
+        queue: What `add_request` returned.
+        params: The request's.
+    """
+    num_choices = getattr(params, "n", None) or 1
+    if num_choices == 1:
+        return (queue.request_id,)
+    return tuple(f"{index}_{queue.request_id}" for index in range(num_choices))
 
 
 _OF_OUTPUT = {

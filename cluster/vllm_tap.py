@@ -61,10 +61,12 @@ class Tap:
         """Of prompts that were only embedded."""
         self._output_tokens = 0
         self._finish_reasons: dict[int, str] = {}
-        self.speculated: Speculated | None = None
-        """What was drafted for the choices that have ended; None is nothing."""
-        self._core_ids: dict[str, str] = {}
-        """What the engine core calls a request, if it has one choice."""
+        self._speculated = Speculated()
+        """What was drafted for the choices that have ended, as far as it was told."""
+        self._is_partly_told = False
+        """Whether nobody can say what was drafted for one of them."""
+        self._core_ids: dict[str, tuple[str, ...]] = {}
+        """What the engine core calls the choices of a request."""
         self._untold: list[str] = []
         """By the core's ids: those that have ended, and of which vLLM does not say what was
         drafted."""
@@ -74,6 +76,12 @@ class Tap:
         """When the engine sampled the latest token, and when its text was here."""
         self.refusal: NotContinued | PayloadTooLarge | BadRequest | None = None
         """Set where what the app says of the answer is not, or not any more, for its reader."""
+
+    @property
+    def speculated(self) -> Speculated | None:
+        """What was drafted for the choices that have ended; None is nothing, or not all known."""
+        is_known = self._speculated.steps and not self._is_partly_told
+        return self._speculated if is_known else None
 
     def begin(self, params: Any, request_id: str) -> int:
         """Note that the app asks the engine for the answer to one more prompt.
@@ -103,15 +111,21 @@ class Tap:
         """Hand over the steps that a request shall begin with."""
         return self._steps.pop(request_id, [])
 
-    def submitted(self, request_id: str, core_id: str) -> None:
-        """Note what the engine core calls a request."""
-        self._core_ids[request_id] = core_id
+    def submitted(self, request_id: str, core_ids: tuple[str, ...]) -> None:
+        """Note that the engine has a request, and what its core calls each choice of it."""
+        self.is_asked = True
+        self._core_ids[request_id] = core_ids
 
     async def ask_untold(self, llm: AsyncLLM) -> None:
         """Have the worker say what vLLM did not, once the engine has no more to say."""
         untold, self._untold = self._untold, []
-        if (drafted := await adapter.drafted_for(llm, untold)) is not None:
-            self.speculated = drafted.plus(self.speculated or Speculated())
+        if not untold:
+            return
+        drafted = await adapter.drafted_for(llm, untold)
+        if drafted is None:  # a sum without them would be wrong
+            self._is_partly_told = True
+        else:
+            self._speculated = drafted.plus(self._speculated)
 
     def replayed(self, request_id: str, outputs: list[RequestOutput]) -> None:
         """Take what these steps gave, for the app to see before anything else."""
@@ -185,8 +199,8 @@ class Tap:
                 self._note_speculation(completion.spec_decode_metrics)
                 if completion.spec_decode_metrics is None and completion.stop_reason is not None:
                     # A stop string: found here, while the engine core goes on.
-                    core_id = self._core_ids.get(output.request_id)
-                    self._untold += [] if core_id is None else [core_id]
+                    core_ids = self._core_ids.get(output.request_id, ())
+                    self._untold += core_ids[completion.index : completion.index + 1]
         self._stream.tokens = sum(self._prompt_tokens.values()), self._output_tokens
         self._note_times(output)
 
@@ -209,7 +223,7 @@ class Tap:
             return
         accepted = sum(tokens * steps for tokens, steps in enumerate(metrics.histogram))
         news = Speculated(metrics.num_draft_tokens, accepted, sum(metrics.histogram))
-        self.speculated = news.plus(self.speculated or Speculated())
+        self._speculated = news.plus(self._speculated)
 
     def _note_times(self, output: RequestOutput) -> None:
         metrics = output.metrics
@@ -246,6 +260,15 @@ class TappedLLM(AsyncLLM):
             return source
         return tap.watch(self, source, tap.begin(sampling_params, request_id), request_id)
 
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any
+    ) -> Any:
+        queue = await super().add_request(request_id, prompt, params, *args, **options)
+        tap = current_tap.get()
+        if tap is not None:
+            tap.submitted(request_id, adapter.core_ids(queue, params))
+        return queue
+
     def encode(self, *args: Any, **options: Any) -> AsyncGenerator[PoolingRequestOutput, None]:
         source = super().encode(*args, **options)
         tap = current_tap.get()
@@ -258,7 +281,6 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is not None:
             tap.is_asked = True
-            tap.submitted(request.external_req_id, request.request_id)
         steps = tap.steps(request.external_req_id) if tap is not None else []
         if tap is None or not steps:
             await super()._add_request(request, prompt, parent, index, queue)

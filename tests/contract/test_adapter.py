@@ -42,6 +42,7 @@ CALLED = {
     "vllm.v1.core.sched.utils:check_stop": "request max_model_len",
     "vllm.v1.engine:EngineCoreOutput": "request_id new_token_ids finish_reason stop_reason",
     "vllm.v1.engine.async_llm:AsyncLLM._add_request": "request prompt parent_req index queue",
+    "vllm.v1.engine.async_llm:AsyncLLM.add_request": "request_id prompt params",
     "vllm.v1.engine.async_llm:AsyncLLM.check_admission": "request_id",
     "vllm.v1.engine.core_client:AsyncMPClient.add_request_async": "request",
     "vllm.v1.engine.output_processor:OutputProcessor.add_request": (
@@ -473,6 +474,24 @@ def test_ranks_but_the_first_draft_nothing(
     runner = runner_adapter._ParallelRunner()  # without a drafter that could be asked
 
     assert runner.propose_draft_token_ids(None, [[1, 2], [], [3]]) == [[], [], []]
+
+
+@pytest.mark.parametrize("num_choices", [1, 3])
+def test_core_calls_choices_as_we_think(vllm_model: ModelSettings, num_choices: int) -> None:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+    from vllm.v1.engine.parallel_sampling import ParentRequest
+
+    from headstart.cluster import adapter
+
+    params = SamplingParams(n=num_choices)
+    request: Any = SimpleNamespace(request_id="r-1", external_req_id="r", params=params)
+    parent = ParentRequest(request)
+    named = [parent.get_child_info(index)[0] for index in range(num_choices)]
+
+    queue = RequestOutputCollector(RequestOutputKind.DELTA, "r-1")
+    assert adapter.core_ids(queue, params) == (tuple(named) if num_choices > 1 else ("r-1",))
 
 
 @pytest.mark.anyio

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
+from headstart.cluster import adapter
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
@@ -16,6 +17,9 @@ from tests.contract.asking import Subject, saying
 from tests.contract.conftest import ENGINE, started_vllm
 from tests.support.streams import body, chunks, finished, stream_table
 from tests.support.waiting import eventually, soon
+
+if TYPE_CHECKING:
+    from headstart.cluster.vllm_engine import VllmEngine
 
 pytestmark = [pytest.mark.anyio, *ENGINE]
 
@@ -222,6 +226,32 @@ async def test_usage_says_what_was_drafted(
     assert found["headstart"] == msgspec.structs.asdict(speculated)
     for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
         assert found[key] == plain[key]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_usage_of_several_choices_is_what_the_worker_drafted_for_all(
+    speculating: Subject, is_streamed: bool
+) -> None:
+    """Whichever of them end by a stop string, and at whatever time."""
+    llm = cast("VllmEngine", speculating.engine)._llm
+    assert llm is not None
+    before = await adapter.speculation_counts(llm)
+    fields = {"n": 4, "temperature": 0.9, "stop": ["lazy", "jump", "qu"], "max_tokens": 24}
+    stream = asked(speculating, "quote", "copy", **fields, **STREAMED[is_streamed])
+    await soon(finished(stream), 60)
+    drafted = (await adapter.speculation_counts(llm)).since(before)
+
+    assert stream.end is not None
+    assert "stop" in stream.end.finish_reasons
+    sources = drafted.sources.values()
+    told = usage_of(stream, is_streamed)["headstart"]
+    assert told["drafted"] == sum(sum(each.drafted) for each in sources) > 0
+    assert told["accepted"] == sum(sum(each.accepted) for each in sources)
+    assert told["steps"] == sum(each.drafts for each in sources)
+
+
+async def test_replica_says_how_it_drafts_by_default(vllm: Subject, speculating: Subject) -> None:
+    assert (vllm.info.speculation, speculating.info.speculation) == (None, "off")
 
 
 async def test_streamed_steps_hold_several_tokens(vllm: Subject, speculating: Subject) -> None:

@@ -1,5 +1,7 @@
 """What cannot work is said at once, in one line that names the fix, and nothing is left running."""
 
+import json
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -80,3 +82,17 @@ def test_folder_that_holds_no_model(tmp_path: Path, content: str | None) -> None
 
     with running(config, tmp_path) as daemon:
         check(daemon, str(folder))
+
+
+@pytest.mark.parametrize("head", ["headstart: {block_tokens: many}", "headstart: ["])
+def test_card_that_cannot_be_read(tiny_model: Path, tmp_path: Path, head: str) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    folder = tmp_path / "tuned"
+    shutil.copytree(tiny_model, folder)
+    (folder / "README.md").write_text(f"---\n{head}\n---\n")
+    config = tmp_path / "settings.yaml"
+    config.write_text(json.dumps({"models": [{"name": "tuned", "source": str(folder)}]}))
+
+    with running(config, tmp_path) as daemon:
+        check(daemon, "README.md")
+        assert "starting Ray" not in daemon.out

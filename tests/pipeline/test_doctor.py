@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import socket
 from dataclasses import replace
 from datetime import timedelta
@@ -245,6 +246,16 @@ def test_model_is_looked_for_and_not_made(tiny_gguf: Path, tmp_path: Path) -> No
     resolve(str(tiny_gguf), tmp_path)
     assert is_here(str(tiny_gguf), tmp_path)
     assert not is_here("nobody/has-fetched-this", tmp_path)
+
+
+def test_card_that_cannot_be_read_is_found(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tuned"
+    shutil.copytree(tiny_model, folder)
+    (folder / "README.md").write_text("---\nheadstart: {block_tokens: many}\n---\n")
+
+    found = machines.probe(settings(f"models=[{{name: m, source: '{folder}'}}]"))
+
+    assert "README.md: block_tokens must be" in str(found.models["m"])
 
 
 def test_command_tells_problems_by_its_status(
