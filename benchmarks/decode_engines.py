@@ -9,14 +9,17 @@ from typing import Any
 
 from headstart.benchmarks.replay_drafter import ReplayDrafter
 from headstart.configs.model_settings import ModelSettings
-from headstart.configs.speculation import SpeculationSettings
+from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 
 __all__ = [
     "BLOCK_TOKENS",
+    "MODEL_DRAFTS",
     "MOST_VERIFIED",
     "NGRAM",
     "Engine",
+    "disturbed",
     "draft_model",
+    "model_drafts",
     "our_engines",
     "plain_engines",
     "random_drafter",
@@ -38,6 +41,11 @@ _EXACT_CONTEXT = 1024
 _EXACT_CACHE_TOKENS = 1280
 """Less than sixteen requests need, so that some are preempted."""
 _RANDOM_TOKENS = 4
+MODEL_DRAFTS = "exact model"
+"""The engine of a pool in which a model drafts."""
+_MODEL_TOKENS = 3
+_DISTURBANCE = 0.1
+"""Added to a drafter's weights by chance, as a share of how far they spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,14 @@ def _exact(model: ModelSettings) -> ModelSettings:
     return model.model_copy(update={"dtype": "float32", "max_model_len": context})
 
 
+def model_drafts(model: ModelSettings, drafter: Path) -> Engine:
+    """Return the engine of a pool with a drafter, where the cache is too small for all."""
+    drafters = {"en": DrafterSettings(source=str(drafter), num_tokens=_MODEL_TOKENS)}
+    speculation = SpeculationSettings(drafters=drafters)
+    pool = model.model_copy(update={"speculation": speculation, "pool": "en"})
+    return Engine(_crowded(pool))
+
+
 def draft_model(model: ModelSettings) -> dict[str, Any] | None:
     """Return vLLM's settings of the first neural drafter that a model names; None without one."""
     if model.speculation is None:
@@ -121,6 +137,30 @@ def draft_model(model: ModelSettings) -> dict[str, Any] | None:
             "num_speculative_tokens": drafter.num_tokens,
         }
     return None
+
+
+def disturbed(path: Path, folder: Path) -> Path:
+    """Write a model that says what another does now and then: the other, disturbed.
+
+    Args:
+        path: The other.
+        folder: Where it is put.
+
+    Returns: The folder.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            spread = float(weights.std()) if weights.ndim > 1 else 0.0
+            weights.add_(torch.randn_like(weights), alpha=_DISTURBANCE * spread)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for file in path.glob("*token*"):
+        shutil.copy(file, folder)
+    return folder
 
 
 def random_drafter(path: Path, folder: Path) -> dict[str, Any]:

@@ -3,15 +3,20 @@
 The same prompts go to the plain engine and to ours: one mode after the other side by side, up to
 sixteen under way, in a cache that is too small for them, so that some lose their place and are
 computed anew. Half of the batches draft whatever is on offer, half as much as the controller lets.
+Some prompts go to a pool's engine besides, in which a model drafts: this one, disturbed so that it
+is right now and then.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import msgspec
 
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
+from headstart.benchmarks.decode_engines import MODEL_DRAFTS, disturbed, model_drafts
 from headstart.benchmarks.decode_plan import SEED, Plan
 from headstart.benchmarks.decode_rig import Rig
 from headstart.benchmarks.decode_setup import Setup, opened, run_parts
@@ -50,11 +55,8 @@ class Batch(msgspec.Struct, frozen=True):
     texts: list[tuple[str, str]]
     """Each with its input's language."""
     modes: list[str]
-
-    @property
-    def engine(self) -> str:
-        """Who is compared with the plain engine."""
-        return ENGINES[self.number % len(ENGINES)]
+    engine: str
+    """Who is compared with the plain engine."""
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -95,7 +97,9 @@ def run(settings: Settings, options: BenchOptions) -> int:
 def measure(setup: Setup) -> Part:
     """Compare answers."""
     texts = _texts(setup)
-    with opened(setup) as rig:
+    with opened(setup) as rig, tempfile.TemporaryDirectory(prefix="headstart-bench-") as name:
+        drafter = disturbed(setup.path, Path(name))
+        rig.engines[MODEL_DRAFTS] = model_drafts(setup.model, drafter)
         found = [compared(rig, setup, batch) for batch in batches(texts, setup.plan)]
     config = {
         "exactness": "float32; each prompt in one mode; the plain engine with the two likeliest "
@@ -118,16 +122,30 @@ def _texts(setup: Setup) -> list[tuple[str, str]]:
 
 
 def batches(texts: Sequence[tuple[str, str]], plan: Plan) -> Iterator[Batch]:
-    """Put every prompt into one batch, and give the modes in turn."""
-    number = at = 0
-    for at_once, num in plan.exact.items():
+    """Put every prompt into one batch, and give the modes in turn; then have a model draft."""
+    number = 0
+    for at_once, part in _parts(texts, plan.exact):
+        # Begun elsewhere in each batch: a mode shall have other neighbours.
+        modes = [str(MODES[(index + number) % len(MODES)]) for index in range(len(part))]
+        yield Batch(number, at_once, part, modes, ENGINES[number % len(ENGINES)])
+        number += 1
+    for at_once, part in _parts(texts, plan.exact_model):
+        modes = len(part) * [str(Source.MODEL)]
+        yield Batch(number, at_once, part, modes, MODEL_DRAFTS)
+        number += 1
+
+
+def _parts(
+    texts: Sequence[tuple[str, str]], nums: Mapping[int, int]
+) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Yield prompts that are asked together, as many as `nums` has for so many at once."""
+    at = 0
+    for at_once, num in nums.items():
         end = min(at + num, len(texts))
         while at < end:
             until = min(end, at + max(_LEAST_ASKED, 2 * at_once))
-            # Begun elsewhere in each batch: a mode shall have other neighbours.
-            modes = [str(MODES[(index + number) % len(MODES)]) for index in range(until - at)]
-            yield Batch(number, at_once, list(texts[at:until]), modes)
-            number, at = number + 1, until
+            yield at_once, list(texts[at:until])
+            at = until
 
 
 def compared(rig: Rig, setup: Setup, batch: Batch) -> Found:

@@ -43,6 +43,8 @@ class Plan:
     """Of prompts that do, of each task, besides."""
     exact: Mapping[int, int]
     """Answers that are compared in float32, by how many are under way at once."""
+    exact_model: Mapping[int, int]
+    """The same, of those that are answered once more where a model drafts."""
     exact_tokens: int
     rounds: int
     """In which costs and replayed drafts are measured again."""
@@ -59,6 +61,7 @@ FULL = Plan(
     told_tokens=96,
     loop_blocks=1,
     exact={1: 10, 2: 20, 4: 30, 8: 60, 16: 380},
+    exact_model={1: 5, 4: 16, 16: 32},
     exact_tokens=64,
     rounds=8,
     replay_tokens=73,
@@ -72,6 +75,7 @@ QUICK = Plan(
     told_tokens=64,
     loop_blocks=0,
     exact={1: 2, 4: 6, 16: 16},
+    exact_model={4: 6},
     exact_tokens=64,
     rounds=1,
     replay_tokens=48,

@@ -95,7 +95,7 @@ async def _serve(wanted: Wanted, answers: Any) -> None:
         answers.flush()
 
     model = ModelSettings.model_validate_json(wanted.model)
-    probe = adapter.LoadProbe()
+    probe = adapter.LoadProbe(model.pool)
     arguments = adapter.engine_arguments(model, wanted.path, wanted.drafter)
     llm = adapter.build_llm(TappedLLM, arguments, [probe.factory])
     try:
@@ -107,7 +107,11 @@ async def _serve(wanted: Wanted, answers: Any) -> None:
             done = await _answer(llm, batch)
             done = msgspec.structs.replace(done, preempted=probe.preempted - preempted)
             if model.speculation is not None:
-                counts = await adapter.speculation_counts(llm)
+                counts = (
+                    await adapter.speculation_counts(llm)
+                    if model.drafter is None
+                    else probe.speculation()
+                )
                 done = msgspec.structs.replace(done, counts=counts.since(before))
                 before = counts
             say(done)

@@ -12,7 +12,13 @@ import pytest
 from headstart.benchmarks import decode_exact, decode_speed, plumbing_scores
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Verdict
-from headstart.benchmarks.decode_engines import our_engines, plain_engines
+from headstart.benchmarks.decode_engines import (
+    MODEL_DRAFTS,
+    disturbed,
+    model_drafts,
+    our_engines,
+    plain_engines,
+)
 from headstart.benchmarks.decode_exact import ENGINES, MODES, batches
 from headstart.benchmarks.decode_plan import FULL, QUICK, Group, asked_by, blocks
 from headstart.benchmarks.decode_plumbing import Prober, replayed
@@ -21,8 +27,9 @@ from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
 from headstart.benchmarks.report import Part
-from headstart.cluster import model_source
+from headstart.cluster import adapter, model_source
 from headstart.cluster.engine_child import Done, Wanted
+from headstart.cluster.prepared_model import prepared
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -95,9 +102,14 @@ def test_every_mode_is_compared_at_every_number_at_once() -> None:
     texts = [(f"question {number}", "en") for number in range(500)]
     found = list(batches(texts, FULL))
 
-    assert [text for batch in found for text in batch.texts] == texts
-    kinds = {(batch.engine, batch.at_once, mode) for batch in found for mode in batch.modes}
+    ours = [batch for batch in found if batch.engine in ENGINES]
+    assert [text for batch in ours for text in batch.texts] == texts
+    kinds = {(batch.engine, batch.at_once, mode) for batch in ours for mode in batch.modes}
     assert kinds == set(product(ENGINES, FULL.exact, map(str, MODES)))
+    drafted = found[len(ours) :]
+    kinds = {(batch.engine, batch.at_once, mode) for batch in drafted for mode in batch.modes}
+    assert kinds == set(product([MODEL_DRAFTS], FULL.exact_model, ["model"]))
+    assert [batch.number for batch in found] == list(range(len(found)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +119,8 @@ def test_every_mode_is_compared_at_every_number_at_once() -> None:
 def test_answers_that_part_are_found(
     tmp_path: Path, wrong: str, gap: float, same: int, ties: int
 ) -> None:
-    setup, rig = setup_in(tmp_path), FakeRig(wrong=wrong, gap=gap)
+    setup = setup_in(tmp_path, replace(QUICK, exact_model={}))
+    rig = FakeRig(wrong=wrong, gap=gap)
     own = f"{wrong} this".replace("\0", "See")
     texts = [(own, "en"), *((f"question {number}", "en") for number in range(same - 1))]
     found = [decode_exact.compared(rig, setup, batch) for batch in batches(texts, setup.plan)]
@@ -125,6 +138,33 @@ def test_answers_that_part_are_found(
     kept = [decode_exact.compared(again, setup, batch) for batch in batches(texts, setup.plan)]
     assert kept == found
     assert not again.asked
+
+
+def test_a_model_drafts_for_some_of_them_too(tmp_path: Path) -> None:
+    setup, rig = setup_in(tmp_path), FakeRig()
+    texts = [(f"question {number}", "en") for number in range(24)]
+    found = [decode_exact.compared(rig, setup, batch) for batch in batches(texts, setup.plan)]
+
+    every = [one for each in found for one in each.compared if one.engine == MODEL_DRAFTS]
+    assert len(every) == sum(QUICK.exact_model.values())
+    assert all(one.is_same and one.mode == "model" for one in every)
+    assert MODEL_DRAFTS in rig.asked
+
+
+def test_pool_in_which_a_model_drafts_is_a_real_one(tiny_model: Path, tmp_path: Path) -> None:
+    """Of the drafter's weights some are others, and it fits its model."""
+    engine = model_drafts(
+        ModelSettings(name="tiny", source=str(tiny_model)), disturbed(tiny_model, tmp_path / "own")
+    )
+    pool, _ = prepared(engine.model, tmp_path)
+
+    assert pool.drafter is not None
+    argv = adapter.engine_argv(pool, str(tiny_model))
+    assert f"--worker-cls={adapter.DRAFT_MODEL_WORKER}" in argv
+    own, right = (
+        (folder / "model.safetensors").read_bytes() for folder in (tmp_path / "own", tiny_model)
+    )
+    assert own != right
 
 
 @pytest.mark.parametrize(
