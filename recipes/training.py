@@ -1,4 +1,4 @@
-"""transformers' Trainer with losses of ours, resumable to the same result.
+"""transformers' Trainer with losses of ours, resumable to the same result within rounding.
 
 Which sample comes when, and how noisy, follows from the seed and a running number: a killed run
 that goes on from its last checkpoint sees what it would have seen.
