@@ -60,6 +60,7 @@ def check_drafter(drafter: DrafterSettings, target: Path) -> None:
     """
     folder = Path(drafter.source)
     own, wanted = _shape(folder), _shape(target)
+    _check_kind(drafter, folder)
     if drafter.is_head:
         _check_head(drafter, own, wanted)
         if not has_tokenizer(folder):
@@ -75,6 +76,31 @@ def check_drafter(drafter: DrafterSettings, target: Path) -> None:
             f"the drafter {folder} was made with another tokenizer than that of {target}: take one "
             "of the model's family, or make one from its answers"
         )
+
+
+def _check_kind(drafter: DrafterSettings, folder: Path) -> None:
+    """A head has `fc`, which takes the model's hidden states in; a model has layers of its own."""
+    names = _tensors(folder)
+    has_fc = any(name.startswith(("fc.", "model.fc.")) for name in names)
+    if drafter.is_head and not has_fc and any(name.startswith("model.layers.") for name in names):
+        raise SetupError(
+            f"the drafter {folder} is a model, and no EAGLE head: set its `method` to `draft_model`"
+        )
+    if has_fc and not drafter.is_head:
+        raise SetupError(
+            f"the drafter {folder} is an EAGLE head: set its `method` to `eagle` or `eagle3`"
+        )
+
+
+def _tensors(folder: Path) -> set[str]:
+    """Names of its weights; none where they are in another format than safetensors."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for shard in folder.glob("*.safetensors"):
+        with safe_open(shard, framework="numpy") as file:
+            found.update(file.keys())
+    return found
 
 
 def _check_head(drafter: DrafterSettings, own: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from headstart.cluster.prepared_model import prepared
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
+from tests.support.eagle_heads import METHODS, head_of
 
 
 @pytest.fixture
@@ -68,9 +69,13 @@ def test_drafter_of_another_tokenizer_is_refused(
 ) -> None:
     """Though both have as many tokens: its drafts would mean something else."""
     other = renamed(drafter)
-    for method in ("draft_model", "eagle", "eagle3"):
+    with pytest.raises(SetupError, match="was made with another tokenizer"):
+        prepared(pool(tiny_model, other), tmp_path)
+    for method in METHODS:
+        head = head_of(tiny_model, method, tmp_path / method)
+        shutil.copy(other / "tokenizer.json", head)
         with pytest.raises(SetupError, match="was made with another tokenizer"):
-            prepared(pool(tiny_model, other, method), tmp_path)
+            prepared(pool(tiny_model, head, method), tmp_path)
 
 
 def test_trimmed_drafter_is_refused(tiny_model: Path, drafter: Path, tmp_path: Path) -> None:
@@ -78,28 +83,46 @@ def test_trimmed_drafter_is_refused(tiny_model: Path, drafter: Path, tmp_path: P
         prepared(pool(tiny_model, changed(drafter, vocab_size=64)), tmp_path)
 
 
-@pytest.mark.parametrize("method", ["eagle", "eagle3"])
+@pytest.mark.parametrize("method", METHODS)
 def test_head_needs_no_tokenizer_and_may_be_trimmed(
-    tiny_model: Path, drafter: Path, tmp_path: Path, method: str
+    tiny_model: Path, tmp_path: Path, method: str
 ) -> None:
-    head = without_tokenizer(changed(drafter, vocab_size=64, draft_vocab_size=32))
+    head = changed(head_of(tiny_model, method, tmp_path / "head"), vocab_size=64)
 
     prepared(pool(tiny_model, head, method), tmp_path)
-    with pytest.raises(SetupError, match="holds no tokenizer"):
-        prepared(pool(tiny_model, head), tmp_path)
 
 
-@pytest.mark.parametrize("method", ["eagle", "eagle3"])
-def test_head_of_another_model_is_refused(
-    tiny_model: Path, drafter: Path, tmp_path: Path, method: str
-) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_head_of_another_model_is_refused(tiny_model: Path, tmp_path: Path, method: str) -> None:
     size = json.loads((tiny_model / "config.json").read_bytes())["hidden_size"]
-    head = without_tokenizer(changed(drafter, hidden_size=size + 8))
+    head = changed(head_of(tiny_model, method, tmp_path / "head"), hidden_size=size + 8)
 
     with pytest.raises(SetupError, match="take the head of this model"):
         prepared(pool(tiny_model, head, method), tmp_path)
     if method == "eagle3":  # such a head says apart what it reads
         prepared(pool(tiny_model, changed(head, target_hidden_size=size), method), tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_heads_and_models_are_told_apart(
+    tiny_model: Path, drafter: Path, tmp_path: Path, method: str
+) -> None:
+    """vLLM would end in the middle of loading, and say which tensor it has no place for."""
+    head = head_of(tiny_model, method, tmp_path / "head")
+    for file in tiny_model.glob("*token*"):
+        shutil.copy(file, head)
+
+    with pytest.raises(SetupError, match="is a model, and no EAGLE head"):
+        prepared(pool(tiny_model, drafter, method), tmp_path)
+    with pytest.raises(SetupError, match="is an EAGLE head: set its `method`"):
+        prepared(pool(tiny_model, head), tmp_path)
+
+
+def test_model_that_drafts_needs_a_tokenizer(
+    tiny_model: Path, drafter: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SetupError, match="holds no tokenizer"):
+        prepared(pool(tiny_model, without_tokenizer(drafter)), tmp_path)
 
 
 @pytest.mark.parametrize("head", ["headstart: {block_tokens: 1}", "headstart: ["])

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,11 +41,14 @@ def half_as_sure(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def pool_of(tiny_model: Path, drafter: Path) -> ModelSettings:
+def pool_of(tiny_model: Path, drafter: Path, method: Any = "draft_model") -> ModelSettings:
     by_rows = {AT_ONCE - 1: 1, AT_ONCE: 0}
     drafters = {
         "de": DrafterSettings(
-            source=str(drafter), num_tokens=NUM_TOKENS, num_tokens_by_rows=by_rows
+            source=str(drafter),
+            method=method,
+            num_tokens=NUM_TOKENS,
+            num_tokens_by_rows=by_rows,
         )
     }
     settings = ModelSettings(
