@@ -16,7 +16,7 @@ from headstart.benchmarks.arms import Arm
 from headstart.benchmarks.child import Child, command
 from headstart.benchmarks.decode_engines import Engine
 from headstart.benchmarks.servers import bind, cores_of
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.engine_child import Asked, Batch, Done, Wanted
 from headstart.stages.errors import SetupError
 
@@ -117,7 +117,7 @@ class DecodeRig:
 
 
 def _environment(engine: Engine) -> dict[str, str]:
-    return adapter.engine_environment(engine.model, cores_of(engine.model))
+    return launch_adapter.engine_environment(engine.model, cores_of(engine.model))
 
 
 def _asked(child: Child, batch: Batch) -> Done:

@@ -33,7 +33,7 @@ from headstart.benchmarks.report import Part, run_part
 from headstart.benchmarks.servers import cores_of, single
 from headstart.benchmarks.socket_cells import SocketSample
 from headstart.benchmarks.typists import TYPIST, compressed, script, seconds, tail
-from headstart.cluster import adapter, model_source
+from headstart.cluster import launch_adapter, model_source
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.configs.speculation import SpeculationSettings
@@ -162,9 +162,9 @@ def _config(plan: Plan, model: ModelSettings, rig: JourneyRig, num_resumed: int)
         "plan": asdict(plan),
         "seed": SEED,
         "model": model.model_dump(mode="json"),
-        "engine_environment": adapter.engine_environment(model, cores_of(model)),
+        "engine_environment": launch_adapter.engine_environment(model, cores_of(model)),
         "engine_processes": {each.arm.name: each.engine for each in rig.servers},
-        "rival_arguments": adapter.engine_argv(plain(model), model.source),
+        "rival_arguments": launch_adapter.engine_argv(plain(model), model.source),
         "rival": "the same engine arguments and no speculation; prefix cache on; the openai "
         "package's client as it comes, on an event stream over the kernel's TCP (cubic)",
         "link": f"two TUN devices in network namespaces; {CELL}, each way, every packet of every "

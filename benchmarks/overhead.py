@@ -35,7 +35,7 @@ from headstart.benchmarks.report import Report, Table
 from headstart.benchmarks.serve_llm import start_serve_llm
 from headstart.benchmarks.servers import Server, cores_of, single, start_headstart, start_vllm
 from headstart.benchmarks.turns import ServingPlan
-from headstart.cluster import adapter, model_source
+from headstart.cluster import launch_adapter, model_source
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
@@ -164,7 +164,7 @@ def _serving(settings: Settings, options: BenchOptions, folder: Path, plan: Serv
         ),
         config={
             "model": model.model_dump(mode="json"),
-            "engine_environment": adapter.engine_environment(model, cores_of(model)),
+            "engine_environment": launch_adapter.engine_environment(model, cores_of(model)),
             "engine_processes": {each.arm.name: each.engine for each in servers},
             "prompts": {"source": source_of(options.data_dir), "seed": SEED},
             "baseline_commands": {each.arm.name: each.argv for each in servers[1:]},

@@ -7,7 +7,7 @@ import msgspec
 from headstart.benchmarks.child import Child, command
 from headstart.benchmarks.serve_llm_child import Wanted
 from headstart.benchmarks.servers import Server, bind, cores_of, free_port
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import SetupError
 
@@ -34,8 +34,8 @@ def start_serve_llm(model: ModelSettings, model_path: str, folder: Path) -> Serv
         name=model.name,
         path=model_path,
         port=port,
-        engine_options=adapter.engine_options(model),
-        environment=adapter.engine_environment(model, cores_of(model)),
+        engine_options=launch_adapter.engine_options(model),
+        environment=launch_adapter.engine_environment(model, cores_of(model)),
     )
     try:
         child.tell(msgspec.json.encode(wanted))

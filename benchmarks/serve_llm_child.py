@@ -24,7 +24,7 @@ class Wanted(msgspec.Struct, frozen=True):
     path: str
     port: int
     engine_options: dict[str, Any]
-    """As `adapter.engine_options` gives them."""
+    """As `launch_adapter.engine_options` gives them."""
     environment: dict[str, str]
 
 

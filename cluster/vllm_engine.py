@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from headstart.cluster import adapter
+from headstart.cluster import adapter, launch_adapter
 from headstart.cluster.answer import AnswerWriter, api_of
 from headstart.cluster.asgi import Message, call
 from headstart.cluster.engine import Engine, EngineInfo, EngineLoad, EngineRequest, Warmth
@@ -86,9 +86,9 @@ class VllmEngine(Engine):
         """Whether an answer has ended, however short, since the worker was last asked."""
 
     async def start(self) -> EngineInfo:
-        args = adapter.engine_arguments(self._model, self._model_path)
+        args = launch_adapter.engine_arguments(self._model, self._model_path)
         loggers = [self._load.factory, *self._stat_loggers]
-        self._llm = adapter.build_llm(TappedLLM, args, loggers)
+        self._llm = launch_adapter.build_llm(TappedLLM, args, loggers)
         self._resources.callback(self._llm.shutdown)
         self._app = await adapter.build_app(self._llm, args)
         adapter.answer_errors_alike(self._app, is_asked)

@@ -1,6 +1,7 @@
 """How many inputs one request for embeddings may have: each is a request of its own to the engine.
 
-vLLM bounds the prompts of a completion by itself (`adapter.engine_environment`), but not these.
+vLLM bounds the prompts of a completion by itself (`launch_adapter.engine_environment`), but not
+these.
 """
 
 import json

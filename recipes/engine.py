@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.engine_child import Asked, Batch, Done, Wanted
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
@@ -64,7 +64,7 @@ class Engine:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the engine
 
     def __enter__(self) -> Self:
-        environment = os.environ | adapter.engine_environment(self._model, None)
+        environment = os.environ | launch_adapter.engine_environment(self._model, None)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,

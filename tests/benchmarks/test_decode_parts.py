@@ -27,7 +27,7 @@ from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
 from headstart.benchmarks.options import BenchOptions
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED
 from headstart.benchmarks.report import Part
-from headstart.cluster import adapter, model_source
+from headstart.cluster import launch_adapter, model_source
 from headstart.cluster.engine_child import Done, Wanted
 from headstart.cluster.prepared_model import prepared
 from headstart.cluster.tokenizer_hash import tokenizer_hash
@@ -159,8 +159,8 @@ def test_pool_in_which_a_model_drafts_is_a_real_one(tiny_model: Path, tmp_path: 
     pool, _ = prepared(engine.model, tmp_path)
 
     assert pool.drafter is not None
-    argv = adapter.engine_argv(pool, str(tiny_model))
-    assert f"--worker-cls={adapter.DRAFT_MODEL_WORKER}" in argv
+    argv = launch_adapter.engine_argv(pool, str(tiny_model))
+    assert f"--worker-cls={launch_adapter.DRAFT_MODEL_WORKER}" in argv
     own, right = (
         (folder / "model.safetensors").read_bytes() for folder in (tmp_path / "own", tiny_model)
     )

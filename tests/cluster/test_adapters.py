@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.model_folder import lora_rank
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.errors import SetupError
@@ -23,11 +23,11 @@ def model(**adapters: Path) -> ModelSettings:
 
 
 def test_model_without_adapters_is_told_of_none() -> None:
-    assert "lora" not in " ".join(adapter.engine_argv(model(), "path"))
+    assert "lora" not in " ".join(launch_adapter.engine_argv(model(), "path"))
 
 
 def test_vllm_reads_the_adapters(folder: Path) -> None:
-    argv = adapter.engine_argv(model(one=folder, two=folder), "path")
+    argv = launch_adapter.engine_argv(model(one=folder, two=folder), "path")
 
     assert {"--enable-lora", "--max-loras=2", "--max-lora-rank=8"} <= set(argv)
     modules = [json.loads(word) for word in argv[argv.index("--lora-modules") + 1 :]]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.configs.model_settings import ModelSettings
 
 
@@ -16,25 +16,25 @@ def model(**fields: object) -> ModelSettings:
     ("cores", "threads", "places"), [("1", "1", "[1]"), ("0-2,5", "4", "[0,1,2,5]")]
 )
 def test_one_process_binds_its_threads_itself(cores: str, threads: str, places: str) -> None:
-    environment = adapter.engine_environment(model(), cores)
+    environment = launch_adapter.engine_environment(model(), cores)
     assert environment["OMP_NUM_THREADS"] == threads
     assert environment["KMP_AFFINITY"] == f"granularity=fine,explicit,proclist={places}"
 
 
 def test_ranks_are_bound_by_vllm() -> None:
-    environment = adapter.engine_environment(model(), "0-1|2-3")
+    environment = launch_adapter.engine_environment(model(), "0-1|2-3")
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1|2-3"
     assert "OMP_NUM_THREADS" not in environment
 
 
 def test_without_cores_nothing_is_bound() -> None:
-    environment = adapter.engine_environment(model(), None)
+    environment = launch_adapter.engine_environment(model(), None)
     assert not {"VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS", "KMP_AFFINITY"} & set(environment)
 
 
 def test_arguments_are_those_of_vllm_serve() -> None:
     engine_args = {"enforce_eager": True, "enable_prefix_caching": False, "seed": 3}
-    argv = adapter.engine_argv(model(block_size=64, engine_args=engine_args), "folder")
+    argv = launch_adapter.engine_argv(model(block_size=64, engine_args=engine_args), "folder")
     assert {"--model=folder", "--served-model-name=smol", "--block-size=64"} <= set(argv)
     assert {"--enforce-eager", "--no-enable-prefix-caching", "--seed=3"} <= set(argv)
     assert not any(argument.startswith("--max-model-len") for argument in argv)
@@ -58,7 +58,7 @@ def test_arguments_are_those_of_vllm_serve() -> None:
 def test_ranks_stay_inside_the_actor_that_holds_their_gpus(
     fields: dict[str, object], backend: str
 ) -> None:
-    argv = adapter.engine_argv(model(**fields), "folder")
+    argv = launch_adapter.engine_argv(model(**fields), "folder")
     assert f"--distributed-executor-backend={backend}" in argv
 
 
@@ -74,7 +74,7 @@ def test_small_blocks_have_a_worker_of_their_own_where_nothing_is_drafted() -> N
 
 
 def test_gpu_replica_is_bound_by_cores_and_gets_no_cpu_preload() -> None:
-    environment = adapter.engine_environment(model(gpus_per_replica=1), None)
+    environment = launch_adapter.engine_environment(model(gpus_per_replica=1), None)
     assert "LD_PRELOAD" not in environment
 
 

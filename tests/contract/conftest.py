@@ -116,10 +116,10 @@ async def fake_on_the_data_plane(fake_model: ModelSettings) -> AsyncIterator[Sub
 def vllm_model() -> Iterator[ModelSettings]:
     """The laptop profile's model, and the environment that vLLM needs for it."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(MODEL, cores=None).items():
+        for name, value in launch_adapter.engine_environment(MODEL, cores=None).items():
             patch.setenv(name, value)
         yield MODEL
 
@@ -160,10 +160,10 @@ async def started_vllm(
 @asynccontextmanager
 async def started_pool(pool: ModelSettings, path: Path) -> AsyncIterator[Subject]:
     """An engine of a pool with a drafter, in the environment that it needs."""
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(pool, cores=None).items():
+        for name, value in launch_adapter.engine_environment(pool, cores=None).items():
             patch.setenv(name, value)
         async with started_vllm(pool, path, stream_table()) as subject:
             yield subject

@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 
 from headstart.configs.model_settings import ModelSettings
-from headstart.configs.speculation import SpeculationSettings
-from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = tuple(
     ROOT / "cluster" / name
-    for name in ("adapter.py", "ray_adapter.py", "runner_adapter.py", "vllm_tap.py")
+    for name in (
+        "adapter.py",
+        "launch_adapter.py",
+        "ray_adapter.py",
+        "runner_adapter.py",
+        "vllm_tap.py",
+    )
 )
 PRIVATE = ("vllm.v1", "vllm.entrypoints", "ray._private", "ray.serve._private")
 
@@ -248,39 +252,6 @@ def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
         assert not missing, f"{name} sets no {', '.join(missing)}"
 
 
-def test_arguments_that_are_set_exist(vllm_model: ModelSettings) -> None:
-    """The adapter speaks to vLLM's own parser, so one parse tries every flag."""
-    from headstart.cluster import adapter
-
-    args = adapter.engine_arguments(vllm_model, "model")
-
-    assert args.served_model_name == [vllm_model.name]
-    assert args.block_size == vllm_model.block_size
-    assert args.max_model_len == vllm_model.max_model_len
-    assert args.distributed_executor_backend == "uni"
-    assert args.enable_scale_out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        ({"bogus": 1}, "unrecognized arguments: --bogus=1"),
-        ({"max_num_seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
-    ],
-)
-def test_refused_argument_is_named_in_one_line(
-    vllm_model: ModelSettings, arguments: dict[str, Any], why: str
-) -> None:
-    from headstart.cluster import adapter
-
-    model = vllm_model.model_copy(update={"engine_args": arguments})
-
-    with pytest.raises(SetupError) as caught:
-        adapter.engine_arguments(model, "model")
-
-    assert caught.value.message == f"vLLM refuses models.{model.name}.engine_args: {why}"
-
-
 def imports(path: Path) -> Iterator[str]:
     """Yield each `module:name` that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -331,24 +302,6 @@ def test_built_in_logits_processors_are_made_as_we_make_them(vllm_model: ModelSe
         assert len(inspect.signature(kind).parameters) == 3
         assert "speculative_config" not in inspect.getsource(kind)
     assert logits_processor.LOGITSPROCS_GROUP == "vllm.logits_processors"
-
-
-def test_installed_logits_processor_is_refused_where_drafts_would_escape_it(
-    vllm_model: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from headstart.cluster import adapter
-
-    told = tmp_path / "quiet_words-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: quiet-words\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[vllm.logits_processors]\nquiet = quiet_words:Quiet\n")
-    speculating = vllm_model.model_copy(update={"speculation": SpeculationSettings()})
-    adapter.engine_argv(speculating, str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
-
-    with pytest.raises(SetupError, match=r"logits processors quiet \(quiet_words:Quiet\)"):
-        adapter.engine_argv(speculating, str(tmp_path))
-    adapter.engine_argv(vllm_model, str(tmp_path))
 
 
 def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings) -> None:

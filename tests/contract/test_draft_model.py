@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
@@ -161,11 +161,11 @@ def test_plan_of_drafts_is_put_as_vllm_reads_it(vllm_model: ModelSettings) -> No
     from vllm.v1.spec_decode.dynamic.utils import build_dynamic_sd_schedule_lookup
 
     drafter = DrafterSettings(source="a/b", num_tokens=4, num_tokens_by_rows={32: 0, 8: 2})
-    plan = adapter._by_rows(drafter)["num_speculative_tokens_per_batch_size"]
+    plan = launch_adapter._by_rows(drafter)["num_speculative_tokens_per_batch_size"]
 
     by_rows = build_dynamic_sd_schedule_lookup(plan, 64, 4)
     assert by_rows[1:] == [4] * 7 + [2] * 24 + [0] * 33
-    assert adapter._by_rows(DrafterSettings(source="a/b")) == {}
+    assert launch_adapter._by_rows(DrafterSettings(source="a/b")) == {}
 
 
 def test_drafter_of_another_vocabulary_is_refused(
@@ -178,7 +178,7 @@ def test_drafter_of_another_vocabulary_is_refused(
     LlamaForCausalLM(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     from headstart.cluster.vllm_tap import TappedLLM
 
-    args = adapter.engine_arguments(pool_of(tiny_model, tmp_path), str(tiny_model))
+    args = launch_adapter.engine_arguments(pool_of(tiny_model, tmp_path), str(tiny_model))
 
     with pytest.raises(SetupError, match="same vocabulary size"):
-        adapter.build_llm(TappedLLM, args, [])
+        launch_adapter.build_llm(TappedLLM, args, [])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cluster import adapter
+from headstart.cluster import launch_adapter
 from headstart.cluster.prepared_model import prepared
 from headstart.configs.model_settings import ModelSettings
 from tests.contract.asking import COMPLETIONS, Subject
@@ -56,9 +56,9 @@ def test_vllm_is_told_of_the_head(
 ) -> None:
     head = head_of(tiny_model, method, tmp_path / "head")
 
-    args = adapter.engine_arguments(pool_of(tiny_model, head, method), str(tiny_model))
+    args = launch_adapter.engine_arguments(pool_of(tiny_model, head, method), str(tiny_model))
 
-    assert args.worker_cls == adapter.DRAFT_MODEL_WORKER
+    assert args.worker_cls == launch_adapter.DRAFT_MODEL_WORKER
     assert args.speculative_config == {
         "method": method,
         "model": str(head),

@@ -134,7 +134,7 @@ class Counting:
 async def test_worker_is_asked_what_vllm_does_not_tell_of_a_stop_string(is_ours: bool) -> None:
     from vllm.outputs import CompletionOutput, RequestOutput
 
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
     from headstart.cluster.vllm_tap import Tap
 
     tap = Tap(stream_table().create("a stream"), b"{}")
@@ -154,7 +154,7 @@ async def test_worker_is_asked_what_vllm_does_not_tell_of_a_stop_string(is_ours:
         for index, (why, by, _) in enumerate(ends)
     ]
     outputs[1].outputs[0].spec_decode_metrics = told  # type: ignore[assignment]
-    llm: Any = Counting(adapter.WORKER if is_ours else adapter.DRAFT_MODEL_WORKER)
+    llm: Any = Counting(launch_adapter.WORKER if is_ours else launch_adapter.DRAFT_MODEL_WORKER)
     async for _ in tap.watch(llm, give(*outputs), first, "r"):  # type: ignore[arg-type]
         assert not llm.asked  # no text waits for it
 

@@ -87,7 +87,7 @@ async def started_tiny(
     speculation: SpeculationSettings,
     drafter: str = "headstart.cluster.parallel_drafter.ParallelDrafter",
 ) -> AsyncIterator[Subject]:
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
     model = ModelSettings(
         name="tiny",
@@ -103,8 +103,8 @@ async def started_tiny(
         },
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapter, "DRAFTER", drafter)
-        for name, value in adapter.engine_environment(model, cores=None).items():
+        patch.setattr(launch_adapter, "DRAFTER", drafter)
+        for name, value in launch_adapter.engine_environment(model, cores=None).items():
             patch.setenv(name, value)
         loggers = (preemptions.factory,)
         async with started_vllm(model, folder, stream_table(), loggers) as subject:

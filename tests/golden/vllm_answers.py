@@ -248,7 +248,7 @@ def _pretty(tree: Any) -> str:
 
 def main() -> None:
     """Record every answer."""
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
-    os.environ.update(adapter.engine_environment(MODEL, cores=None))
+    os.environ.update(launch_adapter.engine_environment(MODEL, cores=None))
     asyncio.run(_record())

@@ -70,7 +70,7 @@ class SlowLogger:
 def model(tiny_model: Path) -> Iterator[ModelSettings]:
     """A model with slow parts, and the environment for it."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
     model = ModelSettings(
         name="slow",
@@ -85,7 +85,7 @@ def model(tiny_model: Path) -> Iterator[ModelSettings]:
         },
     )
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(model, cores=None).items():
+        for name, value in launch_adapter.engine_environment(model, cores=None).items():
             patch.setenv(name, value)
         patch.syspath_prepend(DOUBLES)
         yield model

@@ -1,0 +1,71 @@
+"""What vLLM is started with, as its own parser and its own code read it."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.configs.model_settings import ModelSettings
+from headstart.configs.speculation import SpeculationSettings
+from headstart.stages.errors import SetupError
+
+
+@pytest.fixture(autouse=True)
+def _quietly(vllm_model: ModelSettings) -> Iterator[None]:
+    """Import vLLM in the environment that an engine would, whatever its imports warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def test_arguments_that_are_set_exist(vllm_model: ModelSettings) -> None:
+    """The adapter speaks to vLLM's own parser, so one parse tries every flag."""
+    from headstart.cluster import launch_adapter
+
+    args = launch_adapter.engine_arguments(vllm_model, "model")
+
+    assert args.served_model_name == [vllm_model.name]
+    assert args.block_size == vllm_model.block_size
+    assert args.max_model_len == vllm_model.max_model_len
+    assert args.distributed_executor_backend == "uni"
+    assert args.enable_scale_out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"bogus": 1}, "unrecognized arguments: --bogus=1"),
+        ({"max_num_seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
+    ],
+)
+def test_refused_argument_is_named_in_one_line(
+    vllm_model: ModelSettings, arguments: dict[str, Any], why: str
+) -> None:
+    from headstart.cluster import launch_adapter
+
+    model = vllm_model.model_copy(update={"engine_args": arguments})
+
+    with pytest.raises(SetupError) as caught:
+        launch_adapter.engine_arguments(model, "model")
+
+    assert caught.value.message == f"vLLM refuses models.{model.name}.engine_args: {why}"
+
+
+def test_installed_logits_processor_is_refused_where_drafts_would_escape_it(
+    vllm_model: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.cluster import launch_adapter
+
+    told = tmp_path / "quiet_words-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: quiet-words\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[vllm.logits_processors]\nquiet = quiet_words:Quiet\n")
+    speculating = vllm_model.model_copy(update={"speculation": SpeculationSettings()})
+    launch_adapter.engine_argv(speculating, str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(SetupError, match=r"logits processors quiet \(quiet_words:Quiet\)"):
+        launch_adapter.engine_argv(speculating, str(tmp_path))
+    launch_adapter.engine_argv(vllm_model, str(tmp_path))
