@@ -83,7 +83,8 @@ def _in_card(card: Path) -> Any:
         ours = head.get("headstart") if isinstance(head, dict) else None
         return None if ours is None else ours["block_tokens"]
     except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise SetupError(f"the head of {card} cannot be read: {error}") from error
+        why = " ".join(str(error).split())  # of YAML over several lines
+        raise SetupError(f"the head of {card} cannot be read: {why}") from error
 
 
 def _in_training(file: Path) -> Any:

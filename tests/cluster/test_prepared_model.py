@@ -133,8 +133,9 @@ def test_card_that_speaks_nonsense_is_refused(
     (drafter / "README.md").write_text(f"---\n{head}\n---\n")
     model = ModelSettings(name="tuned", source=str(drafter), speculation=speculation)
 
-    with pytest.raises(SetupError, match=r"README\.md"):
+    with pytest.raises(SetupError, match=r"README\.md") as caught:
         prepared(model, tmp_path)
+    assert "\n" not in caught.value.message
 
 
 def test_card_turns_speculation_on(drafter: Path, tmp_path: Path) -> None:
