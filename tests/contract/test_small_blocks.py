@@ -30,11 +30,11 @@ NUM_TOKENS = 40
 @asynccontextmanager
 async def started_with(model: ModelSettings, path: Path, **fields: Any) -> AsyncIterator[Subject]:
     """Start an engine with these settings in place of the model's."""
-    from headstart.cluster import adapter
+    from headstart.cluster import launch_adapter
 
     model = model.model_copy(update=fields)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in adapter.engine_environment(model, cores=None).items():
+        for name, value in launch_adapter.engine_environment(model, cores=None).items():
             patch.setenv(name, value)
         patch.syspath_prepend(DOUBLES)
         async with started_vllm(model, path, stream_table()) as subject:
