@@ -15,7 +15,11 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings
 from headstart.stages.errors import SetupError
 
-__all__ = ["check_drafter", "prepared"]
+__all__ = ["TELLING_NAMES", "check_drafter", "prepared"]
+
+TELLING_NAMES = ("eagle-", "eagle3", "dflash", "dspark")
+"""Where vLLM finds one of these in the path of a model that drafts, it takes that for a head,
+whatever it was told (`vllm/config/speculative.py`)."""
 
 
 def prepared(model: ModelSettings, cache_dir: Path) -> tuple[ModelSettings, Path]:
@@ -89,6 +93,11 @@ def _check_kind(drafter: DrafterSettings, folder: Path) -> None:
     if has_fc and not drafter.is_head:
         raise SetupError(
             f"the drafter {folder} is an EAGLE head: set its `method` to `eagle` or `eagle3`"
+        )
+    telling = [name for name in TELLING_NAMES if name in str(folder).lower()]
+    if telling and not drafter.is_head:
+        raise SetupError(
+            f"vLLM takes a drafter with `{telling[0]}` in its path for a head: rename {folder}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headstart.cluster.prepared_model import prepared
+from headstart.cluster.prepared_model import TELLING_NAMES, prepared
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
@@ -116,6 +116,16 @@ def test_heads_and_models_are_told_apart(
         prepared(pool(tiny_model, drafter, method), tmp_path)
     with pytest.raises(SetupError, match="is an EAGLE head: set its `method`"):
         prepared(pool(tiny_model, head), tmp_path)
+
+
+@pytest.mark.parametrize("name", TELLING_NAMES)
+def test_model_in_a_folder_that_vllm_takes_for_a_heads_is_refused(
+    tiny_model: Path, drafter: Path, tmp_path: Path, name: str
+) -> None:
+    moved = drafter.rename(tmp_path / f"My-{name.title()}-de")
+
+    with pytest.raises(SetupError, match=f"`{name}` in its path.*rename"):
+        prepared(pool(tiny_model, moved), tmp_path)
 
 
 def test_model_that_drafts_needs_a_tokenizer(

@@ -1,5 +1,7 @@
 """What vLLM is started with, as its own parser and its own code read it."""
 
+import inspect
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headstart.cluster.prepared_model import TELLING_NAMES
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.errors import SetupError
@@ -69,3 +72,12 @@ def test_installed_logits_processor_is_refused_where_drafts_would_escape_it(
     with pytest.raises(SetupError, match=r"logits processors quiet \(quiet_words:Quiet\)"):
         launch_adapter.engine_argv(speculating, str(tmp_path))
     launch_adapter.engine_argv(vllm_model, str(tmp_path))
+
+
+def test_vllm_goes_by_the_path_of_a_drafter_where_we_think(vllm_model: ModelSettings) -> None:
+    from vllm.config import speculative
+
+    text = inspect.getsource(speculative)
+
+    found = re.findall(r'"(\S+)" in self\.draft_model_config\.model\.lower\(\)', text)
+    assert found == list(TELLING_NAMES)
