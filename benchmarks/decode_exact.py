@@ -31,7 +31,7 @@ from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.settings import Settings
 from headstart.stages.drafting import Source
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["Batch", "Compared", "batches", "checks", "measure", "run", "table"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from headstart.benchmarks.decode_tasks import TASKS, language_of
 from headstart.stages.drafting import Source
-from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = [
     "FULL",

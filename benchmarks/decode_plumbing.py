@@ -34,8 +34,8 @@ from headstart.benchmarks.report import Part
 from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.settings import Settings
 from headstart.stages.drafting import Source
-from headstart.stages.speculation import SPECULATION_ARGUMENT
 from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.wish import SPECULATION_ARGUMENT
 
 __all__ = ["Prober", "measure", "replayed", "run", "step_s"]
 

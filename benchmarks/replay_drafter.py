@@ -11,7 +11,8 @@ import msgspec
 
 from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
-from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT, Factory
+from headstart.stages.proposing import Factory
+from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["ReplayDrafter", "Replayed", "write_answers"]
 

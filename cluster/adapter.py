@@ -19,7 +19,6 @@ from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.launch_adapter import WORKER
 from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest
-from headstart.stages.speculation import SPECULATION_ARGUMENT
 from headstart.stages.speculation_counts import (
     NO_LANGUAGE,
     LanguageCounts,
@@ -27,6 +26,7 @@ from headstart.stages.speculation_counts import (
     Speculated,
     SpeculationCounts,
 )
+from headstart.stages.wish import SPECULATION_ARGUMENT
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

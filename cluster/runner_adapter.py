@@ -28,8 +28,9 @@ from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.configs.model_settings import CPU_BLOCK_TOKENS, SMALL_CPU_BLOCK_TOKENS
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation import RowStep, Wish
+from headstart.stages.speculation import RowStep
 from headstart.stages.speculation_counts import Speculated, Undrafted
+from headstart.stages.wish import Wish
 
 if TYPE_CHECKING or current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker

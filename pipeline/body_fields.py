@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from headstart.stages.errors import BadRequest
-from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["Fields", "Options", "read_fields"]
 

@@ -21,7 +21,7 @@ from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.answering import Question
 from headstart.recipes.models import device_of
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
 
 __all__ = ["Engine"]
 

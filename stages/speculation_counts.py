@@ -202,6 +202,26 @@ class SpeculationCounts(msgspec.Struct):
     decisions: dict[str, int] = {}
     """Steps by what was decided at their end."""
 
+    def step(self, num_drafted: int, seconds: float, num_prompt_tokens: int) -> None:
+        """Count an engine step and its time in the model and the sampler."""
+        if num_prompt_tokens:
+            self.mixed_steps += 1
+            self.mixed_s += seconds
+        elif num_drafted:
+            self.verify_steps += 1
+            self.verify_s += seconds
+        else:
+            self.plain_steps += 1
+            self.plain_s += seconds
+
+    def undrafted(self, reason: Undrafted) -> None:
+        """Count a request, or one proposer of it, that goes without drafts."""
+        self.fallbacks[reason] = self.fallbacks.get(reason, 0) + 1
+
+    def decided(self, decision: Decision) -> None:
+        """Count what was decided at a step's end."""
+        self.decisions[decision] = self.decisions.get(decision, 0) + 1
+
     @property
     def steps(self) -> int:
         """Of all kinds."""

@@ -10,8 +10,8 @@ from headstart.benchmarks.decode_setup import Setup
 from headstart.benchmarks.replay_drafter import Replayed
 from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.model_settings import ModelSettings
-from headstart.stages.speculation import LANGUAGE_ARGUMENT
 from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
+from headstart.stages.wish import LANGUAGE_ARGUMENT
 
 STEP_S = 0.02
 PREFILL_S = 0.5

@@ -18,7 +18,8 @@ from headstart.benchmarks.replay_drafter import ReplayDrafter, Replayed, write_a
 from headstart.cluster.parallel_drafter import PLAN, plan_of
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
-from headstart.stages.speculation import RowStep, Wish
+from headstart.stages.speculation import RowStep
+from headstart.stages.wish import Wish
 
 ROWS = {
     "gsm8k_test.jsonl": {"question": "How many?", "answer": "2"},

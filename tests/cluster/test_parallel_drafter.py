@@ -16,8 +16,9 @@ from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import build
-from headstart.stages.speculation import RowStep, Wish
+from headstart.stages.speculation import RowStep
 from headstart.stages.speculation_counts import Undrafted
+from headstart.stages.wish import Wish
 
 VOCABULARY = 50
 

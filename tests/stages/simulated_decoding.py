@@ -8,7 +8,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from headstart.stages.drafting import Draft, Source, Verdict
-from headstart.stages.speculation import RowStep, Speculation, Wish
+from headstart.stages.speculation import RowStep, Speculation
+from headstart.stages.wish import Wish
 
 Curve = Callable[[int, int], float]
 """Seconds of a step by its requests and the tokens drafted for them."""
