@@ -187,15 +187,16 @@ class Speculation:
     def spent(self, draft_s: float) -> None:
         """Note how long the latest `step` took with all that belongs to it."""
         self.counts.draft_s += draft_s
-        # For once, and whether it is drafted or not.
-        if self._has_begun or self._indexing.is_in_use:
-            self._has_begun, self._draft_s = False, 0.0
+        is_usual = not self._has_begun and not self._indexing.is_in_use
+        self._has_begun = False
+        # The rest is taken for once, and whether it is drafted or not.
+        self._draft_s = draft_s if is_usual else 0.0
+        if not self._num_asked:
             return
-        self._draft_s = draft_s
-        if self._num_asked:
+        if is_usual:
             self._cost.proposed(self._num_asked, draft_s)
-            if not self._lengths.is_on:
-                self._probing.looked(draft_s)
+        if not self._lengths.is_on:
+            self._probing.looked(min(draft_s, self._cost.proposing_s(self._num_asked)))
 
     def _learn(
         self, rows: Sequence[Row], steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int
@@ -204,8 +205,9 @@ class Speculation:
         num_drafted = sum(len(one.verdict.drafted) for one in steps)
         self.counts.step(num_drafted, seconds, num_prompt_tokens)
         draft_s = self._draft_s
-        self._probing.step(seconds)
         self._cost.observe(num_rows, num_drafted, seconds, num_prompt_tokens)
+        num_tokens = sum(len(one.verdict.tokens) for one in steps)
+        self._probing.step(num_rows, num_drafted, num_tokens, seconds)
         plain_s = self._cost.seconds(num_rows)
         taken_s = self._cost.seconds(num_rows, num_drafted)
         if not num_drafted:
@@ -230,7 +232,7 @@ class Speculation:
             lengths = self._lengths.choose(survivals, slack_s)
             if any(lengths):
                 self._probing.paid()
-            elif self._probing.is_due() and self._probing.is_within(slack_s):
+            elif self._probing.is_due(slack_s):
                 self._probe(rows, found, offers, lengths)
                 decision = Decision.PROBE
             else:

@@ -153,6 +153,10 @@ class StepCost:
         # A hiccup, as of a step; but there is more to do once proposers find something.
         self._propose_s = mean + self._weight * (min(seconds / num_rows, 3 * mean) - mean)
 
+    def proposing_s(self, num_rows: int) -> float:
+        """Return what proposing drafts for so many requests takes; any time before it was seen."""
+        return self._propose_s * num_rows or math.inf
+
     def _prompts_s(
         self, num_rows: int, num_drafted: int, seconds: float, num_prompt_tokens: int
     ) -> float:
