@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+import structlog
 
 from headstart.cluster.model_card import decided
 from headstart.cluster.tokenizer_hash import tokenizer_hash
@@ -23,6 +24,8 @@ from headstart.stages.ngram_table import NgramTable, TableDrafter
 from headstart.stages.speculation import Speculation
 
 __all__ = ["PLAN", "ParallelDrafter", "plan_of"]
+
+_log = structlog.get_logger(__name__)
 
 PLAN = "headstart_plan"
 """Key of our plan in vLLM's `additional_config`."""
@@ -124,6 +127,7 @@ class ParallelDrafter(Speculation):
             is_adaptive=plan.is_adaptive,
             max_slowdown=plan.max_slowdown,
             indexing=self._indexing,
+            on_fault=lambda error: _log.error("speculation_failed", exc_info=error),
         )
 
     def load_model(self, *_: Any) -> None:

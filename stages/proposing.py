@@ -73,6 +73,12 @@ class Row:
         """Whether any is left."""
         return bool(self._proposers)
 
+    def without_proposers(self, learnt: Learnt) -> "Row":
+        """Return the same request as if nothing had been drafted for it yet, nor will be."""
+        row = Row(self.num_tokens, self._language, learnt, self._counts)
+        row.speculated = self.speculated
+        return row
+
     def add(
         self, source: Source, factory: Factory, tokens: Sequence[int], language: str | None
     ) -> None:

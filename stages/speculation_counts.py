@@ -49,6 +49,8 @@ class Undrafted(StrEnum):
     NO_DRAFTER = "no_drafter"
     """A drafter was asked for, and there is none for the language."""
     RAISED = "raised"
+    CONTROLLER = "controller"
+    """What decides failed, and no proposer: requests under way then go on without drafts."""
     OUT_OF_VOCABULARY = "out_of_vocabulary"
     TOO_MANY = "too_many"
     NOT_A_NUMBER = "not_a_number"

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from headstart.cluster.model_card import with_card
 from headstart.cluster.parallel_drafter import PLAN, ParallelDrafter, plan_of
@@ -18,6 +20,7 @@ from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import build
 from headstart.stages.speculation import RowStep
 from headstart.stages.speculation_counts import Undrafted
+from headstart.stages.step_cost import StepCost
 from headstart.stages.wish import Wish
 
 VOCABULARY = 50
@@ -217,3 +220,17 @@ def test_table_of_another_size_is_refused(tmp_path: Path, german: Path) -> None:
 
     with pytest.raises(SetupError, match="of a vocabulary of 50 tokens, the model has 51"):
         drafter(plan, vocabulary=51)
+
+
+def test_fault_of_the_controller_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = drafter(plan_of(SpeculationSettings(), tmp_path))
+    fault = ValueError("made up")
+    monkeypatch.setattr(StepCost, "observe", Mock(side_effect=fault))
+
+    with capture_logs() as logs:
+        drafts = [first_draft(subject, [1, 2, 1, 2], Wish("auto")) for _ in range(3)]
+
+    assert drafts == [[], [], []]
+    assert logs == [{"event": "speculation_failed", "exc_info": fault, "log_level": "error"}]

@@ -82,7 +82,7 @@ def test_nothing_is_drafted_where_it_does_not_pay(curve: Curve) -> None:
     late = machine.drafted[500:]
 
     assert sum(late) / len(late) < 0.3  # what is left are probes
-    assert not machine.speculation._lengths.is_on
+    assert not machine.speculation._choosing.is_on
 
 
 def test_decisions_say_what_the_controller_did() -> None:
@@ -102,11 +102,11 @@ def test_it_settles(curve: Curve, chance: float, seed: int) -> None:
     """With nothing changing it does not swing between drafting and not drafting."""
     machine = machine_of(curve, chance, rows=2, seed=seed)
     machine.run(500)
-    switches, was_on = 0, machine.speculation._lengths.is_on
+    switches, was_on = 0, machine.speculation._choosing.is_on
     for _ in range(400):
         machine.run(1)
-        switches += machine.speculation._lengths.is_on is not was_on
-        was_on = machine.speculation._lengths.is_on
+        switches += machine.speculation._choosing.is_on is not was_on
+        was_on = machine.speculation._choosing.is_on
 
     gain = best_possible(curve, chance, 2)
     if gain > 1.15 or gain < 1.01:  # near a draw either is as good
@@ -126,7 +126,7 @@ def test_it_recovers_when_drafts_become_right() -> None:
 def test_it_recovers_when_the_machine_has_room_again() -> None:
     machine = machine_of(full, 0.8, rows=2)
     machine.run(600)
-    assert not machine.speculation._lengths.is_on
+    assert not machine.speculation._choosing.is_on
     machine.curve = flat
 
     machine.run(700)
