@@ -58,14 +58,21 @@ class CopyDrafter:
         """Tokens that are held in indexes."""
         return sum(len(each.tokens) for each in (self._index, self._coming) if each is not None)
 
+    @property
+    def num_wanted(self) -> int:
+        """Tokens that are to be indexed next."""
+        if self._coming is None:
+            return 0
+        return len(self._tokens) - self._first - len(self._coming.tokens)
+
     def observe(self, verdict: Verdict) -> None:
+        if self._coming is not None:
+            self._go_on(self._coming)
         self._tokens.extend(verdict.tokens)
         if self._index is not None:
             self._index.extend(verdict.tokens)
             if self._budget.is_exceeded:
                 self._start_over()
-        if self._coming is not None:
-            self._go_on(self._coming)
 
     def draft(self, max_tokens: int) -> Draft | None:
         index = self._index
@@ -83,7 +90,7 @@ class CopyDrafter:
 
     def _go_on(self, coming: SuffixIndex) -> None:
         at = self._first + len(coming.tokens)
-        end = at + self._budget.take(len(self._tokens) - at)
+        end = at + self._budget.take(self)
         coming.extend(self._tokens[at:end])
         if end < len(self._tokens):
             return
