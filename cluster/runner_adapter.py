@@ -26,6 +26,7 @@ from headstart.cluster.cache_blocks import why_not_small
 from headstart.cluster.captured import Captured
 from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.configs.model_settings import CPU_BLOCK_TOKENS, SMALL_CPU_BLOCK_TOKENS
+from headstart.stages.crowding import Crowding
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation import RowStep
@@ -214,8 +215,10 @@ class _ParallelRunner:
     input_batch: Any
     requests: dict[str, Any]
     max_model_len: int
+    kv_cache_config: Any
     _began = 0.0
     _captured: Captured | None = None
+    _crowding: Crowding | None = None
     _predictions: dict[str, list[int]]
     _broken: frozenset[str]
 
@@ -256,6 +259,7 @@ class _ParallelRunner:
             return [[] for _ in sampled_token_ids]
         began = time.perf_counter()
         self._read()
+        self._look_at_cache(scheduler_output.total_num_scheduled_tokens)
         rows = [
             self._row(request, tokens, scheduler_output)
             for request, tokens in zip(self.input_batch.req_ids, sampled_token_ids, strict=True)
@@ -280,6 +284,17 @@ class _ParallelRunner:
         self._broken = frozenset(request for request, (is_broken, _) in pairs if is_broken)
         self._predictions = {request: found for request, (_, found) in pairs}
 
+    def _look_at_cache(self, num_tokens: int) -> None:
+        """Learn how full it is; who is preempted counts as if they held what they had."""
+        if self._crowding is None:
+            cache = self.kv_cache_config
+            if not cache.kv_cache_groups:
+                return
+            sizes = [group.kv_cache_spec.block_size for group in cache.kv_cache_groups]
+            # The first block is nobody's.
+            self._crowding = Crowding(cache.num_blocks - 1, min(sizes), self.drafter.max_tokens)
+        self._crowding.step([state.block_ids for state in self.requests.values()], num_tokens)
+
     def _row(self, request: str, tokens: list[int], scheduler_output: Any) -> RowStep:
         state = self.requests[request]
         params, num_tokens = state.sampling_params, state.num_tokens
@@ -293,6 +308,8 @@ class _ParallelRunner:
             self._begin(request, state, num_tokens - len(tokens), room)
         predictions = self._predictions.get(request, ()) if drafted else ()
         verdict = Verdict(tokens, drafted, predictions)
+        if self._crowding is not None:
+            room = self._crowding.room(num_tokens, room)
         return RowStep(request, verdict, room, request in self._broken)
 
     def _begin(self, request: str, state: Any, num_tokens: int, room: int) -> None:

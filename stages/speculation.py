@@ -71,7 +71,7 @@ class Speculation:
     ) -> None:
         self._factories = factories
         self._automatic = automatic
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._vocabulary = vocabulary
         self._languages = frozenset(languages)
         self._is_adaptive = is_adaptive
@@ -196,7 +196,7 @@ class Speculation:
             self.counts.decided(Decision.REST)
             return [[] for _ in steps]
         found = [
-            row.offers(min(one.room, self._max_tokens), self._vocabulary)
+            row.offers(min(one.room, self.max_tokens), self._vocabulary)
             for row, one in zip(rows, steps, strict=True)
         ]
         return self._choosing.drafts(rows, found)

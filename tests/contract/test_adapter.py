@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -156,8 +157,11 @@ READ = {
         "num_draft_tokens target_logits_indices bonus_logits_indices"
     ),
     "vllm.v1.worker.gpu_input_batch:CachedRequestState": (
-        "prompt_token_ids prompt_embeds output_token_ids sampling_params"
+        "prompt_token_ids prompt_embeds output_token_ids sampling_params block_ids"
     ),
+    "vllm.v1.kv_cache_interface:KVCacheConfig": "num_blocks kv_cache_groups",
+    "vllm.v1.kv_cache_interface:KVCacheGroupSpec": "kv_cache_spec",
+    "vllm.v1.kv_cache_interface:KVCacheSpec": "block_size",
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
     "vllm.v1.metrics.stats:SchedulerStats": (
         "num_running_reqs num_waiting_reqs kv_cache_usage spec_decoding_stats"
@@ -241,6 +245,7 @@ def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
         "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": (
             "drafter input_batch requests max_model_len use_async_scheduling"
         ),
+        "vllm.v1.worker.gpu_model_runner:GPUModelRunner.initialize_kv_cache": "kv_cache_config",
         "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs sampling_metadata",
         "vllm.v1.spec_decode.metadata:SpecDecodeMetadata.__post_init__": "max_spec_len",
         "vllm.v1.engine.input_processor:InputProcessor.__init__": "speculative_config",
@@ -302,6 +307,31 @@ def test_built_in_logits_processors_are_made_as_we_make_them(vllm_model: ModelSe
         assert len(inspect.signature(kind).parameters) == 3
         assert "speculative_config" not in inspect.getsource(kind)
     assert logits_processor.LOGITSPROCS_GROUP == "vllm.logits_processors"
+
+
+def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
+    vllm_model: ModelSettings,
+) -> None:
+    from vllm import SamplingParams
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    runner = _ParallelRunner()
+    runner._predictions, runner._broken, runner.max_model_len = {}, frozenset(), 100
+    runner.drafter = Mock(default="auto", max_tokens=8)
+    runner.drafter.num_tokens.return_value = 18
+    group = SimpleNamespace(kv_cache_spec=SimpleNamespace(block_size=16))
+    runner.kv_cache_config = SimpleNamespace(num_blocks=7, kv_cache_groups=[group])
+    state = SimpleNamespace(sampling_params=SamplingParams(max_tokens=None), num_tokens=19)
+    runner.requests = {"a": state}
+    step = SimpleNamespace(scheduled_spec_decode_tokens={})
+    rooms = []
+    for block_ids in ([[1, 2]], [[1, 2, 3, 4, 5]]):
+        state.block_ids = block_ids
+        runner._look_at_cache(1)
+        rooms.append(runner._row("a", [4], step).room)
+
+    assert rooms == [80, 13]
 
 
 def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings) -> None:
