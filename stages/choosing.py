@@ -43,7 +43,7 @@ class Choosing:
         self._draft_s = 0.0
         """What proposing for the step that comes in took, taking up and indexing requests aside."""
         self._num_asked = 0
-        """Requests in the latest step if it was looked for drafts, else none."""
+        """Requests for which drafts were looked for, and nobody has said yet how long it took."""
 
     @property
     def is_on(self) -> bool:
@@ -75,7 +75,6 @@ class Choosing:
         num_rows = len(rows)
         num_drafted = sum(len(verdict.drafted) for verdict in verdicts)
         num_tokens = sum(len(verdict.tokens) for verdict in verdicts)
-        self._num_asked = 0
         self._counts.step(num_drafted, seconds, num_prompt_tokens)
         self._cost.observe(num_rows, num_drafted, seconds, num_prompt_tokens)
         self._probing.step(num_rows, num_drafted, num_tokens, seconds)
@@ -123,12 +122,13 @@ class Choosing:
             is_usual: Whether nothing was done in it that is done once, whatever is drafted.
         """
         self._draft_s = draft_s if is_usual else 0.0
-        if not self._num_asked:
+        num_asked, self._num_asked = self._num_asked, 0
+        if not num_asked:
             return
         if is_usual:
-            self._cost.proposed(self._num_asked, draft_s)
+            self._cost.proposed(num_asked, draft_s)
         if not self.is_on:
-            self._probing.looked(min(draft_s, self._cost.proposing_s(self._num_asked)))
+            self._probing.looked(min(draft_s, self._cost.proposing_s(num_asked)))
 
     def _probe(
         self,

@@ -321,22 +321,3 @@ def test_steps_with_prompts_are_counted_apart() -> None:
     counts = machine.counts
     assert (counts.steps, counts.mixed_steps, counts.mixed_s, counts.plain_s) == (1, 1, 0.3, 0)
     assert counts.decisions == {"no_draft": 1}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wish"),
-    [
-        (None, Wish("copy")),
-        ({"other": 1}, Wish("copy")),
-        ({"headstart_speculation": "off"}, Wish("off")),
-        (
-            {"headstart_speculation": "drafter", "headstart_language": "de"},
-            Wish("drafter", "de"),
-        ),
-        ({"headstart_speculation": "bogus", "headstart_language": 3}, Wish("copy")),
-        ({"headstart_speculation": ["auto"]}, Wish("copy")),
-        ({"headstart_speculation": "model"}, Wish("copy")),  # which no request can choose
-    ],
-)
-def test_wish(arguments: dict[str, Any] | None, wish: Wish) -> None:
-    assert Wish.of(arguments, "copy") == wish
