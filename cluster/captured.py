@@ -21,7 +21,7 @@ class Captured:
         num_drafted: Of each request, in the order of the batch.
         is_watched: Of each request, whether anybody looks at its predictions.
         is_told: Whether the sampler looks for the likeliest tokens itself: they are `take`n from it
-            then, as looking twice would cost a tenth of a step of 16 requests on CPU.
+            then, and not looked for twice.
     """
 
     def __init__(
@@ -88,5 +88,5 @@ class Captured:
 
 def _likeliest(logits: torch.Tensor) -> torch.Tensor:
     """Return the likeliest token of each row."""
-    # On CPU torch compares half precision one by one: converting first takes half the time.
+    # On CPU torch compares half precision one by one: converting first is quicker.
     return (logits.float() if logits.device.type == "cpu" else logits).argmax(dim=-1)
