@@ -45,6 +45,7 @@ __all__ = [
     "lora_of",
     "speculation_counts",
     "submit_replayed",
+    "undraftable",
     "unread",
     "warm",
 ]
@@ -191,6 +192,16 @@ _OF_OUTPUT = {
     "prompt_logprob_token_ids": "logprobs of its beginning are not kept",
 }
 """Sampling parameters whose effect depends on what of a text is answer and what is prompt."""
+
+
+def undraftable(llm: "AsyncLLM", params: Any) -> str | None:
+    """Return the field of a request that an engine cannot answer because it drafts; None if none.
+
+    vLLM's rejection sampler puts the log probabilities of asked-for tokens into a place of another
+    shape, and the engine ends, though nothing be drafted for that request.
+    """
+    drafts = llm.vllm_config.speculative_config is not None
+    return "logprob_token_ids" if drafts and params.logprob_token_ids is not None else None
 
 
 def cannot_replay(params: Any) -> str | None:

@@ -155,6 +155,9 @@ def _speculation_options(model: ModelSettings, model_path: str, ours: str) -> di
             "method": "custom_class",
             "model": ours,
             "num_speculative_tokens": plan["max_tokens"],
+            # The same for any number of requests. Without it vLLM fills requests of one token that
+            # begin up to a full draft of nothing, for CUDA graphs that our drafts do not fit.
+            "num_speculative_tokens_per_batch_size": [(1, 1, plan["max_tokens"])],
         },
         "additional_config": {PLAN: plan},
         # For `RequestOutput`s only: no body has them unless it is asked for with another flag.

@@ -257,6 +257,15 @@ class _ParallelRunner:
         if get_tensor_model_parallel_rank():
             # The engine takes the first rank's drafts: others would learn from what is not theirs.
             return [[] for _ in sampled_token_ids]
+        try:
+            return self._propose(scheduler_output, sampled_token_ids)
+        except Exception as error:  # no answer depends on what is drafted
+            self.drafter.fail(error)
+            return [[] for _ in sampled_token_ids]
+
+    def _propose(
+        self, scheduler_output: Any, sampled_token_ids: list[list[int]]
+    ) -> list[list[int]]:
         began = time.perf_counter()
         self._read()
         self._look_at_cache(scheduler_output.total_num_scheduled_tokens)
@@ -304,6 +313,9 @@ class _ParallelRunner:
         room = self.max_model_len - num_tokens - 1
         if params.max_tokens is not None:
             room = min(room, params.max_tokens - len(state.output_token_ids) - 1)
+        if (needed := params.min_tokens - len(state.output_token_ids)) > 0:
+            # Behind a draft vLLM forbids to stop as if the draft had not been: it must be right.
+            room = min(room, needed - 1)
         if self.drafter.num_tokens(request) != num_tokens - len(tokens):
             self._begin(request, state, num_tokens - len(tokens), room)
         predictions = self._predictions.get(request, ()) if drafted else ()

@@ -83,6 +83,20 @@ class Tap:
         is_known = self._speculated.steps and not self._is_partly_told
         return self._speculated if is_known else None
 
+    def check(self, llm: AsyncLLM, params: Any) -> None:
+        """Refuse what the engine would not survive.
+
+        Raises:
+            ValueError: It is nothing for an engine that drafts.
+        """
+        if (field := adapter.undraftable(llm, params)) is None:
+            return
+        self.refusal = BadRequest(
+            f"`{field}` is refused where several tokens a step are decoded: ask for `logprobs`",
+            param=field,
+        )
+        raise ValueError(self.refusal.message)
+
     def begin(self, params: Any, request_id: str) -> int:
         """Note that the app asks the engine for the answer to one more prompt.
 
@@ -258,6 +272,7 @@ class TappedLLM(AsyncLLM):
         tap = current_tap.get()
         if tap is None:
             return source
+        tap.check(self, sampling_params)
         return tap.watch(self, source, tap.begin(sampling_params, request_id), request_id)
 
     async def add_request(

@@ -119,7 +119,7 @@ class Speculation:
         except Exception as error:
             self.counts.undrafted(Undrafted.CONTROLLER)
             self._rows[request] = Row(len(tokens), NO_LANGUAGE, self._choosing.learnt, self.counts)
-            self._fail(error)
+            self.fail(error)
 
     def _begin(
         self,
@@ -179,7 +179,7 @@ class Speculation:
         try:
             return self._step(steps, seconds, num_prompt_tokens)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return [[] for _ in steps]
 
     def _step(
@@ -208,11 +208,15 @@ class Speculation:
             is_usual = not self._has_begun and not self._indexing.is_in_use
             self._choosing.spent(draft_s, is_usual=is_usual)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         self._has_begun = False
 
-    def _fail(self, error: Exception) -> None:
-        """Draft no more for what is under way, and forget what was learnt: either may be wrong."""
+    def fail(self, error: Exception) -> None:
+        """Draft no more for what is under way, and forget what was learnt: either may be wrong.
+
+        Args:
+            error: Of this machine, or of what stands between it and the engine.
+        """
         self._know_nothing()
         for request, row in self._rows.items():
             if row.has_proposers:

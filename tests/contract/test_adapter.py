@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -322,7 +322,8 @@ def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
     runner.drafter.num_tokens.return_value = 18
     group = SimpleNamespace(kv_cache_spec=SimpleNamespace(block_size=16))
     runner.kv_cache_config = SimpleNamespace(num_blocks=7, kv_cache_groups=[group])
-    state = SimpleNamespace(sampling_params=SamplingParams(max_tokens=None), num_tokens=19)
+    params = SamplingParams(max_tokens=None)
+    state = SimpleNamespace(sampling_params=params, num_tokens=19, output_token_ids=[4])
     runner.requests = {"a": state}
     step = SimpleNamespace(scheduled_spec_decode_tokens={})
     rooms = []
@@ -332,6 +333,43 @@ def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
         rooms.append(runner._row("a", [4], step).room)
 
     assert rooms == [80, 13]
+
+
+def test_row_has_no_room_for_drafts_behind_which_it_may_stop(vllm_model: ModelSettings) -> None:
+    from vllm import SamplingParams
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    runner = _ParallelRunner()
+    runner._predictions, runner._broken, runner.max_model_len = {}, frozenset(), 100
+    runner.drafter, runner.requests = Mock(default="auto", max_tokens=8), {}
+    runner.drafter.num_tokens.return_value = 18
+    step = SimpleNamespace(scheduled_spec_decode_tokens={})
+    rooms = []
+    for num_answered in (7, 8, 9, 10):
+        runner.requests["a"] = SimpleNamespace(
+            sampling_params=SamplingParams(max_tokens=None, min_tokens=10),
+            num_tokens=19,
+            output_token_ids=[1] * num_answered,
+        )
+        rooms.append(runner._row("a", [4], step).room)
+
+    assert rooms == [2, 1, 0, 80]
+
+
+def test_fault_beside_the_controller_ends_no_step(vllm_model: ModelSettings) -> None:
+    from headstart.cluster import runner_adapter
+
+    runner = runner_adapter._ParallelRunner()
+    runner.drafter = Mock()
+    runner.input_batch = SimpleNamespace(req_ids=["unknown"])
+    runner.requests = {}
+    runner.kv_cache_config = SimpleNamespace(kv_cache_groups=[])
+
+    step = SimpleNamespace(total_num_scheduled_tokens=1)
+    with patch.object(runner_adapter, "get_tensor_model_parallel_rank", return_value=0):
+        assert runner.propose_draft_token_ids(step, [[4]]) == [[]]
+    assert isinstance(runner.drafter.fail.call_args.args[0], KeyError)
 
 
 def test_request_is_taken_up_with_the_room_that_it_has(vllm_model: ModelSettings) -> None:

@@ -1,6 +1,7 @@
 """Several tokens a step, and the answer that one a step gives: on the real model, in float32."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +14,7 @@ from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.speculation_counts import Speculated, SpeculationCounts
-from tests.contract.asking import Subject, saying
+from tests.contract.asking import COMPLETIONS, Subject, saying
 from tests.contract.conftest import ENGINE, started_vllm
 from tests.support.streams import body, chunks, finished, stream_table
 from tests.support.waiting import eventually, soon
@@ -178,6 +179,61 @@ async def test_feature_turns_drafts_off(vllm: Subject, speculating: Subject, rea
     assert found.end.speculated in (None, Speculated())
     # The count comes with a delay, and so may another test's before it.
     await eventually(lambda: counts_of(speculating).fallbacks.get(reason, 0) > before)
+
+
+async def test_prompt_of_which_one_token_is_left_is_answered_without_drafts(
+    vllm: Subject, speculating: Subject
+) -> None:
+    """vLLM would fill it up with a draft of nothing, in which `logit_bias` does not count."""
+    size = speculating.info.block_size
+
+    async def answered(subject: Subject, **fields: Any) -> tuple[list[int], int, Any]:
+        wanted = {"prompt": list(range(1000, 1001 + size)), "max_tokens": 4, **fields}
+        stream = subject.serve(COMPLETIONS, return_token_ids=True, **wanted)
+        tokens = await tokens_of(stream)
+        assert stream.end is not None
+        return tokens, stream.end.cached_tokens, stream.end.speculated
+
+    first = (await answered(vllm))[0][0]
+    biased = {"logit_bias": {str(first): -100}}
+    expected = (await answered(vllm, **biased))[0]
+    assert first not in expected[:1]
+
+    assert (await answered(speculating))[0][0] == first
+    tokens, num_cached, speculated = await answered(speculating, **biased)
+
+    assert (tokens, num_cached) == (expected, size)
+    assert speculated in (None, Speculated())
+
+
+async def test_stopping_is_forbidden_as_long_as_without_drafts(
+    vllm: Subject, speculating: Subject
+) -> None:
+    plain = await tokens_of(asked(vllm, "edit", "off"))
+    stops = [token for token, _ in Counter(plain).most_common(3)]
+    for at_least in range(5, 20, 2):
+        fields = {"min_tokens": at_least, "stop_token_ids": stops}
+        expected = await tokens_of(asked(vllm, "edit", "off", **fields))
+        assert len(expected) >= at_least
+        for mode in ("copy", "jacobi"):
+            found = await tokens_of(asked(speculating, "edit", mode, **fields))
+            assert found == expected, (at_least, mode)
+
+
+async def test_log_probabilities_of_given_tokens_are_refused_where_others_are_drafted_for(
+    vllm: Subject, speculating: Subject
+) -> None:
+    wanted = {"logprobs": True, "logprob_token_ids": [5, 6], "max_tokens": 4}
+    copied = asked(speculating, "edit", "copy", logprobs=True, top_logprobs=3)
+
+    refused = asked(speculating, "quote", "off", **wanted)
+    await soon(finished(refused), 60)
+
+    header = refused.log.header
+    assert header is not None
+    assert (header.status, body(refused)["error"]["param"]) == (400, "logprob_token_ids")
+    assert await tokens_of(copied) == await tokens_of(asked(vllm, "edit", "off"))
+    assert await tokens_of(asked(vllm, "quote", "off", **wanted))
 
 
 async def test_answer_says_what_was_drafted(speculating: Subject) -> None:
