@@ -1,15 +1,15 @@
 """`headstart bench decode-exact`: whether drafts ever change an answer, in float32.
 
-The same prompts go to the plain engine and to ours: one mode after the other side by side, up to
-sixteen under way, in a cache that is too small for them, so that some lose their place and are
-computed anew. Half of the batches draft whatever is on offer, half as much as the controller lets.
-Some prompts go to a pool's engine besides, in which a model drafts: this one, disturbed so that it
-is right now and then.
+The same prompts go to the plain engine and, once in each mode, to ours: different modes side by
+side, up to sixteen under way, in a cache that is too small for them, so that some lose their place
+and are computed anew. Half of the batches draft whatever is on offer, half as much as the
+controller lets. Some prompts go to a pool's engine besides, in which a model drafts: this one,
+disturbed so that it is right now and then.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.settings import Settings
 from headstart.stages.drafting import Source
 from headstart.stages.errors import SetupError
-from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = ["Batch", "Compared", "batches", "checks", "measure", "run", "table"]
 
@@ -41,9 +41,9 @@ _MOST_CHARS = 1200
 """Of a prompt: with its answer it must fit the small cache."""
 _LEAST_ASKED = 5
 """In a batch, but for the last of its kind."""
-NUM_COMPARED = Bar("answers_compared", 500, "higher", "answers")
+NUM_COMPARED = Bar("answers_compared_in_each_mode", 500, "higher", "answers")
 PREEMPTED = Bar("preemptions_while_compared", 1, "higher", "preemptions")
-DRAFTED = Bar("modes_with_accepted_drafts", 3, "higher", "modes")
+DRAFTED = Bar("kinds_with_accepted_drafts", len(Source), "higher", "kinds")
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -54,7 +54,8 @@ class Batch(msgspec.Struct, frozen=True):
     """Most that are under way."""
     texts: list[tuple[str, str]]
     """Each with its input's language."""
-    modes: list[str]
+    rounds: list[list[str]]
+    """The modes of all prompts, each time that they are asked."""
     engine: str
     """Who is compared with the plain engine."""
 
@@ -102,7 +103,7 @@ def measure(setup: Setup) -> Part:
         rig.engines[MODEL_DRAFTS] = model_drafts(setup.model, drafter)
         found = [compared(rig, setup, batch) for batch in batches(texts, setup.plan)]
     config = {
-        "exactness": "float32; each prompt in one mode; the plain engine with the two likeliest "
+        "exactness": "float32; each prompt in each mode; the plain engine with the two likeliest "
         f"tokens of each place; a tie is a gap of at most {TIE} between their logits",
     }
     return Part(config, [table(found)], list(checks(found, is_quick=setup.is_quick)))
@@ -122,16 +123,18 @@ def _texts(setup: Setup) -> list[tuple[str, str]]:
 
 
 def batches(texts: Sequence[tuple[str, str]], plan: Plan) -> Iterator[Batch]:
-    """Put every prompt into one batch, and give the modes in turn; then have a model draft."""
+    """Put every prompt into one batch, and have it in all modes; then have a model draft."""
     number = 0
     for at_once, part in _parts(texts, plan.exact):
-        # Begun elsewhere in each batch: a mode shall have other neighbours.
-        modes = [str(MODES[(index + number) % len(MODES)]) for index in range(len(part))]
-        yield Batch(number, at_once, part, modes, ENGINES[number % len(ENGINES)])
+        # Begun elsewhere in each round: a mode shall have other neighbours.
+        rounds = [
+            [str(MODES[(index + number + turn) % len(MODES)]) for index in range(len(part))]
+            for turn in range(plan.exact_rounds)
+        ]
+        yield Batch(number, at_once, part, rounds, ENGINES[number % len(ENGINES)])
         number += 1
     for at_once, part in _parts(texts, plan.exact_model):
-        modes = len(part) * [str(Source.MODEL)]
-        yield Batch(number, at_once, part, modes, MODEL_DRAFTS)
+        yield Batch(number, at_once, part, [len(part) * [str(Source.MODEL)]], MODEL_DRAFTS)
         number += 1
 
 
@@ -161,26 +164,37 @@ def compared(rig: Rig, setup: Setup, batch: Batch) -> Found:
         how = {"ignore_eos": True, "at_once": batch.at_once}
         asked = [Asked(text) for text, _ in batch.texts]
         plain = rig.ask("exact plain", asked, tokens, num_best=2, **how)
-        ours = rig.ask(batch.engine, _drafted(batch), tokens, **how)
-        if any(len(answer) < tokens for answer in (*plain.answers, *ours.answers)):
+        ours = [
+            rig.ask(batch.engine, _drafted(batch, modes), tokens, **how) for modes in batch.rounds
+        ]
+        every = chain.from_iterable(done.answers for done in (plain, *ours))
+        if any(len(answer) < tokens for answer in every):
             raise SetupError(f"an answer in float32 has less than the {tokens} tokens asked for")
-        found = Found(_compare(batch, plain, ours), ours.preempted, _accepted(ours))
+        found = Found(
+            [
+                one
+                for pair in zip(batch.rounds, ours, strict=True)
+                for one in _compare(batch, plain, *pair)
+            ],
+            sum(done.preempted for done in ours),
+            dict(_sum(_accepted(done) for done in ours)),
+        )
         setup.checkpoint.put(key, found)
         same = sum(one.is_same for one in found.compared)
         print(f"exact, {batch.at_once} at once: {same} of {len(found.compared)}", flush=True)
     return found
 
 
-def _drafted(batch: Batch) -> list[Asked]:
+def _drafted(batch: Batch, modes: Sequence[str]) -> list[Asked]:
     return [
-        Asked(text, {SPECULATION_ARGUMENT: mode, LANGUAGE_ARGUMENT: language})
-        for (text, language), mode in zip(batch.texts, batch.modes, strict=True)
+        Asked(text, wish_arguments(mode, language))
+        for (text, language), mode in zip(batch.texts, modes, strict=True)
     ]
 
 
-def _compare(batch: Batch, plain: Done, ours: Done) -> list[Compared]:
+def _compare(batch: Batch, plain: Done, modes: Sequence[str], ours: Done) -> list[Compared]:
     found = []
-    answers = zip(batch.modes, plain.answers, plain.best, ours.answers, strict=True)
+    answers = zip(modes, plain.answers, plain.best, ours.answers, strict=True)
     for mode, right, best, answer in answers:
         is_same = answer == right
         gap = None if is_same else tie_gap(right, best, right, answer)
@@ -205,14 +219,16 @@ def checks(found: Sequence[Found], *, is_quick: bool) -> Iterator[Check]:
     differ = sum(not one.is_same and not one.is_tie for one in every)
     yield judge(INEXACT, exactly(differ), note=note)
     ties = sum(one.is_tie for one in every)
-    accepted = _sum(found)
+    accepted = _sum(each.accepted for each in found)
+    asked = Counter(one.mode for one in every if one.engine in ENGINES)
+    fewest = min(asked[mode] for mode in MODES)
     if is_quick:
         yield not_measured(TIES, f"{ties} of {len(every)}: too few to tell")
         yield not_measured(NUM_COMPARED, f"{len(every)} in a quick run")
         yield not_measured(DRAFTED, f"too few answers to tell; {_told(accepted)}")
     else:
         yield judge(TIES, exactly(500 * ties / len(every)), note=note)
-        yield judge(NUM_COMPARED, exactly(len(every)))
+        yield judge(NUM_COMPARED, exactly(fewest))
         yield judge(DRAFTED, exactly(sum(map(bool, accepted.values()))), note=_told(accepted))
     yield judge(PREEMPTED, exactly(sum(each.preempted for each in found)))
 
@@ -221,10 +237,10 @@ def _told(accepted: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {num} tokens accepted" for name, num in accepted.items())
 
 
-def _sum(found: Sequence[Found]) -> Counter[str]:
+def _sum(found: Iterable[Mapping[str, int]]) -> Counter[str]:
     accepted: Counter[str] = Counter()
     for each in found:
-        accepted.update(each.accepted)
+        accepted.update(each)
     return accepted
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from headstart.benchmarks.decode_tasks import TASKS, language_of
 from headstart.stages.drafting import Source
-from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = [
     "FULL",
@@ -45,6 +45,8 @@ class Plan:
     """Answers that are compared in float32, by how many are under way at once."""
     exact_model: Mapping[int, int]
     """The same, of those that are answered once more where a model drafts."""
+    exact_rounds: int
+    """In which they are asked again, each in another mode."""
     exact_tokens: int
     rounds: int
     """In which costs and replayed drafts are measured again."""
@@ -62,6 +64,7 @@ FULL = Plan(
     loop_blocks=1,
     exact={1: 10, 2: 20, 4: 30, 8: 60, 16: 380},
     exact_model={1: 5, 4: 16, 16: 32},
+    exact_rounds=5,
     exact_tokens=64,
     rounds=8,
     replay_tokens=73,
@@ -76,6 +79,7 @@ QUICK = Plan(
     loop_blocks=0,
     exact={1: 2, 4: 6, 16: 16},
     exact_model={4: 6},
+    exact_rounds=1,
     exact_tokens=64,
     rounds=1,
     replay_tokens=48,
@@ -109,7 +113,7 @@ class Lane:
         """Return what it asks for."""
         if self.mode is None:
             return {}
-        return {SPECULATION_ARGUMENT: self.mode, LANGUAGE_ARGUMENT: language_of(task)}
+        return wish_arguments(self.mode, language_of(task))
 
 
 LANES = (

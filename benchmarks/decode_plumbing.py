@@ -35,7 +35,7 @@ from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.settings import Settings
 from headstart.stages.drafting import Source
 from headstart.stages.speculation_counts import SpeculationCounts
-from headstart.stages.wish import SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = ["Prober", "measure", "replayed", "run", "step_s"]
 
@@ -43,7 +43,7 @@ VERIFIED = (1, 2, 4, 8, REPLAY_TOKENS + 1, 16, MOST_VERIFIED)
 REPLAY_TRIES = 5
 REPLAY_RUNS = 3
 """Of an answer that has settled: eight right tokens in each step are through with it in eight."""
-_OFF = {SPECULATION_ARGUMENT: "off"}
+_OFF = wish_arguments("off")
 
 
 def run(settings: Settings, options: BenchOptions) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from headstart.cluster.parallel_drafter import ParallelDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.proposing import Factory
-from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = ["ReplayDrafter", "Replayed", "write_answers"]
 
@@ -39,7 +39,7 @@ class Replayed(msgspec.Struct, frozen=True):
             mode: `drafter`; `jacobi` has the model's predictions captured; `auto` is all there is.
         """
         how = msgspec.json.encode(self).decode()
-        return {SPECULATION_ARGUMENT: mode, LANGUAGE_ARGUMENT: how}
+        return wish_arguments(mode, how)
 
     @classmethod
     def of(cls, language: str | None) -> "Replayed | None":

@@ -57,8 +57,9 @@ def plan_of(
     Raises:
         SetupError: The card or a table is not fit.
     """
+    own = tokenizer_hash(model) if settings.tables else ""
     for language, path in settings.tables.items():
-        if _read_table(language, path).tokenizer != tokenizer_hash(model):
+        if _read_table(language, path).tokenizer != own:
             raise SetupError(
                 f"the n-gram table {path} was made with another tokenizer than that of {model}: "
                 "build it from this model's answers"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from headstart.stages.errors import BadRequest
-from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = ["Fields", "Options", "read_fields"]
 
@@ -39,8 +39,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def engine_arguments(self) -> dict[str, str]:
         """What of it the engine's worker has to know."""
-        wanted = {SPECULATION_ARGUMENT: self.speculation, LANGUAGE_ARGUMENT: self.language}
-        return {name: value for name, value in wanted.items() if value is not None}
+        return wish_arguments(self.speculation, self.language)
 
 
 class Fields(msgspec.Struct):

@@ -21,7 +21,7 @@ from headstart.configs.speculation import SpeculationSettings
 from headstart.recipes.answering import Question
 from headstart.recipes.models import device_of
 from headstart.stages.errors import SetupError
-from headstart.stages.wish import LANGUAGE_ARGUMENT, SPECULATION_ARGUMENT
+from headstart.stages.wish import wish_arguments
 
 __all__ = ["Engine"]
 
@@ -111,9 +111,7 @@ class Engine:
         Raises:
             SetupError: The engine died.
         """
-        wish = {SPECULATION_ARGUMENT: mode}
-        if language is not None:
-            wish[LANGUAGE_ARGUMENT] = language
+        wish = wish_arguments(mode, language)
         asked = [
             # A seed would leave out drafts: whoever wants them does without.
             Asked(

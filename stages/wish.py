@@ -6,10 +6,10 @@ from typing import Any
 
 from headstart.stages.drafting import Source
 
-__all__ = ["LANGUAGE_ARGUMENT", "SPECULATION_ARGUMENT", "Wish"]
+__all__ = ["Wish", "wish_arguments"]
 
-SPECULATION_ARGUMENT = "headstart_speculation"
-LANGUAGE_ARGUMENT = "headstart_language"
+_MODE = "headstart_speculation"
+_LANGUAGE = "headstart_language"
 
 _MODES = ("off", "auto", *(source for source in Source if source is not Source.MODEL))
 
@@ -25,7 +25,13 @@ class Wish:
     def of(cls, arguments: Mapping[str, Any] | None, default: str) -> "Wish":
         """Read the wish of a request from its extra arguments; what is no mode is the default."""
         arguments = arguments or {}
-        mode, language = arguments.get(SPECULATION_ARGUMENT), arguments.get(LANGUAGE_ARGUMENT)
+        mode, language = arguments.get(_MODE), arguments.get(_LANGUAGE)
         if not (isinstance(mode, str) and mode in _MODES):
             mode = default
         return cls(mode, language if isinstance(language, str) else None)
+
+
+def wish_arguments(mode: str | None = None, language: str | None = None) -> dict[str, str]:
+    """Return what `Wish.of` reads, of a request that leaves open what is None."""
+    wanted = {_MODE: mode, _LANGUAGE: language}
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -11,7 +11,7 @@ from headstart.benchmarks.replay_drafter import Replayed
 from headstart.cluster.engine_child import Asked, Done
 from headstart.configs.model_settings import ModelSettings
 from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
-from headstart.stages.wish import LANGUAGE_ARGUMENT
+from headstart.stages.wish import Wish
 
 STEP_S = 0.02
 PREFILL_S = 0.5
@@ -83,7 +83,7 @@ class FakeRig:
     def _took(
         self, name: str, asked: Asked, num: int, max_tokens: int
     ) -> tuple[float, SpeculationCounts]:
-        how = Replayed.of(asked.arguments.get(LANGUAGE_ARGUMENT))
+        how = Replayed.of(Wish.of(asked.arguments, "auto").language)
         right = how.num_right if how is not None else 0
         # The controller drafts what is right, and no more.
         drafted = 0 if how is None else right if name == "replay" else how.num_drafted

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pytest
 
 from headstart.benchmarks import decode_exact, plumbing_scores
 from headstart.benchmarks import decode_scores as scores
 from headstart.benchmarks.checks import Check, Verdict
-from headstart.benchmarks.decode_exact import Compared, Found
+from headstart.benchmarks.decode_exact import MODES, Compared, Found
 from headstart.benchmarks.decode_plan import FULL, QUICK, Block
 from headstart.benchmarks.decode_scores import Left, Measured, Ran
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED, Crowd, Replay, Round
@@ -101,7 +102,12 @@ def test_tables_tell_looping_answers_apart() -> None:
 
 
 SAME = Compared("auto", "exact forced", 16, 64, is_same=True, gap=None)
-DRAFTED = {"copy": 5, "drafter": 3, "jacobi": 1}
+DRAFTED = {"copy": 5, "drafter": 3, "jacobi": 1, "model": 2}
+
+
+def same(num: int) -> list[Compared]:
+    """So many in each mode."""
+    return [msgspec.structs.replace(SAME, mode=str(mode)) for mode in MODES for _ in range(num)]
 
 
 def parted(gap: float | None) -> Compared:
@@ -111,14 +117,15 @@ def parted(gap: float | None) -> Compared:
 @pytest.mark.parametrize(
     ("compared", "preempted", "accepted", "names"),
     [
-        ([SAME] * 500, 3, DRAFTED, set()),
-        ([*[SAME] * 498, *[parted(0.0005)] * 2], 3, DRAFTED, set()),
-        ([*[SAME] * 497, *[parted(0.0005)] * 3], 3, DRAFTED, {"ties_per_500_answers"}),
-        ([*[SAME] * 499, parted(0.1)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
-        ([*[SAME] * 499, parted(None)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
-        ([SAME] * 499, 3, DRAFTED, {"answers_compared"}),
-        ([SAME] * 500, 0, DRAFTED, {"preemptions_while_compared"}),
-        ([SAME] * 500, 3, {"copy": 5, "jacobi": 0}, {"modes_with_accepted_drafts"}),
+        (same(500), 3, DRAFTED, set()),
+        ([*same(500), *[parted(0.0005)] * 10], 3, DRAFTED, set()),
+        ([*same(500), *[parted(0.0005)] * 11], 3, DRAFTED, {"ties_per_500_answers"}),
+        ([*same(500), parted(0.1)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
+        ([*same(500), parted(None)], 3, DRAFTED, {"answers_that_differ_without_a_tie"}),
+        ([*same(499), SAME], 3, DRAFTED, {"answers_compared_in_each_mode"}),
+        ([SAME] * 2500, 3, DRAFTED, {"answers_compared_in_each_mode"}),
+        (same(500), 0, DRAFTED, {"preemptions_while_compared"}),
+        (same(500), 3, DRAFTED | {"drafter": 0}, {"kinds_with_accepted_drafts"}),
     ],
 )
 def test_answers_are_exact(

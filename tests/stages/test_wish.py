@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headstart.stages.wish import Wish
+from headstart.stages.wish import Wish, wish_arguments
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ from headstart.stages.wish import Wish
 )
 def test_wish(arguments: dict[str, Any] | None, wish: Wish) -> None:
     assert Wish.of(arguments, "copy") == wish
+
+
+def test_wish_travels() -> None:
+    assert wish_arguments() == {}
+    assert Wish.of(wish_arguments("jacobi"), "copy") == Wish("jacobi")
+    assert Wish.of(wish_arguments(language="de"), "copy") == Wish("copy", "de")
