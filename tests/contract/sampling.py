@@ -1,7 +1,10 @@
 """Whether what an engine samples is what its model says: chi-square on two tokens of answers."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,20 @@ from tests.contract.asking import COMPLETIONS, Subject
 from tests.support.streams import body, finished
 from tests.support.waiting import soon
 
-__all__ = ["NUM_SAMPLES", "check_sampling"]
+__all__ = ["NUM_SAMPLES", "Asking", "check_sampling"]
 
 NUM_SAMPLES = 2000
 
-_PROMPT, _TEMPERATURE = [5, 6, 7, 8, 5, 6, 9], 0.3
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the samples are answers to."""
+
+    prompt: tuple[int, ...] = (5, 6, 7, 8, 5, 6, 9)
+    temperature: float = 0.3
+    top_k: int = 0
+    """Only so many likeliest tokens; 0 is all."""
+    num_samples: int = NUM_SAMPLES
 
 
 async def check_sampling(
@@ -22,6 +34,7 @@ async def check_sampling(
     model: Path,
     at_once: int,
     ended: Callable[[Stream], None],
+    asking: Asking | None = None,
     **fields: Any,
 ) -> None:
     """Sample, and compare with the chances that transformers computes.
@@ -32,15 +45,17 @@ async def check_sampling(
         ended: Told of every answer's stream.
         fields: Of each request besides.
     """
+    asking = asking or Asking()
     places = asyncio.Semaphore(at_once)
 
     async def sample() -> tuple[int, int]:
         async with places:
             stream = subject.serve(
                 COMPLETIONS,
-                prompt=_PROMPT,
+                prompt=asking.prompt,
                 max_tokens=3,
-                temperature=_TEMPERATURE,
+                temperature=asking.temperature,
+                top_k=asking.top_k,
                 ignore_eos=True,
                 return_token_ids=True,
                 **fields,
@@ -50,37 +65,51 @@ async def check_sampling(
         first, second, _ = body(stream)["choices"][0]["token_ids"]
         return first, second
 
-    found = await asyncio.gather(*(sample() for _ in range(NUM_SAMPLES)))
+    found = await asyncio.gather(*(sample() for _ in range(asking.num_samples)))
 
-    chances = _pairs(model)
-    second = chances.sum(axis=0)
+    pairs = _pairs(model, asking)
+    second: dict[int, float] = defaultdict(float)
+    for (_, two), chance in pairs.items():
+        second[two] += chance
     # One in a hundred million by chance, at 19 degrees of freedom.
-    assert _distance(chances.ravel(), [one * len(second) + two for one, two in found]) < 75
+    assert _distance(pairs, found) < 75
     assert _distance(second, [two for _, two in found]) < 75
 
 
-def _pairs(folder: Path) -> Any:
-    """The chance of each pair of tokens to come next, shape (vocabulary, vocabulary)."""
+def _pairs(folder: Path, asking: Asking) -> dict[tuple[int, int], float]:
+    """The chance of each pair of tokens to come next, where there is one."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    def chances(prompts: list[list[int]]) -> Any:
+        logits = model(torch.tensor(prompts)).logits[:, -1] / asking.temperature
+        if asking.top_k:
+            least = logits.topk(asking.top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -math.inf)
+        return logits.softmax(dim=-1).double()
+
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
-        logits = model(torch.tensor([_PROMPT])).logits[0, -1]
-        first = (logits / _TEMPERATURE).softmax(dim=-1)
-        longer = torch.tensor([[*_PROMPT, token] for token in range(len(first))])
-        second = (model(longer).logits[:, -1] / _TEMPERATURE).softmax(dim=-1)
-    return (first[:, None] * second).double().numpy()
+        first = chances([list(asking.prompt)])[0]
+        likely = first.nonzero()[:, 0].tolist()
+        second = chances([[*asking.prompt, token] for token in likely])
+    return {
+        (one, two): float(first[one] * row[two])
+        for one, row in zip(likely, second, strict=True)
+        for two in row.nonzero()[:, 0].tolist()
+    }
 
 
-def _distance(chances: Any, found: list[int], num_bins: int = 20) -> float:
+def _distance(chances: Mapping[Any, float], found: Sequence[Any], num_bins: int = 20) -> float:
     """Chi-square over bins of about equal chance, likeliest outcomes first."""
-    likeliest = chances.argsort()[::-1]
-    below = chances[likeliest].cumsum() - chances[likeliest] / 2
-    bin_of = {int(one): int(share * num_bins) for one, share in zip(likeliest, below, strict=True)}
-    expected, seen = [0.0] * num_bins, [0] * num_bins
-    for outcome, chance in enumerate(chances):
-        expected[bin_of[outcome]] += len(found) * float(chance)
+    expected: dict[int, float] = defaultdict(float)
+    seen: Counter[int] = Counter()
+    bin_of: dict[Any, int] = {}
+    below = 0.0
+    for outcome, chance in sorted(chances.items(), key=lambda pair: -pair[1]):
+        bin_of[outcome] = int((below + chance / 2) * num_bins)
+        expected[bin_of[outcome]] += len(found) * chance
+        below += chance
     for outcome in found:
         seen[bin_of[outcome]] += 1
-    return sum((got - wanted) ** 2 / wanted for got, wanted in zip(seen, expected, strict=True))
+    return sum((seen[each] - wanted) ** 2 / wanted for each, wanted in expected.items())

@@ -14,8 +14,10 @@ from headstart.cluster.stream import Stream
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.speculation_counts import Speculated, SpeculationCounts
+from headstart.stages.wish import wish_arguments
 from tests.contract.asking import COMPLETIONS, Subject, saying
 from tests.contract.conftest import ENGINE, started_vllm
+from tests.contract.sampling import Asking, check_sampling
 from tests.support.streams import body, chunks, finished, stream_table
 from tests.support.waiting import eventually, soon
 
@@ -179,6 +181,26 @@ async def test_feature_turns_drafts_off(vllm: Subject, speculating: Subject, rea
     assert found.end.speculated in (None, Speculated())
     # The count comes with a delay, and so may another test's before it.
     await eventually(lambda: counts_of(speculating).fallbacks.get(reason, 0) > before)
+
+
+async def test_sampling_draws_from_the_models_distribution(
+    speculating: Subject, vllm_model_path: Path
+) -> None:
+    """Of the four likeliest tokens; what was copied is verified, and often wrong."""
+    drafted = accepted = 0
+
+    def ended(stream: Stream) -> None:
+        nonlocal drafted, accepted
+        assert stream.end is not None
+        if (speculated := stream.end.speculated) is not None:
+            drafted, accepted = drafted + speculated.drafted, accepted + speculated.accepted
+
+    listed = (28, 260, 1250, 28, 260, 2240, 28, 260, 1250, 28, 260, 2240, 28)
+    asking = Asking(listed, temperature=1.2, top_k=4, num_samples=800)
+    wish = wish_arguments("copy")
+    await check_sampling(speculating, vllm_model_path, 16, ended, asking, vllm_xargs=wish)
+
+    assert asking.num_samples / 4 < accepted < drafted
 
 
 async def test_prompt_of_which_one_token_is_left_is_answered_without_drafts(

@@ -20,6 +20,7 @@ from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.ngram_table import build
 from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.wish import wish_arguments
 from tests.contract.asking import COMPLETIONS, Subject
 from tests.contract.conftest import ENGINE, started_vllm
 from tests.contract.sampling import NUM_SAMPLES, check_sampling
@@ -315,8 +316,8 @@ async def test_sampling_draws_from_the_models_distribution(tiny: Subject, tiny_m
         assert stream.end.speculated is not None
         num_drafted += stream.end.speculated.steps > 0
 
-    mode = {"vllm_xargs": {"headstart_speculation": "jacobi"}}
-    await check_sampling(tiny, tiny_model, AT_ONCE, ended, **mode)
+    wish = wish_arguments("jacobi")
+    await check_sampling(tiny, tiny_model, AT_ONCE, ended, vllm_xargs=wish)
 
     assert num_drafted == NUM_SAMPLES
 
