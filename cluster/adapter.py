@@ -17,6 +17,7 @@ import structlog
 
 from headstart.cluster.engine import EngineLoad, EngineRequest
 from headstart.cluster.launch_adapter import WORKER
+from headstart.cluster.parallel_drafter import PLAN
 from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest
 from headstart.stages.speculation_counts import (
@@ -26,7 +27,7 @@ from headstart.stages.speculation_counts import (
     Speculated,
     SpeculationCounts,
 )
-from headstart.stages.wish import SPECULATION_ARGUMENT
+from headstart.stages.wish import Wish, wish_arguments
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -40,8 +41,8 @@ __all__ = [
     "behind",
     "build_app",
     "cannot_replay",
-    "core_ids",
     "drafted_for",
+    "drafted_ids",
     "lora_of",
     "speculation_counts",
     "submit_replayed",
@@ -135,8 +136,8 @@ async def warm(
         prompt["cache_salt"] = cache_salt
     cached = 0
     try:
-        arguments = {SPECULATION_ARGUMENT: "off"}
-        params = SamplingParams(max_tokens=1, detokenize=False, extra_args=arguments)
+        wish: dict[str, Any] = {**wish_arguments("off")}
+        params = SamplingParams(max_tokens=1, detokenize=False, extra_args=wish)
         async for output in llm.generate(prompt, params, request_id, lora_request=lora):
             cached = output.num_cached_tokens or 0
     except (ValueError, VLLMClientError) as error:  # too long, none at all, no such id
@@ -164,13 +165,17 @@ async def drafted_for(llm: "AsyncLLM", requests: Sequence[str]) -> Speculated | 
     return msgspec.msgpack.decode(next(filter(None, found)), type=Speculated)
 
 
-def core_ids(queue: Any, params: Any) -> tuple[str, ...]:
-    """Return what the engine core calls each choice of a request.
+def drafted_ids(llm: "AsyncLLM", queue: Any, params: Any) -> tuple[str, ...]:
+    """Return what the engine core calls the choices of a request, if it may be drafted for.
 
     Args:
         queue: What `add_request` returned.
         params: The request's.
     """
+    config: Any = llm.vllm_config.additional_config or {}
+    plan = config.get(PLAN)
+    if plan is not None and Wish.of(params.extra_args, plan["default"]).mode == "off":
+        return ()
     num_choices = getattr(params, "n", None) or 1
     if num_choices == 1:
         return (queue.request_id,)

@@ -18,6 +18,7 @@ from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import PIN_MEMORY, is_quantized_kv_cache
 from vllm.v1.attention.backend import MultipleOf
+from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.sample.logits_processor import BUILTIN_LOGITS_PROCESSORS, LogitsProcessors
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -295,14 +296,18 @@ class _ParallelRunner:
 
     def _look_at_cache(self, num_tokens: int) -> None:
         """Learn how full it is; who is preempted counts as if they held what they had."""
+        specs = [group.kv_cache_spec for group in self.kv_cache_config.kv_cache_groups]
+        # Of windows and states the worker is not told which blocks are free again.
+        kept = [at for at, spec in enumerate(specs) if isinstance(spec, FullAttentionSpec)]
+        if not kept:
+            return
         if self._crowding is None:
-            cache = self.kv_cache_config
-            if not cache.kv_cache_groups:
-                return
-            sizes = [group.kv_cache_spec.block_size for group in cache.kv_cache_groups]
+            size = min(specs[at].block_size for at in kept)
             # The first block is nobody's.
-            self._crowding = Crowding(cache.num_blocks - 1, min(sizes), self.drafter.max_tokens)
-        self._crowding.step([state.block_ids for state in self.requests.values()], num_tokens)
+            num_blocks = self.kv_cache_config.num_blocks - 1
+            self._crowding = Crowding(num_blocks, size, self.drafter.max_tokens)
+        held = [[state.block_ids[at] for at in kept] for state in self.requests.values()]
+        self._crowding.step(held, num_tokens)
 
     def _row(self, request: str, tokens: list[int], scheduler_output: Any) -> RowStep:
         state = self.requests[request]

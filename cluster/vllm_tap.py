@@ -126,7 +126,8 @@ class Tap:
         return self._steps.pop(request_id, [])
 
     def submitted(self, request_id: str, core_ids: tuple[str, ...]) -> None:
-        """Note that the engine has a request, and what its core calls each choice of it."""
+        """Note that the engine has a request, and what its core calls each choice of it that may be
+        drafted for."""
         self.is_asked = True
         self._core_ids[request_id] = core_ids
 
@@ -281,7 +282,7 @@ class TappedLLM(AsyncLLM):
         queue = await super().add_request(request_id, prompt, params, *args, **options)
         tap = current_tap.get()
         if tap is not None:
-            tap.submitted(request_id, adapter.core_ids(queue, params))
+            tap.submitted(request_id, adapter.drafted_ids(self, queue, params))
         return queue
 
     def encode(self, *args: Any, **options: Any) -> AsyncGenerator[PoolingRequestOutput, None]:

@@ -10,12 +10,14 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock, patch
 
 import pytest
 
+from headstart.cluster.parallel_drafter import PLAN
 from headstart.configs.model_settings import ModelSettings
+from headstart.stages.wish import wish_arguments
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = tuple(
@@ -162,6 +164,7 @@ READ = {
     "vllm.v1.kv_cache_interface:KVCacheConfig": "num_blocks kv_cache_groups",
     "vllm.v1.kv_cache_interface:KVCacheGroupSpec": "kv_cache_spec",
     "vllm.v1.kv_cache_interface:KVCacheSpec": "block_size",
+    "vllm.v1.kv_cache_interface:FullAttentionSpec": "",
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts first_token_ts last_token_ts",
     "vllm.v1.metrics.stats:SchedulerStats": (
         "num_running_reqs num_waiting_reqs kv_cache_usage spec_decoding_stats"
@@ -313,6 +316,7 @@ def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
     vllm_model: ModelSettings,
 ) -> None:
     from vllm import SamplingParams
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
 
     from headstart.cluster.runner_adapter import _ParallelRunner
 
@@ -320,15 +324,16 @@ def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
     runner._predictions, runner._broken, runner.max_model_len = {}, frozenset(), 100
     runner.drafter = Mock(default="auto", max_tokens=8)
     runner.drafter.num_tokens.return_value = 18
-    group = SimpleNamespace(kv_cache_spec=SimpleNamespace(block_size=16))
-    runner.kv_cache_config = SimpleNamespace(num_blocks=7, kv_cache_groups=[group])
+    window = SimpleNamespace(kv_cache_spec=SimpleNamespace(block_size=8))
+    whole = SimpleNamespace(kv_cache_spec=Mock(spec=FullAttentionSpec, block_size=16))
+    runner.kv_cache_config = SimpleNamespace(num_blocks=7, kv_cache_groups=[window, whole])
     params = SamplingParams(max_tokens=None)
     state = SimpleNamespace(sampling_params=params, num_tokens=19, output_token_ids=[4])
     runner.requests = {"a": state}
     step = SimpleNamespace(scheduled_spec_decode_tokens={})
     rooms = []
-    for block_ids in ([[1, 2]], [[1, 2, 3, 4, 5]]):
-        state.block_ids = block_ids
+    for block_ids in ([1, 2], [1, 2, 3, 4, 5]):
+        state.block_ids = [list(range(1, 40)), block_ids]
         runner._look_at_cache(1)
         rooms.append(runner._row("a", [4], step).room)
 
@@ -512,7 +517,29 @@ def test_core_calls_choices_as_we_think(vllm_model: ModelSettings, num_choices: 
     named = [parent.get_child_info(index)[0] for index in range(num_choices)]
 
     queue = RequestOutputCollector(RequestOutputKind.DELTA, "r-1")
-    assert adapter.core_ids(queue, params) == (tuple(named) if num_choices > 1 else ("r-1",))
+    llm: Any = SimpleNamespace(vllm_config=SimpleNamespace(additional_config=None))
+    expected = tuple(named) if num_choices > 1 else ("r-1",)
+    assert adapter.drafted_ids(llm, queue, params) == expected
+
+
+@pytest.mark.parametrize(
+    ("default", "mode", "is_drafted"),
+    [("off", None, False), ("off", "copy", True), ("auto", None, True), ("auto", "off", False)],
+)
+def test_of_a_request_without_drafts_nothing_is_asked(
+    vllm_model: ModelSettings, default: str, mode: str | None, is_drafted: bool
+) -> None:
+    from vllm import SamplingParams
+
+    from headstart.cluster import adapter
+
+    config = SimpleNamespace(additional_config={PLAN: {"default": default}})
+    llm, queue = SimpleNamespace(vllm_config=config), SimpleNamespace(request_id="r-1")
+    params = SamplingParams(extra_args=wish_arguments(mode))
+
+    found = adapter.drafted_ids(cast("Any", llm), queue, params)
+
+    assert found == (("r-1",) if is_drafted else ())
 
 
 @pytest.mark.anyio
