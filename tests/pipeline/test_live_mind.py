@@ -49,7 +49,8 @@ async def test_a_thought_is_in_the_answers_prompt() -> None:
         assert said_in(body, "user") == [FIRST, "It takes an hour. [end]"]
         assert done["computed_ahead"]["thoughts"] == 1
         assert done["computed_ahead"]["thought_tokens"] == 64  # as many as it may
-        assert done["computed_ahead"]["thought_engine_s"] >= 63 / 400
+        # 63 steps of 1/400 s, less what the first token may come late
+        assert done["computed_ahead"]["thought_engine_s"] >= 0.8 * 63 / 400
         (asked,) = thoughts_of(gateway)
         assert json.loads(asked.body)["messages"] == body["messages"][:2]
 
