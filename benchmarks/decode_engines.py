@@ -13,6 +13,7 @@ from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 
 __all__ = [
     "BLOCK_TOKENS",
+    "LONG_NGRAM",
     "MODEL_DRAFTS",
     "MOST_VERIFIED",
     "NGRAM",
@@ -34,6 +35,8 @@ NGRAM = {
     "prompt_lookup_max": 5,
 }
 """vLLM's own copying; its shortest match is the same as ours."""
+LONG_NGRAM = NGRAM | {"num_speculative_tokens": BLOCK_TOKENS}
+"""The same with drafts as long as ours: better where the prompt is repeated, worse elsewhere."""
 SUFFIX = {"method": "suffix"}
 """With vLLM's own settings."""
 _REPLAY = f"{ReplayDrafter.__module__}.{ReplayDrafter.__qualname__}"
@@ -73,6 +76,7 @@ def plain_engines(
     return {
         "plain": with_(),
         "ngram": with_(speculative_config=NGRAM),
+        "long ngram": with_(speculative_config=LONG_NGRAM),
         "suffix": with_(speculative_config=SUFFIX),
         **{name: with_(speculative_config=dict(how)) for name, how in drafts.items()},
         "exact plain": Engine(_exact(with_().model)),

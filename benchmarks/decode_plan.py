@@ -5,7 +5,7 @@ block.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headstart.benchmarks.decode_tasks import TASKS, language_of
+from headstart.benchmarks.decode_tasks import COPIED, TASKS, language_of
 from headstart.stages.drafting import Source
 from headstart.stages.wish import wish_arguments
 
@@ -119,6 +119,7 @@ class Lane:
 LANES = (
     Lane("plain", "plain"),
     Lane("vllm ngram", "ngram"),
+    Lane("vllm long ngram", "long ngram", tasks=COPIED),
     Lane("vllm suffix", "suffix"),
     Lane("vllm draft model", "draft"),
     Lane("vllm random drafts", "random", sizes=(1, 4), most_blocks=1),

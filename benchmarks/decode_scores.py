@@ -1,4 +1,8 @@
-"""The bars on the speed of several tokens a step, and the tables beside them."""
+"""The bars on the speed of several tokens a step, and the tables beside them.
+
+That a lane is no slower than another is judged from first tokens on: what both take for the same
+prompt would hide a part of it. That one is so many times as fast is judged with the prompt.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +50,13 @@ class Ran(msgspec.Struct):
     def speed(self) -> float:
         """Tokens a second, of all answers together."""
         return self.num_tokens / self.seconds
+
+    @property
+    def decode_speed(self) -> float:
+        """Tokens a second of an answer once it has begun, mean over answers; 0 where none has more
+        than a token."""
+        num = sum(len(answer) - 1 for answer in self.answers if answer)
+        return num / self.decode_s if self.decode_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +106,11 @@ def _bars(task: str, size: int) -> Iterator[tuple[Bar, str, str]]:
     name = f"{task}_x{size}"
     yield Bar(f"auto_over_plain_{name}", _NO_WORSE, "higher", "ratio"), "auto", "plain"
     yield Bar(f"copy_over_ngram_{name}", _NO_WORSE, "higher", "ratio"), "copy", "vllm ngram"
-    if task in COPIED and size == 1:
-        yield Bar(f"copy_over_plain_{task}", _COPYING, "higher", "ratio"), "copy", "plain"
+    if task in COPIED:
+        long = Bar(f"copy_over_long_ngram_{name}", _NO_WORSE, "higher", "ratio")
+        yield long, "copy", "vllm long ngram"
+        if size == 1:
+            yield Bar(f"copy_over_plain_{task}", _COPYING, "higher", "ratio"), "copy", "plain"
 
 
 def _compared(
@@ -107,15 +121,21 @@ def _compared(
     Args:
         why: There may be nothing to compare.
     """
-    both = [(one.lanes[lane], one.lanes[rival]) for one in cell if _has(one, lane, rival)]
+    both = _both(cell, lane, rival)
     if not both:
         return not_measured(bar, why)
-    return judge(bar, _ratio(both), is_quick=is_quick, note=f"{len(both)} blocks")
+    ratio = _ratio(both) if bar.limit > 1 else _decode_ratio(both)
+    return judge(bar, ratio, is_quick=is_quick, note=f"{len(both)} blocks")
 
 
-def _has(one: Measured, *lanes: str) -> bool:
-    """Whether lanes have all answered a block, and said something."""
-    return all(name in one.lanes and one.lanes[name].num_tokens for name in lanes)
+def _both(cell: Sequence[Measured], lane: str, rival: str) -> list[tuple[Ran, Ran]]:
+    """Return what two lanes did with the blocks that both have answered, and said something."""
+    pairs = [
+        (one.lanes[lane], one.lanes[rival])
+        for one in cell
+        if lane in one.lanes and rival in one.lanes
+    ]
+    return [pair for pair in pairs if all(ran.decode_speed for ran in pair)]
 
 
 def _why(task: str | None) -> str:
@@ -126,9 +146,20 @@ def _why(task: str | None) -> str:
 
 
 def _ratio(both: Sequence[tuple[Ran, Ran]]) -> Estimate:
-    """Estimate the geometric mean of speeds over speeds."""
-    logs = [math.log(one.speed / two.speed) for one, two in both]
-    return over_blocks(logs, lambda drawn: math.exp(float(np.mean(drawn))))
+    """Estimate how many times as fast one lane is as another, prompts included."""
+    return _mean_ratio([one.speed / two.speed for one, two in both])
+
+
+def _decode_ratio(both: Sequence[tuple[Ran, Ran]]) -> Estimate:
+    """Estimate the same from first tokens on."""
+    return _mean_ratio([one.decode_speed / two.decode_speed for one, two in both])
+
+
+def _mean_ratio(ratios: Sequence[float]) -> Estimate:
+    """Estimate a geometric mean."""
+    return over_blocks(
+        [math.log(ratio) for ratio in ratios], lambda drawn: math.exp(float(np.mean(drawn)))
+    )
 
 
 def _jacobi(kept: Sequence[Measured], *, is_quick: bool) -> Check:
@@ -163,34 +194,40 @@ def _speeds(title: str, found: Sequence[Measured]) -> Table:
     for task, size in dict.fromkeys((one.block.task, one.block.size) for one in found):
         cell = [one for one in found if (one.block.task, one.block.size) == (task, size)]
         for lane in LANES:
-            ran = [one for one in cell if _has(one, lane.name, "plain")]
-            if ran:
-                rows.append((task, size, lane.name, *_figures(lane.name, ran)))
+            figures = _figures(lane.name, cell)
+            if figures is not None:
+                rows.append((task, size, lane.name, *figures))
     columns = (
         *("task", "concurrency", "lane", "tokens_per_s", "over_plain", "from", "to"),
-        *("decode_over_plain", "tokens_per_step", "acceptance", "differing", "answers"),
+        *("decode_over_plain", "decode_from", "decode_to"),
+        *("tokens_per_step", "acceptance", "differing", "answers"),
     )
     return Table(title, columns, tuple(rows))
 
 
-def _figures(lane: str, cell: Sequence[Measured]) -> Row:
-    ran = [one.lanes[lane] for one in cell]
-    plain = [one.lanes["plain"] for one in cell]
-    ratio = _ratio(list(zip(ran, plain, strict=True)))
-    is_decided = math.isfinite(ratio.half_width)
+def _figures(lane: str, cell: Sequence[Measured]) -> Row | None:
+    """Return a lane's figures beside the plain one's; None where it has no part in a cell."""
+    both = _both(cell, lane, "plain")
+    if not both:
+        return None
+    ran = [one for one, _ in both]
     counts = [each.counts for each in ran if each.counts is not None]
-    decode_s = sum(each.decode_s for each in ran)
+    answered = [one for one in cell if lane in one.lanes]
     return (
         sum(each.num_tokens for each in ran) / sum(each.seconds for each in ran),
-        ratio.value,
-        ratio.low if is_decided else None,
-        ratio.high if is_decided else None,
-        sum(each.decode_s for each in plain) / decode_s if decode_s else None,
+        *_ends(_ratio(both)),
+        *_ends(_decode_ratio(both)),
         _per_step(counts),
         _acceptance(counts),
-        sum(_differing(one, lane) for one in cell),
-        sum(len(each.answers) for each in ran),
+        sum(_differing(one, lane) for one in answered),
+        sum(len(one.lanes[lane].answers) for one in answered),
     )
+
+
+def _ends(ratio: Estimate) -> Row:
+    """Return a ratio and the ends of its interval, if it has one."""
+    is_known = math.isfinite(ratio.half_width)
+    return ratio.value, ratio.low if is_known else None, ratio.high if is_known else None
 
 
 def _differing(one: Measured, lane: str) -> int:

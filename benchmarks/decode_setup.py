@@ -17,6 +17,7 @@ from headstart.benchmarks.arms import Arm, rest_check
 from headstart.benchmarks.arms import table as arms_table
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.decode_engines import (
+    LONG_NGRAM,
     NGRAM,
     draft_model,
     our_engines,
@@ -86,6 +87,7 @@ def _together(setup: Setup, parts: Sequence[Measure]) -> Part:
         "plan": asdict(setup.plan),
         "model": setup.model.model_dump(mode="json"),
         "ngram": NGRAM,
+        "long_ngram": LONG_NGRAM,
         "engine_environments": setup.environments,
         "prefix_cache": "off in all arms",
         "num_resumed": setup.checkpoint.num_resumed,

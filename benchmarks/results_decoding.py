@@ -22,8 +22,10 @@ same weights, same cores, one engine at a time. [decoding.md](../decoding.md) sa
 [LOG.md](../../benchmarks/LOG.md) what each run found.
 """
 SPEEDS_TEXT = """\
-Prefill and first token included. Answers that loop (the last 64 tokens with a period of at most 16)
-are left out, as they would flatter every drafter; they have a table of their own below.
+`over_plain` has the prompt in it, as who waits for a whole answer has; `decode_over_plain` begins
+with first tokens, and by it is judged whether a lane is no slower. Answers that loop (the
+last 64 tokens with a period of at most 16) are left out, as they would flatter every drafter; they
+have a table of their own below.
 """
 VERIFYING_TEXT = """\
 Left: what a step costs by the tokens that it verifies, one request. Right: drafts that are right by

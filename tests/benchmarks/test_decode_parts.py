@@ -20,7 +20,7 @@ from headstart.benchmarks.decode_engines import (
     plain_engines,
 )
 from headstart.benchmarks.decode_exact import ENGINES, MODES, batches
-from headstart.benchmarks.decode_plan import FULL, QUICK, Group, asked_by, blocks
+from headstart.benchmarks.decode_plan import FULL, QUICK, Block, Group, asked_by, blocks
 from headstart.benchmarks.decode_plumbing import Prober, replayed
 from headstart.benchmarks.decode_rig import DecodeRig
 from headstart.benchmarks.decode_setup import Setup, make_tables, run_parts
@@ -67,6 +67,8 @@ def test_lanes_turn_and_leave_out_what_is_missing() -> None:
     names = [lane.name for lane in asked_by(first, MISSING)]
 
     assert names == ["plain", "vllm ngram", "copy", "auto", "off", "table", "jacobi"]
+    copied = asked_by(Block("edit", 4, 0, False), MISSING)
+    assert [lane.name for lane in copied][:3] == ["plain", "vllm ngram", "vllm long ngram"]
     assert [lane.name for lane in asked_by(second, MISSING)] == names[::-1]
     assert "vllm suffix" in [lane.name for lane in asked_by(first, {})]
 

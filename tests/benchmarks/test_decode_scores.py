@@ -14,7 +14,14 @@ from headstart.benchmarks.decode_scores import Left, Measured, Ran
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED, Crowd, Replay, Round
 from headstart.stages.speculation_counts import LanguageCounts, SpeculationCounts
 
-GOOD = {"plain": 40.0, "vllm ngram": 80.0, "copy": 100.0, "auto": 100.0, "jacobi": 40.0}
+GOOD = {
+    "plain": 40.0,
+    "vllm ngram": 80.0,
+    "vllm long ngram": 80.0,
+    "copy": 100.0,
+    "auto": 100.0,
+    "jacobi": 40.0,
+}
 MISSING = {"suffix": "not here", "draft": "none yet"}
 
 
@@ -54,6 +61,7 @@ def fallen(checks: Sequence[Check]) -> set[str]:
         (cell("gsm8k", 4, {"auto": 38.0}), {"auto_over_plain_gsm8k_x4"}),
         (cell("gsm8k", 16, {"copy": 70.0}), {"copy_over_ngram_gsm8k_x16"}),
         (cell("edit", 1, {"copy": 79.0}), {"copy_over_plain_edit"}),
+        (cell("quote", 8, {"vllm long ngram": 110.0}), {"copy_over_long_ngram_quote_x8"}),
         (cell("spider", 1, jacobi=102), {"jacobi_tokens_per_step_stock"}),
         ([*cell("edit", 1), *cell("edit", 1, {"auto": 10.0}, is_looping=True)], set()),
     ],
@@ -64,6 +72,33 @@ def test_every_task_and_load_has_its_bars(found: list[Measured], names: set[str]
     assert fallen(checks) == names
     assert any(check.verdict is Verdict.HOLDS for check in checks)
     assert len({check.bar.name for check in checks}) == len(checks)
+
+
+def test_what_all_take_for_the_prompt_hides_nothing() -> None:
+    found = cell("gsm8k", 1, {"auto": 40.0})
+    for lane, decode_s in (("plain", 1.0), ("auto", 1.05)):
+        for one in found:  # of two seconds with the prompt
+            one.lanes[lane].seconds, one.lanes[lane].decode_s = 1 + decode_s, decode_s
+
+    assert fallen(judged(found)) == {"auto_over_plain_gsm8k_x1"}
+
+
+def test_twice_as_fast_is_with_the_prompt() -> None:
+    found = cell("edit", 1, {"plain": 40.0})
+    for lane, decode_s in (("plain", 1.0), ("copy", 0.4), ("vllm ngram", 0.4)):
+        for one in found:
+            one.lanes[lane].seconds, one.lanes[lane].decode_s = 1 + decode_s, decode_s
+
+    assert "copy_over_plain_edit" in fallen(judged(found))
+
+
+def test_an_answer_of_one_token_has_no_decoding_speed() -> None:
+    found = cell("edit", 1)
+    short = Ran([[1]], 0.5, 0.0, None)
+    found[0] = Measured(found[0].block, dict.fromkeys(found[0].lanes, short))
+
+    check = next(check for check in judged(found) if check.bar.name == "auto_over_plain_edit_x1")
+    assert (check.verdict, check.note) == (Verdict.HOLDS, "9 blocks")
 
 
 def test_a_baseline_that_is_not_there_is_told_with_its_reason() -> None:
@@ -97,6 +132,8 @@ def test_tables_tell_looping_answers_apart() -> None:
     assert auto["over_plain"] == pytest.approx(2.5)
     assert auto["tokens_per_step"] == pytest.approx(1.1)
     assert auto["differing"] == 10  # the ten blocks share their answers
+    assert auto["decode_over_plain"] == pytest.approx(2.5)
+    assert auto["decode_from"] == auto["decode_to"] == pytest.approx(2.5)  # blocks are alike
     assert [row[4] for row in loops.rows if row[2] == "auto"] == [pytest.approx(0.5)]
     assert left.rows == (("edit", 3, 9),)
 
