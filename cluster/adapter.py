@@ -21,12 +21,12 @@ from headstart.cluster.parallel_drafter import PLAN
 from headstart.stages.drafting import Source
 from headstart.stages.errors import BadRequest
 from headstart.stages.speculation_counts import (
-    NO_LANGUAGE,
     LanguageCounts,
     SourceCounts,
     Speculated,
     SpeculationCounts,
 )
+from headstart.stages.speculation_labels import NO_LANGUAGE
 from headstart.stages.wish import Wish, wish_arguments
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from headstart.stages.crowding import Crowding
 from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.speculation import RowStep
-from headstart.stages.speculation_counts import Speculated, Undrafted
+from headstart.stages.speculation_counts import Speculated
+from headstart.stages.speculation_labels import Undrafted
 from headstart.stages.wish import Wish
 
 if TYPE_CHECKING or current_platform.is_cpu():

@@ -3,7 +3,7 @@
 from headstart.monitoring.labels import Label, StepKind
 from headstart.monitoring.metric import MODEL, Metric
 from headstart.stages.drafting import Source
-from headstart.stages.speculation_counts import Decision, Position, Undrafted
+from headstart.stages.speculation_labels import Decision, Position, Undrafted
 
 _SOURCE = Label("source", tuple(Source))
 _POSITION = Label("position", tuple(Position))

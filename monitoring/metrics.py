@@ -24,7 +24,8 @@ from headstart.monitoring.series import ModelSeries, Series
 from headstart.monitoring.transport_meter import TransportMeter
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.routing import Routed
-from headstart.stages.speculation_counts import Decision, SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_labels import Decision, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from headstart.stages.warm_events import EditKind
 

@@ -5,7 +5,7 @@ from headstart.monitoring import catalogue_requests as requests
 from headstart.monitoring import catalogue_speculation as speculation
 from headstart.monitoring.promql import mean, rate
 from headstart.monitoring.views import Kind, Query, Row, View, quantiles
-from headstart.stages.speculation_counts import Position
+from headstart.stages.speculation_labels import Position
 
 __all__ = ["DECODE", "SPECULATION"]
 

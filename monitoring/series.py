@@ -47,11 +47,11 @@ from headstart.stages.drafting import Source
 from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.render_gaps import StallCause
 from headstart.stages.routing import Routed
-from headstart.stages.speculation_counts import (
+from headstart.stages.speculation_counts import LanguageCounts
+from headstart.stages.speculation_labels import (
     NO_LANGUAGE,
     OTHER_LANGUAGE,
     Decision,
-    LanguageCounts,
     Position,
     Undrafted,
 )

@@ -10,7 +10,8 @@ from headstart.stages.draft_length import DraftLengths
 from headstart.stages.drafting import Source, Verdict
 from headstart.stages.probing import PROBE_TOKENS, Probing
 from headstart.stages.proposing import Learnt, Row
-from headstart.stages.speculation_counts import Decision, SpeculationCounts
+from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_labels import Decision
 from headstart.stages.step_cost import StepCost
 
 __all__ = ["Choosing"]

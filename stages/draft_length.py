@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import accumulate, chain, islice, repeat
 from operator import mul
 
-from headstart.stages.speculation_counts import Position
+from headstart.stages.speculation_labels import Position
 from headstart.stages.step_cost import StepCost
 
 __all__ = ["Acceptance", "DraftLengths"]

@@ -14,8 +14,8 @@ from headstart.stages.speculation_counts import (
     SourceCounts,
     Speculated,
     SpeculationCounts,
-    Undrafted,
 )
+from headstart.stages.speculation_labels import Undrafted
 
 __all__ = ["Factory", "Learnt", "Row"]
 

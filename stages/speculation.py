@@ -12,14 +12,8 @@ from headstart.stages.choosing import Choosing
 from headstart.stages.drafting import Source, Verdict
 from headstart.stages.index_budget import IndexBudget
 from headstart.stages.proposing import Factory, Row
-from headstart.stages.speculation_counts import (
-    NO_LANGUAGE,
-    Decision,
-    Speculated,
-    SpeculationCounts,
-    Undrafted,
-    counted_as,
-)
+from headstart.stages.speculation_counts import Speculated, SpeculationCounts
+from headstart.stages.speculation_labels import NO_LANGUAGE, Decision, Undrafted, counted_as
 from headstart.stages.wish import Wish
 
 __all__ = ["RowStep", "Speculation"]

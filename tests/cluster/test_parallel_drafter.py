@@ -19,7 +19,7 @@ from headstart.stages.drafting import Verdict
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import build
 from headstart.stages.speculation import RowStep
-from headstart.stages.speculation_counts import Undrafted
+from headstart.stages.speculation_labels import Undrafted
 from headstart.stages.step_cost import StepCost
 from headstart.stages.wish import Wish
 

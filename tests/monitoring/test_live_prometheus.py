@@ -29,14 +29,8 @@ from headstart.stages.mind_events import ThoughtOutcome
 from headstart.stages.mirror import StreamEnd
 from headstart.stages.render_gaps import Gap, StallCause
 from headstart.stages.routing import Routed
-from headstart.stages.speculation_counts import (
-    Decision,
-    LanguageCounts,
-    Position,
-    SourceCounts,
-    SpeculationCounts,
-    Undrafted,
-)
+from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
+from headstart.stages.speculation_labels import Decision, Position, Undrafted
 from headstart.stages.stage_clock import Mark, Stage, StageClock
 from headstart.stages.warm_events import Budget, EditKind, LiveStage, Why
 from headstart.stages.warm_ledger import Account

@@ -10,11 +10,8 @@ from headstart.recipes import engine
 from headstart.recipes.answering import Question
 from headstart.recipes.decoding_arms import EvaluateOptions, by_engine, sizes_of
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import (
-    NO_LANGUAGE,
-    LanguageCounts,
-    SpeculationCounts,
-)
+from headstart.stages.speculation_counts import LanguageCounts, SpeculationCounts
+from headstart.stages.speculation_labels import NO_LANGUAGE
 
 LOOPS = 7
 """The prompt whose answer loops."""

@@ -7,7 +7,8 @@ import pytest
 from headstart.stages.cascade import Offer
 from headstart.stages.drafting import Draft, Source, Verdict
 from headstart.stages.proposing import Learnt, Row
-from headstart.stages.speculation_counts import Speculated, SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import Speculated, SpeculationCounts
+from headstart.stages.speculation_labels import Undrafted
 
 
 class Proposer:

@@ -10,7 +10,8 @@ from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.drafting import Draft, Proposer, Source, Verdict
 from headstart.stages.jacobi import JacobiBlock
 from headstart.stages.speculation import RowStep, Speculation
-from headstart.stages.speculation_counts import Speculated, Undrafted
+from headstart.stages.speculation_counts import Speculated
+from headstart.stages.speculation_labels import Undrafted
 from headstart.stages.wish import Wish
 
 VOCABULARY = 12

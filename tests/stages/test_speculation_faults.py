@@ -14,7 +14,8 @@ from headstart.stages.index_budget import IndexBudget
 from headstart.stages.lead import Lead
 from headstart.stages.probing import Probing
 from headstart.stages.speculation import RowStep, Speculation
-from headstart.stages.speculation_counts import SpeculationCounts, Undrafted
+from headstart.stages.speculation_counts import SpeculationCounts
+from headstart.stages.speculation_labels import Undrafted
 from headstart.stages.step_cost import StepCost
 from headstart.stages.wish import Wish
 
