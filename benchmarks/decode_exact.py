@@ -20,7 +20,7 @@ from headstart.benchmarks.decode_engines import MODEL_DRAFTS, disturbed, model_d
 from headstart.benchmarks.decode_plan import SEED, Plan
 from headstart.benchmarks.decode_rig import Rig
 from headstart.benchmarks.decode_setup import Setup, opened, run_parts
-from headstart.benchmarks.decode_tasks import language_of, questions
+from headstart.benchmarks.decode_tasks import input_language, questions
 from headstart.benchmarks.estimates import exactly
 from headstart.benchmarks.live_scores import INEXACT, TIES
 from headstart.benchmarks.options import BenchOptions
@@ -113,7 +113,7 @@ def _texts(setup: Setup) -> list[tuple[str, str]]:
     """Return prompts of all tasks in turn, then plain ones; each with its language."""
     num = sum(setup.plan.exact.values())
     by_task = [
-        [(text, language_of(task)) for text in questions(task, num, setup.data_dir, SEED)]
+        [(text, input_language(task)) for text in questions(task, num, setup.data_dir, SEED)]
         for task in setup.plan.tasks
     ]
     mixed = [each for row in zip_longest(*by_task) for each in row if each is not None]

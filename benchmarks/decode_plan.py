@@ -5,7 +5,7 @@ block.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headstart.benchmarks.decode_tasks import COPIED, TASKS, language_of
+from headstart.benchmarks.decode_tasks import COPIED, TASKS, input_language
 from headstart.stages.drafting import Source
 from headstart.stages.wish import wish_arguments
 
@@ -26,7 +26,7 @@ __all__ = [
 SEED = 7
 SIZES = (1, 4, 8, 16)
 """How many are asked at once."""
-LOOPS_AT_ONCE = 4
+_LOOPS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Lane:
         """Return what it asks for."""
         if self.mode is None:
             return {}
-        return wish_arguments(self.mode, language_of(task))
+        return wish_arguments(self.mode, input_language(task))
 
 
 LANES = (
@@ -164,7 +164,7 @@ class Block:
 
 def blocks(group: Group, plan: Plan) -> list[Block]:
     """Give every prompt to one block at most; where there are too few, there are fewer blocks."""
-    wanted = {LOOPS_AT_ONCE: plan.loop_blocks} if group.is_looping else plan.blocks
+    wanted = {_LOOPS_AT_ONCE: plan.loop_blocks} if group.is_looping else plan.blocks
     found: list[Block] = []
     at = 0
     for number in range(max(wanted.values(), default=0)):

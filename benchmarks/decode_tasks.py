@@ -36,7 +36,7 @@ __all__ = [
     "TABLE_LANGUAGES",
     "TASKS",
     "Set",
-    "language_of",
+    "input_language",
     "questions",
     "taught",
 ]
@@ -92,7 +92,7 @@ def questions(task: str, num: int, data_dir: Path | None, seed: int) -> list[str
     return found[:num]
 
 
-def language_of(task: str) -> str:
+def input_language(task: str) -> str:
     """Return the language of a task's input."""
     return task.removeprefix("translate_") if task.startswith("translate_") else "en"
 
@@ -126,7 +126,7 @@ def _said(task: str, row: dict[str, Any]) -> str | None:
         return f"Write one SQL query for the database `{row['db_id']}`: {row['question']}"
     if task == "gsm8k":
         return str(row["question"])
-    return str(row["turns"][0]) if row["lang"] == language_of(task) else None
+    return str(row["turns"][0]) if row["lang"] == input_language(task) else None
 
 
 def _edits() -> list[str]:

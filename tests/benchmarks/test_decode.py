@@ -10,7 +10,7 @@ from headstart.benchmarks.decode_tasks import (
     COPIED,
     SETS,
     TABLE_LANGUAGES,
-    language_of,
+    input_language,
     questions,
     taught,
 )
@@ -68,7 +68,7 @@ def test_sets_are_read_by_language(sets: Path, task: str) -> None:
     assert len(found) == (task in SAID)
     assert all(SAID[task] in text for text in found)
     assert not questions(task, 10, None, 1)
-    assert language_of(task) == (task[-2:] if task.startswith("translate") else "en")
+    assert input_language(task) == (task[-2:] if task.startswith("translate") else "en")
 
 
 @pytest.mark.parametrize("language", TABLE_LANGUAGES)
