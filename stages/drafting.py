@@ -30,7 +30,8 @@ class Draft:
 
     tokens: Sequence[int]
     grade: int = 0
-    """How sure the proposer is, as a small number of its own: acceptance is learnt by grade."""
+    """How sure the proposer is, as a small number of its own, from 0 on: acceptance is learnt by
+    grade."""
 
 
 @dataclass(frozen=True, slots=True)

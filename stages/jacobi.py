@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from headstart.stages.drafting import Draft, Verdict
 
-__all__ = ["JacobiBlock"]
+__all__ = ["SAID_GRADE", "JacobiBlock"]
 
 _MULTIPLIER, _INCREMENT, _MODULUS = 1103515245, 12345, 1 << 31
 """Of the generator that picks where there is nothing to guess from; same request, same picks."""
@@ -28,6 +28,9 @@ _WEIGHT = 0.1
 """Of the latest step, in how far a kind of candidate is right."""
 
 _DRAWN, _TAIL, _POOL, _SAID = range(-1, 3)
+
+SAID_GRADE = 1 + _SAID
+"""Of drafts that begin with what followed the last tokens before, in prompt or answer."""
 
 
 class JacobiBlock:

@@ -116,7 +116,7 @@ class Row:
             source, grade = pending.source, pending.draft.grade
             self._learned(source, grade).observe(drafted, accepted)
             self._of_all.of(source, grade, self._language).observe(drafted, accepted)
-            counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted)
+            counts.sources.setdefault(source, SourceCounts()).add(drafted, accepted, grade)
         for source, proposer in tuple(self._proposers.items()):
             try:
                 proposer.observe(verdict)

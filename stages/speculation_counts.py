@@ -35,16 +35,23 @@ class SourceCounts(msgspec.Struct):
     """Tokens verified, by position in the draft."""
     accepted: list[int] = []
     """Tokens accepted, by position in the draft."""
+    drafts_by_grade: list[int] = []
+    """The same drafts by `Draft.grade`; nothing where vLLM's own proposer drafts."""
+    accepted_by_grade: list[int] = []
+    """The same accepted tokens, by the grade of their draft."""
 
-    def add(self, num_drafted: int, num_accepted: int) -> None:
+    def add(self, num_drafted: int, num_accepted: int, grade: int) -> None:
         """Count one verified draft."""
         self.drafts += 1
-        missing = num_drafted - len(self.drafted)
-        self.drafted += [0] * missing
-        self.accepted += [0] * missing
+        _reach(self.drafted, num_drafted)
+        _reach(self.accepted, num_drafted)
         for position in range(num_drafted):
             self.drafted[position] += 1
             self.accepted[position] += position < num_accepted
+        _reach(self.drafts_by_grade, grade + 1)
+        _reach(self.accepted_by_grade, grade + 1)
+        self.drafts_by_grade[grade] += 1
+        self.accepted_by_grade[grade] += num_accepted
 
     def since(self, before: "SourceCounts") -> "SourceCounts":
         """Return what has come on top of an earlier state of the same totals."""
@@ -52,6 +59,8 @@ class SourceCounts(msgspec.Struct):
             self.drafts - before.drafts,
             _less(self.drafted, before.drafted),
             _less(self.accepted, before.accepted),
+            _less(self.drafts_by_grade, before.drafts_by_grade),
+            _less(self.accepted_by_grade, before.accepted_by_grade),
         )
 
     def plus(self, other: "SourceCounts") -> "SourceCounts":
@@ -60,7 +69,13 @@ class SourceCounts(msgspec.Struct):
             self.drafts + other.drafts,
             _more(self.drafted, other.drafted),
             _more(self.accepted, other.accepted),
+            _more(self.drafts_by_grade, other.drafts_by_grade),
+            _more(self.accepted_by_grade, other.accepted_by_grade),
         )
+
+
+def _reach(totals: list[int], length: int) -> None:
+    totals.extend([0] * (length - len(totals)))
 
 
 def _less(after: list[int], before: list[int]) -> list[int]:

@@ -12,7 +12,8 @@ from headstart.benchmarks.decode_exact import MODES, Compared, Found
 from headstart.benchmarks.decode_plan import FULL, QUICK, Block
 from headstart.benchmarks.decode_scores import Left, Measured, Ran
 from headstart.benchmarks.plumbing_scores import CROWDS, REPLAYED, Crowd, Replay, Round
-from headstart.stages.speculation_counts import LanguageCounts, SpeculationCounts
+from headstart.stages.drafting import Source
+from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
 
 GOOD = {
     "plain": 40.0,
@@ -31,10 +32,19 @@ def cell(
     speeds: Mapping[str, float] | None = None,
     *,
     jacobi: int = 110,
+    said: int = 0,
     is_looping: bool = False,
 ) -> list[Measured]:
-    """Ten blocks, in which the lanes are as fast as in a good run, or as told."""
-    counts = SpeculationCounts(languages={"none": LanguageCounts(rows=100, tokens=jacobi)})
+    """Ten blocks, in which the lanes are as fast as in a good run, or as told.
+
+    Args:
+        jacobi: Tokens of a hundred steps.
+        said: Those of them that come of copying what had been said.
+    """
+    drafts = SourceCounts(accepted_by_grade=[0, 1, jacobi - 101 - said, said])
+    counts = SpeculationCounts(
+        languages={"none": LanguageCounts(100, jacobi, {Source.JACOBI: drafts})}
+    )
     lanes = {
         lane: Ran([[1] * 64] * size, size * 64 / speed, size * 60 / speed, counts)
         for lane, speed in (GOOD | dict(speeds or {})).items()
@@ -63,6 +73,8 @@ def fallen(checks: Sequence[Check]) -> set[str]:
         (cell("edit", 1, {"copy": 79.0}), {"copy_over_plain_edit"}),
         (cell("quote", 8, {"vllm long ngram": 110.0}), {"copy_over_long_ngram_quote_x8"}),
         (cell("spider", 1, jacobi=102), {"jacobi_tokens_per_step_stock"}),
+        (cell("spider", 1, jacobi=146, said=40), set()),
+        (cell("spider", 1, jacobi=146, said=42), {"jacobi_tokens_per_step_stock"}),
         ([*cell("edit", 1), *cell("edit", 1, {"auto": 10.0}, is_looping=True)], set()),
     ],
 )
@@ -113,6 +125,20 @@ def test_a_baseline_that_is_not_there_is_told_with_its_reason() -> None:
     assert fallen(judged(there, {"draft": "none yet"})) == {"auto_over_vllm_suffix"}
 
 
+def test_jacobi_steps_are_told_with_and_without_what_they_copy() -> None:
+    found = cell("edit", 1, jacobi=146, said=40)
+    whole = scores.tables(found, [])[0]
+    rows = [dict(zip(whole.columns, row, strict=True)) for row in whole.rows]
+    jacobi = next(row for row in rows if row["lane"] == "jacobi")
+    check = next(one for one in judged(found) if one.bar == scores.JACOBI)
+
+    assert jacobi["tokens_per_step"] == pytest.approx(1.46)
+    assert jacobi["tokens_per_step_unsaid"] == pytest.approx(1.46 / 1.4)
+    assert check.estimate is not None
+    assert check.estimate.value == pytest.approx(1.06)
+    assert "1.460 with drafts that copy what had been said" in check.note
+
+
 def test_a_quick_run_says_what_it_leaves_out() -> None:
     few = cell("edit", 1)[:1]
     checks = list(scores.checks(few, QUICK, MISSING, is_quick=True))
@@ -131,6 +157,7 @@ def test_tables_tell_looping_answers_apart() -> None:
     auto = next(row for row in rows if row["lane"] == "auto")
     assert auto["over_plain"] == pytest.approx(2.5)
     assert auto["tokens_per_step"] == pytest.approx(1.1)
+    assert auto["tokens_per_step_unsaid"] is None
     assert auto["differing"] == 10  # the ten blocks share their answers
     assert auto["decode_over_plain"] == pytest.approx(2.5)
     assert auto["decode_from"] == auto["decode_to"] == pytest.approx(2.5)  # blocks are alike

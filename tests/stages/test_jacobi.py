@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.stages.drafting import Draft, Proposer, Verdict
-from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.jacobi import SAID_GRADE, JacobiBlock
 
 Model = Callable[[Sequence[int]], int]
 """What it says after some tokens."""
@@ -105,6 +105,21 @@ def test_a_tail_that_is_right_is_preferred_to_a_pool_that_is_not() -> None:
     gains = decoded(says, [0, 1, 2], JacobiBlock([0, 1, 2], BLOCK), 400)
 
     assert sum(gains) / len(gains) > BLOCK / 2
+
+
+def test_drafts_that_begin_with_what_was_said_can_be_told() -> None:
+    said = JacobiBlock([1, 2, 3, 1, 2], BLOCK).draft(3)
+    drawn = JacobiBlock([1, 2, 3, 4], BLOCK).draft(3)
+    tail = JacobiBlock([1, 2, 3, 1], BLOCK)
+    tail.observe(Verdict([2], [9, 9], [2, 8, 7]))
+    found = tail.draft(3)
+
+    assert said is not None
+    assert (said.tokens[0], said.grade) == (3, SAID_GRADE)
+    assert drawn is not None
+    assert drawn.grade != SAID_GRADE
+    assert found is not None
+    assert (found.tokens[0], found.grade == SAID_GRADE) == (8, False)
 
 
 def test_what_is_kept_is_bounded() -> None:

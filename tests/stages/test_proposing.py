@@ -7,21 +7,22 @@ import pytest
 from headstart.stages.cascade import Offer
 from headstart.stages.drafting import Draft, Source, Verdict
 from headstart.stages.proposing import Learnt, Row
-from headstart.stages.speculation_counts import Speculated, SpeculationCounts
+from headstart.stages.speculation_counts import SourceCounts, Speculated, SpeculationCounts
 from headstart.stages.speculation_labels import Undrafted
 
 
 class Proposer:
     """Offers the same draft for ever, unless there is none."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
+    def __init__(self, tokens: Sequence[int], grade: int = 0) -> None:
         self._tokens = tokens
+        self._grade = grade
 
     def observe(self, verdict: Verdict) -> None:
         pass
 
     def draft(self, max_tokens: int) -> Draft | None:
-        return Draft(self._tokens[:max_tokens]) if self._tokens else None
+        return Draft(self._tokens[:max_tokens], self._grade) if self._tokens else None
 
 
 def row_of(
@@ -98,3 +99,15 @@ def test_verdict_on_what_was_not_drafted_here_teaches_nothing() -> None:
 
     assert offer(row).survival == before
     assert row.speculated == Speculated(drafted=4, accepted=0, steps=2)
+
+
+def test_accepted_tokens_are_counted_by_the_grade_of_their_draft() -> None:
+    counts = SpeculationCounts()
+    row = row_of({}, counts=counts)
+    row.add(Source.JACOBI, lambda tokens, _: Proposer(tokens, grade=2), [1, 2, 3], None)
+
+    row.drafted(offer(row), 3)
+    row.observe(Verdict([1, 2, 7], [1, 2, 3]), is_broken=False)
+
+    found = SourceCounts(1, [1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 2])
+    assert counts.sources == {Source.JACOBI: found}
