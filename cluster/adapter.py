@@ -285,7 +285,7 @@ def _rest_of(request: Any, known: Sequence[int]) -> Any:
 
 class LoadProbe:
     """A vLLM stat logger that remembers how many requests run and wait, were preempted, and what
-    was drafted.
+    they gained.
 
     Args:
         language: Of the requests that a model drafts for.
@@ -293,8 +293,8 @@ class LoadProbe:
 
     def __init__(self, language: str = NO_LANGUAGE) -> None:
         self.latest = EngineLoad()
-        self.drafted = LanguageCounts(sources={Source.MODEL: SourceCounts()})
-        """By vLLM's own proposer."""
+        self.decoded = LanguageCounts(sources={Source.MODEL: SourceCounts()})
+        """In all steps, those without a draft too; drafts are of vLLM's own proposer."""
         self._language = language
         self.kv_cache_usage = 0.0
         """Share of the cache's blocks that requests hold."""
@@ -304,17 +304,35 @@ class LoadProbe:
     def speculation(self) -> SpeculationCounts:
         """Return the same as `speculation_counts`, for an engine in which a model drafts.
 
-        vLLM tells no times. Steps without a draft are not in it.
+        vLLM tells neither times nor kinds of steps.
         """
-        return SpeculationCounts(languages={self._language: copy.deepcopy(self.drafted)})
+        return SpeculationCounts(languages={self._language: copy.deepcopy(self.decoded)})
 
-    def _note(self, stats: Any) -> None:
-        source = self.drafted.sources[Source.MODEL]
+    def step(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """Take what vLLM tells of a step; None where it tells nothing."""
+        if iteration_stats is not None:
+            self.preempted += iteration_stats.num_preempted_reqs
+            self._count_rows(iteration_stats)
+        if scheduler_stats is not None:
+            if scheduler_stats.spec_decoding_stats is not None:
+                self._count_drafts(scheduler_stats.spec_decoding_stats)
+            self.kv_cache_usage = scheduler_stats.kv_cache_usage
+            self.latest = EngineLoad(
+                scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
+            )
+
+    def _count_rows(self, stats: Any) -> None:
+        # There is a latency for each request that gained something, be it its first token. Tokens
+        # less accepted ones would be too few: an answer's end may cut what was accepted.
+        firsts, laters = stats.time_to_first_tokens_iter, stats.inter_token_latencies_iter
+        self.decoded.rows += len(firsts) + len(laters)
+        self.decoded.tokens += stats.num_generation_tokens
+
+    def _count_drafts(self, stats: Any) -> None:
+        source = self.decoded.sources[Source.MODEL]
         drafted, accepted = stats.num_draft_tokens_per_pos, stats.num_accepted_tokens_per_pos
         news = SourceCounts(stats.num_drafts, list(drafted), list(accepted))
-        self.drafted.sources[Source.MODEL] = source.plus(news)
-        self.drafted.rows += stats.num_drafts
-        self.drafted.tokens += stats.num_drafts + stats.num_accepted_tokens
+        self.decoded.sources[Source.MODEL] = source.plus(news)
 
     def factory(self, vllm_config: Any, engine_index: int = 0) -> Any:
         """Build the logger; passed to vLLM as a stat logger factory."""
@@ -329,15 +347,7 @@ class LoadProbe:
             def record(
                 self, scheduler_stats: Any, iteration_stats: Any = None, *_: Any, **__: Any
             ) -> None:
-                if iteration_stats is not None:
-                    probe.preempted += iteration_stats.num_preempted_reqs
-                if scheduler_stats is not None:
-                    if scheduler_stats.spec_decoding_stats is not None:
-                        probe._note(scheduler_stats.spec_decoding_stats)
-                    probe.kv_cache_usage = scheduler_stats.kv_cache_usage
-                    probe.latest = EngineLoad(
-                        scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
-                    )
+                probe.step(scheduler_stats, iteration_stats)
 
             def log_engine_initialized(self) -> None:
                 pass

@@ -170,7 +170,7 @@ READ = {
         "num_running_reqs num_waiting_reqs kv_cache_usage spec_decoding_stats"
     ),
     "vllm.v1.spec_decode.metrics:SpecDecodingStats": (
-        "num_drafts num_accepted_tokens num_accepted_tokens_per_pos num_draft_tokens_per_pos"
+        "num_drafts num_accepted_tokens_per_pos num_draft_tokens_per_pos"
     ),
     "ray._private:worker": "_global_node",
     "ray.serve._private.common:DeploymentTargetInfo": "running_replicas",
@@ -251,6 +251,10 @@ def test_attributes_of_the_runner_are_set_where_they_are_read() -> None:
         "vllm.v1.worker.gpu_model_runner:GPUModelRunner.initialize_kv_cache": "kv_cache_config",
         "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "logitsprocs sampling_metadata",
         "vllm.v1.spec_decode.metadata:SpecDecodeMetadata.__post_init__": "max_spec_len",
+        "vllm.v1.metrics.stats:IterationStats.__init__": (
+            "num_preempted_reqs num_generation_tokens time_to_first_tokens_iter "
+            "inter_token_latencies_iter"
+        ),
         "vllm.v1.engine.input_processor:InputProcessor.__init__": "speculative_config",
         "vllm.v1.engine.async_llm:AsyncLLM.__init__": "input_processor",
     }
@@ -310,6 +314,27 @@ def test_built_in_logits_processors_are_made_as_we_make_them(vllm_model: ModelSe
         assert len(inspect.signature(kind).parameters) == 3
         assert "speculative_config" not in inspect.getsource(kind)
     assert logits_processor.LOGITSPROCS_GROUP == "vllm.logits_processors"
+
+
+def test_every_request_that_gained_tokens_is_counted() -> None:
+    """As a first token, in a plain step, and with two drafted tokens of which a stop cut one."""
+    from vllm.v1.engine import EngineCoreOutput
+    from vllm.v1.metrics import stats
+    from vllm.v1.spec_decode.metrics import SpecDecodingStats
+
+    from headstart.cluster.adapter import LoadProbe
+
+    probe, drafts = LoadProbe("de"), SpecDecodingStats.new(2)
+    step = stats.IterationStats()  # type: ignore[no-untyped-call]
+    drafts.observe_draft(2, 2)
+    for tokens, is_prefilling in (([5], True), ([6], False), ([7, 8], False)):
+        output, known = EngineCoreOutput("a", tokens), stats.RequestStateStats()
+        step.update_from_output(output, 1.0, is_prefilling, known, stats.LoRARequestStates(), None)
+    probe.step(stats.SchedulerStats(spec_decoding_stats=drafts), step)
+
+    found = probe.speculation().languages["de"]
+    assert (found.rows, found.tokens) == (3, 4)
+    assert found.sources["model"].accepted == [1, 1]
 
 
 def test_row_has_no_room_beyond_its_block_where_the_cache_is_full(
