@@ -3,11 +3,13 @@
 All that is learnt of an engine and its proposers is here, so that it can be forgotten at once.
 """
 
+import math
 from collections.abc import Sequence
 
 from headstart.stages.cascade import Offer, best, least_tried
 from headstart.stages.draft_length import DraftLengths
 from headstart.stages.drafting import Source, Verdict
+from headstart.stages.index_budget import IndexBudget
 from headstart.stages.probing import PROBE_TOKENS, Probing
 from headstart.stages.proposing import Learnt, Row
 from headstart.stages.speculation_counts import SpeculationCounts
@@ -27,13 +29,20 @@ class Choosing:
         counts: Where steps and decisions are counted.
         max_slowdown: By what share of its time a request may fall behind plain decoding so that
             others in its batch are drafted for.
+        indexing: Told what it took, as far as that can be told apart.
         is_adaptive: Whether drafts are as long as pays. If not, as long as is offered.
     """
 
     def __init__(
-        self, counts: SpeculationCounts, max_slowdown: float, *, is_adaptive: bool
+        self,
+        counts: SpeculationCounts,
+        max_slowdown: float,
+        indexing: IndexBudget,
+        *,
+        is_adaptive: bool,
     ) -> None:
         self.learnt = Learnt()
+        self._indexing = indexing
         self._counts = counts
         self._max_slowdown = max_slowdown
         self._is_adaptive = is_adaptive
@@ -42,7 +51,9 @@ class Choosing:
         self._probing = Probing(self._cost)
         self._probes: dict[Source, int] = {}
         self._draft_s = 0.0
-        """What proposing for the step that comes in took, taking up and indexing requests aside."""
+        """What proposing and indexing took for the step that comes in, and no taking up."""
+        self._prompts_s = 0.0
+        """What the prompts in the latest step took."""
         self._num_asked = 0
         """Requests for which drafts were looked for, and nobody has said yet how long it took."""
 
@@ -81,6 +92,7 @@ class Choosing:
         self._probing.step(num_rows, num_drafted, num_tokens, seconds)
         plain_s = self._cost.seconds(num_rows)
         taken_s = self._cost.seconds(num_rows, num_drafted)
+        self._prompts_s = max(0.0, seconds - taken_s) if num_prompt_tokens else 0.0
         if not num_drafted:
             taken_s += self._draft_s
         elif not num_prompt_tokens:  # what these take is not the drafts' fault, nor is a hiccup
@@ -115,21 +127,30 @@ class Choosing:
             for row, offer, length in zip(rows, offers, lengths, strict=True)
         ]
 
-    def spent(self, draft_s: float, *, is_usual: bool) -> None:
+    def spent(self, draft_s: float, *, has_begun: bool) -> None:
         """Note how long the latest step took here.
 
         Args:
             draft_s: With proposing, and all that belongs to it.
-            is_usual: Whether nothing was done in it that is done once, whatever is drafted.
+            has_begun: Whether requests were taken up to be drafted for: that is done once, whatever
+                comes of it, and only what is usual besides counts.
         """
-        self._draft_s = draft_s if is_usual else 0.0
+        index_s, look_s = self._indexing.expected_s, 0.0
         num_asked, self._num_asked = self._num_asked, 0
-        if not num_asked:
-            return
-        if is_usual:
-            self._cost.proposed(num_asked, draft_s)
-        if not self.is_on:
-            self._probing.looked(min(draft_s, self._cost.proposing_s(num_asked)))
+        if num_asked:
+            if not has_begun and not index_s:
+                self._cost.proposed(num_asked, draft_s)
+            usual_s = self._cost.proposing_s(num_asked)
+            look_s = min(usual_s, max(0.0, draft_s - index_s))
+            if not has_begun and usual_s < math.inf:
+                self._indexing.took(draft_s - usual_s)
+            if not self.is_on:
+                self._probing.looked(look_s)
+        if has_begun:
+            draft_s = min(draft_s, look_s + index_s)
+        # A lead is of decoding alone. What is indexed behind prompts is a share of their time.
+        free_s = min(index_s, self._indexing.share * self._prompts_s)
+        self._draft_s = max(0.0, draft_s - free_s)
 
     def _probe(
         self,

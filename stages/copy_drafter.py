@@ -50,8 +50,8 @@ class CopyDrafter:
         """Of the tokens from `_first` on, as far as it has got. None: there is no more to index."""
         self._first = max(0, len(self._tokens) - _FIRST_TOKENS)
         self._budget.join(self)
-        while budget is None and self._coming is not None:
-            self._go_on(self._coming)
+        if budget is None:
+            self._go_on()
 
     @property
     def num_indexed(self) -> int:
@@ -66,8 +66,7 @@ class CopyDrafter:
         return len(self._tokens) - self._first - len(self._coming.tokens)
 
     def observe(self, verdict: Verdict) -> None:
-        if self._coming is not None:
-            self._go_on(self._coming)
+        self._go_on()
         self._tokens.extend(verdict.tokens)
         if self._index is not None:
             self._index.extend(verdict.tokens)
@@ -88,12 +87,18 @@ class CopyDrafter:
         self._index, self._coming = None, SuffixIndex()
         self._first = max(0, len(self._tokens) - _FIRST_TOKENS)
 
-    def _go_on(self, coming: SuffixIndex) -> None:
-        at = self._first + len(coming.tokens)
-        end = at + self._budget.take(self)
-        coming.extend(self._tokens[at:end])
-        if end < len(self._tokens):
-            return
+    def _go_on(self) -> None:
+        """Index as much as may be now, piece after piece."""
+        while (coming := self._coming) is not None:
+            at = self._first + len(coming.tokens)
+            end = at + self._budget.take(self)
+            coming.extend(self._tokens[at:end])
+            if end < len(self._tokens):
+                return
+            self._replace(coming)
+
+    def _replace(self, coming: SuffixIndex) -> None:
+        """Use an index that is done, and begin one that reaches further back."""
         if self._index is not None:
             self._budget.give_back(len(self._index.tokens))
         self._index, self._coming = coming, None

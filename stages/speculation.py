@@ -76,11 +76,14 @@ class Speculation:
         self._ended: dict[str, Speculated] = {}
         """The latest that were drafted for."""
         self._has_begun = False
+        """Whether a request was taken up since the last step that something may draft for."""
         self.counts = SpeculationCounts()
         self._know_nothing()
 
     def _know_nothing(self) -> None:
-        self._choosing = Choosing(self.counts, self._max_slowdown, is_adaptive=self._is_adaptive)
+        self._choosing = Choosing(
+            self.counts, self._max_slowdown, self._indexing, is_adaptive=self._is_adaptive
+        )
 
     def num_tokens(self, request: str) -> int | None:
         """Return how many tokens of a request are known here; None if it was not begun."""
@@ -107,7 +110,6 @@ class Speculation:
             reason: Why it must go without drafts.
             room: Most tokens that may ever be drafted at once; None is any number.
         """
-        self._has_begun = True
         try:
             self._begin(request, tokens, wish, reason, room)
         except Exception as error:
@@ -144,6 +146,7 @@ class Speculation:
         for source in sources:
             if (factory := self._factories.get(source)) is not None:
                 row.add(source, factory, tokens, wish.language)
+        self._has_begun = self._has_begun or row.has_proposers
 
     def end(self, request: str) -> None:
         """Forget a request, but for what was drafted for it. Unknown ones are ignored."""
@@ -179,7 +182,7 @@ class Speculation:
     def _step(
         self, steps: Sequence[RowStep], seconds: float, num_prompt_tokens: int
     ) -> list[list[int]]:
-        self._indexing.begin_step()
+        self._indexing.begin_step(seconds)
         if not steps:
             return []
         rows = [self._rows[one.request] for one in steps]
@@ -199,8 +202,7 @@ class Speculation:
         """Note how long the latest `step` took with all that belongs to it."""
         self.counts.draft_s += draft_s
         try:
-            is_usual = not self._has_begun and not self._indexing.is_in_use
-            self._choosing.spent(draft_s, is_usual=is_usual)
+            self._choosing.spent(draft_s, has_begun=self._has_begun)
         except Exception as error:
             self.fail(error)
         self._has_begun = False

@@ -95,6 +95,7 @@ class Machine:
         curve: What a step takes.
         noise: By what share a step is slower or faster than that, at most.
         draft_s: What one row's proposer takes for a draft, or to find that there is none.
+        max_slowdown: As of `Speculation`.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Machine:
         seed: int = 0,
         noise: float = 0.05,
         draft_s: float = 0.0,
+        max_slowdown: float = 0.03,
     ) -> None:
         self.curve = curve
         self.random = random.Random(seed)
@@ -131,6 +133,7 @@ class Machine:
             [Source.COPY, Source.DRAFTER],
             max_tokens=16,
             vocabulary=2,
+            max_slowdown=max_slowdown,
         )
         for row in rows:
             self.begin(row)

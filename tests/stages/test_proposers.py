@@ -54,11 +54,11 @@ def test_copying_offers_no_more_than_asked(tokens: list[int], most: int) -> None
 def test_long_prompt_is_indexed_in_pieces_the_newest_first() -> None:
     far, near = [1, 2, 3, 4, 5], [1, 2, 8, 9]
     prompt = [*far, *range(100, 1500), *near, *range(2000, 2100)]
-    budget = IndexBudget(step_tokens=256)
+    budget = IndexBudget(least_tokens=256)
     drafter = CopyDrafter(prompt, budget)
     drafts, held = [], [0]
     for token in [1, 2] * 20:
-        budget.begin_step()
+        budget.begin_step(0.0)
         drafter.observe(Verdict([token]))
         held.append(drafter.num_indexed)
         drafts.append(drafter.draft(2))
@@ -68,31 +68,40 @@ def test_long_prompt_is_indexed_in_pieces_the_newest_first() -> None:
     assert tokens_of(drafts[1]) == [8, 9]
     assert held[-1] == len(prompt) + 40
     for token in (3, 4):  # only the beginning of the prompt goes on so
-        budget.begin_step()
+        budget.begin_step(0.0)
         drafter.observe(Verdict([token]))
     assert tokens_of(drafter.draft(1)) == [5]
 
 
+def test_long_prompt_is_indexed_at_once_where_there_is_no_budget() -> None:
+    far, filler = [1, 2, 3, 4, 5], list(range(100, 5000))
+
+    drafter = CopyDrafter([*far, *filler, 1, 2, 3])
+
+    assert tokens_of(drafter.draft(2)) == [4, 5]
+    assert drafter.num_indexed == len(far) + len(filler) + 3
+
+
 def test_requests_share_the_time_of_a_step_for_indexing() -> None:
-    budget = IndexBudget(step_tokens=256)
+    budget = IndexBudget(least_tokens=256)
     drafters = [CopyDrafter(range(1000), budget) for _ in range(5)]
-    for step in range(30):
+    for step in range(40):
         before = sum(each.num_indexed for each in drafters)
-        budget.begin_step()
+        budget.begin_step(0.0)
         for each in drafters:
             each.observe(Verdict([step]))
         assert sum(each.num_indexed for each in drafters) - before <= 256 + len(drafters)
 
-    assert [each.num_indexed for each in drafters] == [1030] * 5
+    assert [each.num_indexed for each in drafters] == [1040] * 5
 
 
 def test_indexes_share_their_memory_and_leave_it_behind() -> None:
-    budget = IndexBudget(max_tokens=1000, step_tokens=10_000)
+    budget = IndexBudget(max_tokens=1000, least_tokens=10_000)
     drafters = [CopyDrafter([1, 2, 3] * 70, budget) for _ in range(8)]
 
     def steps(count: int) -> None:
         for _ in range(count):
-            budget.begin_step()
+            budget.begin_step(0.0)
             for each in drafters:
                 each.observe(Verdict([1, 2, 3]))
             assert sum(each.num_indexed for each in drafters) <= 1000 + 3 * len(drafters)
