@@ -1,13 +1,14 @@
 """Can an engine load this folder? Answered from headers and JSON, without reading weights."""
 
+import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["check_folder", "lora_rank"]
+__all__ = ["check_folder", "lora_rank", "model_shape"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
@@ -44,6 +45,19 @@ def check_folder(folder: Path, *, is_head: bool = False) -> None:
         any((folder / name).exists() for name in _TOKENIZERS) or any(folder.glob("*.tiktoken"))
     ):
         raise SetupError(f"{folder} holds no tokenizer (tokenizer.json): copy it there too.")
+
+
+def model_shape(folder: Path) -> dict[str, Any]:
+    """Return the sizes that a model's `config.json` tells, of its text part where it has several.
+
+    Raises:
+        SetupError: It cannot be read.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return dict(config.get("text_config") or config)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise SetupError(f"{folder / 'config.json'} cannot be read: {error}") from error
 
 
 def lora_rank(path: str) -> int:

@@ -4,7 +4,7 @@ vLLM constructs `ParallelDrafter` by its path and hands it its configuration; wh
 with travels there as plain data. Everything that vLLM keeps to itself is in `runner_adapter`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from headstart.cluster.model_card import decided
+from headstart.cluster.model_folder import model_shape
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.speculation import SpeculationSettings
 from headstart.stages.copy_drafter import CopyDrafter
@@ -57,13 +58,8 @@ def plan_of(
     Raises:
         SetupError: The card or a table is not fit.
     """
-    own = tokenizer_hash(model) if settings.tables else ""
-    for language, path in settings.tables.items():
-        if _read_table(language, path).tokenizer != own:
-            raise SetupError(
-                f"the n-gram table {path} was made with another tokenizer than that of {model}: "
-                "build it from this model's answers"
-            )
+    if settings.tables:
+        _check_tables(settings.tables, model)
     settings = decided(settings, model)
     assert settings.default is not None
     assert settings.max_tokens is not None
@@ -78,6 +74,28 @@ def plan_of(
     )
     found: dict[str, Any] = msgspec.to_builtins(plan)
     return found
+
+
+def _check_tables(tables: Mapping[str, Path], model: Path) -> None:
+    own, size = tokenizer_hash(model), model_shape(model).get("vocab_size")
+    for language, path in tables.items():
+        table = _read_table(language, path)
+        if table.tokenizer != own:
+            raise SetupError(
+                f"the n-gram table {path} was made with another tokenizer than that of {model}: "
+                "build it from this model's answers"
+            )
+        if size is not None:  # some formats keep it elsewhere: then the worker finds out
+            _check_vocabulary(path, table, size)
+
+
+def _check_vocabulary(path: Path, table: NgramTable, size: int) -> None:
+    """Models of one tokenizer may differ in this: some have room for tokens that are none."""
+    if table.vocabulary != size:
+        raise SetupError(
+            f"the n-gram table {path} is of a vocabulary of {table.vocabulary} tokens, the model "
+            f"has {size}: build it from this model's answers"
+        )
 
 
 def _read_table(language: str, path: Path) -> NgramTable:
@@ -140,11 +158,7 @@ class ParallelDrafter(Speculation):
 
     def _load(self, language: str, path: Path, vocabulary: int) -> NgramTable:
         table = _read_table(language, path)
-        if table.vocabulary != vocabulary:
-            raise SetupError(
-                f"the n-gram table {path} is of a vocabulary of {table.vocabulary} tokens, the "
-                f"model has {vocabulary}: build it from this model's answers"
-            )
+        _check_vocabulary(path, table, vocabulary)
         return table
 
     def _copy(self, tokens: Sequence[int], _: str | None) -> Proposer:

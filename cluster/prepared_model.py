@@ -3,11 +3,11 @@
 The daemon asks for it before it starts Ray, and a replica, which may be on another machine, again.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from headstart.cluster.model_card import with_card
+from headstart.cluster.model_folder import model_shape
 from headstart.cluster.model_source import resolve
 from headstart.cluster.parallel_drafter import plan_of
 from headstart.cluster.tokenizer_hash import has_tokenizer, tokenizer_hash
@@ -63,7 +63,7 @@ def check_drafter(drafter: DrafterSettings, target: Path) -> None:
         SetupError: Its tokenizer or its sizes are others.
     """
     folder = Path(drafter.source)
-    own, wanted = _shape(folder), _shape(target)
+    own, wanted = model_shape(folder), model_shape(target)
     _check_kind(drafter, folder)
     if drafter.is_head:
         _check_head(drafter, own, wanted)
@@ -127,12 +127,3 @@ def _differ(own: dict[str, Any], wanted: dict[str, Any], name: str) -> bool:
     """Whether both say it, and not the same: some formats keep it elsewhere."""
     known = own.get(name), wanted.get(name)
     return None not in known and known[0] != known[1]
-
-
-def _shape(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-        found = config.get("text_config") or config
-        return dict(found)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise SetupError(f"{folder / 'config.json'} cannot be read: {error}") from error

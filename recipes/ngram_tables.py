@@ -4,7 +4,6 @@ Run by `headstart table` against a running server. The table drafts for the very
 answered: another one has another way with words, and maybe other token ids.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import httpx
 import msgspec
 
 from headstart.cluster import model_source
+from headstart.cluster.model_folder import model_shape
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
@@ -49,7 +49,7 @@ def make(
     if not texts:
         raise SetupError(f"{prompts} holds no prompt: write one on each line")
     folder = model_source.resolve(chosen.source, settings.cache_dir)
-    vocabulary = json.loads((folder / "config.json").read_bytes())["vocab_size"]
+    vocabulary = model_shape(folder)["vocab_size"]
     found = list(answers(client, chosen.name, texts))
     known = tokenizer_hash(folder)
     return build(found, language=language, vocabulary=vocabulary, tokenizer=known)

@@ -27,12 +27,14 @@ VOCABULARY = 50
 
 
 def tokenizer(folder: Path, tokens: list[str]) -> Path:
-    """A model's folder with a tokenizer of these tokens, the last of them an added one."""
+    """A model's folder with a tokenizer of these tokens, the last of them an added one, and a
+    vocabulary of just as many."""
     folder.mkdir(exist_ok=True)
     ids = {token: number for number, token in enumerate(tokens[:-1])}
     added = [{"id": len(ids), "content": tokens[-1], "special": True}]
     content = {"model": {"type": "BPE", "vocab": ids}, "added_tokens": added}
     (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps({"vocab_size": len(tokens)}))
     return folder
 
 
@@ -216,9 +218,15 @@ def test_table_of_an_older_format_is_refused(tmp_path: Path, german: Path) -> No
 
 
 def test_table_of_another_size_is_refused(tmp_path: Path, german: Path) -> None:
-    plan = plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
-
-    with pytest.raises(SetupError, match="of a vocabulary of 50 tokens, the model has 51"):
+    """Before an engine is started, and by the worker where the model's size is kept elsewhere."""
+    settings, why = SpeculationSettings(tables={"de": german}), "of 50 tokens, the model has 51"
+    for config in ({"vocab_size": 51}, {"vocab_size": 50, "text_config": {"vocab_size": 51}}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(SetupError, match=why):
+            plan_of(settings, tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    plan = plan_of(settings, tmp_path)
+    with pytest.raises(SetupError, match=why):
         drafter(plan, vocabulary=51)
 
 

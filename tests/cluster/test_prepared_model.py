@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from headstart.cluster.prepared_model import TELLING_NAMES, prepared
+from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.speculation import DrafterSettings, SpeculationSettings
 from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import build
 from tests.support.eagle_heads import METHODS, head_of
 
 
@@ -163,3 +165,21 @@ def test_table_is_checked_before_an_engine_is_there(tiny_model: Path, tmp_path: 
 
     with pytest.raises(SetupError, match="not an n-gram table"):
         prepared(model, tmp_path)
+
+
+def test_table_of_another_vocabulary_is_refused(
+    tiny_model: Path, drafter: Path, tmp_path: Path
+) -> None:
+    """Of a model of the same tokenizer, whose vocabulary is filled up to another size."""
+    size = json.loads((tiny_model / "config.json").read_bytes())["vocab_size"]
+    how: Any = {"language": "de", "vocabulary": size, "tokenizer": tokenizer_hash(tiny_model)}
+    (tmp_path / "de.table").write_bytes(build(3 * [[5, 6, 7]], **how).encode())
+    speculation = SpeculationSettings(tables={"de": tmp_path / "de.table"})
+
+    def model(folder: Path) -> ModelSettings:
+        return ModelSettings(name="tiny", source=str(folder), speculation=speculation)
+
+    prepared(model(tiny_model), tmp_path)
+    other = changed(drafter, vocab_size=size + 64)
+    with pytest.raises(SetupError, match=f"of {size} tokens, the model has {size + 64}: build it"):
+        prepared(model(other), tmp_path)
