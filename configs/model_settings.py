@@ -35,8 +35,16 @@ PARALLEL_ARGUMENTS = ("tensor_parallel_size", "pipeline_parallel_size")
 LOGGING_ARGUMENTS = ("enable_log_requests", "enable_log_outputs", "log_error_stack")
 """vLLM's arguments that write prompts, answers or errors that quote them to its log."""
 
-SPECULATION_ARGUMENTS = ("speculative_config", "worker_cls", "additional_config")
-"""vLLM's arguments that `speculation` sets."""
+_SET = "it sets this"
+SPECULATION_ARGUMENTS = {
+    "speculative_config": _SET,
+    "worker_cls": _SET,
+    "additional_config": _SET,
+    "data_parallel_size": "have more `replicas`",
+}
+"""vLLM's arguments that do not go with `speculation`, and why not, or what to do instead. With
+parallel data vLLM drops its plan of drafts, and fills up requests that begin with drafts of nothing
+(docs/adr/0008)."""
 
 Argument = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
@@ -242,9 +250,10 @@ class ModelSettings(Section):
             raise wrong("adapters", "goes with `engine: vllm`")
         if self.engine == "fake" and self.speculation is not None:
             raise wrong("speculation", "goes with `engine: vllm`")
-        for argument in SPECULATION_ARGUMENTS if self.speculation is not None else ():
+        for argument, why in SPECULATION_ARGUMENTS.items() if self.speculation is not None else ():
             if argument in self.engine_args:
-                raise wrong(f"engine_args.{argument}", "cannot be set along with `speculation`")
+                reason = f"cannot be set along with `speculation`: {why}"
+                raise wrong(f"engine_args.{argument}", reason)
         for argument in self.engine_args:
             if argument in TYPED_ARGUMENTS:
                 raise wrong(

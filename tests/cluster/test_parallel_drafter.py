@@ -127,6 +127,7 @@ def test_card_turns_speculation_on_where_nothing_is_said_of_it(tmp_path: Path) -
     for said in (
         {"speculation": SpeculationSettings(default="off")},
         {"engine_args": {"speculative_config": {"method": "ngram"}}},
+        {"engine_args": {"data_parallel_size": 2}},
     ):
         spoken = model.model_copy(update=said)
         assert with_card(spoken, tuned) is spoken

@@ -118,6 +118,11 @@ def _fault(*overrides: str, **environ: str) -> SettingsError:
             "models.0.adapters",
             "cannot be served along with",
         ),
+        (
+            "models=[{name: x, source: a, speculation: {}, engine_args: {data_parallel_size: 2}}]",
+            "models.0.engine_args.data_parallel_size",
+            "cannot be set along with `speculation`: have more `replicas`",
+        ),
         ("models.0.pool=de", "models.0.pool", "a language of `speculation.drafters`"),
         (
             "gateway.max_bodies_bytes=8388608",

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,25 @@ def test_installed_logits_processor_is_refused_where_drafts_would_escape_it(
     with pytest.raises(SetupError, match=r"logits processors quiet \(quiet_words:Quiet\)"):
         launch_adapter.engine_argv(speculating, str(tmp_path))
     launch_adapter.engine_argv(vllm_model, str(tmp_path))
+
+
+def test_vllm_drops_a_plan_of_drafts_where_data_is_parallel(vllm_model: ModelSettings) -> None:
+    """So both together are refused; where it keeps the plan they need not be."""
+    from vllm.config import VllmConfig
+
+    speculative: Any = SimpleNamespace(
+        uses_dynamic_speculative_decoding=lambda: True,
+        num_speculative_tokens=4,
+        num_speculative_tokens_per_batch_size=[(1, 1, 4)],
+    )
+    kept = []
+    for size in (1, 2):
+        parallel = SimpleNamespace(data_parallel_size=size)
+        config: Any = SimpleNamespace(speculative_config=speculative, parallel_config=parallel)
+        VllmConfig._maybe_disable_dynamic_sd_for_data_parallel(config)
+        kept.append(speculative.num_speculative_tokens_per_batch_size is not None)
+
+    assert kept == [True, False]
 
 
 def test_vllm_goes_by_the_path_of_a_drafter_where_we_think(vllm_model: ModelSettings) -> None:
