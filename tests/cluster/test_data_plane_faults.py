@@ -49,7 +49,7 @@ async def test_violation_costs_only_the_offender(case: str) -> None:
         raw_gateway(behind.address) as offender,
         gateway(behind.address) as other,
     ):
-        honest = other.serve(request("honest", 50))
+        honest = other.serve(request("honest", 250))
         await offender.open()
         await offender.send(messages.Submit(1, request("offender's", LONG), False))
         await soon(honest.grown(0))
@@ -64,7 +64,7 @@ async def test_violation_costs_only_the_offender(case: str) -> None:
         await finished(honest)
         assert honest.end is not None
         assert not honest.end.is_aborted
-        assert honest.end.output_tokens == 50
+        assert honest.end.output_tokens == 250
 
 
 async def test_failure_over_a_message_costs_only_its_sender(
