@@ -85,7 +85,7 @@ class QuicEndpoint:
             self._settings,
             self._gateway.cors_origins,
         )
-        _log.info("quic_listening", host=self._host, port=self._listener.port)
+        _log.debug("quic_listening", host=self._host, port=self._listener.port)
 
     async def close(self) -> None:
         """Tell every client, and stop listening."""

@@ -22,7 +22,8 @@ def check(daemon: Daemon, *words: str) -> None:
     ended = daemon.ended(time.monotonic(), SECONDS)
 
     assert (ended.status, ended.left) == (2, [])
-    (line,) = daemon.err.splitlines()
+    assert len(daemon.err.splitlines()) == 1, daemon.err
+    line = daemon.err.rstrip()
     assert line.startswith("error: ")
     assert all(word in line for word in words), line
     assert "ready" not in daemon.out
