@@ -80,6 +80,7 @@ class AsyncClient:
         self._sessions = None if datagrams is False else Sessions(datagrams)
         self._answers: set[AsyncAnswer[Any]] = set()
         self._spare: asyncio.Task[None] | None = None
+        self._spare_at = -_SPARE_S
         self._is_closing = False
         self.chat = _Chat(self)
         self.completions = Requests(self, "/v1/completions", Completion, Completion)
@@ -148,7 +149,11 @@ class AsyncClient:
         self.prepare()
         begun = await self._ask("POST", "/v1/live", {"session": session})
         return AsyncLivePrompt(
-            self._ask, lambda one: self.read(one, ChatCompletionChunk), begun, self._limits
+            self._ask,
+            lambda one: self.read(one, ChatCompletionChunk),
+            begun,
+            self._limits,
+            self._have_spare,
         )
 
     async def _ask(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -234,12 +239,22 @@ class AsyncClient:
 
     def _over(self, answer: AsyncAnswer[Any]) -> None:
         self._answers.discard(answer)
-        was_left = Rung.SSE not in answer.rungs
-        if was_left and not self._is_closing and (self._spare is None or self._spare.done()):
-            self._spare = asyncio.get_running_loop().create_task(self._reconnect(), name="spare")
+        if Rung.SSE not in answer.rungs:  # its connection was left, too
+            self._reconnect()
 
-    async def _reconnect(self) -> None:
-        """The event stream was left, and its connection with it: have one for the next question."""
+    def _have_spare(self) -> None:
+        """Have a second connection beside one that is being used, open before it is needed."""
+        now = asyncio.get_running_loop().time()
+        if now - self._spare_at > _SPARE_S / 2:
+            self._spare_at = now
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        if not self._is_closing and (self._spare is None or self._spare.done()):
+            self._spare = asyncio.get_running_loop().create_task(self._greet(), name="spare")
+
+    async def _greet(self) -> None:
+        """Say something, for which a connection is opened where none is free."""
         with suppress(httpx.HTTPError):
             await self._http.get("/healthz")
 

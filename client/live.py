@@ -52,6 +52,8 @@ class AsyncLivePrompt:
         read: Reads the answer that a response begins.
         begun: What the server said of the new session.
         limits: How patient to be with a gateway that cannot be reached.
+        have_spare: Called before edits are sent, for a connection that is not theirs to be ready:
+            a commit takes along what is under way and does not wait for it.
     """
 
     def __init__(
@@ -60,9 +62,11 @@ class AsyncLivePrompt:
         read: Callable[[httpx.Response], AsyncAnswer[ChatCompletionChunk]],
         begun: httpx.Response,
         limits: LadderLimits | None = None,
+        have_spare: Callable[[], None] = lambda: None,
     ) -> None:
         self._ask = ask
         self._read = read
+        self._have_spare = have_spare
         self._limits = limits or LadderLimits()
         state = _state_in(begun)
         self._id = state.id
@@ -72,6 +76,8 @@ class AsyncLivePrompt:
         """Of the latest answer."""
         self._pumping: asyncio.Task[None] | None = None
         """Sends what waits."""
+        self._overtaken: set[asyncio.Task[None]] = set()
+        """Sent what a commit has taken along since."""
         self._num_cancelled = 0
         """Answers, and commits that waited for a thought."""
         self._updating = asyncio.Lock()
@@ -174,33 +180,66 @@ class AsyncLivePrompt:
     async def commit(self) -> AsyncAnswer[ChatCompletionChunk]:
         """Send the text off; the session goes on when the answer is over.
 
+        Edits that are not confirmed yet go with it. Where it is given up meanwhile, or nobody
+        answers, what became of those is not known, either.
+
         Raises:
             HeadstartError: It is refused, or an edit before it is; the text is still there.
         """
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         turn = Waiting(_settler(granted), None)
-        self._put(turn)
+        self._text.put(turn)
+        try:
+            response = await self._sent_along(turn)
+            if response is None:
+                response = await self._sent_in_turn(turn, granted)
+            answer = self._read(response)
+            self._answer_id = answer.id
+            return answer
+        finally:
+            self._pump()
+
+    async def _sent_along(self, turn: Waiting) -> httpx.Response | None:
+        """Send a commit with the edits before it; None if it has to wait until they are made."""
+        body = self._text.taken_along(turn)
+        if body is None:
+            return None
+        if self._pumping is not None and not self._pumping.done():
+            self._overtaken.add(self._pumping)
+            self._pumping.add_done_callback(self._overtaken.discard)
+        self._pumping = None
+        try:
+            response = await self._sent_off(body)
+        except HeadstartError as error:
+            if not is_lost(error):
+                self._text.refused(error)
+                return None
+            self._text.lost(error)
+            raise
+        except BaseException:
+            self._text.lost(Cancelled("the commit that took it along was given up"))
+            raise
+        self._text.sent_off()
+        return response
+
+    async def _sent_in_turn(self, turn: Waiting, granted: "asyncio.Future[None]") -> httpx.Response:
+        """Send a commit when all edits before it are made."""
+        self._pump()
         try:
             await granted
         except asyncio.CancelledError:
             self._text.drop(Cancelled("the commit was given up"), turn)
-            self._pump()
             raise
         try:
-            response = await self._sent_off()
+            response = await self._sent_off({"version": self._text.version})
         except BaseException as error:
             if isinstance(error, HeadstartError) and not is_lost(error):
                 self._text.drop(error, turn)
             else:  # it may have been taken
                 self._text.sent_off()
             raise
-        else:
-            self._text.sent_off()
-            answer = self._read(response)
-            self._answer_id = answer.id
-            return answer
-        finally:
-            self._pump()
+        self._text.sent_off()
+        return response
 
     async def cancel(self) -> None:
         """Stop the answer, or the commit that waits for a thought: its text is still there.
@@ -219,9 +258,10 @@ class AsyncLivePrompt:
 
     async def close(self) -> None:
         """End the session, which the server then forgets; it does so by itself after a while."""
-        if self._pumping is not None:
-            self._pumping.cancel()
-            await asyncio.gather(self._pumping, return_exceptions=True)
+        sending = [*self._overtaken, *([self._pumping] if self._pumping is not None else [])]
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
         self._text.lost(Cancelled("the live prompt was closed"))
         try:
             await self._ask("DELETE", self._path, {})
@@ -239,14 +279,15 @@ class AsyncLivePrompt:
 
     def _pump(self) -> None:
         """Have what waits sent, in order, by one task."""
-        if len(self._text) and (self._pumping is None or self._pumping.done()):
+        is_idle = self._pumping is None or self._pumping.done()
+        if len(self._text) and is_idle and not self._text.is_leaving:
             loop = asyncio.get_running_loop()
             self._pumping = loop.create_task(self._send_all(), name="live prompt edits")
 
     async def _send_all(self) -> None:
         text = self._text
         try:
-            while len(text):
+            while len(text) and not self._is_overtaken():
                 if text.is_in_doubt:
                     before = text.version
                     text.looked(await self._looked())
@@ -258,6 +299,8 @@ class AsyncLivePrompt:
                 else:
                     await self._send()
         except Exception as error:  # whatever it is, nobody waits for ever
+            if self._is_overtaken():
+                return
             known = error if isinstance(error, HeadstartError) else ProtocolViolation(str(error))
             text.lost(known)
             if known is not error:
@@ -265,16 +308,26 @@ class AsyncLivePrompt:
 
     async def _send(self) -> None:
         edits = self._text.taken()
+        self._have_spare()
         try:
             _state_in(await self._ask("PATCH", self._path, {"edits": edits}))
         except HeadstartError as error:
+            if self._is_overtaken():
+                return
             if is_lost(error):
+                self._text.unheard()
                 await self._patience.lost(error)
                 return
             self._text.refused(error)
         else:
+            if self._is_overtaken():
+                return
             self._text.made()
         self._patience = _Patience(self._limits)
+
+    def _is_overtaken(self) -> bool:
+        """Whether a commit has taken along what this task has sent: it is the commit's now."""
+        return asyncio.current_task() in self._overtaken
 
     async def _looked(self) -> LiveState:
         looked = _state_in(await self._asked("GET", f"{self._path}?text=1"))
@@ -282,11 +335,10 @@ class AsyncLivePrompt:
             self._answer_id = looked.response.id
         return looked
 
-    async def _sent_off(self) -> httpx.Response:
+    async def _sent_off(self, body: dict[str, Any]) -> httpx.Response:
         """Send the text off once, however often that is asked for."""
         patience, num_cancelled = _Patience(self._limits), self._num_cancelled
         while True:
-            body = {"version": self._text.version}
             try:
                 return await self._ask("POST", f"{self._path}/commit", body)
             except HeadstartError as error:

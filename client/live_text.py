@@ -7,6 +7,7 @@ it once at most, however often it is sent; what waits behind one that is refused
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from headstart.client.live_state import LiveState
@@ -54,13 +55,19 @@ class LiveText:
         """Of what the gateway has."""
         self.is_in_doubt = False
         """Whether the gateway has to be asked what it has before anything else is said."""
+        self.is_leaving = False
+        """Whether a commit is under way that has taken along all edits before it."""
         self._confirmed = ""
         self._sent_off: str | None = None
         """What an answer is being made to, as far as is known."""
         self._waiting: deque[Waiting] = deque()
         self._num_sent = 0
+        self._is_under_way = False
+        """Whether that is all the doubt there is."""
         self._max_edits = _MAX_EDITS
         self._refusal: HeadstartError | None = None
+        self._has_been_leaving = False
+        """Whether what was refused is a commit with the edits that it took along."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -81,6 +88,32 @@ class LiveText:
 
     def taken(self) -> list[dict[str, Any]]:
         """Take the edits that are to be sent now; they are in doubt until they are confirmed."""
+        edits = self._first_edits()
+        self._num_sent = len(edits)
+        self.is_in_doubt = self._is_under_way = True
+        return edits
+
+    def taken_along(self, commit: Waiting) -> dict[str, Any] | None:
+        """Take the edits before a commit, to be sent with it, those under way once more.
+
+        Returns: The request's body; None where the commit has to wait for its turn.
+        """
+        if (self.is_in_doubt and not self._is_under_way) or self._max_edits < _MAX_EDITS:
+            return None
+        edits = self._first_edits()
+        if not edits or self._waiting[len(edits)] is not commit:
+            return None
+        text = self._confirmed
+        for _, one in zip(edits, self._waiting, strict=False):
+            text = one.applied(text)
+        self._num_sent = len(edits)
+        self.is_in_doubt, self._is_under_way = True, False
+        self.is_leaving = True
+        digest = sha256(text.encode()).hexdigest()
+        return {"version": self.version + len(edits), "edits": edits, "sha256": digest}
+
+    def _first_edits(self) -> list[dict[str, Any]]:
+        """Those before the first commit, as many as one request may have."""
         edits: list[dict[str, Any]] = []
         num_chars = 0
         for one in self._waiting:
@@ -90,23 +123,27 @@ class LiveText:
             if edits and num_chars > _MAX_CHARS:
                 break
             edits.append(one.event | {"version": self.version + len(edits)})
-        self._num_sent = len(edits)
-        self.is_in_doubt = True
         return edits
 
     def made(self) -> None:
         """All that were sent are made."""
         self._confirm(self._num_sent)
-        self.is_in_doubt = False
+        self.is_in_doubt = self._is_under_way = False
         self._max_edits = _MAX_EDITS
 
+    def unheard(self) -> None:
+        """What became of them is not known."""
+        self._is_under_way = False
+
     def refused(self, error: HeadstartError) -> None:
-        """One of them is refused: the gateway's text tells which."""
-        self._refusal = error
+        """One of them is refused, or the commit that took them along: the gateway's text tells."""
+        self._refusal, self._has_been_leaving = error, self.is_leaving
+        self._is_under_way = self.is_leaving = False
 
     def looked(self, state: LiveState) -> None:
         """The gateway has said what it has, which settles all doubt unless it is answering."""
         refusal, self._refusal = self._refusal, None
+        has_been_leaving, self._has_been_leaving = self._has_been_leaving, False
         if state.is_answering or state.is_committing:
             self.drop(refusal or _answering())
             return
@@ -122,9 +159,12 @@ class LiveText:
         num_refused = self._num_sent - num_made
         self._confirm(num_made)
         self.version = state.version
-        if refusal is None or not num_refused:
+        if refusal is None:
             return
-        if num_refused > 1 and _is_of_request(refusal):
+        if not num_refused:
+            if has_been_leaving and self.is_commits_turn:
+                self.drop(refusal, self._waiting[0])
+        elif (num_refused > 1 or has_been_leaving) and _is_of_request(refusal):
             self._max_edits = 1  # and the one at fault is found
         elif getattr(refusal, "code", None) != "version_conflict" or not num_made:
             self.drop(refusal)  # else an earlier copy of the request was made meanwhile
@@ -143,14 +183,18 @@ class LiveText:
 
     def lost(self, error: HeadstartError) -> None:
         """Nobody says what became of any of them: that is asked before anything else is sent."""
-        self.is_in_doubt = True
+        self.is_in_doubt, self._is_under_way, self.is_leaving = True, False, False
         dropped, self._waiting = self._waiting, deque()
         self._leave(len(dropped))
         for one in dropped:
             one.settle(error)
 
     def sent_off(self) -> None:
-        """The commit whose turn it is may be taken: the text is gone then, or the answer fails."""
+        """The commit whose turn it is may be taken, and the edits that it took along with it: the
+        text is gone then, or the answer fails."""
+        if self.is_leaving:
+            self._confirm(self._num_sent)
+            self.is_leaving = False
         self._waiting.popleft()
         self._sent_off, self._confirmed = self._confirmed, ""
         self.is_in_doubt = True

@@ -1,7 +1,10 @@
 """The text of a live prompt, in the room that there is for it."""
 
+from collections.abc import Sequence
+from hashlib import sha256
+
 from headstart.pipeline.live_events import Append, Clear, Replace, refusal
-from headstart.stages.errors import LiveConflict, Overloaded, RateLimited
+from headstart.stages.errors import LiveConflict, LiveRefused, Overloaded, RateLimited
 from headstart.stages.prompt_document import EditError, PromptDocument
 from headstart.stages.shared_room import Share
 
@@ -39,6 +42,33 @@ class LiveDraft:
             raise LiveConflict(
                 f"the text is at version {self.version}", param="version", code="version_conflict"
             )
+
+    def check_text(self, digest: str | None) -> None:
+        """Refuse whoever means another text, as two whose edits were as many may.
+
+        Raises:
+            LiveConflict: It is another than that of a SHA-256 digest.
+        """
+        if digest is not None and digest.lower() != sha256(self.text.encode()).hexdigest():
+            raise LiveConflict("the text is another", param="sha256", code="version_conflict")
+
+    def missing(self, events: Sequence[Append | Replace | Clear]) -> list[Append | Replace | Clear]:
+        """Return those of some edits that are not made yet.
+
+        Raises:
+            LiveRefused: One does not say which version it is about.
+        """
+        missing = []
+        for event in events:
+            if event.version is None:
+                raise LiveRefused(
+                    "an edit that comes with a commit names the version that it is about",
+                    param="edits",
+                    code="invalid_body",
+                )
+            if event.version >= self.version:
+                missing.append(event)
+        return missing
 
     def edit(self, event: Append | Replace | Clear) -> int:
         """Change the text; return the first code point that is not what it was.

@@ -18,6 +18,7 @@ __all__ = [
     "Clear",
     "Close",
     "Commit",
+    "CommitBody",
     "Edits",
     "InEvent",
     "MindConfig",
@@ -115,6 +116,7 @@ class Close(_Event, frozen=True, tag="session.close"):
     """End the session and forget its text."""
 
 
+EditList = Annotated[list[Append | Replace | Clear], msgspec.Meta(max_length=MAX_EDITS)]
 InEvent = SessionUpdate | Append | Replace | Clear | Commit | Cancel | Close
 
 
@@ -122,7 +124,18 @@ class Edits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of `PATCH /v1/live/{id}`: a change of the session, then edits, in order."""
 
     session: SessionConfig | None = None
-    edits: Annotated[list[Append | Replace | Clear], msgspec.Meta(max_length=MAX_EDITS)] = []
+    edits: EditList = []
+
+
+class CommitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/live/{id}/commit`: the last edits may come with it."""
+
+    version: int | None = None
+    """Of the text with all of them; None if the client does not mind."""
+    edits: EditList = []
+    """Each names its version: those that were made already are not made again."""
+    sha256: str | None = None
+    """In hexadecimal digits, of the text in UTF-8 that the client means to send off."""
 
 
 class _Type(msgspec.Struct):

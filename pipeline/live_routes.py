@@ -1,6 +1,8 @@
 """Live prompts over plain HTTP: the same session that the WebSocket has, one request an event."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +16,7 @@ from headstart.pipeline.answering import Answering
 from headstart.pipeline.guard import caller_of
 from headstart.pipeline.inbound import read_body as read_bytes
 from headstart.pipeline.live_answer import Changed
-from headstart.pipeline.live_events import Append, Edits, SessionConfig, read_body
+from headstart.pipeline.live_events import Append, CommitBody, Edits, SessionConfig, read_body
 from headstart.pipeline.live_report import state
 from headstart.pipeline.live_session import LiveSession
 from headstart.pipeline.live_sessions import LiveSessions
@@ -29,10 +31,6 @@ __all__ = ["LiveRoutes"]
 class _Began(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session: SessionConfig | None = None
     text: str = ""
-
-
-class _Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: int | None = None
 
 
 class LiveRoutes:
@@ -92,18 +90,16 @@ class LiveRoutes:
         if asked.session is not None:
             session.configure(asked.session)
             session.tell(Changed.SESSION)
-        before = session.version
-        try:
+        with _told(session):
             session.edit(*asked.edits)
-        finally:
-            if session.version != before:
-                session.tell(Changed.TEXT)
         return _state(session)
 
     async def commit(self, request: Request) -> Response:
         """Send the text off; the response is the answer, as an event stream with cursors."""
-        asked = read_body(await self._body(request), _Committed)
+        asked = read_body(await self._body(request), CommitBody)
         session = self._session(request)
+        with _told(session):
+            session.catch_up(asked.edits, asked.sha256)
         answer = await first_of(session.commit(asked.version), client_gone(request.receive))
         if answer is None:
             raise BadRequest("the client left before its text was sent off")
@@ -137,6 +133,17 @@ class LiveRoutes:
 
     async def _body(self, request: Request) -> bytes:
         return await read_bytes(request, self._settings)
+
+
+@contextmanager
+def _told(session: LiveSession) -> Iterator[None]:
+    """Tell whoever watches a session of what edits have changed, be the last of them refused."""
+    before = session.version
+    try:
+        yield
+    finally:
+        if session.version != before:
+            session.tell(Changed.TEXT)
 
 
 def _state(session: LiveSession, status: int = 200, *, has_text: bool = False) -> Response:

@@ -6,6 +6,7 @@ WebSocket. Its text is in memory only, and in no log, metric or trace.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -161,6 +162,20 @@ class LiveSession:
             self.ahead.meter().passed(LiveStage.INGEST, time.monotonic() - began)
             if starts:
                 self.ahead.edited(min(starts), length)
+
+    def catch_up(self, events: Sequence[Append | Replace | Clear], digest: str | None) -> None:
+        """Make those of some edits that are not made yet, however often they come.
+
+        Args:
+            digest: SHA-256 of the text that there has to be then.
+
+        Raises:
+            HeadstartError: As for `edit`, or the text is another.
+        """
+        self._check_quiet()
+        if missing := self._draft.missing(events):
+            self.edit(*missing)
+        self._draft.check_text(digest)
 
     async def commit(self, version: int | None = None) -> LiveAnswer:
         """Send the text off, as the request that it would have been in one piece.

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from headstart.client.errors import error_of
 from headstart.stages.carrier_ladder import LadderLimits
 from headstart.stages.errors import (
     BadRequest,
+    Cancelled,
     EngineUnavailable,
     HeadstartError,
     LiveConflict,
@@ -116,6 +118,11 @@ class Fake:
     def commit(self, body: dict[str, Any]) -> httpx.Response:
         if self.is_answering or self.is_committing:
             raise LiveConflict("an answer is being made", code="response_in_progress")
+        for edit in body.get("edits", []):
+            if edit["version"] >= self.document.version:
+                self.edit(edit)
+        if body.get("sha256") not in (None, sha256(self.document.text.encode()).hexdigest()):
+            raise LiveConflict("another text", param="sha256", code="version_conflict")
         if body["version"] != self.document.version:
             raise LiveConflict("another version", param="version", code="version_conflict")
         if not self.document.text:
@@ -405,12 +412,12 @@ async def test_an_answer_that_fails_leaves_the_text() -> None:
     assert prompt.text == fake.document.text == "ab"
 
 
-async def test_a_commit_that_is_given_up_takes_what_is_behind_it_along() -> None:
-    fake = Fake([])
-    gate = fake.gate = asyncio.Semaphore(0)
+async def test_a_commit_in_its_turn_that_is_given_up_takes_what_is_behind_it_along() -> None:
+    fake = Fake([UNHEARD])
+    gate = fake.gate = asyncio.Semaphore(1)
     prompt = fake.prompt()
     before = asyncio.ensure_future(prompt.append("a"))
-    await eventually(lambda: len(fake.asked) == 1)
+    await eventually(lambda: len(fake.asked) == 2)  # and now the gateway is asked what it has
     commit = asyncio.ensure_future(prompt.commit())
     behind = asyncio.ensure_future(prompt.append("b"))
     await eventually(lambda: prompt.text == "b")
@@ -420,6 +427,117 @@ async def test_a_commit_that_is_given_up_takes_what_is_behind_it_along() -> None
     await soon(before)
     assert prompt.text == fake.document.text == "a"
     assert not fake.answers
+
+
+async def overtaken(fake: Fake) -> tuple[AsyncLivePrompt, list[asyncio.Future[Any]]]:
+    """Let a prompt be sent off while its only edit is under way."""
+    fake.gate = asyncio.Semaphore(0)
+    prompt = fake.prompt()
+    acts: list[asyncio.Future[Any]] = [asyncio.ensure_future(prompt.append("a"))]
+    await eventually(lambda: len(fake.asked) == 1)
+    acts.append(asyncio.ensure_future(prompt.append("b")))
+    acts.append(asyncio.ensure_future(prompt.commit()))
+    await eventually(lambda: len(fake.asked) == 2)
+    return prompt, acts
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_a_commit_does_not_wait_for_what_is_under_way(is_first: bool) -> None:
+    fake = Fake([])
+    ask = fake.ask
+    edits = asyncio.Event()
+
+    async def reordered(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        if method == "PATCH" and not is_first:
+            fake.asked.append((method, body))
+            await edits.wait()
+            fake.asked.pop()
+        return await ask(method, path, body)
+
+    fake.ask = reordered  # type: ignore[method-assign]
+    prompt, (first, second, commit) = await overtaken(fake)
+    assert fake.gate is not None
+    fake.gate.release()
+    fake.gate.release()
+    answer = await soon(commit)
+    await soon(asyncio.gather(first, second))
+    edits.set()
+    assert [answer.id] == fake.answers
+    assert fake.document.text == "ab"
+    body = fake.asked[-1 if is_first else 1][1]
+    assert body["version"] == 2
+    assert [edit["version"] for edit in body["edits"]] == [0, 1]
+    fake.gate = None
+    fake.answered()
+    assert await outcomes(prompt.append("c")) == ["made"]
+    assert prompt.text == fake.document.text == "c"
+
+
+async def test_a_commit_that_took_edits_along_and_is_given_up() -> None:
+    fake = Fake([])
+    prompt, acts = await overtaken(fake)
+    acts.append(asyncio.ensure_future(prompt.append("x")))
+    await eventually(lambda: prompt.text == "x")
+    acts[2].cancel()
+    ended = await soon(asyncio.gather(*acts, return_exceptions=True))
+    assert [type(one) for one in ended] == [
+        Cancelled,
+        Cancelled,
+        asyncio.CancelledError,
+        Cancelled,
+    ]
+    fake.gate = None
+    # Nobody knows what was made: what is about another text is refused, and the right one known.
+    (word_of,) = await outcomes(prompt.append("c"))
+    assert word_of in ("made", "version_conflict")
+    assert prompt.text == fake.document.text
+
+
+async def test_a_commit_that_took_edits_along_and_is_not_answered() -> None:
+    fake = Fake([UNHEARD])
+    prompt = fake.prompt(AT_ONCE)
+    ended = await soon(asyncio.gather(prompt.append("a"), prompt.commit(), return_exceptions=True))
+    assert [type(one) for one in ended] == [EngineUnavailable, EngineUnavailable]
+    assert len(fake.answers) == 1  # which nobody knows
+    assert await outcomes(prompt.append("b")) == ["response_in_progress"]
+    fake.answered()
+    assert await outcomes(prompt.append("b"), prompt.append("b")) in (
+        ["version_conflict", "not_made"],
+        ["made", "made"],
+    )
+    assert prompt.text == fake.document.text
+
+
+async def test_a_refused_commit_says_of_each_edit_that_it_took_along_how_it_ended() -> None:
+    fake = Fake([])
+    prompt = fake.prompt()
+    assert await outcomes(
+        prompt.append("a"), prompt.replace(3, 4, ""), prompt.append("b"), prompt.commit()
+    ) == ["made", "out_of_range", "not_made", "not_made"]
+    assert prompt.text == fake.document.text == "a"
+    assert await outcomes(prompt.clear(), prompt.commit(), prompt.append("x")) == [
+        "made",
+        "nothing_to_commit",
+        "not_made",
+    ]
+    assert prompt.text == fake.document.text == ""
+
+
+async def test_a_gateway_that_takes_no_edits_along_gets_them_before() -> None:
+    fake = Fake([])
+    take = fake.take
+
+    def strict(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        if path.endswith("/commit") and "edits" in body:
+            raise LiveRefused("unknown field", code="invalid_body")
+        return take(method, path, body)
+
+    fake.take = strict  # type: ignore[method-assign]
+    prompt = fake.prompt()
+    assert (await outcomes(prompt.append("a"), prompt.append("b")))[-1] == "made"
+    _, answer = await soon(asyncio.gather(prompt.append("c"), prompt.commit()))
+    assert [answer.id] == fake.answers
+    assert fake.document.text == "abc"
 
 
 async def test_a_gateway_that_forgot_the_session_says_so_to_all() -> None:

@@ -1,6 +1,7 @@
 """Live prompts over plain HTTP, and over QUIC, which carries the same requests."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -101,6 +102,38 @@ async def test_many_edits_in_one_request_are_followed_once(
             answer = await soon(gateway.client.patch(path, json={"edits": edits}))
             assert answer.json()["version"] >= MAX_EDITS
             assert len(work) <= 2
+
+
+async def test_edits_that_come_with_the_commit(gateway: Gateway) -> None:
+    path = await begin(gateway, text="Name three ")
+    colours = append("colours") | {"version": 1}
+    stop = append(".") | {"version": 2}
+    assert (await soon(gateway.client.patch(path, json={"edits": [colours]}))).is_success
+    digest = sha256(TEXT.encode()).hexdigest()
+    body = {"edits": [colours, stop], "version": 3, "sha256": digest}
+
+    answer = await soon(gateway.client.post(f"{path}/commit", json=body))
+
+    plain = await soon(gateway.client.post(CHAT, json=saying(TEXT, stream=True)))
+    assert text_of(answer.content) == text_of(plain.content)
+
+
+async def test_edits_that_come_with_a_commit_that_is_refused(gateway: Gateway) -> None:
+    path = await begin(gateway, text=TEXT)
+    bad = {"type": "input_text.replace", "start": 5, "end": 99, "text": "", "version": 1}
+    refusals: list[tuple[dict[str, Any], int, str]] = [
+        ({"edits": [append("!")]}, 400, "invalid_body"),
+        ({"edits": [bad]}, 400, "out_of_range"),
+        ({"edits": [append("!") | {"version": 7}]}, 409, "version_conflict"),
+        ({"edits": [append("!") | {"version": 1}] * (MAX_EDITS + 1)}, 400, "invalid_body"),
+        # It is taken for one that was made, but the text tells that it was another.
+        ({"edits": [append("?") | {"version": 0}], "sha256": "0" * 64}, 409, "version_conflict"),
+    ]
+    for body, status, code in refusals:
+        answer = await soon(gateway.client.post(f"{path}/commit", json=body))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), body
+    state = (await soon(gateway.client.get(f"{path}?text=1"))).json()
+    assert (state["text"], state["version"], state["is_answering"]) == (TEXT, 1, False)
 
 
 async def test_one_answer_at_a_time() -> None:
