@@ -19,10 +19,11 @@ from headstart.benchmarks.typists import TYPIST, compressed, script
 __all__ = ["Compared", "compare", "gap_in"]
 
 _SCALE = 400.0
-_REST_S = 3.0
+_REST_S = 6.0
 """Before the commit, so that there is something computed ahead to be wrong."""
 _AT_ONCE = 8
-"""A step of the engine takes little longer for as many."""
+"""A step of the engine takes little longer for as many. They rest together: nothing is computed
+ahead while somebody waits for an answer."""
 _NAMED = "token_id:"
 """Before an id, where vLLM is asked to name tokens so."""
 
@@ -53,26 +54,33 @@ async def compare(
     target: Target, checkpoint: Checkpoint, texts: Sequence[str], answer_tokens: int, seed: int
 ) -> list[Compared]:
     """Type every prompt with corrections, send it off, and ask for it in one piece."""
-    hands = asyncio.Semaphore(_AT_ONCE)
+    found = {
+        index: known
+        for index in range(len(texts))
+        if (known := checkpoint.get(_key(index), Compared)) is not None
+    }
+    missing = [index for index in range(len(texts)) if index not in found]
+    for start in range(0, len(missing), _AT_ONCE):
+        indices = missing[start : start + _AT_ONCE]
+        typed = asyncio.Barrier(len(indices))
 
-    async def work(index: int, text: str) -> Compared:
-        key = f"exactness/{index}"
-        async with hands:
-            found: Compared | None = checkpoint.get(key, Compared)
-            if found is None:
-                found = await _compare(target, index, text, answer_tokens, seed)
-                checkpoint.put(key, found)
-        return found
+        async def work(index: int, typed: asyncio.Barrier = typed) -> None:
+            found[index] = await _compare(target, index, texts[index], answer_tokens, seed, typed)
+            checkpoint.put(_key(index), found[index])
 
-    async with asyncio.TaskGroup() as group:
-        working = [group.create_task(work(*pair)) for pair in enumerate(texts)]
-    found = [task.result() for task in working]
-    print(f"exact: {sum(one.is_exact for one in found)} of {len(found)}", flush=True)
-    return found
+        async with asyncio.TaskGroup() as group:
+            for index in indices:
+                group.create_task(work(index))
+    print(f"exact: {sum(one.is_exact for one in found.values())} of {len(found)}", flush=True)
+    return [found[index] for index in range(len(texts))]
+
+
+def _key(index: int) -> str:
+    return f"exactness/{index}"
 
 
 async def _compare(
-    target: Target, index: int, text: str, answer_tokens: int, seed: int
+    target: Target, index: int, text: str, answer_tokens: int, seed: int, typed: asyncio.Barrier
 ) -> Compared:
     sampling = {
         "temperature": 0,
@@ -86,6 +94,7 @@ async def _compare(
         target.url, target.model, sampling | {"cache_salt": f"{salt} live"}
     ) as prompt:
         await prompt.type(strokes)
+        await typed.wait()
         await asyncio.sleep(_REST_S)
         live = await prompt.commit()
     wanted = {"cache_salt": f"{salt} plain", "return_token_ids": True}
