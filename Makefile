@@ -5,11 +5,12 @@ ARGS ?=
 # Public question sets for the benchmarks, where they lie beside the checkout.
 DATA := $(wildcard ../shared/data)
 BIN := .venv/bin
-# What starts large programs, or measures time, is tested one after another; the rest two by two.
-ALONE := alone or chromium or engine or prometheus or ray
+# What starts large programs, or measures time, is tested one after another; engines by themselves on
+# a core each; the rest two by two.
+ALONE := alone or chromium or prometheus or ray
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test parity bench lint types format setup lock clean
+.PHONY: help serve test heavy parity bench lint types format setup lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,9 +23,13 @@ serve: setup ## Serve CONFIG (configs/laptop.yaml) until Ctrl-C
 
 test: lint types ## Lint, type-check, then run every test that is not marked heavy
 	@status=0; set -x; \
-	$(BIN)/pytest -m "not heavy and not ($(ALONE))" --numprocesses 2 --dist loadfile $(ARGS) || status=$$?; \
+	$(BIN)/pytest -m "not heavy and not engine and not ($(ALONE))" --numprocesses 2 --dist loadfile $(ARGS) || status=$$?; \
+	$(BIN)/pytest -m "not heavy and engine and not ($(ALONE))" --numprocesses 2 --dist loadfile --core-each $(ARGS) || status=$$?; \
 	$(BIN)/pytest -m "not heavy and ($(ALONE))" $(ARGS) || status=$$?; \
 	exit $$status
+
+heavy: setup ## Run the tests that take minutes each (an hour and a half)
+	$(BIN)/pytest -m heavy $(ARGS)
 
 parity: setup ## Ask our daemon and vLLM's own server the same, and compare (5 minutes)
 	$(BIN)/pytest -m heavy tests/parity $(ARGS)

@@ -1,5 +1,6 @@
 """What every test may ask for: a tiny real model, made here, and the programs of a full machine."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,21 @@ hypothesis.settings.register_profile("headstart", deadline=None)
 hypothesis.settings.load_profile("headstart")
 
 WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 512
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let engines of two workers run side by side: each waits busily for all cores it sees."""
+    parser.addoption(
+        "--core-each", action="store_true", help="give each worker of xdist a core of its own"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this worker its core, and with it all that it starts."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and config.getoption("--core-each"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

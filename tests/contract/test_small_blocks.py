@@ -105,6 +105,7 @@ async def test_drafted_answers_are_those_of_larger_blocks(
         assert await cached(subject, 17) == 16
 
 
+@pytest.mark.heavy
 async def test_adapters_say_what_they_do_in_larger_blocks(
     vllm_model: ModelSettings, vllm_model_path: Path, tmp_path: Path
 ) -> None:
