@@ -3,8 +3,9 @@
 Every figure on the page is put there by this code. What is missing is said to be missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 
 from headstart.benchmarks.results_charts import speeds, verifying
 from headstart.benchmarks.results_data import DECODING, Results, Row, rows_of
@@ -52,21 +53,37 @@ def run(source: Path, target: Path) -> int:
 
 def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
     yield from (HEAD, "## In a minute", "", age(found))
-    cells = {(row["task"], row["concurrency"], row["lane"]): row for row in _rows(found, _SPEEDS)}
-    for task, size in dict.fromkeys((task, size) for task, size, _ in cells):
-        lanes = {str(lane): row for (*where, lane), row in cells.items() if where == [task, size]}
-        said = ", ".join(
-            f"{lane} {plain(row['over_plain'])}" for lane, row in lanes.items() if lane != "plain"
-        )
-        if said and "plain" in lanes:
-            yield (
-                f"- **{str(task).capitalize()}, {size} at once**: times the speed of plain vLLM "
-                f"({plain(lanes['plain']['tokens_per_s'])} tokens/s): {said}."
-            )
+    yield from _by_load(_rows(found, _SPEEDS))
     if replays := _rows(found, _REPLAYS):
         least = min(number(row["of_what_is_possible"]) for row in replays)
         yield f"- **Plumbing**: at least {percent(least)} of what right drafts could gain."
     yield from (verdicts(found), "")
+
+
+def _by_load(rows: Sequence[Row]) -> Iterator[str]:
+    """Tell the geometric mean of all sets, of each lane that has a part in all of them."""
+    for size in dict.fromkeys(row["concurrency"] for row in rows):
+        lanes: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row["concurrency"] == size:
+                lanes.setdefault(str(row["lane"]), {})[str(row["task"])] = number(row["over_plain"])
+        ratios = lanes.pop("plain", {})
+        said = [
+            f"{lane} {plain(geometric_mean(by_set.values()))}"
+            f" ({' to '.join(f'{plain(by_set[each])} {each}' for each in _ends(by_set))})"
+            for lane, by_set in lanes.items()
+            if by_set.keys() == ratios.keys()
+        ]
+        if said:
+            yield (
+                f"- **{size} at once**: times the speed of plain vLLM, mean of {len(ratios)} sets "
+                f"(lowest to highest): {', '.join(said)}."
+            )
+
+
+def _ends(by_set: Mapping[str, float]) -> tuple[str, str]:
+    """Names of the sets with the lowest and the highest value."""
+    return min(by_set, key=by_set.__getitem__), max(by_set, key=by_set.__getitem__)
 
 
 def _speeds(found: Results, target: Path) -> Iterator[str]:
