@@ -200,7 +200,7 @@ async def test_sampling_draws_from_the_models_distribution(
     wish = wish_arguments("copy")
     await check_sampling(speculating, vllm_model_path, 16, ended, asking, vllm_xargs=wish)
 
-    assert asking.num_samples / 4 < accepted < drafted
+    assert asking.num_samples / 8 < accepted < drafted  # how many depends on what a step costs
 
 
 async def test_prompt_of_which_one_token_is_left_is_answered_without_drafts(
