@@ -73,8 +73,6 @@ class Journey(msgspec.Struct):
 
     turn: Turn = msgspec.field(default_factory=Turn)
     """Asked when the prompt was sent off; counted in characters."""
-    edits_s: float = 0.0
-    """Of the time since then: until the server had confirmed the last strokes."""
 
 
 def serve() -> None:
@@ -152,10 +150,8 @@ async def _typed(
         async with asyncio.TaskGroup() as sending:
             await _type(prompt, go.strokes, sending)
             await asyncio.sleep(ENTER_S)
-            at = journey.turn.asked_at = time.monotonic()
-        # `commit` itself would wait as long.
-        journey.edits_s = time.monotonic() - at
-        answer = await prompt.commit()
+            journey.turn.asked_at = time.monotonic()
+            answer = await prompt.commit()
         async with aclosing(client.read(answer, journey.turn.shown)) as chunks:
             async for each in chunks:
                 yield each

@@ -34,8 +34,6 @@ class Measured:
     prompt: int
     arm: str
     typed_s: float
-    edits_s: float
-    """Until the last strokes are confirmed."""
     shown_s: list[float]
     shown_chars: list[int]
     """So many could be read at each of these times."""
@@ -133,7 +131,6 @@ def measured(
         prompt=prompt.number,
         arm=arm,
         typed_s=prompt.typed_s,
-        edits_s=journey.edits_s,
         shown_s=[at - journey.turn.asked_at for at in shown.at],
         shown_chars=shown.tokens,
         by_datagrams=journey.turn.by_datagrams / max(1, len(journey.turn.text)),

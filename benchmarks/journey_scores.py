@@ -30,10 +30,7 @@ BARS = {
 FAILED = Bar("answers_not_whole", 0, "lower", "answers")
 _GOALS = {"first": 0.2, "last": 0.5}
 _GATEWAY = ("parse", "auth", "route", "hop", "tokenise")
-_PARTS = (
-    *("unconfirmed strokes", "gateway and tokenising", "queue", "prefill", "decode"),
-    "outside the server",
-)
+_PARTS = ("gateway and tokenising", "queue", "prefill", "decode", "outside the server")
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of an answer's text."""
 
@@ -166,7 +163,6 @@ def _spent(some: Sequence[Measured], span: str) -> dict[str, float]:
     parts = dict.fromkeys(_PARTS, 0.0)
     for one in some:
         stages_s = {
-            "unconfirmed strokes": one.edits_s,
             "gateway and tokenising": sum(one.stages_s.get(stage, 0.0) for stage in _GATEWAY),
             "queue": one.stages_s.get("queue", 0.0),
             "prefill": one.stages_s["prefill"],

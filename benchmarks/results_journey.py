@@ -23,8 +23,7 @@ and datagrams, each on and off, and by `vllm serve` with the `openai` package's 
 stream over the kernel's TCP. Same weights, same engine arguments, same cores, one arm at a time.
 """
 PARTS_TEXT = """\
-Means. *Unconfirmed strokes*: the server had not confirmed the last ones when the prompt was sent
-off. *Outside the server*: what its own clock does not see, which is the link, both kernels, the
+Means. *Outside the server*: what its own clock does not see, which is the link, both kernels, the
 client, and the gateway behind the engine.
 """
 FEATURES_TEXT = """\

@@ -233,7 +233,6 @@ def made(arm: str, number: int, first_s: float, last_s: float) -> Measured:
         prompt=number,
         arm=arm,
         typed_s=100.0,
-        edits_s=0.05,
         shown_s=[first_s, (first_s + last_s) / 2, last_s],
         shown_chars=[10, 50, 100],
         by_datagrams=0.0,
