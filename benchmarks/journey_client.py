@@ -21,7 +21,7 @@ from headstart.benchmarks.socket_orders import Enter
 from headstart.benchmarks.typists import Stroke
 from headstart.client import AsyncLivePrompt
 
-__all__ = ["ENTER_S", "Features", "Go", "Journey", "Meet", "greet", "serve", "travel"]
+__all__ = ["ENTER_S", "Features", "Go", "Meet", "greet", "serve", "travel"]
 
 ENTER_S = 0.18
 """Between the last letter and the key that sends the prompt off, which is a key like any other."""
@@ -59,20 +59,16 @@ class Meet(msgspec.Struct, tag=True):
 
 
 class Go(msgspec.Struct, tag=True):
-    """Type a prompt, or ask for it at once, and read the answer; answered by a `Journey`."""
+    """Type a prompt, or ask for it at once, and read the answer; answered by a `Turn`.
+
+    That was asked when the prompt was sent off, and counts characters.
+    """
 
     text: str
     strokes: list[Stroke]
     num_tokens: int
     salt: str
     """Of the prefix cache."""
-
-
-class Journey(msgspec.Struct):
-    """What came."""
-
-    turn: Turn = msgspec.field(default_factory=Turn)
-    """Asked when the prompt was sent off; counted in characters."""
 
 
 def serve() -> None:
@@ -90,7 +86,7 @@ async def _serve() -> None:
         say(await _obey(msgspec.json.decode(line, type=Meet), orders))
 
 
-async def _obey(meet: Meet, orders: AsyncIterator[bytes]) -> Journey:
+async def _obey(meet: Meet, orders: AsyncIterator[bytes]) -> Turn:
     async with _client_of(meet) as client:
         await greet(client, meet.model)
         say(True)
@@ -115,26 +111,26 @@ async def greet(client: Ours | OpenAI, model: str) -> None:
         await taken(turn, client.chunks(body, turn.shown), _PATIENCE_S)
 
 
-async def travel(client: Ours | OpenAI, meet: Meet, go: Go) -> Journey:
+async def travel(client: Ours | OpenAI, meet: Meet, go: Go) -> Turn:
     """Have a prompt answered."""
-    journey = Journey()
+    turn = Turn()
     features = meet.features
     fields: dict[str, Any] = {"ignore_eos": True, "cache_salt": go.salt}
     if features is not None:
         fields["headstart"] = {"speculation": "auto" if features.speculation else "off"}
     if features is not None and features.live:
         assert isinstance(client, Ours)
-        chunks = _typed(client, meet.model, go, fields, journey)
+        chunks = _typed(client, meet.model, go, fields, turn)
         patience_s = _PATIENCE_S + sum(stroke.wait_s for stroke in go.strokes)
     else:
         await asyncio.sleep(_PAUSE_S)
         chunks = client.chunks(
-            _body(meet.model, go.text, go.num_tokens) | {"extra_body": fields}, journey.turn.shown
+            _body(meet.model, go.text, go.num_tokens) | {"extra_body": fields}, turn.shown
         )
         patience_s = _PATIENCE_S
-        journey.turn.asked_at = time.monotonic()
-    await taken(journey.turn, chunks, patience_s, len)
-    return journey
+        turn.asked_at = time.monotonic()
+    await taken(turn, chunks, patience_s, len)
+    return turn
 
 
 def _body(model: str, text: str, num_tokens: int) -> dict[str, Any]:
@@ -143,16 +139,16 @@ def _body(model: str, text: str, num_tokens: int) -> dict[str, Any]:
 
 
 async def _typed(
-    client: Ours, model: str, go: Go, fields: dict[str, Any], journey: Journey
+    client: Ours, model: str, go: Go, fields: dict[str, Any], turn: Turn
 ) -> Chunks:
     sampling = {"max_tokens": go.num_tokens, "temperature": 0, **fields}
     async with await client.client.live(model=model, **sampling) as prompt:
         async with asyncio.TaskGroup() as sending:
             await _type(prompt, go.strokes, sending)
             await asyncio.sleep(ENTER_S)
-            journey.turn.asked_at = time.monotonic()
+            turn.asked_at = time.monotonic()
             answer = await prompt.commit()
-        async with aclosing(client.read(answer, journey.turn.shown)) as chunks:
+        async with aclosing(client.read(answer, turn.shown)) as chunks:
             async for each in chunks:
                 yield each
 

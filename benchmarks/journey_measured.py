@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.benchmarks.journey_client import Features, Journey
+from headstart.benchmarks.journey_client import Features
 from headstart.benchmarks.lossy_link import Crossed
+from headstart.benchmarks.shipped_clients import Turn
 from headstart.benchmarks.typists import Stroke
 from headstart.stages.errors import SetupError
 
@@ -113,7 +114,7 @@ def _sum(used: dict[str, float], name: str, label: str = "") -> float:
 def measured(
     prompt: Prompt,
     arm: str,
-    journey: Journey,
+    turn: Turn,
     timing: dict[str, Any],
     used: dict[str, float],
     crossed: Crossed,
@@ -122,19 +123,20 @@ def measured(
     """Put together what client, server and link say of a journey.
 
     Args:
+        turn: Counted in characters.
         timing: Of the request, in our gateway's form.
         used: By how much the server's metrics have grown.
     """
-    shown = journey.turn.shown
+    shown = turn.shown
     drafts = timing["speculation"] or {}
     return Measured(
         prompt=prompt.number,
         arm=arm,
         typed_s=prompt.typed_s,
-        shown_s=[at - journey.turn.asked_at for at in shown.at],
+        shown_s=[at - turn.asked_at for at in shown.at],
         shown_chars=shown.tokens,
-        by_datagrams=journey.turn.by_datagrams / max(1, len(journey.turn.text)),
-        text=journey.turn.text,
+        by_datagrams=turn.by_datagrams / max(1, len(turn.text)),
+        text=turn.text,
         stages_s=timing["stages_s"],
         prompt_tokens=timing["prompt_tokens"],
         cached_tokens=timing["cached_prompt_tokens"] or 0,

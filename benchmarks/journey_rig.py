@@ -10,12 +10,13 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from headstart.benchmarks.child import Child, command
-from headstart.benchmarks.journey_client import Features, Go, Journey, Meet
+from headstart.benchmarks.journey_client import Features, Go, Meet
 from headstart.benchmarks.journey_measured import Measured, Prompt, arm_name, measured, timing_in
 from headstart.benchmarks.link_flows import Others
 from headstart.benchmarks.lossy_link import Begin, Crossed, Standing, Tell
 from headstart.benchmarks.network_spaces import SERVER, visiting
 from headstart.benchmarks.servers import Server, start_headstart, start_vllm
+from headstart.benchmarks.shipped_clients import Turn
 from headstart.benchmarks.socket_orders import Enter
 from headstart.configs.access import AccessSettings, KeySettings
 from headstart.configs.model_settings import ModelSettings
@@ -107,15 +108,15 @@ class JourneyRig:
             self._client.hear(bool)
             before = self._meters(server)
             self._tell(Go(prompt.text, list(prompt.strokes), num_tokens, salt))
-            journey = self._client.hear(Journey)
+            turn = self._client.hear(Turn)
             after = self._meters(server)
             crossed = self._order(Tell(), Crossed)
-            shown = journey.turn.shown
+            shown = turn.shown
             if not shown.is_whole or not shown.at:
                 return shown.why
             used = {name: value - before.get(name, 0.0) for name, value in after.items()}
             timing = timing_in(used) if features is None else self._asked(server, shown.id)
-        return measured(prompt, arm, journey, timing, used, crossed, failures)
+        return measured(prompt, arm, turn, timing, used, crossed, failures)
 
     def _start(self, stack: ExitStack) -> None:
         assert self.standing.server_space is not None

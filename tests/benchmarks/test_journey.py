@@ -16,7 +16,7 @@ from headstart.benchmarks import journey_scores as scores
 from headstart.benchmarks.checkpoint import Checkpoint
 from headstart.benchmarks.checks import Verdict
 from headstart.benchmarks.child import command
-from headstart.benchmarks.journey_client import Features, Go, Journey, Meet
+from headstart.benchmarks.journey_client import Features, Go, Meet
 from headstart.benchmarks.journey_measured import (
     RIVAL,
     Measured,
@@ -49,10 +49,10 @@ RIVALS_METRICS = (
 )
 
 
-def travelled(arms: Sequence[Features | None]) -> tuple[list[Journey], list[dict[str, Any]]]:
+def travelled(arms: Sequence[Features | None]) -> tuple[list[Turn], list[dict[str, Any]]]:
     """Have the client's own process ask a gateway here; returns what came and what was asked."""
 
-    async def run() -> tuple[list[Journey], list[dict[str, Any]]]:
+    async def run() -> tuple[list[Turn], list[dict[str, Any]]]:
         async with serving(
             speeds(tokens_per_s=200.0, prefill_tokens_per_s=4000.0), quic=QuicSettings()
         ) as gateway:
@@ -62,7 +62,7 @@ def travelled(arms: Sequence[Features | None]) -> tuple[list[Journey], list[dict
             assert client.stdout is not None
             strokes = compressed(script(TYPIST, TEXT, 1), 20.0)
             client.stdin.write(msgspec.json.encode(Enter()) + b"\n")
-            came: list[Journey] = []
+            came: list[Turn] = []
             for features in arms:
                 for order in (
                     Meet(gateway.url, "fake", features),
@@ -71,7 +71,7 @@ def travelled(arms: Sequence[Features | None]) -> tuple[list[Journey], list[dict
                     client.stdin.write(msgspec.json.encode(order) + b"\n")
                 assert await asyncio.wait_for(client.stdout.readline(), 60) == b"true\n"
                 line = await asyncio.wait_for(client.stdout.readline(), 60)
-                came.append(msgspec.json.decode(line, type=Journey))
+                came.append(msgspec.json.decode(line, type=Turn))
             client.stdin.close()
             assert await client.wait() == 0
             bodies = [msgspec.json.decode(one.body) for one in gateway.replica.requests]
@@ -84,12 +84,12 @@ def test_every_arm_is_asked_the_same_and_answered_to_the_end() -> None:
     arms = [None, *scores.ARMS]
     came, asked = travelled(arms)
 
-    assert len({one.turn.text for one in came}) == 1
+    assert len({one.text for one in came}) == 1
     for features, one, body in zip(arms, came, asked, strict=True):
-        shown = one.turn.shown
+        shown = one.shown
         assert shown.is_whole, shown.why
-        assert shown.tokens[-1] == len(one.turn.text)
-        assert one.turn.asked_at < shown.at[0] <= shown.at[-1]
+        assert shown.tokens[-1] == len(one.text)
+        assert one.asked_at < shown.at[0] <= shown.at[-1]
         assert body["messages"] == [{"role": "user", "content": TEXT}]
         assert body["cache_salt"] == arm_name(features)
         assert body["temperature"] == 0
@@ -97,13 +97,13 @@ def test_every_arm_is_asked_the_same_and_answered_to_the_end() -> None:
         arguments = body.get("vllm_xargs") or {}
         assert arguments.get("headstart_speculation") == drafting
         if features is None or not features.datagrams:
-            assert one.turn.by_datagrams == 0
-    by_datagrams = [one.turn.by_datagrams for one in (came[1 + scores.ARMS.index(ALL)],)]
+            assert one.by_datagrams == 0
+    by_datagrams = [one.by_datagrams for one in (came[1 + scores.ARMS.index(ALL)],)]
     assert min(by_datagrams) > 0
 
 
 def test_an_answer_that_never_comes_whole_ends_the_run_with_what_is_known() -> None:
-    rig = FakeRig(Journey(Turn(0.0, Shown())), Crossed([], 0.0, 0))
+    rig = FakeRig(Turn(0.0, Shown()), Crossed([], 0.0, 0))
 
     with pytest.raises(SetupError, match="in 3 tries: given up; given up; given up"):
         rig.measure(ALL, prompt(0), 8)
@@ -112,16 +112,16 @@ def test_an_answer_that_never_comes_whole_ends_the_run_with_what_is_known() -> N
 class FakeRig(JourneyRig):
     """Clients get what they get, and nothing runs."""
 
-    def __init__(self, journey: Journey, crossed: Crossed) -> None:
+    def __init__(self, turn: Turn, crossed: Crossed) -> None:
         arm = SimpleNamespace(name="server", awake=_Awake)
         server = SimpleNamespace(arm=arm, url="http://10.0.0.1:1", model="tiny")
         self.servers = [server, server]  # type: ignore[list-item]
         self.asked: list[Features | None] = []
-        self._journey, self._crossed, self._key = journey, crossed, "none"
+        self._turn, self._crossed, self._key = turn, crossed, "none"
         self._client = SimpleNamespace(hear=self._heard)  # type: ignore[assignment]
 
     def _heard(self, reply: Any) -> Any:
-        return True if reply is bool else self._journey
+        return True if reply is bool else self._turn
 
     def _order(self, order: Any, reply: Any) -> Any:
         return True if reply is bool else self._crossed
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_and_every_arm_has_every_prompt(tmp_path: Path) -> 
     path = tmp_path / "out.checkpoint.jsonl"
     plan = journey.Plan(2, 1.0, 1.0, 8)
     typed = [prompt(0), prompt(1)]
-    rig = FakeRig(Journey(turn, 0.1), Crossed([Passed(TCP, 1, 9, 900, 1)], 0.0, 0))
+    rig = FakeRig(turn, Crossed([Passed(TCP, 1, 9, 900, 1)], 0.0, 0))
 
     found = journey._travel(rig, plan, typed, Checkpoint(path, {}))
     orders = [rig.asked[2 + at * 9 : 2 + (at + 1) * 9] for at in range(2)]
@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_and_every_arm_has_every_prompt(tmp_path: Path) -> 
     assert [{arm_name(each) for each in order} for order in orders] == [set(one) for one in found]
 
     path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-4]) + b"\n")
-    again = FakeRig(Journey(turn, 0.1), Crossed([Passed(TCP, 1, 9, 900, 1)], 0.0, 0))
+    again = FakeRig(turn, Crossed([Passed(TCP, 1, 9, 900, 1)], 0.0, 0))
     assert journey._travel(again, plan, typed, Checkpoint(path, {})) == found
     assert len(again.asked) == 2 + 3  # what is loaded lazily, and what was lost
 
@@ -203,7 +203,7 @@ def test_a_journey_is_put_together_from_all_who_know_of_it() -> None:
         "speculation": {"drafted": 8, "accepted": 4, "steps": 6},
     }
     one = measured(
-        prompt(3), ALL.name, Journey(turn, 0.1), timing, used, Crossed(passed, 0.002, 0), []
+        prompt(3), ALL.name, turn, timing, used, Crossed(passed, 0.002, 0), []
     )
 
     assert (one.first_s, one.last_s) == (0.5, 2.0)
