@@ -44,6 +44,8 @@ _EXACT_CONTEXT = 1024
 _EXACT_CACHE_TOKENS = 1280
 """Less than sixteen requests need, so that some are preempted."""
 _RANDOM_TOKENS = 4
+_ANY_SLOWDOWN = 100.0
+"""Requests may pay for others: only the batch counts."""
 MODEL_DRAFTS = "exact model"
 """The engine of a pool in which a model drafts."""
 _MODEL_TOKENS = 3
@@ -98,6 +100,7 @@ def our_engines(model: ModelSettings, tables: Mapping[str, Path]) -> dict[str, E
     return {
         "modes": Engine(with_()),
         "auto": Engine(with_()),
+        "batch": Engine(with_(max_slowdown=_ANY_SLOWDOWN)),
         "forced": Engine(forced, _REPLAY),
         "replay": Engine(with_(), _REPLAY),
         "exact forced": Engine(_crowded(with_(is_adaptive=False))),

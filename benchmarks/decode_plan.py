@@ -125,6 +125,7 @@ LANES = (
     Lane("vllm random drafts", "random", sizes=(1, 4), most_blocks=1),
     Lane("copy", "modes", "copy"),
     Lane("auto", "auto", "auto"),
+    Lane("auto by batch", "batch", "auto", sizes=(4, 8, 16)),
     Lane("off", "modes", "off", tasks=("edit", "gsm8k"), sizes=(1, 16)),
     Lane("table", "modes", Source.DRAFTER, tasks=("gsm8k", "translate_de"), sizes=(1, 4)),
     Lane("jacobi", "modes", Source.JACOBI, sizes=(1,)),

@@ -92,7 +92,8 @@ def test_a_block_is_measured_once_and_kept(tmp_path: Path) -> None:
     block = blocks(group_of(30), plan)[1]
     found = decode_speed.measured(rig, setup, block)
 
-    assert set(found.lanes) == {"plain", "vllm ngram", "copy", "auto", "table"}
+    ours = {"copy", "auto", "auto by batch", "table"}
+    assert set(found.lanes) == {"plain", "vllm ngram", *ours}
     assert found.lanes["auto"].num_tokens == 4 * QUICK.answer_tokens
     kept = replace(setup, checkpoint=Checkpoint(tmp_path / "checkpoint", {"run": 1}))
     again = FakeRig(missing=MISSING)
