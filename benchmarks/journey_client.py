@@ -138,9 +138,7 @@ def _body(model: str, text: str, num_tokens: int) -> dict[str, Any]:
     return {"model": model, "messages": messages, "max_tokens": num_tokens, "temperature": 0}
 
 
-async def _typed(
-    client: Ours, model: str, go: Go, fields: dict[str, Any], turn: Turn
-) -> Chunks:
+async def _typed(client: Ours, model: str, go: Go, fields: dict[str, Any], turn: Turn) -> Chunks:
     sampling = {"max_tokens": go.num_tokens, "temperature": 0, **fields}
     async with await client.client.live(model=model, **sampling) as prompt:
         async with asyncio.TaskGroup() as sending:

@@ -202,9 +202,7 @@ def test_a_journey_is_put_together_from_all_who_know_of_it() -> None:
         "cached_prompt_tokens": 64,
         "speculation": {"drafted": 8, "accepted": 4, "steps": 6},
     }
-    one = measured(
-        prompt(3), ALL.name, turn, timing, used, Crossed(passed, 0.002, 0), []
-    )
+    one = measured(prompt(3), ALL.name, turn, timing, used, Crossed(passed, 0.002, 0), [])
 
     assert (one.first_s, one.last_s) == (0.5, 2.0)
     assert (one.until(0.0), one.until(0.4), one.until(0.5)) == (0.5, 0.5, 2.0)
