@@ -13,6 +13,7 @@ from headstart.client.answer import AsyncAnswer
 from headstart.client.errors import is_lost
 from headstart.client.live_state import Computed, ComputedAhead, LiveState, Reasoning
 from headstart.client.live_text import LiveText, Waiting
+from headstart.client.patience import Patience
 from headstart.stages.carrier_ladder import LadderLimits
 from headstart.stages.errors import (
     BadRequest,
@@ -81,7 +82,7 @@ class AsyncLivePrompt:
         self._num_cancelled = 0
         """Answers, and commits that waited for a thought."""
         self._updating = asyncio.Lock()
-        self._patience = _Patience(self._limits)
+        self._patience = Patience(self._limits)
         """With the edits that are sent now."""
 
     @property
@@ -248,7 +249,7 @@ class AsyncLivePrompt:
             LiveConflict: There is neither.
             HeadstartError: As for `state`.
         """
-        patience = _Patience(self._limits)
+        patience = Patience(self._limits)
         try:
             await self._asked("POST", f"{self._path}/cancel", patience=patience)
         except LiveConflict as error:
@@ -292,7 +293,7 @@ class AsyncLivePrompt:
                     before = text.version
                     text.looked(await self._looked())
                     if text.version != before:  # they do arrive
-                        self._patience = _Patience(self._limits)
+                        self._patience = Patience(self._limits)
                 elif text.is_commits_turn:
                     text.grant()
                     return  # whoever commits goes on
@@ -323,7 +324,7 @@ class AsyncLivePrompt:
             if self._is_overtaken():
                 return
             self._text.made()
-        self._patience = _Patience(self._limits)
+        self._patience = Patience(self._limits)
 
     def _is_overtaken(self) -> bool:
         """Whether a commit has taken along what this task has sent: it is the commit's now."""
@@ -337,7 +338,7 @@ class AsyncLivePrompt:
 
     async def _sent_off(self, body: dict[str, Any]) -> httpx.Response:
         """Send the text off once, however often that is asked for."""
-        patience, num_cancelled = _Patience(self._limits), self._num_cancelled
+        patience, num_cancelled = Patience(self._limits), self._num_cancelled
         while True:
             try:
                 return await self._ask("POST", f"{self._path}/commit", body)
@@ -370,10 +371,10 @@ class AsyncLivePrompt:
         method: str,
         path: str,
         body: dict[str, Any] | None = None,
-        patience: "_Patience | None" = None,
+        patience: Patience | None = None,
     ) -> httpx.Response:
         """Ask for what does no harm if it is asked for again, until somebody answers."""
-        patience = patience or _Patience(self._limits)
+        patience = patience or Patience(self._limits)
         while True:
             try:
                 return await self._ask(method, path, body or {})
@@ -381,34 +382,6 @@ class AsyncLivePrompt:
                 if not is_lost(error):
                     raise
                 await patience.lost(error)
-
-
-class _Patience:
-    """How long something is tried."""
-
-    def __init__(self, limits: LadderLimits) -> None:
-        self._limits = limits
-        self._wait_s = limits.min_retry_s
-        self._lost_at: float | None = None
-
-    @property
-    def has_lost(self) -> bool:
-        """Whether any response was."""
-        return self._lost_at is not None
-
-    async def lost(self, error: HeadstartError) -> None:
-        """Wait until it may be tried again.
-
-        Raises:
-            HeadstartError: `error`, if that took too long.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None:
-            self._lost_at = now
-        if now - self._lost_at >= self._limits.resume_s:
-            raise error
-        await asyncio.sleep(self._wait_s)
-        self._wait_s = min(2 * self._wait_s, self._limits.max_retry_s)
 
 
 def session_of(fields: dict[str, Any]) -> dict[str, Any]:

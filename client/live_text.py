@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from headstart.client.live_state import LiveState
@@ -103,13 +104,10 @@ class LiveText:
         edits = self._first_edits()
         if not edits or self._waiting[len(edits)] is not commit:
             return None
-        text = self._confirmed
-        for _, one in zip(edits, self._waiting, strict=False):
-            text = one.applied(text)
         self._num_sent = len(edits)
         self.is_in_doubt, self._is_under_way = True, False
         self.is_leaving = True
-        digest = sha256(text.encode()).hexdigest()
+        digest = sha256(self._text_with(len(edits)).encode()).hexdigest()
         return {"version": self.version + len(edits), "edits": edits, "sha256": digest}
 
     def _first_edits(self) -> list[dict[str, Any]]:
@@ -204,9 +202,7 @@ class LiveText:
             return
         self._num_sent = min(self._num_sent, len(self._waiting))
         self._max_edits = _MAX_EDITS
-        self.text = self._confirmed
-        for one in self._waiting:
-            self.text = one.applied(self.text)
+        self.text = self._text_with(len(self._waiting))
 
     def _confirm(self, num_edits: int) -> None:
         for _ in range(num_edits):
@@ -223,10 +219,14 @@ class LiveText:
         num_made = state.version - self.version
         if not 0 <= num_made <= self._num_sent:
             return None
+        return num_made if self._text_with(num_made) == state.text else None
+
+    def _text_with(self, num_waiting: int) -> str:
+        """Return the text as it is when so many of those that wait are made."""
         text = self._confirmed
-        for one in list(self._waiting)[:num_made]:
+        for one in islice(self._waiting, num_waiting):
             text = one.applied(text)
-        return num_made if text == state.text else None
+        return text
 
 
 def behind(error: HeadstartError) -> LiveConflict:
