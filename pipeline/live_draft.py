@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import sha256
 
-from headstart.pipeline.live_events import Append, Clear, Replace, refusal
+from headstart.pipeline.live_events import Append, Clear, EditEvent, Replace, refusal
 from headstart.stages.errors import LiveConflict, LiveRefused, Overloaded, RateLimited
 from headstart.stages.prompt_document import EditError, PromptDocument
 from headstart.stages.shared_room import Share
@@ -52,7 +52,7 @@ class LiveDraft:
         if digest is not None and digest.lower() != sha256(self.text.encode()).hexdigest():
             raise LiveConflict("the text is another", param="sha256", code="version_conflict")
 
-    def missing(self, events: Sequence[Append | Replace | Clear]) -> list[Append | Replace | Clear]:
+    def missing(self, events: Sequence[EditEvent]) -> list[EditEvent]:
         """Return those of some edits that are not made yet.
 
         Raises:
@@ -70,7 +70,7 @@ class LiveDraft:
                 missing.append(event)
         return missing
 
-    def edit(self, event: Append | Replace | Clear) -> int:
+    def edit(self, event: EditEvent) -> int:
         """Change the text; return the first code point that is not what it was.
 
         Raises:

@@ -19,6 +19,7 @@ __all__ = [
     "Close",
     "Commit",
     "CommitBody",
+    "EditEvent",
     "Edits",
     "InEvent",
     "MindConfig",
@@ -116,8 +117,9 @@ class Close(_Event, frozen=True, tag="session.close"):
     """End the session and forget its text."""
 
 
-EditList = Annotated[list[Append | Replace | Clear], msgspec.Meta(max_length=MAX_EDITS)]
-InEvent = SessionUpdate | Append | Replace | Clear | Commit | Cancel | Close
+EditEvent = Append | Replace | Clear
+EditList = Annotated[list[EditEvent], msgspec.Meta(max_length=MAX_EDITS)]
+InEvent = SessionUpdate | EditEvent | Commit | Cancel | Close
 
 
 class Edits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,6 +22,7 @@ from headstart.pipeline.live_draft import LiveDraft
 from headstart.pipeline.live_events import (
     Append,
     Clear,
+    EditEvent,
     MindConfig,
     Mode,
     Replace,
@@ -142,7 +143,7 @@ class LiveSession:
         self.setup = setup
         self.ahead.restart(thinker)
 
-    def edit(self, *events: Append | Replace | Clear) -> None:
+    def edit(self, *events: EditEvent) -> None:
         """Change the text; what follows from several changes is done once.
 
         Raises:
@@ -163,7 +164,7 @@ class LiveSession:
             if starts:
                 self.ahead.edited(min(starts), length)
 
-    def catch_up(self, events: Sequence[Append | Replace | Clear], digest: str | None) -> None:
+    def catch_up(self, events: Sequence[EditEvent], digest: str | None) -> None:
         """Make those of some edits that are not made yet, however often they come.
 
         Args:
