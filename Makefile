@@ -28,7 +28,7 @@ test: lint types ## Lint, type-check, then run every test that is not marked hea
 	$(BIN)/pytest -m "not heavy and ($(ALONE))" $(ARGS) || status=$$?; \
 	exit $$status
 
-heavy: setup ## Run the tests that take minutes each (an hour and a half)
+heavy: setup ## Run the tests that take minutes each
 	$(BIN)/pytest -m heavy $(ARGS)
 
 parity: setup ## Ask our daemon and vLLM's own server the same, and compare (5 minutes)
