@@ -12,7 +12,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from headstart.client.answer import AsyncAnswer
 from headstart.client.carriers import QUIET_S, EventCarrier, EventStream, Http, Polling, events_of
 from headstart.client.errors import error_of, unreachable
-from headstart.client.live import AsyncLivePrompt, session_of
+from headstart.client.live import AsyncLivePrompt
+from headstart.client.live_wire import session_of
 from headstart.client.models import AsyncModels
 from headstart.client.offered import Offered, can_read_datagrams
 from headstart.client.records import Connect, Records, Sessions

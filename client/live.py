@@ -6,24 +6,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import httpx
-import msgspec
 from openai.types.chat import ChatCompletionChunk
 
 from headstart.client.answer import AsyncAnswer
 from headstart.client.errors import is_lost
 from headstart.client.live_state import Computed, ComputedAhead, LiveState, Reasoning
-from headstart.client.live_text import LiveText, Waiting
+from headstart.client.live_text import Known, LiveText, Waiting
+from headstart.client.live_wire import encodable, session_of, state_in
 from headstart.client.patience import Patience
 from headstart.stages.carrier_ladder import LadderLimits
 from headstart.stages.errors import (
-    BadRequest,
     Cancelled,
     HeadstartError,
     LiveConflict,
     ProtocolViolation,
 )
 
-__all__ = ["Ask", "AsyncLivePrompt", "session_of"]
+__all__ = ["Ask", "AsyncLivePrompt"]
 
 _COMMITTING_S = 0.1
 """Between looks at a commit that waits for a thought, and whose response is lost."""
@@ -69,7 +68,7 @@ class AsyncLivePrompt:
         self._read = read
         self._have_spare = have_spare
         self._limits = limits or LadderLimits()
-        state = _state_in(begun)
+        state = state_in(begun)
         self._id = state.id
         self._path = f"/v1/live/{state.id}"
         self._text = LiveText(state.version)
@@ -114,7 +113,7 @@ class AsyncLivePrompt:
             HeadstartError: The session is gone, or nobody answers: whether it is made is asked
                 before the next edit, which is refused if it is about another text therefore.
         """
-        await self._edit({"type": "input_text.append", "text": _encodable(text)})
+        await self._edit({"type": "input_text.append", "text": encodable(text)})
 
     async def replace(self, start: int, end: int, text: str) -> None:
         """Put text in the place of the code points from `start` up to `end`.
@@ -123,7 +122,7 @@ class AsyncLivePrompt:
             HeadstartError: As for `append`.
         """
         fields = {"start": operator.index(start), "end": operator.index(end)}
-        await self._edit({"type": "input_text.replace", **fields, "text": _encodable(text)})
+        await self._edit({"type": "input_text.replace", **fields, "text": encodable(text)})
 
     async def clear(self) -> None:
         """Forget the text.
@@ -152,7 +151,7 @@ class AsyncLivePrompt:
         Raises:
             HeadstartError: The session is gone, or nobody answers.
         """
-        return _state_in(await self._asked("GET", self._path))
+        return state_in(await self._asked("GET", self._path))
 
     async def computed(self) -> Computed:
         """Ask how much of the text is computed.
@@ -281,7 +280,7 @@ class AsyncLivePrompt:
     def _pump(self) -> None:
         """Have what waits sent, in order, by one task."""
         is_idle = self._pumping is None or self._pumping.done()
-        if len(self._text) and is_idle and not self._text.is_leaving:
+        if len(self._text) and is_idle and self._text.known is not Known.LEAVING:
             loop = asyncio.get_running_loop()
             self._pumping = loop.create_task(self._send_all(), name="live prompt edits")
 
@@ -289,7 +288,7 @@ class AsyncLivePrompt:
         text = self._text
         try:
             while len(text) and not self._is_overtaken():
-                if text.is_in_doubt:
+                if text.known is not Known.ALL:
                     before = text.version
                     text.looked(await self._looked())
                     if text.version != before:  # they do arrive
@@ -311,7 +310,7 @@ class AsyncLivePrompt:
         edits = self._text.taken()
         self._have_spare()
         try:
-            _state_in(await self._ask("PATCH", self._path, {"edits": edits}))
+            state_in(await self._ask("PATCH", self._path, {"edits": edits}))
         except HeadstartError as error:
             if self._is_overtaken():
                 return
@@ -331,7 +330,7 @@ class AsyncLivePrompt:
         return asyncio.current_task() in self._overtaken
 
     async def _looked(self) -> LiveState:
-        looked = _state_in(await self._asked("GET", f"{self._path}?text=1"))
+        looked = state_in(await self._asked("GET", f"{self._path}?text=1"))
         if looked.response is not None and not looked.is_answering:
             self._answer_id = looked.response.id
         return looked
@@ -384,21 +383,6 @@ class AsyncLivePrompt:
                 await patience.lost(error)
 
 
-def session_of(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the wire's form of what `AsyncClient.live` takes."""
-    named = ("model", "instructions", "messages", "tools", "private_cache")
-    sampling = {name: value for name, value in fields.items() if name not in (*named, "livemind")}
-    session = {name: fields[name] for name in named if name in fields}
-    for name in ("messages", "tools"):
-        if name in session:
-            session[name] = session[name] or []
-    if "livemind" in fields:
-        session["mode"] = "lossless" if fields["livemind"] is None else "livemind"
-        if fields["livemind"] is not None:
-            session["livemind"] = fields["livemind"]
-    return session | ({"sampling": sampling} if sampling else {})
-
-
 def _settler(outcome: "asyncio.Future[None]") -> Callable[[HeadstartError | None], None]:
     outcome.add_done_callback(lambda one: one.cancelled() or one.exception())  # it has been seen
 
@@ -411,23 +395,3 @@ def _settler(outcome: "asyncio.Future[None]") -> Callable[[HeadstartError | None
             outcome.set_exception(error)
 
     return settle
-
-
-def _encodable(text: str) -> str:
-    """Return a text that UTF-8 has bytes for.
-
-    Raises:
-        BadRequest: It is none.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRequest("the text has half a surrogate pair", param="text") from None
-    return text
-
-
-def _state_in(response: httpx.Response) -> LiveState:
-    try:
-        return msgspec.json.decode(response.content, type=LiveState)
-    except (msgspec.MsgspecError, UnicodeError):
-        raise ProtocolViolation("what answers is no gateway that knows live prompts") from None

@@ -7,6 +7,7 @@ it once at most, however often it is sent; what waits behind one that is refused
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from headstart.client.live_state import LiveState
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused, PayloadTooLarge
 
-__all__ = ["LiveText", "Waiting", "behind"]
+__all__ = ["Known", "LiveText", "Waiting", "behind"]
 
 _MAX_EDITS = 1024
 """Of one request."""
@@ -23,6 +24,19 @@ _MAX_CHARS = 1 << 18
 
 Settle = Callable[[HeadstartError | None], None]
 """Told how an edit ended: None is that it was made."""
+
+
+class Known(Enum):
+    """What is known of the edits that were sent last."""
+
+    ALL = "all"
+    """How each ended."""
+    UNDER_WAY = "under way"
+    """Somebody waits for their response."""
+    LEAVING = "leaving"
+    """As `UNDER_WAY`, and a commit is sent with them: nothing else may be meanwhile."""
+    NOTHING = "nothing"
+    """The gateway has to be asked what it has before anything else is sent."""
 
 
 @dataclass(eq=False, slots=True)
@@ -54,17 +68,12 @@ class LiveText:
         """What is typed; after a refusal, what the gateway has."""
         self.version = version
         """Of what the gateway has."""
-        self.is_in_doubt = False
-        """Whether the gateway has to be asked what it has before anything else is said."""
-        self.is_leaving = False
-        """Whether a commit is under way that has taken along all edits before it."""
+        self.known = Known.ALL
         self._confirmed = ""
         self._sent_off: str | None = None
         """What an answer is being made to, as far as is known."""
         self._waiting: deque[Waiting] = deque()
         self._num_sent = 0
-        self._is_under_way = False
-        """Whether that is all the doubt there is."""
         self._max_edits = _MAX_EDITS
         self._refusal: HeadstartError | None = None
         self._has_been_leaving = False
@@ -76,7 +85,7 @@ class LiveText:
     @property
     def is_commits_turn(self) -> bool:
         """Whether all edits before the first commit are confirmed."""
-        return bool(self._waiting) and self._waiting[0].event is None and not self.is_in_doubt
+        return bool(self._waiting) and self._waiting[0].event is None and self.known is Known.ALL
 
     def put(self, one: Waiting) -> None:
         """Let an edit or a commit wait for its turn."""
@@ -88,10 +97,9 @@ class LiveText:
         self._waiting[0].settle(None)
 
     def taken(self) -> list[dict[str, Any]]:
-        """Take the edits that are to be sent now; they are in doubt until they are confirmed."""
+        """Take the edits that are to be sent now."""
         edits = self._first_edits()
-        self._num_sent = len(edits)
-        self.is_in_doubt = self._is_under_way = True
+        self._num_sent, self.known = len(edits), Known.UNDER_WAY
         return edits
 
     def taken_along(self, commit: Waiting) -> dict[str, Any] | None:
@@ -99,14 +107,12 @@ class LiveText:
 
         Returns: The request's body; None where the commit has to wait for its turn.
         """
-        if (self.is_in_doubt and not self._is_under_way) or self._max_edits < _MAX_EDITS:
+        if self.known in (Known.NOTHING, Known.LEAVING) or self._max_edits < _MAX_EDITS:
             return None
         edits = self._first_edits()
         if not edits or self._waiting[len(edits)] is not commit:
             return None
-        self._num_sent = len(edits)
-        self.is_in_doubt, self._is_under_way = True, False
-        self.is_leaving = True
+        self._num_sent, self.known = len(edits), Known.LEAVING
         digest = sha256(self._text_with(len(edits)).encode()).hexdigest()
         return {"version": self.version + len(edits), "edits": edits, "sha256": digest}
 
@@ -126,17 +132,17 @@ class LiveText:
     def made(self) -> None:
         """All that were sent are made."""
         self._confirm(self._num_sent)
-        self.is_in_doubt = self._is_under_way = False
+        self.known = Known.ALL
         self._max_edits = _MAX_EDITS
 
     def unheard(self) -> None:
         """What became of them is not known."""
-        self._is_under_way = False
+        self.known = Known.NOTHING
 
     def refused(self, error: HeadstartError) -> None:
         """One of them is refused, or the commit that took them along: the gateway's text tells."""
-        self._refusal, self._has_been_leaving = error, self.is_leaving
-        self._is_under_way = self.is_leaving = False
+        self._refusal, self._has_been_leaving = error, self.known is Known.LEAVING
+        self.known = Known.NOTHING
 
     def looked(self, state: LiveState) -> None:
         """The gateway has said what it has, which settles all doubt unless it is answering."""
@@ -147,7 +153,7 @@ class LiveText:
             return
         num_made = self._num_made(state)
         sent_off, self._sent_off = self._sent_off, None
-        self.is_in_doubt = False
+        self.known = Known.ALL
         if num_made is None:
             self._confirmed, self.version = state.text or "", state.version
             has_failed = sent_off is not None and sent_off == self._confirmed
@@ -181,7 +187,7 @@ class LiveText:
 
     def lost(self, error: HeadstartError) -> None:
         """Nobody says what became of any of them: that is asked before anything else is sent."""
-        self.is_in_doubt, self._is_under_way, self.is_leaving = True, False, False
+        self.known = Known.NOTHING
         dropped, self._waiting = self._waiting, deque()
         self._leave(len(dropped))
         for one in dropped:
@@ -190,12 +196,11 @@ class LiveText:
     def sent_off(self) -> None:
         """The commit whose turn it is may be taken, and the edits that it took along with it: the
         text is gone then, or the answer fails."""
-        if self.is_leaving:
+        if self.known is Known.LEAVING:
             self._confirm(self._num_sent)
-            self.is_leaving = False
         self._waiting.popleft()
         self._sent_off, self._confirmed = self._confirmed, ""
-        self.is_in_doubt = True
+        self.known = Known.NOTHING
 
     def _leave(self, num_dropped: int) -> None:
         if not num_dropped:
