@@ -106,7 +106,7 @@ class Choosing:
         if not any(found):
             self._counts.decided(Decision.NO_DRAFT)
             return [[] for _ in rows]
-        price = self._lengths.price(len(rows))
+        price = self._lengths.price(len(rows)) if self._is_adaptive else 0.0
         offers = [best(each, price) for each in found]
         survivals = [offer.survival if offer is not None else [] for offer in offers]
         lengths, decision = [len(survival) for survival in survivals], Decision.DRAFT

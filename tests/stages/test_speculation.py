@@ -88,6 +88,27 @@ class Row:
         return Verdict(predictions[: right + 1], drafted, predictions)
 
 
+def drafts_at(drafted_s: float) -> list[list[int]]:
+    """What one request is drafted, drafts being taken as they are, at a price for each token."""
+    machine = speculation(is_adaptive=False)
+    row = Row([3, 1, 4, 1, 5, 9, 2, 6], 200)
+    machine.begin("a", row.tokens, Wish("auto"))
+    found = []
+    while row.room > 0:
+        seconds = 0.02 + drafted_s * len(row.draft)
+        step = RowStep("a", row.verify(MAX_TOKENS), row.room - 1)
+        row.draft = machine.step([step], seconds=seconds)[0]
+        found.append(row.draft)
+    return found
+
+
+def test_drafts_that_are_taken_as_they_are_do_not_depend_on_what_they_cost() -> None:
+    found = drafts_at(0.0)
+
+    assert found == drafts_at(0.1)
+    assert sum(map(len, found)) > 100
+
+
 @pytest.mark.parametrize("is_adaptive", [True, False])
 def test_random_schedules_give_the_reference_decoder(is_adaptive: bool) -> None:
     """10,000 steps of arrivals, aborts, preemptions, cut drafts and faults."""
