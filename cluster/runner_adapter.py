@@ -7,7 +7,7 @@ what a step gave is put into plain values for `ParallelDrafter`, and its drafts 
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,12 @@ def unsupported(params: Any) -> Undrafted | None:
     if params.thinking_token_budget is not None:
         return Undrafted.THINKING_BUDGET
     return None
+
+
+def _end(tokens: Sequence[int], params: Any) -> int | None:
+    """Return the place of the first token at which the engine ends an answer, if there is one."""
+    ends = {params.eos_token_id, *(params.stop_token_ids or ())}
+    return next((place for place, token in enumerate(tokens) if token in ends), None)
 
 
 class SmallBlocksWorker(PlatformWorker):
@@ -325,6 +331,8 @@ class _ParallelRunner:
         if self.drafter.num_tokens(request) != num_tokens - len(tokens):
             self._begin(request, state, num_tokens - len(tokens), room)
         predictions = self._predictions.get(request, ()) if drafted else ()
+        if (end := _end(tokens, params)) is not None:
+            tokens, room = tokens[: end + 1], 0  # the engine drops what was accepted behind it
         verdict = Verdict(tokens, drafted, predictions)
         if self._crowding is not None:
             room = self._crowding.room(num_tokens, room)

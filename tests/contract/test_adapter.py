@@ -387,6 +387,34 @@ def test_row_has_no_room_for_drafts_behind_which_it_may_stop(vllm_model: ModelSe
     assert rooms == [2, 1, 0, 80]
 
 
+def test_row_ends_where_the_engine_ends_the_answer(vllm_model: ModelSettings) -> None:
+    """Which drops what was accepted behind that: it is part of no answer, and nothing follows."""
+    from vllm import SamplingParams
+
+    from headstart.cluster.runner_adapter import _ParallelRunner
+
+    runner = _ParallelRunner()
+    runner._predictions, runner._broken, runner.max_model_len = {}, frozenset(), 100
+    runner.drafter = Mock(default="auto", max_tokens=8)
+    runner.drafter.num_tokens.return_value = 16
+    step = SimpleNamespace(scheduled_spec_decode_tokens={"a": [4, 5, 6]})
+    found = []
+    for stop_token_ids, ignore_eos in (([], False), ([5], False), ([5], True), ([], True)):
+        params = SamplingParams(stop_token_ids=stop_token_ids, ignore_eos=ignore_eos)
+        params.update_from_generation_config({}, eos_token_id=6)
+        state = SimpleNamespace(sampling_params=params, num_tokens=20, output_token_ids=[1] * 4)
+        runner.requests = {"a": state}
+        row = runner._row("a", [4, 5, 6, 7], step)
+        found.append((list(row.verdict.tokens), row.verdict.num_accepted, row.room > 0))
+
+    assert found == [
+        ([4, 5, 6], 2, False),
+        ([4, 5], 1, False),
+        ([4, 5], 1, False),
+        ([4, 5, 6, 7], 3, True),
+    ]
+
+
 def test_fault_beside_the_controller_ends_no_step(vllm_model: ModelSettings) -> None:
     from headstart.cluster import runner_adapter
 
