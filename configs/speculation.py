@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from headstart.configs.fields import File
 from headstart.configs.section import Section
@@ -24,6 +24,11 @@ Rows = Annotated[int, Field(ge=2)]
 Tokens = Annotated[int, Field(ge=0, le=16)]
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+def _off(said: object) -> object:
+    """YAML reads `off` as false."""
+    return "off" if said is False else said
 
 
 class DrafterSettings(Section):
@@ -65,7 +70,9 @@ class DrafterSettings(Section):
 class SpeculationSettings(Section):
     """How a model drafts tokens for itself to verify."""
 
-    default: Literal["auto", "off", "jacobi", "copy", "drafter"] | None = Field(
+    default: Annotated[
+        Literal["auto", "off", "jacobi", "copy", "drafter"] | None, BeforeValidator(_off)
+    ] = Field(
         default=None,
         description="What a request gets that does not ask by `headstart.speculation`: `auto` (the "
         "best draft on offer), `off`, `jacobi`, `copy` or `drafter`. Unset: `auto` if the model "

@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(why: str) -> int:
-    print(f"error: {why}", file=sys.stderr)
+    for fault in why.splitlines():
+        print(f"error: {fault}", file=sys.stderr)
     return 2
 
 
@@ -195,15 +196,20 @@ def _table(args: argparse.Namespace) -> int:
     settings = _settings(args)
     import httpx
 
+    from headstart.pipeline.daemon import url_of
     from headstart.recipes.ngram_tables import make
 
+    gateway = settings.gateway
+    url = args.url or url_of(settings, gateway.host, gateway.port)
     headers = {"authorization": f"Bearer {args.key}"} if args.key else {}
-    with httpx.Client(base_url=args.url, headers=headers) as client:
-        try:
-            table = make(settings, args.model, args.language, args.prompts, client)
-            args.out.write_bytes(table.encode())
-        except OSError as error:
-            raise SetupError(f"{error.filename}: {error.strerror}") from error
+    if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
+        raise SetupError(f"{args.out} cannot be written: name a file in a folder that is there")
+    with httpx.Client(base_url=url, headers=headers) as client:
+        table = make(settings, args.model, args.language, args.prompts, client)
+    try:
+        args.out.write_bytes(table.encode())
+    except OSError as error:
+        raise SetupError(f"{args.out} cannot be written: {error.strerror}") from error
     print(f"{args.out}: {len(table.followers)} contexts")
     return 0
 
@@ -336,7 +342,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table")
     table.add_argument("--model", metavar="NAME", help="who answers (default: the first)")
-    table.add_argument("--url", default="http://127.0.0.1:8000", help="of the running server")
+    table.add_argument("--url", help="of the running server (default: as the settings have it)")
     table.add_argument("--key", metavar="KEY", help="API key, where the server wants one")
     table.set_defaults(run=_table)
 

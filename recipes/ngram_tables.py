@@ -9,12 +9,15 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from pydantic import TypeAdapter, ValidationError
 
 from headstart.cluster import model_source
 from headstart.cluster.model_folder import model_shape
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
+from headstart.configs.speculation import Language
+from headstart.recipes.prompts import Prompt, read_prompts
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable, build
 
@@ -31,6 +34,14 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice]
 
 
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Error
+
+
 def make(
     settings: Settings, model: str | None, language: str, prompts: Path, client: httpx.Client
 ) -> NgramTable:
@@ -38,25 +49,29 @@ def make(
 
     Args:
         model: Name of the model in the settings; None is the first.
-        prompts: A file with a prompt on each line.
+        prompts: As `read_prompts` reads them.
         client: Whose base URL is the server's.
 
     Raises:
-        SetupError: There is no such model or no prompt, or the server does not answer.
+        SetupError: There is no such model, language or prompt, or the server does not answer.
     """
+    try:
+        TypeAdapter(Language).validate_python(language)
+    except ValidationError:
+        raise SetupError(
+            f"{language!r} is no language that settings can name: write `de`, or `pt-BR`"
+        ) from None
     chosen = _model(settings, model)
-    texts = [line for line in prompts.read_text(encoding="utf-8").split("\n") if line.strip()]
-    if not texts:
-        raise SetupError(f"{prompts} holds no prompt: write one on each line")
+    asked = read_prompts(prompts)
     folder = model_source.resolve(chosen.source, settings.cache_dir)
     vocabulary = model_shape(folder)["vocab_size"]
-    found = list(answers(client, chosen.name, texts))
+    found = list(answers(client, chosen.name, asked))
     known = tokenizer_hash(folder)
     return build(found, language=language, vocabulary=vocabulary, tokenizer=known)
 
 
 def answers(
-    client: httpx.Client, model: str, prompts: Sequence[str], max_tokens: int = 256
+    client: httpx.Client, model: str, prompts: Sequence[Prompt], max_tokens: int = 256
 ) -> Iterator[list[int]]:
     """Yield the token ids of a model's greedy answer to each prompt.
 
@@ -66,17 +81,26 @@ def answers(
     for prompt in prompts:
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": prompt.messages,
             "max_tokens": max_tokens,
             "temperature": 0,
             "return_token_ids": True,
         }
         try:
             answer = client.post("/v1/chat/completions", json=body, timeout=_PATIENCE_S)
-            answer.raise_for_status()
+            if not answer.is_success:
+                raise SetupError(f"{client.base_url} gives no answers: {_refusal(answer)}")
             yield msgspec.json.decode(answer.content, type=_Completion).choices[0].token_ids
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, msgspec.DecodeError, IndexError) as error:
             raise SetupError(f"{client.base_url} gives no answers: {error}") from error
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """Return what the server says, or its status where it says nothing in OpenAI's form."""
+    try:
+        return msgspec.json.decode(answer.content, type=_Refusal).error.message
+    except msgspec.DecodeError:
+        return f"status {answer.status_code}"
 
 
 def _model(settings: Settings, name: str | None) -> ModelSettings:

@@ -62,6 +62,31 @@ def test_wrong_setting_is_one_line_and_status_2(
     assert captured.err.count("\n") == 1
 
 
+def test_each_wrong_setting_is_a_line_of_error(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--set", "gateway.port=x", "--set", "gateway.max_streams=y"]
+
+    assert main(["config", "--config", str(config), *flags]) == 2
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": must")[0] for line in lines] == [
+        "error: gateway.port",
+        "error: gateway.max_streams",
+    ]
+
+
+def test_speculation_is_off_as_yaml_has_it(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag = "models=[{name: a, source: b, speculation: {default: off}}]"
+
+    assert main(["config", "--config", str(config), "--set", flag]) == 0
+
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["models"][0]["speculation"]["default"] == "off"
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
