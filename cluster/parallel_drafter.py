@@ -24,7 +24,7 @@ from headstart.stages.language import closest
 from headstart.stages.ngram_table import NgramTable, TableDrafter
 from headstart.stages.speculation import Speculation
 
-__all__ = ["PLAN", "ParallelDrafter", "plan_of"]
+__all__ = ["PLAN", "ParallelDrafter", "check_tables", "plan_of"]
 
 _log = structlog.get_logger(__name__)
 
@@ -58,8 +58,7 @@ def plan_of(
     Raises:
         SetupError: The card or a table is not fit.
     """
-    if settings.tables:
-        _check_tables(settings.tables, model)
+    check_tables(settings.tables, model)
     settings = decided(settings, model)
     assert settings.default is not None
     assert settings.max_tokens is not None
@@ -76,15 +75,26 @@ def plan_of(
     return found
 
 
-def _check_tables(tables: Mapping[str, Path], model: Path) -> None:
-    own, size = tokenizer_hash(model), model_shape(model).get("vocab_size")
+def check_tables(tables: Mapping[str, Path], model: Path | None) -> None:
+    """Check that tables can draft for a model.
+
+    Args:
+        tables: By language.
+        model: Folder of the weights; None is not known yet.
+
+    Raises:
+        SetupError: One cannot.
+    """
     for language, path in tables.items():
         table = _read_table(language, path)
-        if table.tokenizer != own:
+        if model is None:
+            continue
+        if table.tokenizer != tokenizer_hash(model):
             raise SetupError(
                 f"the n-gram table {path} was made with another tokenizer than that of {model}: "
                 "build it from this model's answers"
             )
+        size = model_shape(model).get("vocab_size")
         if size is not None:  # some formats keep it elsewhere: then the worker finds out
             _check_vocabulary(path, table, size)
 

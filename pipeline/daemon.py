@@ -164,8 +164,8 @@ class _Daemon:
                 await self._gateway.ready()
         except TimeoutError:
             raise SetupError(
-                f"not every replica was ready after {limit_s:.0f} s: look at Ray's logs, or raise "
-                "ray.startup_timeout_s",
+                f"not every replica was ready after {limit_s:.0f} s: look at Ray's logs "
+                "(/tmp/ray/session_latest/logs), or raise ray.startup_timeout_s",
                 param="ray.startup_timeout_s",
             ) from None
         self._announce(self._welcome(names, time.monotonic() - began))

@@ -213,13 +213,18 @@ def _models(settings: Settings) -> dict[str, bool | str]:
         try:
             from headstart.cluster.model_card import declared_block
             from headstart.cluster.model_source import is_here
+            from headstart.cluster.parallel_drafter import check_tables
 
             states[model.name] = all(
                 is_here(source, settings.cache_dir, is_head=is_head)
                 for source, is_head in model.sources
             )
-            if (folder := Path(model.source).expanduser()).is_dir():
+            folder = Path(model.source).expanduser()
+            if folder.is_dir():
                 declared_block(folder)  # refuses a card that cannot be read
+            if model.speculation is not None:
+                is_model = (folder / "config.json").is_file()  # an adapter is merged at start
+                check_tables(model.speculation.tables, folder if is_model else None)
         except SetupError as error:
             states[model.name] = error.message
         except ImportError as error:

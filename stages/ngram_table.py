@@ -45,12 +45,12 @@ class NgramTable(msgspec.Struct, frozen=True):
         """Read what `encode` wrote.
 
         Raises:
-            SetupError: It is no table, or of another format.
+            SetupError: It is no table, of another format, or has followers that are no tokens.
         """
         try:
             version = _head_decoder.decode(data).version
             if version == FORMAT_VERSION:
-                return _decoder.decode(data)
+                return _with_tokens_alone(_decoder.decode(data))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SetupError(f"not an n-gram table ({error}): build it again") from error
         raise SetupError(
@@ -62,6 +62,15 @@ class _Head(msgspec.Struct):
     """What tables of all formats have."""
 
     version: int
+
+
+def _with_tokens_alone(table: NgramTable) -> NgramTable:
+    if all(0 <= token < table.vocabulary for token, _ in table.followers.values()):
+        return table
+    raise SetupError(
+        f"an n-gram table with followers that are none of its {table.vocabulary} tokens: "
+        "build it again"
+    )
 
 
 _encoder = msgspec.msgpack.Encoder()

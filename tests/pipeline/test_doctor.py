@@ -258,6 +258,20 @@ def test_card_that_cannot_be_read_is_found(tiny_model: Path, tmp_path: Path) -> 
     assert "README.md: block_tokens must be" in str(found.models["m"])
 
 
+@pytest.mark.parametrize("content", [None, b"root:x:0:0"])
+def test_table_that_cannot_be_read_is_found(
+    tiny_model: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    table = tmp_path / "de.table"
+    if content is not None:
+        table.write_bytes(content)
+    model = f"{{name: m, source: '{tiny_model}', speculation: {{tables: {{de: '{table}'}}}}}}"
+
+    found = machines.probe(settings(f"models=[{model}]"))
+
+    assert str(table) in str(found.models["m"])
+
+
 def test_command_tells_problems_by_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

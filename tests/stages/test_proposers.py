@@ -228,6 +228,14 @@ def test_table_survives_its_file(answers: list[list[int]]) -> None:
     assert NgramTable.decode(table.encode()) == table
 
 
+@pytest.mark.parametrize("token", [-1, 12, 10**9])
+def test_table_with_followers_that_are_no_tokens_is_refused(token: int) -> None:
+    table = NgramTable("ja", 12, "", 1, {"3": (11, 90), "4": (token, 90)})
+
+    with pytest.raises(SetupError, match="none of its 12 tokens: build it again"):
+        NgramTable.decode(table.encode())
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x85", b"garbage"])
 def test_table_of_another_kind_is_refused(data: bytes) -> None:
     with pytest.raises(SetupError, match="build it again"):
