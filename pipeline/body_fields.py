@@ -6,16 +6,24 @@ engine would see fields that the gateway has not.
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from headstart.stages.errors import BadRequest
 from headstart.stages.wish import wish_arguments
 
-__all__ = ["Fields", "Options", "read_fields"]
+__all__ = ["Fields", "Options", "misfit", "read_fields"]
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+
+_Mode = Literal["auto", "off", "copy", "jacobi", "drafter"]
+
+_WANTED = {
+    "headstart.speculation": f"one of {', '.join(get_args(_Mode))}",
+    "headstart.language": "a tag such as `de` or `pt-BR`",
+}
+"""What msgspec does not say."""
 
 _LOOSE_BYTES = 1 << 20
 """Longest body that is read by Python's parser where ours cannot: it takes up to 0.2 µs a byte,
@@ -31,7 +39,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The answer outlives its connection and can be resumed."""
     timing: bool = False
     """The last chunk, or the body, says where the time went."""
-    speculation: Literal["auto", "off", "copy", "jacobi", "drafter"] | None = None
+    speculation: _Mode | None = None
     """How the answer is drafted; None leaves it to the model's settings."""
     language: Annotated[str, msgspec.Meta(pattern=_LANGUAGE)] | None = None
     """BCP 47 tag of the input, for whoever drafts by language; None has it looked for."""
@@ -84,7 +92,7 @@ def read_fields(body: bytes) -> Fields | None:
     except msgspec.ValidationError as error:
         if not body.lstrip().startswith(b"{"):
             return None
-        raise BadRequest(str(error)) from error
+        raise BadRequest(misfit(error)) from error
     except RecursionError:
         raise BadRequest("the body is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -94,6 +102,13 @@ def read_fields(body: bytes) -> Fields | None:
                 "NaN, no half of a surrogate pair"
             ) from None
         return _read_loosely(body)
+
+
+def misfit(error: msgspec.ValidationError) -> str:
+    """Return what does not fit, where it stands, and what would."""
+    said = str(error)
+    wanted = [what for field, what in _WANTED.items() if said.endswith(f"{field}`")]
+    return ": give ".join([said, *wanted])
 
 
 def _read_loosely(body: bytes) -> Fields | None:
@@ -114,7 +129,7 @@ def _read_loosely(body: bytes) -> Fields | None:
             known["model"].encode()
         return msgspec.structs.replace(msgspec.convert(known, Fields), **raw)
     except msgspec.ValidationError as error:
-        raise BadRequest(str(error)) from error
+        raise BadRequest(misfit(error)) from error
     except ValueError as error:  # half a surrogate pair where msgspec wants text
         raise BadRequest("the gateway's own fields must be Unicode text") from error
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from headstart.pipeline.body_fields import misfit
 from headstart.pipeline.errors import live_error
 from headstart.stages.errors import HeadstartError, LiveConflict, LiveRefused
 from headstart.stages.mind_events import AtCommit
@@ -166,7 +167,7 @@ def decode(data: str | bytes) -> InEvent:
             raise LiveRefused(
                 "no event of this type is known", param="type", code="unknown_event"
             ) from None
-        raise LiveRefused(str(error), code="invalid_event") from None
+        raise LiveRefused(misfit(error), code="invalid_event") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise LiveRefused("the event is not JSON in UTF-8", code="invalid_event") from None
     return event
@@ -187,7 +188,7 @@ def read_body(data: bytes, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise LiveRefused(str(error), code="invalid_body") from None
+        raise LiveRefused(misfit(error), code="invalid_body") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise LiveRefused("the body is not JSON in UTF-8", code="invalid_body") from None
 

@@ -212,6 +212,21 @@ def test_half_a_surrogate_pair_is_nothing_to_stop_at(name: str) -> None:
     assert refused.value.param == name
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"speculation": "AUTO"}, "one of auto, off, copy, jacobi, drafter"),
+        ({"speculation": 5}, "one of auto, off, copy, jacobi, drafter"),
+        ({"language": "German"}, "a tag such as `de` or `pt-BR`"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_told_what_would(options: object, wanted: str) -> None:
+    for rest in ("", ', "x": NaN'):
+        body = f'{{"headstart": {json.dumps(options)}{rest}}}'
+        with pytest.raises(BadRequest, match=rf"at `\$\.headstart\.\w+`: give {wanted}$"):
+            understand(body.encode(), {}, None)
+
+
 @pytest.mark.parametrize("form", [5, "regex", [], [{}], True])
 def test_form_that_is_no_object_is_refused(form: Any) -> None:
     """vLLM's app answers 500."""
