@@ -34,6 +34,7 @@ construction, so that only our plumbing is between what is possible (tokens per 
 cost) and what is measured.
 """
 _SPEEDS, _COSTS, _REPLAYS = "Speed on answers", "Cost of verifying", "Replayed drafts"
+_ANSWERS = "Answers in float32 beside the plain engine's"
 _DRAWN = ("plain", "vllm ngram", "copy", "auto")
 """Lanes of the plot; the table has all."""
 
@@ -57,6 +58,11 @@ def _in_a_minute(found: Results, _target: Path) -> Iterator[str]:
     if replays := _rows(found, _REPLAYS):
         least = min(number(row["of_what_is_possible"]) for row in replays)
         yield f"- **Plumbing**: at least {percent(least)} of what right drafts could gain."
+    if compared := _rows(found, _ANSWERS):
+        num, same = (
+            sum(int(number(row[each])) for row in compared) for each in ("answers", "same")
+        )
+        yield f"- **Exactness**: {same} of {num} answers in float32 are plain vLLM's."
     yield from (verdicts(found), "")
 
 
