@@ -332,7 +332,9 @@ class _ParallelRunner:
             self._begin(request, state, num_tokens - len(tokens), room)
         predictions = self._predictions.get(request, ()) if drafted else ()
         if (end := _end(tokens, params)) is not None:
-            tokens, room = tokens[: end + 1], 0  # the engine drops what was accepted behind it
+            # The engine, whose list this is, would drop the rest, and count it as accepted.
+            del tokens[end + 1 :]
+            room = 0
         verdict = Verdict(tokens, drafted, predictions)
         if self._crowding is not None:
             room = self._crowding.room(num_tokens, room)

@@ -388,7 +388,7 @@ def test_row_has_no_room_for_drafts_behind_which_it_may_stop(vllm_model: ModelSe
 
 
 def test_row_ends_where_the_engine_ends_the_answer(vllm_model: ModelSettings) -> None:
-    """Which drops what was accepted behind that: it is part of no answer, and nothing follows."""
+    """Which would count what was accepted behind that, and drop it."""
     from vllm import SamplingParams
 
     from headstart.cluster.runner_adapter import _ParallelRunner
@@ -404,8 +404,10 @@ def test_row_ends_where_the_engine_ends_the_answer(vllm_model: ModelSettings) ->
         params.update_from_generation_config({}, eos_token_id=6)
         state = SimpleNamespace(sampling_params=params, num_tokens=20, output_token_ids=[1] * 4)
         runner.requests = {"a": state}
-        row = runner._row("a", [4, 5, 6, 7], step)
-        found.append((list(row.verdict.tokens), row.verdict.num_accepted, row.room > 0))
+        tokens = [4, 5, 6, 7]
+        row = runner._row("a", tokens, step)
+        assert row.verdict.tokens == tokens
+        found.append((tokens, row.verdict.num_accepted, row.room > 0))
 
     assert found == [
         ([4, 5, 6], 2, False),

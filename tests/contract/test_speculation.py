@@ -94,6 +94,7 @@ async def test_answers_side_by_side_are_the_plain_ones(
 FEATURES: dict[str, dict[str, Any]] = {
     "stop string": {"stop": ["lazy"]},
     "stop token": {"stop_token_ids": [28]},
+    "stop token in a draft": {"stop_token_ids": [28], "min_tokens": 20},
     "logprobs": {"logprobs": True, "top_logprobs": 2, "max_tokens": 24},
     "structured": {"structured_outputs": {"regex": "(fox dog ){1,8}"}},
     "length": {"max_tokens": 7},
@@ -140,6 +141,8 @@ async def test_feature_works_with_drafts(
                 one["logprob"] = round(one["logprob"], 2)
     assert mine == theirs
     assert found.end is not None
+    if name != "stop string" and (counted := found.end.speculated) is not None:
+        assert counted.accepted + counted.steps <= len(mine["token_ids"])
     # What would be copied may be what the altered ones rule out.
     if name not in ("length", "structured", *ALTERED):
         assert found.end.speculated is not None
@@ -198,9 +201,10 @@ async def test_sampling_draws_from_the_models_distribution(
     listed = (28, 260, 1250, 28, 260, 2240, 28, 260, 1250, 28, 260, 2240, 28)
     asking = Asking(listed, temperature=1.2, top_k=4, num_samples=800)
     wish = wish_arguments("copy")
-    await check_sampling(speculating, vllm_model_path, 16, ended, asking, vllm_xargs=wish)
+    # Few at once: what is copied from is indexed in a share of what steps take.
+    await check_sampling(speculating, vllm_model_path, 4, ended, asking, vllm_xargs=wish)
 
-    assert asking.num_samples / 8 < accepted < drafted  # how many depends on what a step costs
+    assert asking.num_samples / 4 < accepted < drafted, (accepted, drafted)
 
 
 async def test_prompt_of_which_one_token_is_left_is_answered_without_drafts(
