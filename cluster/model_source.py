@@ -23,6 +23,7 @@ import structlog
 
 from headstart.cluster.merged_model import base_of, merged
 from headstart.cluster.model_folder import check_folder
+from headstart.configs.fields import BUILTIN
 from headstart.stages.errors import SetupError
 
 __all__ = ["BUILTIN_MODELS", "is_here", "resolve"]
@@ -108,8 +109,8 @@ def is_here(source: str, cache_dir: Path, *, is_head: bool = False) -> bool:
 
 def _of_ours(source: str) -> str:
     """Return the folder of an adapter of ours where a source names one, else the source itself."""
-    folder = ADAPTERS / source.removeprefix("builtin:")
-    is_ours = source.startswith("builtin:") and (folder / "adapter_config.json").is_file()
+    folder = ADAPTERS / source.removeprefix(BUILTIN)
+    is_ours = source.startswith(BUILTIN) and (folder / "adapter_config.json").is_file()
     return str(folder) if is_ours else source
 
 
@@ -124,8 +125,8 @@ def _gguf(source: str) -> tuple[Path, str] | None:
     Raises:
         SetupError: It cannot be read.
     """
-    if source.startswith("builtin:"):
-        return _in_package(source.removeprefix("builtin:"))
+    if source.startswith(BUILTIN):
+        return _in_package(source.removeprefix(BUILTIN))
     path = Path(source).expanduser()
     return _with_identity(path) if path.suffix == ".gguf" else None
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 import structlog
 
+from headstart.cluster.drafter_source import table_file
 from headstart.cluster.model_card import decided
 from headstart.cluster.model_folder import model_shape
 from headstart.cluster.tokenizer_hash import tokenizer_hash
@@ -24,7 +25,7 @@ from headstart.stages.language import closest
 from headstart.stages.ngram_table import NgramTable, TableDrafter
 from headstart.stages.speculation import Speculation
 
-__all__ = ["PLAN", "ParallelDrafter", "check_tables", "plan_of"]
+__all__ = ["PLAN", "ParallelDrafter", "plan_of", "table_files"]
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ def plan_of(
     Raises:
         SetupError: The card or a table is not fit.
     """
-    check_tables(settings.tables, model)
+    tables = table_files(settings.tables, model)
     settings = decided(settings, model)
     assert settings.default is not None
     assert settings.max_tokens is not None
@@ -68,35 +69,40 @@ def plan_of(
         is_adaptive=settings.is_adaptive,
         max_slowdown=settings.max_slowdown,
         block_tokens=settings.block_tokens,
-        tables={language: str(path) for language, path in settings.tables.items()},
+        tables={language: str(path) for language, path in tables.items()},
         languages=languages,
     )
     found: dict[str, Any] = msgspec.to_builtins(plan)
     return found
 
 
-def check_tables(tables: Mapping[str, Path], model: Path | None) -> None:
-    """Check that tables can draft for a model.
+def table_files(tables: Mapping[str, Path], model: Path | None) -> dict[str, Path]:
+    """Return the files of n-gram tables, which can draft for a model.
 
     Args:
-        tables: By language.
+        tables: By language, as in the settings.
         model: Folder of the weights; None is not known yet.
 
     Raises:
         SetupError: One cannot.
     """
-    for language, path in tables.items():
+    files = {language: table_file(source, language) for language, source in tables.items()}
+    for language, path in files.items():
         table = _read_table(language, path)
-        if model is None:
-            continue
-        if table.tokenizer != tokenizer_hash(model):
-            raise SetupError(
-                f"the n-gram table {path} was made with another tokenizer than that of {model}: "
-                "build it from this model's answers"
-            )
-        size = model_shape(model).get("vocab_size")
-        if size is not None:  # some formats keep it elsewhere: then the worker finds out
-            _check_vocabulary(path, table, size)
+        if model is not None:
+            _check_fit(path, table, model)
+    return files
+
+
+def _check_fit(path: Path, table: NgramTable, model: Path) -> None:
+    if table.tokenizer != tokenizer_hash(model):
+        raise SetupError(
+            f"the n-gram table {path} was made with another tokenizer than that of {model}: "
+            "build it from this model's answers"
+        )
+    size = model_shape(model).get("vocab_size")
+    if size is not None:  # some formats keep it elsewhere: then the worker finds out
+        _check_vocabulary(path, table, size)
 
 
 def _check_vocabulary(path: Path, table: NgramTable, size: int) -> None:

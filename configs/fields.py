@@ -10,7 +10,17 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, SerializationInfo
 
-__all__ = ["MAX_PORT", "MIB", "File", "Folder", "Port", "Secret", "default_cache_dir"]
+__all__ = [
+    "BUILTIN",
+    "MAX_PORT",
+    "MIB",
+    "File",
+    "FileOrBuiltin",
+    "Folder",
+    "Port",
+    "Secret",
+    "default_cache_dir",
+]
 
 MIB = 1 << 20
 
@@ -19,12 +29,19 @@ SECRET = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 
 MAX_PORT = 65535
 
+BUILTIN = "builtin:"
+"""Before the name of what comes with Headstart."""
+
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 
 
 def _absolute(path: Path) -> Path:
     """Fix the path now: child processes and Ray workers have other working directories."""
     return path.expanduser().absolute()
+
+
+def _absolute_unless_builtin(path: Path) -> Path:
+    return path if str(path).startswith(BUILTIN) else _absolute(path)
 
 
 def default_cache_dir() -> Path:
@@ -48,6 +65,7 @@ def _serialise_secret(secret: SecretStr, info: SerializationInfo[dict[str, bool]
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
 File = Annotated[Path, AfterValidator(_absolute)]
+FileOrBuiltin = Annotated[Path, AfterValidator(_absolute_unless_builtin)]
 Secret = Annotated[
     SecretStr,
     AfterValidator(_check_secret),

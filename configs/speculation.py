@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from headstart.configs.fields import File
+from headstart.configs.fields import FileOrBuiltin
 from headstart.configs.section import Section
 
 __all__ = [
@@ -93,10 +93,11 @@ class SpeculationSettings(Section):
         "Jacobi steps only where this is set or the model card has it. Unset: what "
         "`headstart: {block_tokens: N}` at the head of the model's README.md says.",
     )
-    tables: dict[Language, File] = Field(
+    tables: dict[Language, FileOrBuiltin] = Field(
         default_factory=dict,
         description="Language drafters: n-gram tables by language tag of the input, made from this "
-        "model's own answers by `headstart table`.",
+        "model's own answers by `headstart table`; `builtin:NAME` is one that comes with "
+        "Headstart.",
     )
     drafters: dict[Language, DrafterSettings] = Field(
         default_factory=dict,

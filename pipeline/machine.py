@@ -213,7 +213,7 @@ def _models(settings: Settings) -> dict[str, bool | str]:
         try:
             from headstart.cluster.model_card import declared_block
             from headstart.cluster.model_source import is_here
-            from headstart.cluster.parallel_drafter import check_tables
+            from headstart.cluster.parallel_drafter import table_files
 
             states[model.name] = all(
                 is_here(source, settings.cache_dir, is_head=is_head)
@@ -224,7 +224,7 @@ def _models(settings: Settings) -> dict[str, bool | str]:
                 declared_block(folder)  # refuses a card that cannot be read
             if model.speculation is not None:
                 is_model = (folder / "config.json").is_file()  # an adapter is merged at start
-                check_tables(model.speculation.tables, folder if is_model else None)
+                table_files(model.speculation.tables, folder if is_model else None)
         except SetupError as error:
             states[model.name] = error.message
         except ImportError as error:

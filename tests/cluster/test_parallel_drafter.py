@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from headstart.cluster import drafter_source
 from headstart.cluster.model_card import with_card
 from headstart.cluster.parallel_drafter import PLAN, ParallelDrafter, plan_of
 from headstart.cluster.tokenizer_hash import tokenizer_hash
@@ -172,6 +173,26 @@ def test_table_that_is_missing_or_of_another_language_is_refused(
     german.write_bytes(b"garbage")
     with pytest.raises(SetupError, match="not an n-gram table"):
         plan_of(SpeculationSettings(tables={"de": german}), tmp_path)
+
+
+def test_a_table_of_ours_is_named(
+    tmp_path: Path, german: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "drafters"
+    monkeypatch.setattr(drafter_source, "DRAFTERS", ours)
+    settings = SpeculationSettings(tables={"de": Path("builtin:tiny-de")})
+    with pytest.raises(SetupError, match="'tiny-de' of de: choose a file, there is none"):
+        plan_of(settings, tmp_path)
+    (ours / "tiny-de").mkdir(parents=True)
+    german.rename(ours / "tiny-de/de.table")
+
+    assert plan_of(settings, tmp_path)["tables"] == {"de": str(ours / "tiny-de/de.table")}
+    for tables, why in (
+        ({"de": "builtin:tiny"}, "'tiny' of de: choose one of tiny-de, or"),
+        ({"fr": "builtin:tiny-de"}, "'tiny-de' of fr: choose a file"),
+    ):
+        with pytest.raises(SetupError, match=why):
+            plan_of(SpeculationSettings.model_validate({"tables": tables}), tmp_path)
 
 
 def test_table_of_another_tokenizer_is_refused(tmp_path: Path, german: Path) -> None:
