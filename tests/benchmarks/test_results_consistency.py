@@ -167,6 +167,22 @@ def test_accuracy_is_that_of_the_evaluation_with_most_answers(found: Path, tmp_p
     assert "4000 answers" in text
 
 
+@pytest.mark.parametrize(("num", "verdict"), [(100, "undecided"), (400, "holds")])
+def test_few_answers_that_all_agree_decide_nothing(tmp_path: Path, num: int, verdict: str) -> None:
+    pairs = {"answers": num, "right": 1.0, "right_alone": 0, "wrong_alone": 0}
+    write(
+        tmp_path / "found",
+        "sql",
+        "sql",
+        base={"answers": num, "right": 1.0},
+        tuned=trained(100, 1.9) | pairs,
+    )
+
+    text = page(tmp_path / "found", tmp_path / "page")
+
+    assert f"| right, against the base | 0.00 % | ≥ -1.50 % | {verdict} |" in text
+
+
 @pytest.mark.parametrize(
     ("name", "value", "ends", "verdict"),
     [
