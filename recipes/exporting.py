@@ -141,7 +141,7 @@ def _all(folder: Path) -> dict[str, torch.Tensor]:
 
 def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the model card. `headstart` at its head is what the server reads."""
-    trained = note["options"]
+    trained, begun = note["options"], _begun(note)
     head: dict[str, Any] = {
         "license": options.license,
         "base_model": trained["model"],
@@ -158,6 +158,7 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
         "gives its own."
     )
     shown = {
+        "begun from": begun and f"{begun['options']['method']}, {begun['samples']} samples",
         "samples seen": note["samples"],
         "tokens trained on, prompts and noise included": note.get("tokens"),
         "optimizer steps": note["steps"],
@@ -187,8 +188,7 @@ _PATHS = ("data", "out", "adapter", "start")
 
 def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Return what made the weights, without the paths of the machine that did."""
-    options = note["options"]
-    begun = training_of(Path(options["adapter"])) if options["adapter"] else None
+    options, begun = note["options"], _begun(note)
     # A round goes on from the one before; what taught it the task itself is no such round.
     is_round = begun is not None and begun["options"]["method"] != "sft"
     return {
@@ -197,12 +197,19 @@ def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         "samples": note["samples"],
         "tokens": note["tokens"],
         "tokens_before": begun["tokens_before"] + begun["tokens"] if begun and is_round else 0,
+        "begun_from": begun,
         "minutes": round(note["elapsed_s"] / 60, 1),
         "machine": note["machine"],
         "rank": facts["rank"],
         "energy_kept": facts["energy_kept"],
         "options": {name: value for name, value in options.items() if name not in _PATHS},
     }
+
+
+def _begun(note: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what made the adapter that a run went on from, where it did and that is known."""
+    adapter = note["options"]["adapter"]
+    return training_of(Path(adapter)) if adapter else None
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:

@@ -97,6 +97,16 @@ def test_an_adapter_is_merged_into_what_transformers_and_the_server_load(
     prompts.write_text("A\nB\nC\n")
     step("collect", **begun, prompts=prompts, out=more, **(DECODING | {"block_tokens": 16}))
     step("train", **begun, data=more, out=tmp_path / "second", **(lora | {"epochs": 2}))
+    step("export", run=tmp_path / "second", out=tmp_path / "further", name="tiny-further")
+    before, after = (
+        json.loads((tmp_path / name / "training.json").read_text())
+        for name in ("adapter", "further")
+    )
+    assert before["begun_from"] is None
+    assert after["begun_from"] == before
+    assert after["tokens_before"] == before["tokens"] > 0
+    card = (tmp_path / "further/README.md").read_text()
+    assert f"| begun from | jacobi-forcing, {before['samples']} samples |" in card
 
 
 @pytest.fixture
