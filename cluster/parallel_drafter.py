@@ -87,22 +87,22 @@ def table_files(tables: Mapping[str, Path], model: Path | None) -> dict[str, Pat
         SetupError: One cannot.
     """
     files = {language: table_file(source, language) for language, source in tables.items()}
-    for language, path in files.items():
-        table = _read_table(language, path)
-        if model is not None:
-            _check_fit(path, table, model)
+    found = {path: _read_table(language, path) for language, path in files.items()}
+    if found and model is not None:
+        _check_fit(found, model)
     return files
 
 
-def _check_fit(path: Path, table: NgramTable, model: Path) -> None:
-    if table.tokenizer != tokenizer_hash(model):
-        raise SetupError(
-            f"the n-gram table {path} was made with another tokenizer than that of {model}: "
-            "build it from this model's answers"
-        )
-    size = model_shape(model).get("vocab_size")
-    if size is not None:  # some formats keep it elsewhere: then the worker finds out
-        _check_vocabulary(path, table, size)
+def _check_fit(tables: Mapping[Path, NgramTable], model: Path) -> None:
+    own, size = tokenizer_hash(model), model_shape(model).get("vocab_size")
+    for path, table in tables.items():
+        if table.tokenizer != own:
+            raise SetupError(
+                f"the n-gram table {path} was made with another tokenizer than that of {model}: "
+                "build it from this model's answers"
+            )
+        if size is not None:  # some formats keep it elsewhere: then the worker finds out
+            _check_vocabulary(path, table, size)
 
 
 def _check_vocabulary(path: Path, table: NgramTable, size: int) -> None:
