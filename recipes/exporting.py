@@ -65,7 +65,7 @@ def export(options: ExportOptions) -> dict[str, Any]:
     facts = {"bytes": size, "rank": config["r"], "energy_kept": kept}
     training = _training(note, facts)
     digests = trained_on.noted(options.run / note["result"])
-    _write(options.out, weights, config, _card(options, note, facts), training, digests)
+    _write(options.out, weights, config, _card(options, note, training), training, digests)
     if options.merge:
         facts["merged"] = str(folder_of(source, options.out))
     return facts | {"adapter": str(options.out)}
@@ -139,9 +139,9 @@ def _all(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -> str:
+def _card(options: ExportOptions, note: dict[str, Any], training: dict[str, Any]) -> str:
     """Return the model card. `headstart` at its head is what the server reads."""
-    trained, begun = note["options"], _begun(note)
+    trained, begun = note["options"], training["begun_from"]
     head: dict[str, Any] = {
         "license": options.license,
         "base_model": trained["model"],
@@ -166,8 +166,8 @@ def _card(options: ExportOptions, note: dict[str, Any], facts: dict[str, Any]) -
         "trained on": note.get("machine"),
         "learning rate": trained["learning_rate"],
         "seed": trained["seed"],
-        "rank": facts["rank"],
-        "share of the change that fits the rank": facts["energy_kept"],
+        "rank": training["rank"],
+        "share of the change that fits the rank": training["energy_kept"],
         "answers collected": data.get("samples"),
         "prompts": data.get("prompts"),
         "SHA-256 of the prompts": data.get("prompts_sha256"),
@@ -188,7 +188,8 @@ _PATHS = ("data", "out", "adapter", "start")
 
 def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Return what made the weights, without the paths of the machine that did."""
-    options, begun = note["options"], _begun(note)
+    options = note["options"]
+    begun = training_of(Path(options["adapter"])) if options["adapter"] else None
     # A round goes on from the one before; what taught it the task itself is no such round.
     is_round = begun is not None and begun["options"]["method"] != "sft"
     return {
@@ -204,12 +205,6 @@ def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         "energy_kept": facts["energy_kept"],
         "options": {name: value for name, value in options.items() if name not in _PATHS},
     }
-
-
-def _begun(note: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what made the adapter that a run went on from, where it did and that is known."""
-    adapter = note["options"]["adapter"]
-    return training_of(Path(adapter)) if adapter else None
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:
