@@ -91,7 +91,7 @@ def answers(
             if not answer.is_success:
                 raise SetupError(f"{client.base_url} gives no answers: {_refusal(answer)}")
             yield msgspec.json.decode(answer.content, type=_Completion).choices[0].token_ids
-        except (httpx.HTTPError, msgspec.DecodeError, IndexError) as error:
+        except (httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
             raise SetupError(f"{client.base_url} gives no answers: {error}") from error
 
 
@@ -99,7 +99,7 @@ def _refusal(answer: httpx.Response) -> str:
     """Return what the server says, or its status where it says nothing in OpenAI's form."""
     try:
         return msgspec.json.decode(answer.content, type=_Refusal).error.message
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return f"status {answer.status_code}"
 
 

@@ -71,6 +71,10 @@ def test_what_cannot_be_made_is_said(tiny_model: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(SetupError, match=f"gives no answers: .*{why}"):
             made(tiny_model, prompts, lambda _, s=status, t=text: httpx.Response(s, text=t))  # type: ignore[misc]
+    for status, why in ((502, "status 502$"), (200, ".")):
+        page = b'{"error": {"message": "\xe4"}, "choices": [{"token_ids": ["\xe4"]}]}'
+        with pytest.raises(SetupError, match=f"gives no answers: {why}"):
+            made(tiny_model, prompts, lambda _, s=status, c=page: httpx.Response(s, content=c))  # type: ignore[misc]
     prompts.write_bytes("Wie heißt du?".encode("latin-1"))
     with pytest.raises(SetupError, match="prompts cannot be read: 'utf-8'"):
         made(tiny_model, prompts, answering)
