@@ -27,7 +27,7 @@ DRAWN_ADAPTER = "headstart/cluster/adapters/drawn-by-a-test"
 DRAWN = {
     *(f"{DRAWN_ADAPTER}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")),
     *(f"{DRAWN_ADAPTER}/{name}" for name in ("training.json", "trained_on.json")),
-    "headstart/cluster/tables/drawn-by-a-test.table",
+    "headstart/cluster/drafters/drawn-by-a-test/de.table",
 }
 """Of the kinds of files that recipes make and that come with Headstart."""
 
