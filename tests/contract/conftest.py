@@ -197,3 +197,11 @@ async def vllm_of_its_own(
 ) -> AsyncIterator[Subject]:
     async with started_vllm(vllm_model, vllm_model_path, stream_table()) as subject:
         yield subject
+
+
+@pytest.fixture
+def quiet_imports(vllm_model: ModelSettings) -> Iterator[None]:
+    """Import vLLM in the environment that an engine would, whatever its imports warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
