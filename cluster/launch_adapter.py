@@ -35,7 +35,7 @@ __all__ = [
 
 LLM = TypeVar("LLM", bound="AsyncLLM")
 
-SMALL_BLOCKS_WORKER = "headstart.cluster.runner_adapter.SmallBlocksWorker"
+PLAIN_WORKER = "headstart.cluster.runner_adapter.PlainWorker"
 WORKER = "headstart.cluster.runner_adapter.ParallelWorker"
 
 DRAFT_MODEL_WORKER = "headstart.cluster.runner_adapter.DraftModelWorker"
@@ -180,8 +180,8 @@ def _by_rows(drafter: DrafterSettings) -> dict[str, Any]:
 
 def engine_options(model: ModelSettings) -> dict[str, Any]:
     """Return what the settings ask of an engine, whoever runs it, by vLLM's names."""
-    # Where something drafts, its worker has small blocks too.
-    worker = {"worker_cls": SMALL_BLOCKS_WORKER} if model.has_small_blocks else {}
+    # It mends what is wrong on CPU; the workers that draft are of its kind.
+    worker = {} if model.gpus_per_replica else {"worker_cls": PLAIN_WORKER}
     return {
         **worker,
         "block_size": model.block_size,

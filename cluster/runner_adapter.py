@@ -40,7 +40,7 @@ if TYPE_CHECKING or current_platform.is_cpu():
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
 
-__all__ = ["DraftModelWorker", "ParallelWorker", "SmallBlocksWorker", "unsupported"]
+__all__ = ["DraftModelWorker", "ParallelWorker", "PlainWorker", "unsupported"]
 
 _log = logging.getLogger(__name__)
 """Not structlog's: vLLM sets up its processes' logs, and knows these alone."""
@@ -72,14 +72,20 @@ def _end(tokens: Sequence[int], params: Any) -> int | None:
     return next((place for place, token in enumerate(tokens) if token in ends), None)
 
 
-class SmallBlocksWorker(PlatformWorker):
-    """vLLM's worker for this platform; on CPU its prefix cache may have blocks of 16 tokens."""
+class PlainWorker(PlatformWorker):
+    """vLLM's worker for this platform, of which kind all our workers are.
+
+    On CPU its prefix cache may have blocks of 16 tokens, and seeds hold for prompts of any length.
+    """
 
     def init_device(self) -> None:
         # The engine asks its workers for the blocks' size, so it is not too late to change it.
         if current_platform.is_cpu():
             _settle_blocks(self.vllm_config)
         super().init_device()  # type: ignore[no-untyped-call]  # upstream has no annotations
+        runner: Any = self.model_runner
+        if current_platform.is_cpu() and isinstance(runner, GPUModelRunner):  # the CPU's is one
+            runner.__class__ = type("SeededRunner", (_SeededRunner, type(runner)), {})
 
 
 def _settle_blocks(config: Any) -> None:
@@ -106,7 +112,7 @@ def _small_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
     return [MultipleOf(SMALL_CPU_BLOCK_TOKENS)]
 
 
-class ParallelWorker(SmallBlocksWorker):
+class ParallelWorker(PlainWorker):
     """vLLM's worker for this platform, with a model runner that drafts."""
 
     def init_device(self) -> None:
@@ -130,7 +136,7 @@ class ParallelWorker(SmallBlocksWorker):
         return msgspec.msgpack.encode(found)
 
 
-class DraftModelWorker(SmallBlocksWorker):
+class DraftModelWorker(PlainWorker):
     """vLLM's worker for this platform, in which a model drafts."""
 
     def init_device(self) -> None:
@@ -211,6 +217,27 @@ def _told() -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
         yield told
     finally:
         rejection_sampler._rejection_greedy_sample = kernel  # noqa: SLF001
+
+
+class _SeededRunner:
+    """What of a V1 model runner is different on CPU: mixed in before its class."""
+
+    input_batch: Any
+    discard_request_mask: Any
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Sample, and draw nothing from the seeds of requests that are in their prompt yet.
+
+        vLLM draws for them too, and takes it back by the generator's offset, which one on CPU does
+        not have: a seeded prompt of two pieces ended the engine.
+        """
+        seeded = self.input_batch.generators
+        in_prompt = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0]
+        held = {at: seeded.pop(at) for at in in_prompt.tolist() if at in seeded}
+        try:
+            return super().sample_tokens(grammar_output)  # type: ignore[misc]
+        finally:
+            seeded.update(held)
 
 
 class _ParallelRunner:

@@ -62,14 +62,14 @@ def test_ranks_stay_inside_the_actor_that_holds_their_gpus(
     assert f"--distributed-executor-backend={backend}" in argv
 
 
-def test_small_blocks_have_a_worker_of_their_own_where_nothing_is_drafted() -> None:
+def test_worker_is_ours_on_cpu_and_where_something_is_drafted() -> None:
     def worker(**fields: object) -> list[str]:
         argv = launch_adapter.engine_argv(model(**fields), "folder")
         return [each for each in argv if each.startswith("--worker-cls=")]
 
-    assert worker(block_size=16) == [f"--worker-cls={launch_adapter.SMALL_BLOCKS_WORKER}"]
+    plain = [f"--worker-cls={launch_adapter.PLAIN_WORKER}"]
+    assert worker(block_size=16) == worker(block_size=32) == plain
     assert worker(block_size=16, speculation={}) == [f"--worker-cls={launch_adapter.WORKER}"]
-    assert not worker(block_size=32)
     assert not worker(block_size=16, gpus_per_replica=1)
 
 

@@ -5,12 +5,12 @@ vLLM imports it by its path, in processes of its own.
 
 from vllm.v1.attention.backends import cpu_attn
 
-from headstart.cluster.runner_adapter import SmallBlocksWorker
+from headstart.cluster.runner_adapter import PlainWorker
 
 __all__ = ["AmxWorker"]
 
 
-class AmxWorker(SmallBlocksWorker):
+class AmxWorker(PlainWorker):
     """Told so while it settles the blocks; it goes on with the kernels that there are."""
 
     def init_device(self) -> None:
