@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.gateway import Gateway
 from tests.support.waiting import soon
 
-__all__ = ["LiveClient", "live"]
+__all__ = ["LiveClient", "is_usable", "live"]
 
 Event = dict[str, Any]
 
@@ -81,3 +81,13 @@ async def live(gateway: Gateway, query: str = "", **options: Any) -> AsyncIterat
     address = f"ws://{url.host}:{url.port}/v1/realtime{query}"
     async with connect(address, proxy=None, **options) as socket:
         yield LiveClient(socket)
+
+
+async def is_usable(client: LiveClient) -> None:
+    """The session takes text and answers it."""
+    await client.say("input_text.clear")
+    await client.until("input_text.cleared")
+    await client.type("Name three colours.")
+    answer, done = await client.commit()
+    assert done["response"]["status"] == "completed"
+    assert answer
