@@ -43,6 +43,8 @@ class EvaluateOptions(PromptOptions):
     model_tokens: int = option("tokens that a neural drafter drafts in each step", 4)
     num: int = option("most prompts", 50)
     timed: bool = option("also time tables and copying in the serving engine (needs vLLM)", False)
+    timed_tables: tuple[str, ...] = option("which of the tables to time; unset: all", ())
+    timed_temperatures: tuple[float, ...] = option("at which to time; unset: all", ())
     auto: str | None = option("the table that `auto` has while timing; else the first", None)
     timed_batch: int = option("answers at once while timing; 1 is what a stream's rate means", 1)
 

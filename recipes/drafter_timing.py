@@ -49,12 +49,18 @@ def timed(
     next arm. Nothing is seeded: seeds have a slower path, and no drafts.
 
     Raises:
-        SetupError: Other drafters or options were timed in this folder.
+        SetupError: Other drafters or options were timed in this folder; or what is to be timed is
+            not there.
     """
     tables = {name: path for name, path in arms.items() if path.is_file()}
+    if missing := set(options.timed_temperatures) - set(options.temperatures):
+        raise SetupError(f"--timed-temperatures takes some of --temperatures: {min(missing)}")
+    if unknown := set(options.timed_tables) - tables.keys():
+        raise SetupError(f"--timed-tables takes names of tables in --drafters: {min(unknown)}")
+    tables = {name: tables[name] for name in options.timed_tables or tables}
     shipped = options.auto or next(iter(tables), None)
     if shipped is not None and shipped not in tables:
-        raise SetupError(f"--auto takes the name of a table in --drafters: {shipped}")
+        raise SetupError(f"--auto takes the name of a table that is timed: {shipped}")
     if shipped is not None:
         tables["auto"] = tables[shipped]
     out = options.out / "timed"
@@ -78,11 +84,12 @@ def _turns(options: "EvaluateOptions", asked: Mapping[int, Question]) -> list[Tu
         for place in range(num)
     ]
     most = max(map(len, by_place))
+    wanted = options.timed_temperatures or options.temperatures
     return [
-        (options.temperatures[place], list(some[turn]))
+        (temperature, list(some[turn]))
         for turn in range(most)
-        for place, some in enumerate(by_place)
-        if turn < len(some)
+        for temperature, some in zip(options.temperatures, by_place, strict=True)
+        if turn < len(some) and temperature in wanted
     ]
 
 
@@ -118,12 +125,12 @@ def _measure(
         first = [next(iter(asked.values()))]
         for wish in wishes.values():
             engine.answer(first, _WARM_UP_TOKENS, *wish)  # what is slow the first time
-        names = list(wishes)
+        names, num_temperatures = list(wishes), len({temperature for temperature, _ in turns})
         for turn, (temperature, some) in enumerate(tqdm(turns, desc="timed")):
             if (temperature, tuple(some)) in known:
                 continue
             questions = [replace(asked[number], seed=None) for number in some]
-            begin = turn // len(options.temperatures) % len(names)
+            begin = turn // num_temperatures % len(names)
             row: Row = {"temperature": temperature, "prompts": some, "loops": False, "arms": {}}
             for name in (*names[begin:], *names[:begin]):
                 done = engine.answer(questions, options.max_tokens, *wishes[name])

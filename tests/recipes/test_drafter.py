@@ -366,7 +366,25 @@ def test_answers_and_times_are_those_of_the_engine(
     step("table", model=target, language="de", answers=(distilled,), min_count=1, out=table)
 
     timed = {"model": target, "out": tmp_path / "eval", "timed": True, **in_engine}
-    figures = step("evaluate", drafters=(f"table={table}",), **timed)
+    timed |= {"drafters": (f"table={table}", f"same={table}"), "timed_tables": ("table",)}
+    first = step("evaluate", timed_temperatures=(0.0,), **timed)
+    assert set(first["timed"]) == {"0.0"}
+    turns = timed_rows(tmp_path / "eval")
+    assert len(turns) == NUM_PROMPTS
+    # Killed in the middle of a line, it goes on with the next prompt; and so with what is added.
+    path = tmp_path / "eval/timed/rows.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
+    figures = step("evaluate", **timed)
+    again = timed_rows(tmp_path / "eval")
+    assert again[: NUM_PROMPTS - 2] == turns[:-2]
+    assert {(row["temperature"], *row["prompts"]) for row in again} == {
+        (float(number % 2), number) for number in range(2 * NUM_PROMPTS)
+    }
+    assert len(again) == 2 * NUM_PROMPTS
+    assert len({next(iter(row["arms"])) for row in again}) == 4  # each arm is first now and then
+    with pytest.raises(SetupError, match="begun with other tables"):
+        step("evaluate", **(timed | {"timed_tables": ("same",)}))
 
     by_engine, by_transformers = (
         {tuple(row["prompt"]): row["answer"] for row in rows if row["id"] % each == 0}
@@ -383,22 +401,8 @@ def test_answers_and_times_are_those_of_the_engine(
         # pays. What a table is worth is in `replayed`, which is not timed.
         assert arms["table"]["tokens_per_step"] >= 1.0
         assert arms["table"]["tokens_per_s"] > 0
-        assert arms.keys() >= {"ngram", "auto"}
+        assert arms.keys() == {"batches", "looping_batches", "none", "ngram", "table", "auto"}
     assert figures["replayed"]["0.0"]["table"]["accepted_length"] > 2
-    turns = timed_rows(tmp_path / "eval")
-    assert len(turns) == 2 * NUM_PROMPTS
-    assert len({next(iter(row["arms"])) for row in turns}) == 4  # each arm is first now and then
-
-    # Killed in the middle of a line, it goes on with the next prompt.
-    path = tmp_path / "eval/timed/rows.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
-    step("evaluate", drafters=(f"table={table}",), **timed)
-    again = timed_rows(tmp_path / "eval")
-    assert again[:-2] == turns[:-2] != turns
-    assert [row["prompts"] for row in again] == [row["prompts"] for row in turns]
-    with pytest.raises(SetupError, match="begun with other tables"):
-        step("evaluate", drafters=(f"other={table}",), **timed)
 
 
 def timed_rows(folder: Path) -> list[dict[str, Any]]:

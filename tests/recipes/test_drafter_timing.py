@@ -44,7 +44,15 @@ def test_where_all_turns_loop_nothing_is_said() -> None:
     assert figures_of([turn(0, 1, 1, loops=True)]) == {"0.0": {"batches": 0, "looping_batches": 1}}
 
 
-def test_what_auto_shall_have_is_one_of_the_tables(tmp_path: Path) -> None:
-    options = EvaluateOptions(model="x", language="de", out=tmp_path, timed=True, auto="other")
-    with pytest.raises(SetupError, match="--auto takes the name of a table"):
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        ({"auto": "other"}, "--auto takes the name of a table"),
+        ({"timed_tables": ("other",)}, "--timed-tables takes names of tables in --drafters: other"),
+        ({"timed_temperatures": (0.5,)}, "--timed-temperatures takes some of --temperatures: 0.5"),
+    ],
+)
+def test_what_is_to_be_timed_is_there(tmp_path: Path, fields: dict[str, Any], refusal: str) -> None:
+    options = EvaluateOptions(model="x", language="de", out=tmp_path, timed=True, **fields)
+    with pytest.raises(SetupError, match=refusal):
         timed(options, tmp_path, {}, {})
