@@ -19,9 +19,10 @@ _WANTED = ("language", "asked", "kinds", "replayed", "replayed_rows", "learned_t
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a budget of training reaches."""
+    """What a budget reaches."""
 
     tokens: int
+    """Of the answers that it learned from."""
     gain: float
 
 
@@ -90,7 +91,8 @@ def curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, list
     """Yield what drafters of several budgets reach, greedily."""
     for each in evaluations:
         learned = each.tree["learned_tokens"]
-        if each.is_of_roles or len(learned) < 2:
+        kinds = {each.tree["kinds"][name] for name in learned}
+        if each.is_of_roles or len(learned) < 2 or len(kinds) > 1:
             continue
         greedy = each.tree["replayed"]["0.0"]
         points = {num: float(greedy[name]["accepted_length"]) for name, num in learned.items()}

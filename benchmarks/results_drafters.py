@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.benchmarks.checks import Check, Verdict
 from headstart.benchmarks.consistency_runs import fitted
-from headstart.benchmarks.drafters_bars import ACCEPTED, Asked, judged
+from headstart.benchmarks.drafters_bars import ACCEPTED, KINDS, Asked, judged
 from headstart.benchmarks.drafters_runs import Evaluation, by_set, curves, load
 from headstart.benchmarks.evaluations import write_page
 from headstart.benchmarks.results_curves import gain_by_tokens
@@ -170,7 +170,8 @@ def _curves(evaluations: Sequence[Evaluation], target: Path) -> Iterator[str]:
         yield from ("Not in these results: no evaluation has drafters of several budgets.", "")
     for one, points in found:
         fit = fitted(points)
-        path = target / f"drafters-{one.language}-tokens.svg"
+        (kind,) = {one.tree["kinds"][name] for name in one.tree["learned_tokens"]}
+        path = target / f"drafters-{one.language}-{kind}-tokens.svg"
         gain_by_tokens(
             [(each.tokens, each.gain) for each in points],
             path,
@@ -178,7 +179,9 @@ def _curves(evaluations: Sequence[Evaluation], target: Path) -> Iterator[str]:
             base=None,
             bar=ACCEPTED.limit,
         )
-        yield from (f"![Tokens a step over tokens learned, {one.language}]({path.name})", "")
+        words = f"{KINDS[kind]}, {one.language}"
+        yield from (f"![Tokens a step over tokens learned: {words}]({path.name})", "")
+        yield from (f"{words[0].upper()}{words[1:]}:", "")
         rows = [(f"{each.tokens:,}", plain(each.gain)) for each in points]
         yield from (*grid(("tokens learned", "tokens/step"), rows), "")
         enough = _said(Verdict.HOLDS if len(points) >= FEW_POINTS else Verdict.FAILS)

@@ -97,7 +97,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
         by_answer["timed_rows"] = timed(options, folder, asked, arms)
         figures["timed"] = figures_of(by_answer["timed_rows"])
-    figures["learned_tokens"] = learned = _learned_tokens(arms)
+    figures["learned_tokens"] = _learned_tokens(arms)
     write_json(options.out / "figures.json", figures | by_answer)
     plot_bars(
         {
@@ -107,16 +107,25 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "tokens a step",
         options.out / "figures.png",
     )
-    if len(learned) > 1:
-        curves = {
-            f"T = {temperature}": [
-                (num, found[name]["accepted_length"])
-                for name, num in sorted(learned.items(), key=lambda item: item[1])
-            ]
-            for temperature, found in figures["replayed"].items()
-        }
+    if curves := _curves(figures):
         plot_curves(curves, "tokens learned", "tokens a step", options.out / "curve.png")
     return figures
+
+
+def _curves(figures: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Return tokens a step over tokens learned, of each kind that has several budgets."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    learned = sorted(figures["learned_tokens"].items(), key=lambda item: item[1])
+    for temperature, lengths in figures["replayed"].items():
+        for kind in ("table", "model"):
+            points = [
+                (num, lengths[name]["accepted_length"])
+                for name, num in learned
+                if figures["kinds"][name] == kind
+            ]
+            if len(points) > 1:
+                found[f"{kind}, T = {temperature}"] = points
+    return found
 
 
 def _learned_tokens(arms: Mapping[str, Path]) -> dict[str, int]:
@@ -124,9 +133,11 @@ def _learned_tokens(arms: Mapping[str, Path]) -> dict[str, int]:
     found = {}
     for name, path in arms.items():
         note = path.parent / "result.json"
-        if path.is_dir() and note.is_file():
+        if path.is_file():
+            found[name] = read_table(path).learned_tokens
+        elif note.is_file():
             found[name] = int(json.loads(note.read_bytes())["learned_tokens"])
-    return found
+    return {name: num for name, num in found.items() if num}
 
 
 def named_arms(said: Sequence[str]) -> dict[str, Path]:

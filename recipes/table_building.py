@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.recipes.corpus import read_documents
@@ -27,6 +28,7 @@ class TableOptions:
     language: str = option("code of the input's language, such as de")
     out: Path = option("the table's file")
     answers: tuple[Path, ...] = option("folders that `distil` made", ())
+    num: int | None = option("how many of the answers, drawn by chance; unset: all", None)
     corpora: tuple[Path, ...] = option("folders that `corpus` made: fill what answers leave", ())
     order: int = option("longest context, in tokens", 4)
     min_count: int = option("how often a context and what follows must have been seen", 2)
@@ -44,6 +46,9 @@ def make_table(options: TableOptions) -> dict[str, Any]:
     folder = folder_of(options.model)
     chat = Chat.of(folder)
     answers = [each for one in options.answers for each in read_answers(one, chat)]
+    if options.num is not None:
+        drawn = np.random.default_rng(0).permutation(len(answers))  # fewer are a part of more
+        answers = [answers[place] for place in drawn[: options.num]]
     # The end of the prompt is where answers begin.
     said = ([*each.prompt[-options.order :], *each.answer] for each in answers)
     how: dict[str, Any] = {
@@ -61,7 +66,10 @@ def make_table(options: TableOptions) -> dict[str, Any]:
         for context, follower in from_corpus.followers.items()
         if context not in from_answers.followers
     }
-    table = _within(options, msgspec.structs.replace(from_answers, followers=followers))
+    whole = msgspec.structs.replace(
+        from_answers, followers=followers, learned_tokens=sum(len(each.answer) for each in answers)
+    )
+    table = _within(options, whole)
     data = table.encode()
     partial = options.out.with_name(options.out.name + ".partial")
     try:
@@ -78,6 +86,7 @@ def make_table(options: TableOptions) -> dict[str, Any]:
         "contexts_of_answers": len(from_answers.followers.keys() & table.followers.keys()),
         "contexts_left_out": len(followers) - len(table.followers),
         "answers": len(answers),
+        "learned_tokens": table.learned_tokens,
     }
 
 

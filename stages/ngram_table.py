@@ -34,6 +34,8 @@ class NgramTable(msgspec.Struct, frozen=True):
     """Longest context, in tokens."""
     followers: dict[str, tuple[int, int]]
     """Context, as ids joined by blanks, to the follower and how sure it is, in percent."""
+    learned_tokens: int = 0
+    """Of the answers that it was counted from; 0 is none, or not known."""
     version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
@@ -97,7 +99,9 @@ def build(
         min_count: How often a context and its follower must have been seen.
     """
     counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    learned_tokens = 0
     for answer in answers:
+        learned_tokens += len(answer)
         for end in range(1, len(answer)):
             for length in range(1, min(order, end) + 1):
                 counts[_key(answer[end - length : end])][answer[end]] += 1
@@ -112,7 +116,7 @@ def build(
         context: (best[context][0], 100 * best[context][1] // counts[context].total())
         for context in kept
     }
-    return NgramTable(language, vocabulary, tokenizer, order, followers)
+    return NgramTable(language, vocabulary, tokenizer, order, followers, learned_tokens)
 
 
 def _forget_rare(counts: defaultdict[str, Counter[int]], max_contexts: int) -> None:

@@ -173,10 +173,11 @@ def test_the_page_has_tables_bars_the_router_and_the_curve(tmp_path: Path) -> No
     assert "| table-PF |" + 5 * " 2.00 ± 0.01 |" in text
     assert "| auto | 1.25 (1.2 to 1.3) |" in text
     assert "| right_cut_kept | 0.96 | 0.94 to 0.98 | ≥ 0.9 share | holds |" in text
+    assert "Tables, de:" in text
     assert "5 points, asked ≥ 4: holds." in text
     assert "1.6 is reached at" in text
     names = sorted(str(path.relative_to(tmp_path / "first")) for path in files(tmp_path / "first"))
-    assert names == ["data/drafters.json", "drafters-de-tokens.svg", "drafters.md"]
+    assert names == ["data/drafters.json", "drafters-de-table-tokens.svg", "drafters.md"]
     for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 

@@ -12,6 +12,7 @@ import pytest
 from headstart.recipes import consistency, drafter
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
+from headstart.stages.ngram_table import NgramTable
 from tests.recipes.tiny_runs import argv_of
 
 pytestmark = [
@@ -308,7 +309,11 @@ def test_what_is_not_fit_is_refused(
     refused("give one", "table", language="de")
     refused("no table fits", "table", language="de", answers=(distilled,), max_bytes=20)
     table = tmp_path / "de.table"
-    step("table", model=target, language="de", answers=(distilled,), out=table)
+    made = step("table", model=target, language="de", answers=(distilled,), out=table)
+    fewer = tmp_path / "fewer.table"
+    few = step("table", model=target, language="de", answers=(distilled,), num=3, out=fewer)
+    assert few["answers"] == 3
+    assert 0 < few["learned_tokens"] < made["learned_tokens"] == learned_tokens(table)
     refused("not of fr", "export", drafter=table, language="fr", name="x")
     refused("MB and may have", "export", drafter=table, language="de", name="x", max_bytes=9)
 
@@ -403,6 +408,10 @@ def test_answers_and_times_are_those_of_the_engine(
         assert arms["table"]["tokens_per_s"] > 0
         assert arms.keys() == {"batches", "looping_batches", "none", "ngram", "table", "auto"}
     assert figures["replayed"]["0.0"]["table"]["accepted_length"] > 2
+
+
+def learned_tokens(table: Path) -> int:
+    return NgramTable.decode(table.read_bytes()).learned_tokens
 
 
 def timed_rows(folder: Path) -> list[dict[str, Any]]:
