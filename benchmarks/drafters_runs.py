@@ -58,6 +58,17 @@ class Evaluation:
             if row["temperature"] == temperature and not row["loops"]
         ]
 
+    def points(self, kind: str) -> list[Point]:
+        """Return what each budget of a kind reaches; of several at one budget, the last."""
+        greedy = self.tree["replayed"].get("0.0", {})
+        found = {
+            num: float(length)
+            for name, num in self.tree["learned_tokens"].items()
+            if self.tree["kinds"].get(name) == kind
+            and (length := greedy.get(name, {}).get("accepted_length")) is not None
+        }
+        return [Point(num, found[num]) for num in sorted(found)]
+
     @property
     def is_of_roles(self) -> bool:
         return any(self.arm(kind, role) for kind in ("table", "model") for role in ROLES)
@@ -87,13 +98,12 @@ def by_set(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Evaluation]
     return found
 
 
-def curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, list[Point]]]:
-    """Yield what drafters of several budgets reach, greedily."""
+def curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, str, list[Point]]]:
+    """Yield what drafters of a kind reach at several budgets, greedily."""
     for each in evaluations:
-        learned = each.tree["learned_tokens"]
-        kinds = {each.tree["kinds"][name] for name in learned}
-        if each.is_of_roles or len(learned) < 2 or len(kinds) > 1:
+        if each.is_of_roles:
             continue
-        greedy = each.tree["replayed"]["0.0"]
-        points = {num: float(greedy[name]["accepted_length"]) for name, num in learned.items()}
-        yield each, [Point(num, points[num]) for num in sorted(points)]
+        for kind in dict.fromkeys(each.tree["kinds"].values()):
+            points = each.points(kind)
+            if len(points) > 1:
+                yield each, str(kind), points

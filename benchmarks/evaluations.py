@@ -27,7 +27,8 @@ def figures_below(
         try:
             tree = json.loads(path.read_bytes())
             for name in wanted:
-                tree[name]
+                if isinstance(tree[name], list):
+                    raise TypeError(f"{name} is a list")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SetupError(f"{path} is none of `evaluate`'s: {error!r}") from error
         found.append((path.parent.name, tree))

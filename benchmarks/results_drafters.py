@@ -16,6 +16,7 @@ from headstart.benchmarks.drafters_runs import Evaluation, by_set, curves, load
 from headstart.benchmarks.evaluations import write_page
 from headstart.benchmarks.results_curves import gain_by_tokens
 from headstart.benchmarks.results_text import folded, grid, interval, plain
+from headstart.stages.errors import SetupError
 
 __all__ = ["run"]
 
@@ -146,21 +147,26 @@ def _listed(counts: Mapping[str, Any]) -> str:
 def _router(source: Path) -> Iterator[str]:
     yield from ("## The router", "")
     for path in sorted(source.rglob("language.json")):
-        tree = json.loads(path.read_bytes())
-        rows = [
-            (
-                str(each["name"]),
-                plain(each["value"]),
-                interval(each["low"], each["high"]),
-                f"{'≤' if each['better'] == 'lower' else '≥'} {plain(each['bar'])} {each['unit']}",
-                _said(Verdict(each["verdict"])),
-            )
-            for each in tree["checks"]
-        ]
+        try:
+            tree = json.loads(path.read_bytes())
+            rows = [_router_row(each) for each in tree["checks"]]
+            where = f"Measured {str(tree['date'])[:16]} on {tree['machine']['cpu']}."
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SetupError(f"{path} is none of `bench language`'s: {error!r}") from error
         yield from (*grid(("bar", "value", "95 %", "asked", "verdict"), rows), "")
-        yield from (f"Measured {str(tree['date'])[:16]} on {tree['machine']['cpu']}.", "")
+        yield from (where, "")
         return
     yield from ("Not in these results: `headstart bench language` measures it.", "")
+
+
+def _router_row(check: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(check["name"]),
+        plain(check["value"]),
+        interval(check["low"], check["high"]),
+        f"{'≤' if check['better'] == 'lower' else '≥'} {plain(check['bar'])} {check['unit']}",
+        _said(Verdict(check["verdict"])),
+    )
 
 
 def _curves(evaluations: Sequence[Evaluation], target: Path) -> Iterator[str]:
@@ -168,9 +174,8 @@ def _curves(evaluations: Sequence[Evaluation], target: Path) -> Iterator[str]:
     found = list(curves(evaluations))
     if not found:
         yield from ("Not in these results: no evaluation has drafters of several budgets.", "")
-    for one, points in found:
+    for one, kind, points in found:
         fit = fitted(points)
-        (kind,) = {one.tree["kinds"][name] for name in one.tree["learned_tokens"]}
         path = target / f"drafters-{one.language}-{kind}-tokens.svg"
         gain_by_tokens(
             [(each.tokens, each.gain) for each in points],

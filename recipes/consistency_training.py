@@ -171,7 +171,7 @@ def _samples(options: TrainOptions, chat: Chat) -> SampleFile | list[Sample]:
         if not found:
             raise SetupError(f"{options.data} has no `answer`s: `--method sft` learns those")
         return found
-    card = read_card(options.data)
+    card = read_card(options.data, "tokenizer", "weights", step="`collect`")
     if card["tokenizer"] != chat.identity:
         raise SetupError(
             f"{options.data} was collected with another tokenizer or chat template than "

@@ -16,8 +16,8 @@ from typing import Any
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.models import need
-from headstart.recipes.options import option
-from headstart.recipes.samples import claim, write_json
+from headstart.recipes.options import LANGUAGE, option
+from headstart.recipes.samples import claim, read_card, write_json
 from headstart.recipes.texts import documents_of, is_text
 from headstart.recipes.training import described
 from headstart.stages.errors import SetupError
@@ -36,7 +36,7 @@ class CorpusOptions:
     """What `corpus` is told."""
 
     sources: tuple[Path, ...] = option("files, or folders that hold them: text, JSONL, HTML, man")
-    language: str = option("code of the language that is kept, such as de")
+    language: str = option("code of the language that is kept, such as de", form=LANGUAGE)
     license: str = option("under which the text is, for the card")
     out: Path = option("folder for train.jsonl, heldout.jsonl and card.json")
     origin: str = option("where the text is from, for the card", "")
@@ -68,11 +68,14 @@ def build_corpus(options: CorpusOptions) -> dict[str, Any]:
         return {"files": len(files), "bytes": size, "kinds": dict(kinds)}
     identity = described(options)
     del identity["dry_run"], identity["out"]
-    claim(options.out, identity)
+    if (options.out / "run.json").is_file():
+        claim(options.out, identity)
     done = options.out / "card.json"
     if done.is_file():
-        return dict(json.loads(done.read_bytes()))
+        return read_card(options.out)
+    options.out.mkdir(parents=True, exist_ok=True)
     counts = _write(options, files)
+    claim(options.out, identity)
     card = identity | counts | {"packages": _licences(options.sources)}
     write_json(done, card)
     return card
@@ -87,8 +90,8 @@ def read_documents(folder: Path, part: str) -> list[str]:
     try:
         with (folder / f"{part}.jsonl").open(encoding="utf-8") as file:
             return [json.loads(line)["text"] for line in file]
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{folder} holds no corpus ({error}): run `corpus`") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"{folder} holds no corpus ({error!r}): run `corpus`") from error
 
 
 def _files(sources: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:

@@ -16,12 +16,20 @@ from headstart.recipes.cleaning import fit
 from headstart.recipes.corpus import read_documents
 from headstart.recipes.language_prompts import prompts_from
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
-from headstart.recipes.options import option
+from headstart.recipes.options import LANGUAGE, option
 from headstart.recipes.prompts import Prompt, read_prompts
-from headstart.recipes.samples import Answer, Lines, claim, read_card, write_json
+from headstart.recipes.samples import Answer, answers_in, claim, read_card, write_json
 from headstart.stages.errors import SetupError
 
-__all__ = ["DistilOptions", "PromptOptions", "asked_of", "distil", "prompts_of", "read_answers"]
+__all__ = [
+    "DistilOptions",
+    "PromptOptions",
+    "asked_of",
+    "distil",
+    "language_of_answers",
+    "prompts_of",
+    "read_answers",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +37,15 @@ class PromptOptions:
     """Which prompts are answered, and by whom."""
 
     model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
-    language: str = option("code of the language of the prompts, such as de")
+    language: str = option("code of the language of the prompts, such as de", form=LANGUAGE)
     out: Path = option("folder for answers and results")
     corpus: Path | None = option("folder that `corpus` made: prompts are made from it", None)
     prompts: Path | None = option("or a file of prompts; rows of another `lang` are left out", None)
     first: int = option("first line of the prompts", 0)
-    num: int = option("most prompts", 1000)
-    max_tokens: int = option("longest answer", 256)
+    num: int = option("most prompts", 1000, least=1)
+    max_tokens: int = option("longest answer", 256, least=1)
     engine: str = option("who makes the answers", "auto", ENGINES)
-    batch: int = option("answers made at once", 32)
+    batch: int = option("answers made at once", 32, least=1)
     seed: int = option("of which prompts are made and what is drawn", 0)
     device: str = option("auto, cpu or cuda", "auto")
     dtype: str = option("of the weights", "bfloat16", ("bfloat16", "float32"))
@@ -66,23 +74,24 @@ def distil(options: DistilOptions) -> dict[str, Any]:
     prompts = prompts_of(options, "train")
     asked = asked_of(prompts, chat, options.temperatures, options.seed)
     identity = identity_of(options, folder, chat, prompts) | {
-        "temperatures": list(options.temperatures),
-        "min_tokens": options.min_tokens,
-        "keeps_cut": options.keep_cut,
+        "temperatures": list(options.temperatures)
     }
     if options.dry_run:
         return _rehearse(options, folder, chat, asked)
     claim(options.out, identity)
     answer_all(folder, chat, asked, options.out / "answers.jsonl", options)
-    answers = (Answer(**row) for row in Lines(options.out / "answers.jsonl"))
+    # What is left out is no part of the run: its answers serve whatever is kept of them.
+    answers = answers_in(options.out / "answers.jsonl")
     kept, left_out = fit(answers, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
     if not kept:
         raise SetupError(
-            f"no answer is fit for training ({left_out} left out): raise --max-tokens, give "
-            "--keep-cut, or take other prompts"
+            f"no answer is fit for training ({left_out} left out): give --keep-cut, lower "
+            "--min-tokens, or take other prompts or a longer --max-tokens into another --out"
         )
     num = len(options.temperatures)
     card = identity | {
+        "min_tokens": options.min_tokens,
+        "keeps_cut": options.keep_cut,
         "answers": len(kept),
         "answer_tokens": sum(len(each.answer) for each in kept),
         "answers_by_temperature": {
@@ -157,19 +166,33 @@ def identity_of(
     }
 
 
+def language_of_answers(folder: Path) -> str:
+    """Return the language of the prompts that the answers in a folder are given to.
+
+    Raises:
+        SetupError: `distil` has not ended there.
+    """
+    return str(_card(folder)["language"])
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    needed = ("tokenizer", "language", "min_tokens", "keeps_cut", "temperatures")
+    return read_card(folder, *needed, step="`distil`")
+
+
 def read_answers(folder: Path, chat: Chat) -> list[Answer]:
     """Return the fit answers that `distil` has left in a folder.
 
     Raises:
         SetupError: It has not ended there, or with another tokenizer or template.
     """
-    card = read_card(folder)
-    if card.get("tokenizer") != chat.identity:
+    card = _card(folder)
+    if card["tokenizer"] != chat.identity:
         raise SetupError(
             f"{folder} was distilled with another tokenizer or chat template than this target "
             "has: distil from this target"
         )
-    answers = (Answer(**row) for row in Lines(folder / "answers.jsonl"))
+    answers = answers_in(folder / "answers.jsonl")
     return fit(answers, min_tokens=card["min_tokens"], keeps_cut=card["keeps_cut"])[0]
 
 

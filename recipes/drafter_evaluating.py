@@ -14,19 +14,22 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from headstart.cluster.tokenizer_hash import tokenizer_hash
+from headstart.configs.speculation import MAX_DRAFT_TOKENS
 from headstart.recipes.answering import answer_all
 from headstart.recipes.distilling import PromptOptions, asked_of, identity_of, prompts_of
 from headstart.recipes.drafter_model import Drafter
+from headstart.recipes.drafter_timing import figures_of, timed, timed_tables
 from headstart.recipes.models import Chat, device_of, folder_of, load, machine
 from headstart.recipes.options import option
 from headstart.recipes.plots import plot_bars, plot_curves
 from headstart.recipes.replaying import Replayed, replay, replay_hits
-from headstart.recipes.samples import Answer, Lines, claim, write_json
+from headstart.recipes.samples import Answer, answers_in, claim, write_json
+from headstart.recipes.table_building import read_table
+from headstart.recipes.trained_on import digests_of, noted, parted
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
-from headstart.stages.ngram_table import NgramTable, TableDrafter
+from headstart.stages.ngram_table import TableDrafter
 
 __all__ = ["EvaluateOptions", "evaluate", "named_arms"]
 
@@ -39,14 +42,19 @@ class EvaluateOptions(PromptOptions):
 
     drafters: tuple[str, ...] = option("NAME=PATH of each: a drafter's folder or a table", ())
     temperatures: tuple[float, ...] = option("answers are drawn at each", (0.0, 1.0))
-    draft_tokens: int = option("most tokens in a draft of a table or by copying", 16)
-    model_tokens: int = option("tokens that a neural drafter drafts in each step", 4)
-    num: int = option("most prompts", 50)
+    draft_tokens: int = option(
+        "most tokens in a draft of a table or by copying", 16, least=1, most=MAX_DRAFT_TOKENS
+    )
+    model_tokens: int = option("tokens that a neural drafter drafts in each step", 4, least=1)
+    num: int = option("most prompts", 50, least=1)
+    seen: bool = option("take prompts whose answers taught a drafter, too", False)
     timed: bool = option("also time tables and copying in the serving engine (needs vLLM)", False)
     timed_tables: tuple[str, ...] = option("which of the tables to time; unset: all", ())
     timed_temperatures: tuple[float, ...] = option("at which to time; unset: all", ())
     auto: str | None = option("the table that `auto` has while timing; else the first", None)
-    timed_batch: int = option("answers at once while timing; 1 is what a stream's rate means", 1)
+    timed_batch: int = option(
+        "answers at once while timing; 1 is what a stream's rate means", 1, least=1
+    )
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -58,13 +66,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     arms = named_arms(options.drafters)
     folder = folder_of(options.model)
     chat = Chat.of(folder)
-    replayers, costs = _arms(options, arms, chat)
+    if options.timed:
+        timed_tables(options, arms)
+    elif options.timed_tables or options.timed_temperatures or options.auto:
+        raise SetupError("--timed-tables, --timed-temperatures and --auto go with --timed")
+    replayers, costs = _arms(options, arms, chat, folder)
     prompts = prompts_of(options, "heldout")
     asked = asked_of(prompts, chat, options.temperatures, options.seed)
+    if not options.seen:
+        _check_unseen(arms, folder, digests_of(each.prompt for each in asked.values()))
     identity = identity_of(options, folder, chat, prompts)
     claim(options.out, identity | {"temperatures": list(options.temperatures)})
     answer_all(folder, chat, asked, options.out / "answers.jsonl", options)
-    answers = [Answer(**row) for row in Lines(options.out / "answers.jsonl")]
+    answers = list(answers_in(options.out / "answers.jsonl"))
     figures: dict[str, Any] = {
         "language": options.language,
         "asked": (options.prompts or Path("heldout")).stem,
@@ -93,11 +107,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
             name: [(one.tokens, one.steps) for one in each] for name, each in rows.items()
         }
     if options.timed:
-        from headstart.recipes.drafter_timing import figures_of, timed
-
         by_answer["timed_rows"] = timed(options, folder, asked, arms)
         figures["timed"] = figures_of(by_answer["timed_rows"])
-    figures["learned_tokens"] = _learned_tokens(arms)
+    figures["learned_tokens"] = _learned_tokens(arms, folder)
     write_json(options.out / "figures.json", figures | by_answer)
     plot_bars(
         {
@@ -128,13 +140,24 @@ def _curves(figures: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def _learned_tokens(arms: Mapping[str, Path]) -> dict[str, int]:
+def _check_unseen(arms: Mapping[str, Path], target: Path, asked: set[bytes]) -> None:
+    """Refuse prompts whose answers taught a drafter."""
+    for path in arms.values():
+        known = noted(path) if path.is_dir() else parted(read_table(path, target).learned_prompts)
+        if common := len(asked & known):
+            raise SetupError(
+                f"{path} learned answers to {common} of {len(asked)} prompts: give others "
+                "(`--first`), or --seen"
+            )
+
+
+def _learned_tokens(arms: Mapping[str, Path], target: Path) -> dict[str, int]:
     """Return how many tokens taught each drafter in its last run, where that is known."""
     found = {}
     for name, path in arms.items():
         note = path.parent / "result.json"
         if path.is_file():
-            found[name] = read_table(path).learned_tokens
+            found[name] = read_table(path, target).learned_tokens
         elif note.is_file():
             found[name] = int(json.loads(note.read_bytes())["learned_tokens"])
     return {name: num for name, num in found.items() if num}
@@ -159,26 +182,8 @@ def named_arms(said: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def read_table(path: Path, target: Path | None = None) -> NgramTable:
-    """Read a table's file.
-
-    Args:
-        target: Folder of the model that it shall draft for.
-
-    Raises:
-        SetupError: It is none, or of another tokenizer.
-    """
-    try:
-        table = NgramTable.decode(path.read_bytes())
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}") from error
-    if target is not None and table.tokenizer != tokenizer_hash(target):
-        raise SetupError(f"{path} is of another tokenizer: build it from this target's answers")
-    return table
-
-
 def _arms(
-    options: EvaluateOptions, arms: dict[str, Path], chat: Chat
+    options: EvaluateOptions, arms: dict[str, Path], chat: Chat, target: Path
 ) -> tuple[dict[str, Replayer], dict[str, float]]:
     """Return what replays an answer, by arm, and what a drafted token costs, in milliseconds."""
     most = options.draft_tokens
@@ -197,7 +202,7 @@ def _arms(
                 drafter.drafts(each.prompt, each.answer), each.answer, options.model_tokens
             )
         else:
-            table = read_table(path)
+            table = read_table(path, target)
             replayers[name] = lambda each, table=table: replay(  # type: ignore[misc]
                 TableDrafter(table, _begun(each)), each.answer, most
             )

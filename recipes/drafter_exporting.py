@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.recipes.drafter_model import NOTE, Drafter
 from headstart.recipes.models import Chat, folder_of
-from headstart.recipes.options import option
+from headstart.recipes.options import LANGUAGE, option
 from headstart.recipes.samples import card_of, write_folder
 from headstart.stages.errors import SetupError
 
@@ -20,7 +20,7 @@ class ExportOptions:
 
     model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
     drafter: Path = option("a drafter's folder, or a table")
-    language: str = option("code of the input's language, such as de")
+    language: str = option("code of the input's language, such as de", form=LANGUAGE)
     out: Path = option("folder for the drafter and its card")
     name: str = option("of the drafter, for the card")
     figures: Path | None = option("figures.json of `evaluate`, for the card", None)
@@ -38,21 +38,20 @@ def export(options: ExportOptions) -> dict[str, Any]:
     Raises:
         SetupError: It is no drafter of this target or language, or too large.
     """
-    chat = Chat.of(folder_of(options.model))
-    export_one = _export_model if options.drafter.is_dir() else _export_table
-    return export_one(options, chat)
+    folder = folder_of(options.model)
+    chat = Chat.of(folder)
+    if options.drafter.is_dir():
+        return _export_model(options, chat)
+    return _export_table(options, chat, folder)
 
 
-def _export_table(options: ExportOptions, chat: Chat) -> dict[str, Any]:
-    from headstart.stages.ngram_table import NgramTable
+def _export_table(options: ExportOptions, chat: Chat, target: Path) -> dict[str, Any]:
+    from headstart.recipes.table_building import read_table
 
     if options.full is not None:
         raise SetupError("--full is for neural drafters: the server's worker reads a table")
-    try:
-        data = options.drafter.read_bytes()
-    except OSError as error:
-        raise SetupError(f"{options.drafter} cannot be read: {error.strerror}") from error
-    table = NgramTable.decode(data)
+    table = read_table(options.drafter, target)
+    data = options.drafter.read_bytes()
     if table.language != options.language:
         raise SetupError(f"{options.drafter} is of {table.language}, not of {options.language}")
     _check_size(options, len(data))

@@ -20,10 +20,12 @@ NOTE = "drafter.json"
 class ShapeOptions:
     """How large a new drafter is."""
 
-    layers: int = option("of a new drafter", 2)
-    hidden_size: int = option("of a new drafter: width of its embedding", 128)
-    heads: int = option("of a new drafter's attention", 4)
-    intermediate_size: int | None = option("of its MLP; unset: three times the width", None)
+    layers: int = option("of a new drafter", 2, least=1)
+    hidden_size: int = option("of a new drafter: width of its embedding", 128, least=1)
+    heads: int = option("of a new drafter's attention", 4, least=1)
+    intermediate_size: int | None = option(
+        "of its MLP; unset: three times the width", None, least=1
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from headstart.recipes.answering import Question
 from headstart.recipes.engine import Engine
 from headstart.recipes.prompts import batches
 from headstart.recipes.samples import Lines, claim
+from headstart.recipes.table_building import read_table
 from headstart.stages.drafting import Source
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
@@ -26,13 +27,33 @@ from headstart.stages.looping import is_looping
 if TYPE_CHECKING:
     from headstart.recipes.drafter_evaluating import EvaluateOptions
 
-__all__ = ["figures_of", "timed"]
+__all__ = ["figures_of", "timed", "timed_tables"]
 
 Row = dict[str, Any]
 """A turn: `temperature`, `prompts`, `loops`, and what each of `arms` had."""
 Turn = tuple[float, list[int]]
 
 _WARM_UP_TOKENS = 16
+
+
+def timed_tables(options: "EvaluateOptions", arms: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the tables to time, `auto` and its own among them.
+
+    Raises:
+        SetupError: What is to be timed is not there.
+    """
+    tables = {name: path for name, path in arms.items() if path.is_file()}
+    if missing := set(options.timed_temperatures) - set(options.temperatures):
+        raise SetupError(f"--timed-temperatures takes some of --temperatures: {min(missing)}")
+    if unknown := set(options.timed_tables) - tables.keys():
+        raise SetupError(f"--timed-tables takes names of tables in --drafters: {min(unknown)}")
+    tables = {name: tables[name] for name in options.timed_tables or tables}
+    shipped = options.auto or next(iter(tables), None)
+    if shipped is not None and shipped not in tables:
+        raise SetupError(f"--auto takes the name of a table that is timed: {shipped}")
+    if shipped is not None:
+        tables["auto"] = tables[shipped]
+    return tables
 
 
 def timed(
@@ -49,20 +70,9 @@ def timed(
     next arm. Nothing is seeded: seeds have a slower path, and no drafts.
 
     Raises:
-        SetupError: Other drafters or options were timed in this folder; or what is to be timed is
-            not there.
+        SetupError: Other drafters or options were timed in this folder.
     """
-    tables = {name: path for name, path in arms.items() if path.is_file()}
-    if missing := set(options.timed_temperatures) - set(options.temperatures):
-        raise SetupError(f"--timed-temperatures takes some of --temperatures: {min(missing)}")
-    if unknown := set(options.timed_tables) - tables.keys():
-        raise SetupError(f"--timed-tables takes names of tables in --drafters: {min(unknown)}")
-    tables = {name: tables[name] for name in options.timed_tables or tables}
-    shipped = options.auto or next(iter(tables), None)
-    if shipped is not None and shipped not in tables:
-        raise SetupError(f"--auto takes the name of a table that is timed: {shipped}")
-    if shipped is not None:
-        tables["auto"] = tables[shipped]
+    tables = timed_tables(options, arms)
     out = options.out / "timed"
     identity = {name: getattr(options, name) for name in ("draft_tokens", "timed_batch")}
     files = {name: sha256(path.read_bytes()).hexdigest() for name, path in tables.items()}
@@ -103,8 +113,6 @@ def _measure(
     known: set[tuple[float, tuple[int, ...]]],
     rows: Lines,
 ) -> None:
-    from headstart.recipes.drafter_evaluating import read_table
-
     wishes: dict[str, tuple[str, str | None]] = {
         "none": ("off", None),
         "ngram": (Source.COPY, None),

@@ -1,7 +1,7 @@
 """`pretrain` and `finetune`: a small model learns a language's text, and the target's answers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from headstart.recipes import trained_on
 from headstart.recipes.corpus import read_documents
 from headstart.recipes.dataset import Order
 from headstart.recipes.distilling import read_answers
@@ -40,11 +41,11 @@ class PretrainOptions(ShapeOptions, RunOptions):
     corpora: tuple[Path, ...] = option("folders that `corpus` made")
     answers: tuple[Path, ...] = option("folders that `distil` made: --keep counts them, too", ())
     keep: int = option("tokens that the drafter knows, the most used; 0 is the whole vocabulary", 0)
-    batch: int = option("samples in a forward pass", 8)
-    accumulate: int = option("forward passes in an optimizer step", 1)
+    batch: int = option("samples in a forward pass", 8, least=1)
+    accumulate: int = option("forward passes in an optimizer step", 1, least=1)
     learning_rate: float = option("at its highest", 1e-3)
     weight_decay: float = option("of AdamW", 0.01)
-    max_length: int = option("tokens of a packed sequence", 256)
+    max_length: int = option("tokens of a packed sequence", 256, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,10 @@ def finetune(options: FinetuneOptions) -> dict[str, Any]:
     for each in answers:
         tokens = drafter.vocabulary.own([*each.prompt, *each.answer])[: options.max_length]
         items.append((tokens, _labels(tokens, drafter.vocabulary, len(each.prompt))))
-    return _carry_out(options, drafter, items)
+    learned = trained_on.digests_of(each.prompt for each in answers)
+    if options.drafter is not None:
+        learned |= trained_on.noted(options.drafter)
+    return _carry_out(options, drafter, items, learned)
 
 
 _CONTEXT = 8192
@@ -196,7 +200,10 @@ class _NextTokenTrainer(RunTrainer):
 
 
 def _carry_out(
-    options: PretrainOptions | FinetuneOptions, drafter: Drafter, items: Sequence[Item]
+    options: PretrainOptions | FinetuneOptions,
+    drafter: Drafter,
+    items: Sequence[Item],
+    learned: Collection[bytes] = (),
 ) -> dict[str, Any]:
     check(options)
     if not any((labels != _NOT_LEARNED).any() for _, labels in items):
@@ -213,6 +220,7 @@ def _carry_out(
     def save(trained: Any, folder: Path) -> None:
         trained.to(getattr(torch, options.dtype))
         Drafter(trained, drafter.vocabulary, drafter.tokenizer).save(folder)
+        trained_on.note(folder, learned)
 
     model = drafter.model.to(device)
     facts = dataset.learned_tokens

@@ -2,18 +2,41 @@
 
 import argparse
 import dataclasses
+import math
+import re
 import types
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["add_flags", "from_flags", "option"]
+from headstart.stages.errors import SetupError
+
+__all__ = ["LANGUAGE", "add_flags", "from_flags", "option"]
 
 T = TypeVar("T")
 
 
-def option(help: str, default: Any = dataclasses.MISSING, choices: tuple[str, ...] = ()) -> Any:
-    """A field with its description; without a default it has to be given."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+"""What settings take for a language, too."""
+
+
+def option(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    choices: tuple[str, ...] = (),
+    *,
+    least: float = 0,
+    most: float = math.inf,
+    form: str | None = None,
+) -> Any:
+    """A field with its description; without a default it has to be given.
+
+    Args:
+        least: That a number, or each of several, may be.
+        most: That it may be.
+        form: Regular expression of the whole of a text.
+    """
+    bounds = {"least": least, "most": most, "form": form}
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, **bounds})
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
@@ -47,7 +70,24 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
 
 
 def from_flags(kind: type[T], args: argparse.Namespace) -> T:
-    """Return the dataclass that the flags say."""
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    given = {name: getattr(args, name) for name in names}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    """Return the dataclass that the flags say.
+
+    Raises:
+        SetupError: A number is out of its bounds, or a text of another form.
+    """
+    given = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        said = getattr(args, field.name)
+        for each in said if isinstance(said, list) else [said]:
+            _check(field, each)
+        given[field.name] = tuple(said) if isinstance(said, list) else said
+    return kind(**given)
+
+
+def _check(field: "dataclasses.Field[Any]", said: Any) -> None:
+    flag, bounds = f"--{field.name.replace('_', '-')}", field.metadata
+    if isinstance(said, int | float) and not bounds["least"] <= said <= bounds["most"]:
+        most = "or more" if math.isinf(bounds["most"]) else f"to {bounds['most']:g}"
+        raise SetupError(f"{flag} takes {bounds['least']:g} {most}, not {said}")
+    if bounds["form"] and isinstance(said, str) and not re.fullmatch(bounds["form"], said):
+        raise SetupError(f"{flag} takes a code such as de or pt-BR, not {said!r}")

@@ -73,8 +73,12 @@ def _prompt(path: Path, number: int, line: str) -> Prompt | None:
     if name == "turns" and isinstance(said, list) and isinstance(said[0], str):
         said = said[0]
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
-    if not all(isinstance(each, dict) and "role" in each for each in messages):
-        raise SetupError(f"{path}:{number + 1}: `messages` must be a list of role and content")
+    if not isinstance(messages, list) or not all(
+        isinstance(each, dict) and "role" in each for each in messages
+    ):
+        raise SetupError(
+            f"{path}:{number + 1}: `{name}` must be text, or a list of role and content"
+        )
     return Prompt(number, tuple(messages), row)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Lines",
     "Sample",
     "SampleFile",
+    "answers_in",
     "card_of",
     "claim",
     "read_card",
@@ -81,8 +82,8 @@ class Lines:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
-            for line in file:
-                yield json.loads(line)
+            for number, line in enumerate(file, start=1):
+                yield _row(self._path, number, line)
 
     def add(self, rows: Sequence[Any]) -> None:
         """Append dataclasses or mappings, and have them on disk before returning.
@@ -102,6 +103,31 @@ class Lines:
                 f"{self._path} cannot be written ({error.strerror}): free space there, then run "
                 "the same command again; what is done is kept"
             ) from error
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        row = error
+    if not isinstance(row, dict):
+        raise SetupError(f"{path}:{number} is damaged: remove that line, and run its step again")
+    return row
+
+
+def answers_in(path: Path) -> Iterator[Answer]:
+    """Read answers one after the other.
+
+    Raises:
+        SetupError: There is no such file, or a line is no answer.
+    """
+    if not path.is_file():
+        raise SetupError(f"{path} is not there: run the step that makes it")
+    for number, row in enumerate(Lines(path), start=1):
+        try:
+            yield Answer(**row)
+        except TypeError as error:
+            raise SetupError(f"{path}:{number} is no answer of a model's: {error}") from error
 
 
 class SampleFile:
@@ -196,13 +222,16 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
     """Note what a folder is for; refuse one that is for something else.
 
     Raises:
-        SetupError: It was begun with other options.
+        SetupError: It was begun with other options, or the note is damaged.
     """
     note = out / "run.json"
     if not note.exists():
         write_json(note, identity)
         return
-    before = json.loads(note.read_bytes())
+    try:
+        before = dict(json.loads(note.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise SetupError(f"{note} is damaged ({error}): give another --out") from error
     names = [*identity, *(name for name in before if name not in identity)]
     others = [name for name in names if before.get(name) != identity.get(name)]
     if others:
@@ -211,18 +240,24 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path, *needed: str, step: str = "the step that makes it") -> dict[str, Any]:
     """Read a folder's data card.
 
+    Args:
+        needed: What the card of such a folder says.
+        step: That makes such folders.
+
     Raises:
-        SetupError: There is none, or it is damaged.
+        SetupError: There is none, it is damaged, or another step's.
     """
+    if folder.is_file():
+        raise SetupError(f"{folder} is a file: give the folder that {step} made")
     try:
-        card = json.loads((folder / "card.json").read_bytes())
+        card = dict(json.loads((folder / "card.json").read_bytes()))
     except FileNotFoundError as error:
-        raise SetupError(
-            f"{folder} has no card.json: the step that makes it has not ended there"
-        ) from error
-    except (OSError, ValueError) as error:
+        raise SetupError(f"{folder} has no card.json: {step} has not ended there") from error
+    except (OSError, ValueError, TypeError) as error:
         raise SetupError(f"{folder / 'card.json'} is damaged ({error}): make it again") from error
-    return dict(card)
+    if missing := set(needed) - card.keys():
+        raise SetupError(f"{folder} is not what {step} makes: its card.json says no {min(missing)}")
+    return card

@@ -47,8 +47,14 @@ def run_step(name: str, about: str | None, steps: Mapping[str, Step], argv: Sequ
     chosen = steps[args.step]
     module = import_module(f"headstart.recipes.{chosen.module}")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(sys.stderr):  # bars, and what the Trainer prints
-        found = getattr(module, chosen.run)(from_flags(getattr(module, chosen.options), args))
+    options = from_flags(getattr(module, chosen.options), args)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # bars, and what the Trainer prints
+            found = getattr(module, chosen.run)(options)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise SetupError(f"{error.filename}: {error.strerror}") from error
     print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
     return 0
 

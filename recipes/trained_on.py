@@ -9,11 +9,21 @@ from pathlib import Path
 from headstart.recipes.samples import write_json
 from headstart.stages.errors import SetupError
 
-__all__ = ["NAME", "digests_of", "note", "noted"]
+__all__ = ["NAME", "digests_of", "joined", "note", "noted", "parted"]
 
 NAME = "trained_on.json"
 _BYTES = 5
 """Of a digest: among ten thousand prompts, one in a hundred million others is taken for one."""
+
+
+def joined(digests: Iterable[bytes]) -> bytes:
+    """Return digests in one piece."""
+    return b"".join(sorted(digests))
+
+
+def parted(whole: bytes) -> set[bytes]:
+    """Return the digests that `joined` put into one piece."""
+    return {whole[place : place + _BYTES] for place in range(0, len(whole), _BYTES)}
 
 
 def digests_of(prompts: Iterable[Sequence[int]]) -> set[bytes]:
@@ -23,7 +33,7 @@ def digests_of(prompts: Iterable[Sequence[int]]) -> set[bytes]:
 
 def note(folder: Path, digests: Iterable[bytes]) -> None:
     """Write digests into a folder of weights."""
-    whole = base64.b85encode(b"".join(sorted(digests))).decode()
+    whole = base64.b85encode(joined(digests)).decode()
     write_json(folder / NAME, {"bytes": _BYTES, "digests": whole})
 
 

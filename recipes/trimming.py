@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from headstart.recipes import trained_on
 from headstart.recipes.distilling import read_answers
 from headstart.recipes.drafter_model import NOTE, Drafter
 from headstart.recipes.models import Chat, folder_of
@@ -59,7 +60,13 @@ def trim(options: TrimOptions) -> dict[str, Any]:
             del counts[token]
     kept = chosen([said, asked], options.keep, chat.ends - unknown)
     made = cut(drafter, tuple(kept))
-    write_folder(options.out, NOTE, made.save)
+    learned = trained_on.noted(options.drafter)
+
+    def write(folder: Path) -> None:
+        made.save(folder)
+        trained_on.note(folder, learned)
+
+    write_folder(options.out, NOTE, write)
     return {
         "drafter": str(options.out),
         "kept": len(kept),

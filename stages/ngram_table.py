@@ -36,6 +36,8 @@ class NgramTable(msgspec.Struct, frozen=True):
     """Context, as ids joined by blanks, to the follower and how sure it is, in percent."""
     learned_tokens: int = 0
     """Of the answers that it was counted from; 0 is none, or not known."""
+    learned_prompts: bytes = b""
+    """Of the prompts that these answer, digests, one behind the other."""
     version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from headstart.recipes import consistency, drafter
+from headstart.recipes import answering, consistency, drafter
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable
@@ -155,20 +156,18 @@ def test_from_text_to_an_export(
     )
     assert table["contexts"] > table["contexts_of_answers"] > 0
 
-    figures = step(
-        "evaluate",
-        model=target,
-        language="de",
-        prompts=prompts,
-        out=tmp_path / "eval",
-        drafters=(
-            f"P={tmp_path / 'p/model'}",
-            f"PF={tmp_path / 'pf/model'}",
-            f"small={tmp_path / 'small'}",
-            f"table={tmp_path / 'de.table'}",
-        ),
-        **ANSWERING,
-    )
+    arms = {
+        "P": tmp_path / "p/model",
+        "PF": tmp_path / "pf/model",
+        "small": tmp_path / "small",
+        "table": tmp_path / "de.table",
+    }
+    asked = {"model": target, "language": "de", "prompts": prompts, **ANSWERING}
+    for name in ("PF", "small", "table"):
+        with pytest.raises(SetupError, match=f"learned answers to {NUM_PROMPTS} of"):
+            step("evaluate", drafters=(f"{name}={arms[name]}",), out=tmp_path / "no", **asked)
+    drafters = tuple(f"{name}={path}" for name, path in arms.items())
+    figures = step("evaluate", drafters=drafters, seen=True, out=tmp_path / "eval", **asked)
     greedy = {name: each["accepted_length"] for name, each in figures["replayed"]["0.0"].items()}
     assert figures["prompts"] == NUM_PROMPTS
     assert greedy["none"] == 1.0
@@ -288,7 +287,8 @@ def test_what_is_not_fit_is_refused(
         with pytest.raises(SetupError, match=match):
             step(name, **{"model": target, "out": tmp_path / "new"} | options)
 
-    asked = {"language": "de", **ANSWERING}
+    asked: dict[str, Any] = {"language": "de", **ANSWERING}
+    named = {"language": "de", "name": "x"}
     refused("give one of them", "distil", **asked)
     refused("give one of them", "distil", prompts=prompts, corpus=corpus, **asked)
     refused("no prompt in ja", "distil", prompts=prompts, **(asked | {"language": "ja"}))
@@ -297,6 +297,37 @@ def test_what_is_not_fit_is_refused(
         "begun with other", "distil", prompts=prompts, **(asked | {"out": distilled, "seed": 9})
     )
     refused("no answer is fit", "distil", prompts=prompts, min_tokens=99, **asked)
+    # Its answers are there, whatever is kept of them.
+    patched = {"max_tokens": 40, "min_tokens": 4, "out": tmp_path / "new"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answering, "_answered", unasked)
+        assert step("distil", model=target, prompts=prompts, **(asked | patched))["answers"] > 0
+    shutil.rmtree(tmp_path / "new")
+    refused("--language takes a code", "distil", prompts=prompts, **(asked | {"language": "De"}))
+    refused("--num takes 1 or more, not 0", "distil", prompts=prompts, num=0, **asked)
+    refused("--draft-tokens takes 1 to 64", "evaluate", prompts=prompts, draft_tokens=65, **asked)
+    refused("go with --timed", "evaluate", prompts=prompts, auto="x", **asked)
+    refused("--heads takes 1 or more", "pretrain", corpora=(corpus,), **(TRAINING | {"heads": 0}))
+    refused("is of de, not of fr", "table", language="fr", answers=(distilled,))
+    refused("is of de, not of fr", "table", language="fr", corpora=(corpus,))
+    refused("nothing was seen 9999", "table", language="de", corpora=(corpus,), min_count=9999)
+    refused("is not what `distil` makes", "table", language="de", answers=(corpus,))
+    unfit = tmp_path / "unfit"
+    shutil.copytree(distilled, unfit)
+    (unfit / "answers.jsonl").write_text('{"id": 1}\n')
+    refused("answers.jsonl:1 is no answer", "table", language="de", answers=(unfit,))
+    (unfit / "answers.jsonl").write_text("{\n")
+    refused("answers.jsonl:1 is damaged", "table", language="de", answers=(unfit,))
+    (unfit / "answers.jsonl").unlink()
+    refused("answers.jsonl is not there", "table", language="de", answers=(unfit,))
+    assert not (unfit / "answers.jsonl").exists()
+    (unfit / "card.json").write_text("[1]")
+    refused("card.json is damaged", "table", language="de", answers=(unfit,))
+    (unfit / "train.jsonl").write_text('{"question": "x"}\n')
+    refused("holds no corpus", "pretrain", corpora=(unfit,), **TRAINING)
+    (unfit / "run.json").write_text("{")
+    refused("run.json is damaged", "distil", prompts=prompts, **(asked | {"out": unfit}))
+    refused("File exists", "distil", prompts=prompts, **(asked | {"out": unfit / "card.json"}))
     refused("no card.json", "finetune", answers=(tmp_path,), **TRAINING)
     refused("holds no corpus", "pretrain", corpora=(tmp_path,), **TRAINING)
     refused("even multiple", "pretrain", corpora=(corpus,), **(TRAINING | {"hidden_size": 33}))
@@ -315,6 +346,23 @@ def test_what_is_not_fit_is_refused(
     assert few["answers"] == 3
     assert 0 < few["learned_tokens"] < made["learned_tokens"] == learned_tokens(table)
     refused("not of fr", "export", drafter=table, language="fr", name="x")
+    unfit_fields: list[dict[str, Any]] = [
+        {"tokenizer": "x"},
+        {"vocabulary": 999},
+        {"followers": {}},
+    ]
+    for fields in unfit_fields:
+        foreign = msgspec.structs.replace(NgramTable.decode(table.read_bytes()), **fields)
+        (tmp_path / "x.table").write_bytes(foreign.encode())
+        match = "x.table is of another tokenizer" if "followers" not in fields else "no n-gram"
+        refused(match, "export", drafter=tmp_path / "x.table", language="de", name="x")
+        refused(match, "evaluate", prompts=prompts, drafters=(f"x={tmp_path}/x.table",), **asked)
+    text = {"sources": (corpus,), "language": "de", "license": "x", "out": tmp_path / "text"}
+    with pytest.raises(SetupError, match="give more text, or another --heldout"):
+        step("corpus", heldout=0.001, **text)
+    assert step("corpus", heldout=0.3, **text)["heldout_documents"] > 1  # as it was told to
+    (tmp_path / "x.table").write_bytes(b"1")
+    refused("x.table: not an n-gram table", "export", drafter=tmp_path / "x.table", **named)
     refused("MB and may have", "export", drafter=table, language="de", name="x", max_bytes=9)
 
     other = tmp_path / "other"
@@ -370,7 +418,7 @@ def test_answers_and_times_are_those_of_the_engine(
     table = tmp_path / "de.table"
     step("table", model=target, language="de", answers=(distilled,), min_count=1, out=table)
 
-    timed = {"model": target, "out": tmp_path / "eval", "timed": True, **in_engine}
+    timed = {"model": target, "out": tmp_path / "eval", "timed": True, "seen": True, **in_engine}
     timed |= {"drafters": (f"table={table}", f"same={table}"), "timed_tables": ("table",)}
     first = step("evaluate", timed_temperatures=(0.0,), **timed)
     assert set(first["timed"]) == {"0.0"}
@@ -408,6 +456,10 @@ def test_answers_and_times_are_those_of_the_engine(
         assert arms["table"]["tokens_per_s"] > 0
         assert arms.keys() == {"batches", "looping_batches", "none", "ngram", "table", "auto"}
     assert figures["replayed"]["0.0"]["table"]["accepted_length"] > 2
+
+
+def unasked(*_: object) -> Any:
+    raise AssertionError("the answers were known")
 
 
 def learned_tokens(table: Path) -> int:

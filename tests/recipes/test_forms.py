@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.recipes.options import add_flags, from_flags, option
+from headstart.recipes.options import LANGUAGE, add_flags, from_flags, option
 from headstart.recipes.pieces import cut, join
 from headstart.recipes.plots import plot_metrics
 from headstart.recipes.prompts import is_right, read_prompts
@@ -26,6 +26,7 @@ class Options:
     kind: str = option("one of two", "a", ("a", "b"))
     is_dry: bool = option("a switch", False)
     many: tuple[float, ...] = option("several numbers", (0.5, 1.0))
+    language: str = option("a code", "de", form=LANGUAGE)
 
 
 def parsed(*argv: str) -> Options:
@@ -40,6 +41,14 @@ def test_flags_are_the_fields_of_a_dataclass(capsys: pytest.CaptureFixture[str])
         where=Path("x"), num_tries=5, most=0.5, is_dry=True
     )
     assert parsed("--where", "x", "--many", "1", "2").many == (1.0, 2.0)
+    for wrong, refusal in (
+        (["--num-tries", "-1"], "--num-tries takes 0 or more, not -1"),
+        (["--many", "1", "-2"], "--many takes 0 or more, not -2.0"),
+        (["--most", "nan"], "--most takes 0 or more, not nan"),
+        (["--language", "German"], "--language takes a code such as de or pt-BR, not 'German'"),
+    ):
+        with pytest.raises(SetupError, match=refusal):
+            parsed("--where", "x", *wrong)
     for wrong in (["--num-tries", "5"], ["--where", "x", "--kind", "c"]):
         with pytest.raises(SystemExit):
             parsed(*wrong)
