@@ -14,6 +14,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes import trained_on
 from headstart.recipes.answering import Question, answer_all
+from headstart.recipes.checking import check_metric, check_sizes
 from headstart.recipes.collecting import traced
 from headstart.recipes.decoding import losses
 from headstart.recipes.decoding_arms import (
@@ -43,8 +44,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise SetupError("--adapter and --tuned are two ways to say what is judged: give one")
     if options.metric_only and options.metric == "none":
         raise SetupError("--metric-only needs a --metric")
+    check_sizes(options)
     sizes_of(options)
     prompts = read_prompts(options.prompts, options.first, options.num)
+    check_metric(options.metric, prompts, options.prompts)
     sources: dict[str, tuple[str, Path | None]] = {"base": (options.model, None)}
     if options.adapter is not None or options.tuned is not None:
         sources["tuned"] = (options.tuned or options.model, options.adapter)
