@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from headstart.cluster.merged_model import base_of
 from headstart.recipes import trained_on
 from headstart.recipes.answering import Question, answer_all
 from headstart.recipes.checking import check_metric, check_sizes
@@ -31,7 +32,7 @@ from headstart.recipes.samples import Answer, Lines, claim, write_json
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
 
-__all__ = ["EvaluateOptions", "evaluate"]
+__all__ = ["EvaluateOptions", "evaluate", "weights_in_words"]
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -81,11 +82,22 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         first = first or measured
         found[name] = measured["figures"] | _against(measured, first, options.seed)
         source, adapter = sources[name]
+        found[name]["weights"] = weights_in_words(source, adapter)
         if (training := training_of(adapter or Path(source))) is not None:
             found[name]["training"] = training
     asked["prompts"] = options.prompts.name
     write_json(options.out / "figures.json", {"asked": asked, "arms": found})
     return found
+
+
+def weights_in_words(source: str, adapter: Path | None) -> str:
+    """Say what an arm's weights are, without the paths of the machine that has them."""
+    path = Path(source).expanduser()
+    if path.is_dir() and (base := base_of(path)) is not None:
+        model = weights_in_words(base, path)
+    else:
+        model = path.resolve().name if path.exists() else source
+    return f"{model} with adapter {adapter.resolve().name}" if adapter is not None else model
 
 
 def _check_unseen(chat: Chat, prompts: Sequence[Prompt], folders: Sequence[Path]) -> None:
