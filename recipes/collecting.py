@@ -131,8 +131,9 @@ def _trace(
         flaws["wrong"] = len(asked) - len(kept)
     if not kept:
         raise SetupError(
-            f"no answer is fit for training ({flaws} left out): raise --max-tokens, lower "
-            "--min-tokens, or take other prompts"
+            f"no answer is fit for training ({flaws} left out): lower --min-tokens or "
+            "give --keep-cut; or answer anew in another --out, with a higher --max-tokens or other "
+            "--prompts"
         )
     path = options.out / "samples.jsonl"
     samples = Lines(path)
