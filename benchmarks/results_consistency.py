@@ -103,9 +103,10 @@ def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
 def _weights(figures: dict[str, Any]) -> str:
     """Say what an arm's weights are, and what they were trained on, as far as is known."""
     made: dict[str, Any] | None = figures.get("training")
-    name = figures.get("weights")
-    if name is None and made is not None and (name := made["options"].get("model")):
-        name += " with an adapter" if made["options"].get("lora_rank") else ", all weights tuned"
+    name: str | None = figures.get("weights")
+    if name is None and made is not None and (model := made["options"].get("model")):
+        how = " with an adapter" if made["options"].get("lora_rank") else ", all weights tuned"
+        name = model + how
     ways: list[str] = []
     is_known = True
     while made is not None:
