@@ -32,7 +32,11 @@ _VARIED = (
     *("decay", "dtype", "seed"),
 )
 """Options of training that make another run of it, and not the same one longer or shorter."""
-_WANTED = ("asked", "arms")
+_WANTED = {
+    "asked": ("prompts", "metric", "block_tokens", "engine", "dtype"),
+    "arms": ("base",),
+}
+"""What the page cannot do without."""
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 """97.5 % quantiles of Student's t, from one degree of freedom on."""
 

@@ -11,12 +11,12 @@ __all__ = ["figures_below", "write_page"]
 
 
 def figures_below(
-    folder: Path, wanted: Sequence[str], recipe: str
+    folder: Path, wanted: Sequence[str] | Mapping[str, Sequence[str]], recipe: str
 ) -> list[tuple[str, dict[str, Any]]]:
     """Read every evaluation below a folder; returns the name of each and its figures.json.
 
     Args:
-        wanted: Keys that each has.
+        wanted: Keys that each has; in a mapping, with keys that the value of each has.
         recipe: Whose `evaluate` makes them.
 
     Raises:
@@ -27,8 +27,11 @@ def figures_below(
         try:
             tree = json.loads(path.read_bytes())
             for name in wanted:
-                if isinstance(tree[name], list):
+                part = tree[name]
+                if isinstance(part, list):
                     raise TypeError(f"{name} is a list")
+                for inner in wanted[name] if isinstance(wanted, Mapping) else ():
+                    part[inner]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SetupError(f"{path} is none of `evaluate`'s: {error!r}") from error
         found.append((path.parent.name, tree))

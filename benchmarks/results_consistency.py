@@ -39,8 +39,9 @@ ARMS = (
     *("speed-up", "fast-forwarded", "stationary", "right", "perplexity", "looping", "differ"),
 )
 COLUMNS = """\
-*Step cost*: a Jacobi step's time in the model against a plain step's. *Fast-forwarded* tokens an
-iteration and *stationary* ones a block, as CLLM's paper counts. *Perplexity* on the base's own
+Speeds are of decoding in which each step is a Jacobi step; served, the controller decides which
+are. *Step cost*: a Jacobi step's time in the model against a plain step's. *Fast-forwarded* tokens
+an iteration and *stationary* ones a block, as CLLM's paper counts. *Perplexity* on the base's own
 answers. *Differ*: answers that are not those of plain decoding by the same weights.
 """
 
@@ -72,6 +73,8 @@ def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) ->
     fit = fitted(curve)
     yield from (f"## {domain}", "")
     yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])
+    yield ""
+    yield from (f"- **{arm}**: {_weights(figures)}" for arm, figures in best.arms.items())
     yield from ("", COLUMNS)
     yield from bars(best, curve, fit, some)
     yield from _scaling(name, best, curve, fit, target)
@@ -97,6 +100,26 @@ def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _weights(figures: dict[str, Any]) -> str:
+    """Say what an arm's weights are, and what they were trained on, as far as is known."""
+    made: dict[str, Any] | None = figures.get("training")
+    name: str | None = figures.get("weights")
+    if name is None and made is not None and (model := made["options"].get("model")):
+        how = " with an adapter" if made["options"].get("lora_rank") else ", all weights tuned"
+        name = model + how
+    ways: list[str] = []
+    is_known = True
+    while made is not None:
+        samples, method = _count(made["samples"]), made["options"].get("method", "training")
+        tokens, minutes = _count(made["tokens"]), plain(made["minutes"])
+        ways.insert(0, f"{tokens} tokens of {method} ({samples} samples, {minutes} min)")
+        is_known, made = "begun_from" in made, made.get("begun_from")
+    said = [name or "these results do not say which"]
+    said += [", then ".join(ways)] if ways else []
+    said += [] if is_known else ["of earlier training these results do not tell"]
+    return "; ".join(said)
+
+
 def _scaling(
     name: str, best: Evaluation, curve: Sequence[Run], fit: Fit | None, target: Path
 ) -> Iterator[str]:
@@ -114,7 +137,7 @@ def _scaling(
         bar=BARS.get(best.asked["metric"]),
     )
     yield from (f"![Tokens a step over training tokens]({path.name})", "")
-    rows = [(_count(0), "-", plain(base), "-", share_right(best.arms["base"]), "-")]
+    rows = [("base", "-", plain(base), "-", share_right(best.arms["base"]), "-")]
     for each in curve:
         training = each.figures["training"]
         rows.append(

@@ -188,7 +188,12 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _results(args: argparse.Namespace) -> int:
     module = importlib.import_module(f"headstart.benchmarks.results_{args.name}")
-    status: int = module.run(args.source, args.to)
+    try:
+        status: int = module.run(args.source, args.to)
+    except OSError as error:
+        if error.filename is None:  # of the output
+            raise
+        raise SetupError(f"{error.filename}: {error.strerror}: give another --to") from error
     return status
 
 

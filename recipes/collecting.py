@@ -1,12 +1,14 @@
 """`collect`: the model's own greedy answers, and their Jacobi trajectories.
 
 Two files grow in the output folder: answers.jsonl, then samples.jsonl. A killed run goes on where
-it was; what it makes depends on the seed and each prompt, not on where it was killed.
+it was; what it makes depends on the seed and each prompt, not on where it was killed. Which answers
+are kept is decided anew at each call: samples of those that no longer are leave samples.jsonl.
 """
 
+import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes import forwarding
 from headstart.recipes.answering import ENGINES, Question, answer_all, greedy
+from headstart.recipes.checking import check_metric
 from headstart.recipes.cleaning import fit
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
 from headstart.recipes.noise import drawn
@@ -39,15 +42,15 @@ class CollectOptions:
     out: Path = option("folder for answers and trajectories")
     adapter: Path | None = option("LoRA adapter that the model is used with", None)
     first: int = option("first line of the prompts", 0)
-    num: int | None = option("how many lines; unset: all", None)
-    max_tokens: int = option("longest answer", 256)
+    num: int | None = option("how many lines; unset: all", None, least=1)
+    max_tokens: int = option("longest answer", 256, least=1)
     min_tokens: int = option("shortest answer that is kept", 16)
     metric: str = option("keep right answers only, by this", "none", METRICS)
     keep_cut: bool = option("keep answers that reached --max-tokens, too", False)
-    block_tokens: int = option("length of a block, its known token included", 16)
+    block_tokens: int = option("length of a block, its known token included", 16, least=2, most=65)
     engine: str = option("who makes the answers", "auto", ENGINES)
-    batch: int = option("answers made at once", 32)
-    pack_batch: int = option("answers whose blocks are iterated at once", 4)
+    batch: int = option("answers made at once", 32, least=1)
+    pack_batch: int = option("answers whose blocks are iterated at once", 4, least=1)
     seed: int = option("of first guesses and of where blocks begin", 0)
     device: str = option("auto, cpu or cuda", "auto")
     dtype: str = option("of the weights", "bfloat16", ("bfloat16", "float32"))
@@ -61,8 +64,7 @@ def collect(options: CollectOptions) -> dict[str, Any]:
         SetupError: Prompts, model, tokenizer or disk are not fit.
     """
     prompts = read_prompts(options.prompts, options.first, options.num)
-    if not 2 <= options.block_tokens <= 65:
-        raise SetupError("--block-tokens must be from 2 to 65: the server takes no others")
+    check_metric(options.metric, prompts, options.prompts)
     folder = folder_of(options.model, options.adapter)
     chat = Chat.of(folder)
     asked = {prompt.id: chat.prompt(prompt.messages) for prompt in prompts}
@@ -73,7 +75,7 @@ def collect(options: CollectOptions) -> dict[str, Any]:
     claim(options.out, identity)
     greedily = {number: Question(prompt) for number, prompt in asked.items()}
     answer_all(folder, chat, greedily, options.out / "answers.jsonl", options)
-    card = identity | _trace(options, folder, chat, prompts)
+    card = identity | _chosen_by(options) | _trace(options, folder, chat, prompts)
     write_json(options.out / "card.json", card)
     return card
 
@@ -88,12 +90,16 @@ def _identity(options: CollectOptions, folder: Path, chat: Chat) -> dict[str, An
         "prompts_sha256": sha256(options.prompts.read_bytes()).hexdigest(),
         "first": options.first,
         "max_tokens": options.max_tokens,
-        "min_tokens": options.min_tokens,
-        "keeps_cut": options.keep_cut,
         "block_tokens": options.block_tokens,
         "seed": options.seed,
         "dtype": options.dtype,
-    } | ({} if options.metric == "none" else {"metric": options.metric})
+    }
+
+
+def _chosen_by(options: CollectOptions) -> dict[str, Any]:
+    """What the card says of how answers were chosen. Another call may choose others of them."""
+    chosen = {"min_tokens": options.min_tokens, "keeps_cut": options.keep_cut}
+    return chosen | ({} if options.metric == "none" else {"metric": options.metric})
 
 
 def _check_disk(options: CollectOptions, num: int) -> None:
@@ -124,11 +130,18 @@ def _trace(
         flaws["wrong"] = len(asked) - len(kept)
     if not kept:
         raise SetupError(
-            f"no answer is fit for training ({flaws} left out): raise --max-tokens, lower "
-            "--min-tokens, or take other prompts"
+            f"no answer is fit for training ({flaws} left out): lower --min-tokens or "
+            "give --keep-cut; or answer anew in another --out, with a higher --max-tokens or other "
+            "--prompts"
         )
-    samples = Lines(options.out / "samples.jsonl")
-    known = {row["id"] for row in samples}
+    path = options.out / "samples.jsonl"
+    samples = Lines(path)
+    known, chosen = {row["id"] for row in samples}, {each.id for each in kept}
+    if known != chosen:
+        # Until these samples are whole, no card says that they are.
+        (options.out / "card.json").unlink(missing_ok=True)
+    if known - chosen:
+        _keep_only(chosen, path)
     # Answers of like length waste little padding.
     missing = sorted((each for each in kept if each.id not in known), key=lambda x: len(x.answer))
     if missing:
@@ -139,6 +152,17 @@ def _trace(
             bar.update(len(some))
         bar.close()
     return _counts(samples, flaws)
+
+
+def _keep_only(chosen: Set[int], path: Path) -> None:
+    """Rewrite a file of samples without those that are not chosen: it is the old one or whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with path.open(encoding="utf-8") as old, partial.open("w", encoding="utf-8") as new:
+            new.writelines(line for line in old if json.loads(line)["id"] in chosen)
+        partial.replace(path)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def traced(model: Any, answers: Sequence[Answer], block_tokens: int, seed: int) -> list[Sample]:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from headstart.cluster.merged_model import base_of
 from headstart.recipes import trained_on
 from headstart.recipes.answering import Question, answer_all
+from headstart.recipes.checking import check_metric
 from headstart.recipes.collecting import traced
 from headstart.recipes.decoding import losses
 from headstart.recipes.decoding_arms import (
@@ -30,7 +32,7 @@ from headstart.recipes.samples import Answer, Lines, claim, write_json
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
 
-__all__ = ["EvaluateOptions", "evaluate"]
+__all__ = ["EvaluateOptions", "evaluate", "weights_in_words"]
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise SetupError("--metric-only needs a --metric")
     sizes_of(options)
     prompts = read_prompts(options.prompts, options.first, options.num)
+    check_metric(options.metric, prompts, options.prompts)
     sources: dict[str, tuple[str, Path | None]] = {"base": (options.model, None)}
     if options.adapter is not None or options.tuned is not None:
         sources["tuned"] = (options.tuned or options.model, options.adapter)
@@ -78,11 +81,22 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         first = first or measured
         found[name] = measured["figures"] | _against(measured, first, options.seed)
         source, adapter = sources[name]
+        found[name]["weights"] = weights_in_words(source, adapter)
         if (training := training_of(adapter or Path(source))) is not None:
             found[name]["training"] = training
     asked["prompts"] = options.prompts.name
     write_json(options.out / "figures.json", {"asked": asked, "arms": found})
     return found
+
+
+def weights_in_words(source: str, adapter: Path | None) -> str:
+    """Say what an arm's weights are, without the paths of the machine that has them."""
+    path = Path(source).expanduser()
+    if path.is_dir() and (base := base_of(path)) is not None:
+        model = weights_in_words(base, path)
+    else:
+        model = path.resolve().name if path.exists() else source
+    return f"{model} with adapter {adapter.resolve().name}" if adapter is not None else model
 
 
 def _check_unseen(chat: Chat, prompts: Sequence[Prompt], folders: Sequence[Path]) -> None:

@@ -51,9 +51,15 @@ def folder_of(source: str, adapter: Path | None = None) -> Path:
     if path.is_dir() and not (path / "adapter_config.json").is_file():
         folder = path.resolve()
     else:
-        from headstart.cluster.model_source import resolve
-        from headstart.configs.fields import default_cache_dir
-
+        try:
+            from headstart.cluster.model_source import resolve
+            from headstart.configs.fields import default_cache_dir
+        except ModuleNotFoundError as error:
+            raise SetupError(
+                f"{source} is no folder of a model with config.json, and other sources take what "
+                f"is not installed here ({error.name}): give a folder, or `pip install "
+                "'headstart[cpu,recipes]'`"
+            ) from error
         folder = resolve(source, default_cache_dir())
     if adapter is None:
         return folder

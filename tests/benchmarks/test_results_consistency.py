@@ -12,6 +12,13 @@ from headstart.benchmarks.results_consistency import run
 from headstart.stages.errors import SetupError
 
 PLAIN = {"method": "jacobi-forcing", "lora_rank": 8, "learning_rate": 2e-4, "copies": 2}
+ASKED = {
+    "prompts": "gsm8k_test.jsonl",
+    "metric": "gsm8k",
+    "block_tokens": "16",
+    "engine": "auto",
+    "dtype": "bfloat16",
+}
 
 
 def figures(gain: float, right: float, **more: Any) -> dict[str, Any]:
@@ -51,13 +58,7 @@ def trained(tokens: int, gain: float, before: int = 0, **options: Any) -> dict[s
 def write(
     folder: Path, name: str, metric: str = "gsm8k", **arms: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    asked = {
-        "prompts": f"{metric}_test.jsonl",
-        "metric": metric,
-        "block_tokens": "16",
-        "engine": "auto",
-        "dtype": "bfloat16",
-    }
+    asked = ASKED | {"prompts": f"{metric}_test.jsonl", "metric": metric}
     (folder / name).mkdir(parents=True)
     (folder / name / "figures.json").write_text(json.dumps({"asked": asked, "arms": arms}))
     return arms
@@ -116,6 +117,47 @@ def test_the_curve_says_what_the_next_decade_buys_and_where_the_bar_is(
     assert "| points of the curve | 5 | ≥ 5 | holds |" in bars
     assert "| tokens a second, of what steps give | 0.95 | ≥ 0.9 | holds |" in bars
     assert "| 400,000 | 800 | 1.12 |" in part(text, "### Gain over training tokens")
+
+
+def test_each_arm_says_what_weights_it_is(tmp_path: Path) -> None:
+    taught = trained(143_896, 1.2, method="sft", model="builtin:small")
+    tuned = trained(431_126, 2.5, method="jacobi-forcing")
+    tuned["training"]["begun_from"] = taught["training"] | {"begun_from": None}
+    tuned["weights"] = "small with adapter fast"
+    rival = figures(1.1, 0.5)
+    write(tmp_path / "found", "one", "sql", base=taught, tuned=tuned, rival=rival)
+
+    lines = page(tmp_path / "found", tmp_path / "page").splitlines()
+
+    assert (
+        "- **base**: builtin:small with an adapter; 143,896 tokens of sft (287 samples, 7.5 min); "
+        "of earlier training these results do not tell" in lines
+    )
+    assert (
+        "- **tuned**: small with adapter fast; 143,896 tokens of sft (287 samples, 7.5 min), then "
+        "431,126 tokens of jacobi-forcing (862 samples, 7.5 min)" in lines
+    )
+    assert "- **rival**: these results do not say which" in lines
+    assert any(line.startswith("| base | - | 1.2 |") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"asked": {}, "arms": {"base": {}}},
+        {"asked": {"metric": "sql"}, "arms": {"base": {}}},
+        {"asked": ASKED, "arms": {}},
+        {"asked": ASKED, "arms": []},
+    ],
+)
+def test_figures_that_lack_what_a_page_is_made_of_are_named(
+    tmp_path: Path, tree: dict[str, Any]
+) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "figures.json").write_text(json.dumps(tree))
+
+    with pytest.raises(SetupError, match=r"bare/figures\.json is none of"):
+        run(tmp_path, tmp_path / "page")
 
 
 def test_what_was_trained_otherwise_stands_beside_the_curve_at_its_budget(

@@ -1,5 +1,6 @@
 """The command line: verbs, exit statuses, and what reaches which stream."""
 
+import json
 import os
 import signal
 import subprocess
@@ -264,6 +265,23 @@ def test_folder_that_cannot_be_written_is_one_line(
 
     assert capsys.readouterr().err.splitlines() == [
         f"error: {tmp_path}/file/x: cannot be written: Not a directory"
+    ]
+
+
+def test_page_where_a_file_is_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, file = tmp_path / "found", tmp_path / "file"
+    found.mkdir()
+    asked = dict.fromkeys(("prompts", "metric", "block_tokens", "engine", "dtype"), "x")
+    tree = {"asked": asked, "arms": {"base": {}}}
+    (found / "figures.json").write_text(json.dumps(tree))
+    file.touch()
+
+    assert main(["results", "consistency", "--from", str(found), "--to", str(file)]) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {file}: File exists: give another --to"
     ]
 
 

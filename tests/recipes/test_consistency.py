@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headstart.recipes import collecting
+from headstart.recipes import answering, collecting
 from headstart.recipes.budget import Budget
 from headstart.stages.errors import SetupError
 from tests.recipes.tiny_runs import DECODING, LORA, NUM_PROMPTS, TRAINING, Step
@@ -196,18 +196,47 @@ def test_a_killed_collection_goes_on_to_the_same_samples(
     assert (out / "card.json").read_text() == (data / "card.json").read_text()
 
 
-def test_only_right_answers_are_kept_where_that_is_asked_for(
-    taught: Path, prompts: Path, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+def test_which_answers_are_kept_is_decided_anew(
+    taught: Path,
+    data: Path,
+    prompts: Path,
+    tmp_path: Path,
+    step: Step,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(collecting, "is_right", lambda _metric, prompt, _text: prompt.id % 3 == 0)
-    asked = {"model": taught, "prompts": prompts, "out": tmp_path / "data", **DECODING}
+    rows = [json.loads(line) | {"answer": "7"} for line in prompts.read_text().splitlines()]
+    numbered = tmp_path / "numbered.jsonl"
+    numbered.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "data"
+    asked = {"model": taught, "prompts": numbered, "out": out, **DECODING}
+    learned = {"model": taught, "data": out, "epochs": 1, **TRAINING}
+    with pytest.raises(SetupError, match="no answer is fit"):
+        step("collect", min_tokens=63, **asked)
+    monkeypatch.setattr(answering, "_answered", None)  # from here on nothing is answered again
 
-    card = step("collect", metric="gsm8k", **asked)
+    whole = step("collect", **asked)
+    samples = sorted((out / "samples.jsonl").read_text().splitlines())
+    assert samples == sorted((data / "samples.jsonl").read_text().splitlines())
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "is_right", lambda _metric, prompt, _text: prompt.id % 3 == 0)
+        card = step("collect", metric="gsm8k", **asked)
+        assert card["samples"] == NUM_PROMPTS // 3
+        assert card["left_out"]["wrong"] == NUM_PROMPTS * 2 // 3
+        assert card["metric"] == "gsm8k"
+        assert step("train", out=tmp_path / "few", **learned)["samples"] == NUM_PROMPTS // 3
+        # What refuses all leaves samples and card as they are.
+        with pytest.raises(SetupError, match="no answer is fit"):
+            step("collect", min_tokens=63, **asked)
+        assert json.loads((out / "card.json").read_text()) == card
 
-    assert (card["samples"], card["left_out"]["wrong"]) == (NUM_PROMPTS // 3, NUM_PROMPTS * 2 // 3)
-    assert card["metric"] == "gsm8k"
-    with pytest.raises(SetupError, match="begun with other metric"):
-        step("collect", **asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "traced", None)  # as if killed before the first of them
+        with pytest.raises(TypeError):
+            step("collect", **asked)
+    with pytest.raises(SetupError, match=r"no card\.json"):
+        step("train", out=tmp_path / "killed", **learned)
+    assert step("collect", **asked) == whole
+    assert sorted((out / "samples.jsonl").read_text().splitlines()) == samples
 
 
 def test_a_dry_run_says_what_all_would_take(

@@ -79,6 +79,7 @@ def test_accuracy_alone_takes_no_steps(
     assert set(found["tuned"]) >= {"right", "right_alone", "wrong_alone"}
     assert "not_looping" not in found["base"]
     assert found["base"]["answers"] == NUM_PROMPTS
+    assert found["tuned"]["weights"] == tiny_model.name
     with pytest.raises(SetupError, match="needs a --metric"):
         step("evaluate", out=tmp_path / "x", **(how | {"metric": "none"}))
 
@@ -101,3 +102,17 @@ def test_an_evaluation_takes_the_base_of_another(
         step("evaluate", out=tmp_path / "third", like=first, **(asked | {"num": 3}))
     with pytest.raises(SetupError, match="no evaluation"):
         step("evaluate", out=tmp_path / "fourth", like=tmp_path, **asked)
+
+
+def test_an_arm_is_told_by_names_and_not_by_paths(tmp_path: Path) -> None:
+    adapter, other = tmp_path / "taught", tmp_path / "fast"
+    for folder, base in ((adapter, "builtin:small"), (other, str(adapter))):
+        folder.mkdir()
+        config = json.dumps({"base_model_name_or_path": base})
+        (folder / "adapter_config.json").write_text(config)
+    (tmp_path / "model").mkdir()
+
+    said = evaluating.weights_in_words
+    assert said(str(other), None) == "builtin:small with adapter taught with adapter fast"
+    assert said(str(tmp_path / "model"), other) == "model with adapter fast"
+    assert said("org/name", None) == "org/name"

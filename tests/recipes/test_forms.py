@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.recipes.models import folder_of
 from headstart.recipes.options import LANGUAGE, add_flags, from_flags, option
 from headstart.recipes.pieces import cut, join
 from headstart.recipes.plots import plot_metrics
@@ -139,3 +140,14 @@ def test_a_machine_that_only_trains_needs_none_of_the_server_s_packages() -> Non
     )
 
     assert ended.returncode == 0, ended.stderr.decode()
+
+
+@pytest.mark.parametrize("source", ["nothere", "builtin:smollm2-135m-instruct", "org/name"])
+def test_a_source_that_takes_the_server_s_packages_says_so(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "structlog", None)
+    monkeypatch.delitem(sys.modules, "headstart.cluster.model_source", raising=False)
+
+    with pytest.raises(SetupError, match=rf"^{source} is no folder .*\(structlog\): give a folder"):
+        folder_of(source)

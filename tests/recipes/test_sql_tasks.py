@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from headstart.cluster.model_card import declared_block
+from headstart.cluster.model_source import ADAPTERS
+from headstart.configs.settings import Settings
 from headstart.recipes import sql_tasks
 from headstart.recipes.sql_running import is_right
 from headstart.recipes.sql_tables import NEW_TABLES, TABLES
 from headstart.recipes.sql_tasks import SqlOptions, example, generate
 from headstart.stages.errors import SetupError
 
+ROOT = Path(__file__).parents[2]
 ROW = {
     "ddl": "CREATE TABLE t (id INTEGER PRIMARY KEY, city TEXT, age INTEGER)",
     "databases": [
@@ -142,3 +147,26 @@ def test_more_questions_than_there_are_are_refused(
 def test_prompts_of_another_kind_are_refused() -> None:
     with pytest.raises(SetupError, match="step `sql`"):
         is_right({"answer": "x"}, "x")
+
+
+def test_documented_prompts_have_the_form_of_those_that_it_learned(
+    rows: list[dict[str, Any]],
+) -> None:
+    def parts(prompt: str) -> list[str]:
+        """Leave out what differs from prompt to prompt."""
+        table, told, question = prompt.split("\n\n")
+        return [table[:13], table[-2:], told, question[:10]]
+
+    card = (ADAPTERS / "smollm2-135m-sql-fast" / "README.md").read_text()
+    fenced = card.split("```")[1].strip()
+    page = (ROOT / "docs" / "recipes" / "consistency.md").read_text()
+    body = json.loads(page.partition("chat/completions")[2].partition("-d '")[2].partition("'")[0])
+
+    form = parts(rows[0]["prompt"])
+    assert parts(fenced) == form
+    assert body["messages"] == [{"role": "user", "content": fenced}]
+    assert re.sub(r"\(.*", "", fenced).split()[2] in TABLES
+    served = page.partition("```yaml\n# sql.yaml")[2].partition("```")[0]
+    (model,) = Settings.model_validate(yaml.safe_load(served)).models
+    assert (model.name, model.source) == (body["model"], "builtin:smollm2-135m-sql-fast")
+    assert declared_block(ADAPTERS / "smollm2-135m-sql-fast") == 16
