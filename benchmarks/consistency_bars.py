@@ -33,7 +33,7 @@ def _right(figures: dict[str, Any]) -> Estimate:
     share, num = figures["right"], figures["answers"]
     middle = (share + _Z**2 / (2 * num)) / (1 + _Z**2 / num)
     half = math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2)) * _Z / (1 + _Z**2 / num)
-    return Estimate(share, middle - half, middle + half, num)
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), num)
 
 
 def bars(
