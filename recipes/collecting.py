@@ -26,7 +26,7 @@ from headstart.recipes.noise import drawn
 from headstart.recipes.options import option
 from headstart.recipes.packing import pack
 from headstart.recipes.prompts import METRICS, Prompt, batches, is_right, read_prompts
-from headstart.recipes.samples import Answer, Lines, Sample, claim, write_json
+from headstart.recipes.samples import Answer, Lines, Sample, answers_in, claim, write_json
 from headstart.recipes.trajectories import blocks_of, count, tail_of
 from headstart.stages.errors import SetupError
 
@@ -120,7 +120,7 @@ def _trace(
     options: CollectOptions, folder: Path, chat: Chat, prompts: list[Prompt]
 ) -> dict[str, Any]:
     """Clean the answers and iterate their blocks; returns the card's counts."""
-    answers = (Answer(**row) for row in Lines(options.out / "answers.jsonl"))
+    answers = answers_in(options.out / "answers.jsonl")
     kept, flaws = fit(answers, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
     if options.metric != "none":
         by_id = {prompt.id: prompt for prompt in prompts}

@@ -29,7 +29,7 @@ from headstart.recipes.trained_on import digests_of, noted, parted
 from headstart.stages.copy_drafter import CopyDrafter
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
-from headstart.stages.ngram_table import TableDrafter
+from headstart.stages.ngram_table import NgramTable, TableDrafter
 
 __all__ = ["EvaluateOptions", "evaluate", "named_arms"]
 
@@ -70,11 +70,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         timed_tables(options, arms)
     elif options.timed_tables or options.timed_temperatures or options.auto:
         raise SetupError("--timed-tables, --timed-temperatures and --auto go with --timed")
-    replayers, costs = _arms(options, arms, chat, folder)
+    tables = {name: read_table(path, folder) for name, path in arms.items() if not path.is_dir()}
+    replayers, costs = _arms(options, arms, tables, chat)
     prompts = prompts_of(options, "heldout")
     asked = asked_of(prompts, chat, options.temperatures, options.seed)
     if not options.seen:
-        _check_unseen(arms, folder, digests_of(each.prompt for each in asked.values()))
+        _check_unseen(arms, tables, digests_of(each.prompt for each in asked.values()))
     identity = identity_of(options, folder, chat, prompts)
     claim(options.out, identity | {"temperatures": list(options.temperatures)})
     answer_all(folder, chat, asked, options.out / "answers.jsonl", options)
@@ -109,7 +110,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if options.timed:
         by_answer["timed_rows"] = timed(options, folder, asked, arms)
         figures["timed"] = figures_of(by_answer["timed_rows"])
-    figures["learned_tokens"] = _learned_tokens(arms, folder)
+    figures["learned_tokens"] = _learned_tokens(arms, tables)
     write_json(options.out / "figures.json", figures | by_answer)
     plot_bars(
         {
@@ -140,10 +141,12 @@ def _curves(figures: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def _check_unseen(arms: Mapping[str, Path], target: Path, asked: set[bytes]) -> None:
+def _check_unseen(
+    arms: Mapping[str, Path], tables: Mapping[str, NgramTable], asked: set[bytes]
+) -> None:
     """Refuse prompts whose answers taught a drafter."""
-    for path in arms.values():
-        known = noted(path) if path.is_dir() else parted(read_table(path, target).learned_prompts)
+    for name, path in arms.items():
+        known = parted(tables[name].learned_prompts) if name in tables else noted(path)
         if common := len(asked & known):
             raise SetupError(
                 f"{path} learned answers to {common} of {len(asked)} prompts: give others "
@@ -151,13 +154,13 @@ def _check_unseen(arms: Mapping[str, Path], target: Path, asked: set[bytes]) -> 
             )
 
 
-def _learned_tokens(arms: Mapping[str, Path], target: Path) -> dict[str, int]:
+def _learned_tokens(arms: Mapping[str, Path], tables: Mapping[str, NgramTable]) -> dict[str, int]:
     """Return how many tokens taught each drafter in its last run, where that is known."""
     found = {}
     for name, path in arms.items():
         note = path.parent / "result.json"
-        if path.is_file():
-            found[name] = read_table(path, target).learned_tokens
+        if name in tables:
+            found[name] = tables[name].learned_tokens
         elif note.is_file():
             found[name] = int(json.loads(note.read_bytes())["learned_tokens"])
     return {name: num for name, num in found.items() if num}
@@ -183,7 +186,10 @@ def named_arms(said: Sequence[str]) -> dict[str, Path]:
 
 
 def _arms(
-    options: EvaluateOptions, arms: dict[str, Path], chat: Chat, target: Path
+    options: EvaluateOptions,
+    arms: Mapping[str, Path],
+    tables: Mapping[str, NgramTable],
+    chat: Chat,
 ) -> tuple[dict[str, Replayer], dict[str, float]]:
     """Return what replays an answer, by arm, and what a drafted token costs, in milliseconds."""
     most = options.draft_tokens
@@ -202,8 +208,7 @@ def _arms(
                 drafter.drafts(each.prompt, each.answer), each.answer, options.model_tokens
             )
         else:
-            table = read_table(path, target)
-            replayers[name] = lambda each, table=table: replay(  # type: ignore[misc]
+            replayers[name] = lambda each, table=tables[name]: replay(  # type: ignore[misc]
                 TableDrafter(table, _begun(each)), each.answer, most
             )
     return replayers, costs
