@@ -51,6 +51,7 @@ class EvaluateOptions(PromptOptions):
     timed: bool = option("also time tables and copying in the serving engine (needs vLLM)", False)
     timed_tables: tuple[str, ...] = option("which of the tables to time; unset: all", ())
     timed_temperatures: tuple[float, ...] = option("at which to time; unset: all", ())
+    timed_num: int | None = option("most prompts to time at each; unset: all", None, least=1)
     auto: str | None = option("the table that `auto` has while timing; else the first", None)
     timed_batch: int = option(
         "answers at once while timing; 1 is what a stream's rate means", 1, least=1
@@ -68,8 +69,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     chat = Chat.of(folder)
     if options.timed:
         timed_tables(options, arms)
-    elif options.timed_tables or options.timed_temperatures or options.auto:
-        raise SetupError("--timed-tables, --timed-temperatures and --auto go with --timed")
+    elif options.timed_tables or options.timed_temperatures or options.timed_num or options.auto:
+        raise SetupError(
+            "--timed-tables, --timed-temperatures, --timed-num and --auto go with --timed"
+        )
     tables = {name: read_table(path, folder) for name, path in arms.items() if not path.is_dir()}
     replayers, costs = _arms(options, arms, tables, chat)
     prompts = prompts_of(options, "heldout")

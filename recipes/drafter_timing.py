@@ -90,7 +90,12 @@ def _turns(options: "EvaluateOptions", asked: Mapping[int, Question]) -> list[Tu
     """Return who is asked together, the temperatures taking turns, too."""
     num = len(options.temperatures)
     by_place = [
-        list(batches([each for each in asked if each % num == place], options.timed_batch))
+        list(
+            batches(
+                [each for each in asked if each % num == place][: options.timed_num],
+                options.timed_batch,
+            )
+        )
         for place in range(num)
     ]
     most = max(map(len, by_place))

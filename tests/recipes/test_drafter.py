@@ -428,6 +428,8 @@ def test_answers_and_times_are_those_of_the_engine(
     path = tmp_path / "eval/timed/rows.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
+    few = step("evaluate", timed_num=1, **timed)
+    assert few["timed"]["1.0"]["batches"] + few["timed"]["1.0"]["looping_batches"] == 1
     figures = step("evaluate", **timed)
     again = timed_rows(tmp_path / "eval")
     assert again[: NUM_PROMPTS - 2] == turns[:-2]
