@@ -257,7 +257,7 @@ def _per_step_unsaid(counts: Sequence[SpeculationCounts]) -> float | None:
 
 def _said(counts: SpeculationCounts) -> int:
     source = counts.sources.get(Source.JACOBI, SourceCounts())
-    return sum(source.accepted_by_grade[SAID_GRADE : SAID_GRADE + 1])
+    return source.accepted_at(SAID_GRADE)
 
 
 def _acceptance(counts: Sequence[SpeculationCounts]) -> float | None:

@@ -35,14 +35,16 @@ A tuned model is another model than its base: *right* and *perplexity* say what 
 Tokens a step and tokens a second are those of answers that do not loop.
 """
 ARMS = (
-    *("arm", "answers", "tokens/step", "step cost", "tokens/s plain", "tokens/s Jacobi"),
+    *("arm", "answers", "tokens/step", "unsaid", "step cost", "tokens/s plain", "tokens/s Jacobi"),
     *("speed-up", "fast-forwarded", "stationary", "right", "perplexity", "looping", "differ"),
 )
 COLUMNS = """\
 Speeds are of decoding in which each step is a Jacobi step; served, the controller decides which
-are. *Step cost*: a Jacobi step's time in the model against a plain step's. *Fast-forwarded* tokens
-an iteration and *stationary* ones a block, as CLLM's paper counts. *Perplexity* on the base's own
-answers. *Differ*: answers that are not those of plain decoding by the same weights.
+are. *Unsaid*: tokens a step as if each of a draft that began with what had been said before, which
+copying finds, too, had taken a step of its own. *Step cost*: a Jacobi step's time in the model
+against a plain step's. *Fast-forwarded* tokens an iteration and *stationary* ones a block, as
+CLLM's paper counts. *Perplexity* on the base's own answers. *Differ*: answers that are not those of
+plain decoding by the same weights.
 """
 
 
@@ -85,19 +87,23 @@ def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) ->
 def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
     part = figures.get("not_looping", {})
     looping = figures.get("looping", {}).get("answers", 0)
-    gain = plain(part.get("tokens_per_step"))
-    if (interval := part.get("tokens_per_step_95")) is not None:
-        gain += f" ({plain(interval[0])}-{plain(interval[1])})"
     right = share_right(figures)
     shown = ("step_cost", "tokens_per_s_plain", "tokens_per_s_jacobi", "speedup")
     own = ("fast_forwarded", "stationary_per_block")
     return (
-        *(name, plain(figures.get("answers")), gain),
+        *(name, plain(figures.get("answers"))),
+        *(_with_interval(part, each) for each in ("tokens_per_step", "tokens_per_step_unsaid")),
         *(plain(part.get(each)) for each in shown),
         *(plain(figures.get(each)) for each in own),
         *(right, plain(figures.get("perplexity_on_base")), plain(looping)),
         plain(figures.get("answers_that_differ")),
     )
+
+
+def _with_interval(part: dict[str, Any], name: str) -> str:
+    interval = part.get(f"{name}_95")
+    ends = f" ({plain(interval[0])}-{plain(interval[1])})" if interval is not None else ""
+    return plain(part.get(name)) + ends
 
 
 def _weights(figures: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ import torch
 
 from headstart.recipes.prompts import batches
 from headstart.recipes.samples import Answer
-from headstart.stages.drafting import Verdict
-from headstart.stages.jacobi import JacobiBlock
+from headstart.stages.drafting import Draft, Verdict
+from headstart.stages.jacobi import SAID_GRADE, JacobiBlock
 
 __all__ = ["Decoded", "jacobi_answers", "losses"]
 
@@ -24,6 +24,8 @@ class Decoded:
 
     answer: list[int] = field(default_factory=list)
     steps: int = 0
+    said: int = 0
+    """Accepted tokens of drafts that began with what had been said before."""
 
 
 def jacobi_answers(
@@ -39,18 +41,20 @@ def jacobi_answers(
     blocks = [JacobiBlock(prompt, block_tokens) for prompt in prompts]
     active = list(range(len(prompts)))
     while active:
-        drafts: dict[int, list[int]] = {}
+        drafts: dict[int, Draft] = {}
         for number in active:
             room = max_tokens - len(decoded[number].answer) - 1
             draft = blocks[number].draft(room) if decoded[number].answer else None
-            drafts[number] = list(draft.tokens) if draft is not None else []
-        rows = [[*prompts[n], *decoded[n].answer, *drafts[n]] for n in active]
-        said = _argmax(model, rows, [len(drafts[number]) + 1 for number in active])
+            drafts[number] = draft or Draft(())
+        rows = [[*prompts[n], *decoded[n].answer, *drafts[n].tokens] for n in active]
+        said = _argmax(model, rows, [len(drafts[number].tokens) + 1 for number in active])
         for number, predicted in zip(active, said, strict=True):
-            verdict = _verdict(drafts[number], predicted)
+            draft = drafts[number]
+            verdict = _verdict(draft.tokens, predicted)
             blocks[number].observe(verdict)
             one = decoded[number]
             one.steps += 1
+            one.said += verdict.num_accepted if draft.grade == SAID_GRADE else 0
             for token in verdict.tokens:
                 one.answer.append(token)
                 if token in ends:
@@ -63,7 +67,7 @@ def jacobi_answers(
     return decoded
 
 
-def _verdict(drafted: list[int], predicted: list[int]) -> Verdict:
+def _verdict(drafted: Sequence[int], predicted: list[int]) -> Verdict:
     accepted = 0
     while accepted < len(drafted) and drafted[accepted] == predicted[accepted]:
         accepted += 1

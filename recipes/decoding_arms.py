@@ -14,7 +14,9 @@ from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.options import option
 from headstart.recipes.prompts import METRICS, batches
 from headstart.recipes.samples import Lines
+from headstart.stages.drafting import Source
 from headstart.stages.errors import SetupError
+from headstart.stages.jacobi import SAID_GRADE
 from headstart.stages.looping import is_looping
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def _turn(
             done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
             counts = _counts(done)
             part: Part = {"num": len(some), "tokens": counts.tokens, "rows": counts.rows}
-            part |= {"steps": _steps(counts), "step_s": _step_s(counts)}
+            part |= {"steps": _steps(counts), "step_s": _step_s(counts), "said": _said(counts)}
             part["jacobi_s"] = sum(done.decode_s)
             part["jacobi_tokens"] = sum(len(answer) - 1 for answer in done.answers)
             row[name].append(part | summed([plain[number][1] for number in some]))
@@ -157,6 +159,12 @@ def _steps(counts: "SpeculationCounts") -> int:
 def _step_s(counts: "SpeculationCounts") -> float:
     """In the model and the sampler, drafts not counted."""
     return counts.plain_s + counts.verify_s
+
+
+def _said(counts: "SpeculationCounts") -> int:
+    """Tokens of drafts that began with what had been said before."""
+    source = counts.sources.get(Source.JACOBI)
+    return source.accepted_at(SAID_GRADE) if source is not None else 0
 
 
 def sizes_of(options: EvaluateOptions) -> list[int]:
@@ -237,7 +245,7 @@ def by_transformers(
         row["different"] = sum(one != other.answer for one, other in pairs)
         for name in GROUPS:
             row[name] = [
-                {"num": 1, "tokens": len(other.answer), "rows": other.steps}
+                {"num": 1, "tokens": len(other.answer), "rows": other.steps, "said": other.said}
                 for one, other in pairs
                 if is_looping(one) == (name == "looping")
             ]

@@ -38,6 +38,9 @@ def _told(parts: Sequence[Part], seed: int) -> dict[str, Any]:
     totals = summed(parts)
     found: dict[str, Any] = {"answers": int(totals["num"]), "tokens_per_step": _gain(totals)}
     measures = {"tokens_per_step": _gain}
+    if "said" in totals:
+        found["tokens_per_step_unsaid"] = _gain_unsaid(totals)
+        measures["tokens_per_step_unsaid"] = _gain_unsaid
     if "plain_s" in totals:
         found |= {
             "step_cost": _step_cost(totals),
@@ -54,6 +57,14 @@ def _told(parts: Sequence[Part], seed: int) -> dict[str, Any]:
 
 def _gain(part: Part) -> float:
     return part["tokens"] / max(1, part["rows"])
+
+
+def _gain_unsaid(part: Part) -> float:
+    """As if each token of a draft that began with what had been said had taken a step.
+
+    To copy that takes no Jacobi step: what is left is the least that the weights foresee.
+    """
+    return part["tokens"] / max(1, part["rows"] + part["said"])
 
 
 def _step_cost(part: Part) -> float:

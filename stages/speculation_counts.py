@@ -53,6 +53,10 @@ class SourceCounts(msgspec.Struct):
         self.drafts_by_grade[grade] += 1
         self.accepted_by_grade[grade] += num_accepted
 
+    def accepted_at(self, grade: int) -> int:
+        """Return the accepted tokens of drafts of a grade."""
+        return sum(self.accepted_by_grade[grade : grade + 1])
+
     def since(self, before: "SourceCounts") -> "SourceCounts":
         """Return what has come on top of an earlier state of the same totals."""
         return SourceCounts(

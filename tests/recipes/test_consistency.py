@@ -39,6 +39,8 @@ def test_losses_fall_and_tokens_a_step_rise(
     assert losses[-1] < 0.5 * losses[0]
     base, tuned = (figures[arm] for arm in ("base", "tuned"))
     assert tuned["not_looping"]["tokens_per_step"] > 1.15 * base["not_looping"]["tokens_per_step"]
+    for part in (base["not_looping"], tuned["not_looping"]):
+        assert 1 < part["tokens_per_step_unsaid"] <= part["tokens_per_step"]
     assert tuned["fast_forwarded"] > 1.5 * base["fast_forwarded"]
     assert base["answers_that_differ"] == tuned["answers_that_differ"] == 0
     assert note["samples"] == 200 * NUM_PROMPTS

@@ -9,8 +9,10 @@ from headstart.cluster.engine_child import Done
 from headstart.recipes import engine
 from headstart.recipes.answering import Question
 from headstart.recipes.decoding_arms import EvaluateOptions, by_engine, sizes_of
+from headstart.stages.drafting import Source
 from headstart.stages.errors import SetupError
-from headstart.stages.speculation_counts import LanguageCounts, SpeculationCounts
+from headstart.stages.jacobi import SAID_GRADE
+from headstart.stages.speculation_counts import LanguageCounts, SourceCounts, SpeculationCounts
 from headstart.stages.speculation_labels import NO_LANGUAGE
 
 LOOPS = 7
@@ -42,10 +44,14 @@ class Ruled:
         seconds = [(len(answer) - 1) / each * step_s for answer in answers]
         steps = sum((len(answer) - 1) // each for answer in answers)
         tokens = sum(len(answer) - 1 for answer in answers)
+        sources: dict[str, SourceCounts] = {}
+        if mode == "jacobi":
+            by_grade = [tokens // 8] * (1 + SAID_GRADE)
+            sources[Source.JACOBI] = SourceCounts(accepted_by_grade=by_grade)
         counts = SpeculationCounts(
             plain_steps=steps,
             plain_s=steps * step_s,
-            languages={NO_LANGUAGE: LanguageCounts(rows=steps, tokens=tokens)},
+            languages={NO_LANGUAGE: LanguageCounts(rows=steps, tokens=tokens, sources=sources)},
         )
         lasts = [float(sum(seconds[: number + 1])) for number in range(len(seconds))]
         firsts = [last - each for last, each in zip(lasts, seconds, strict=True)]
@@ -77,6 +83,8 @@ def test_both_ways_take_turns_and_loops_are_told_apart(
     assert (fit["answers"], figures["looping"]["answers"]) == (11, 1)
     assert fit["tokens_per_step"] == 2
     assert fit["tokens_per_step_95"] == [2, 2]
+    assert fit["tokens_per_step_unsaid"] == pytest.approx(1 / (1 / 2 + 1 / 8))
+    assert fit["tokens_per_step_unsaid_95"] == pytest.approx([1.6, 1.6])
     assert fit["step_cost"] == pytest.approx(1.25)
     assert fit["tokens_per_s_plain"] == pytest.approx(10)
     assert fit["speedup"] == pytest.approx(1.6)
