@@ -1,11 +1,12 @@
 """Evaluations of drafters as they lie on disk: whose arms are what, by set and language."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.benchmarks.evaluations import figures_below
+from headstart.benchmarks.language import TRAINED
 from headstart.stages.errors import SetupError
 
 __all__ = ["ROLES", "Evaluation", "Point", "by_set", "curves", "load"]
@@ -73,6 +74,11 @@ class Evaluation:
     def is_of_roles(self) -> bool:
         return any(self.arm(kind, role) for kind in ("table", "model") for role in ROLES)
 
+    @property
+    def is_of_languages(self) -> bool:
+        """Whether its arms are each the drafter of the language that it is called by."""
+        return {name.removeprefix(_TABLE) for name in self.tree["kinds"]} <= set(TRAINED)
+
 
 def load(folder: Path) -> list[Evaluation]:
     """Read every evaluation below a folder.
@@ -83,25 +89,28 @@ def load(folder: Path) -> list[Evaluation]:
     return [Evaluation(name, tree) for name, tree in figures_below(folder, _WANTED, "drafter")]
 
 
-def by_set(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Evaluation]]:
-    """Return evaluations whose arms have roles, by set and language."""
+def by_set(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, Evaluation]]:
+    """Return evaluations by set and language.
+
+    Raises:
+        SetupError: Two are of one language in one set.
+    """
     found: dict[str, dict[str, Evaluation]] = {}
     for each in evaluations:
-        if each.is_of_roles:
-            some = found.setdefault(str(each.tree["asked"]), {})
-            if each.language in some:
-                raise SetupError(
-                    f"{some[each.language].name} and {each.name} are both of {each.tree['asked']} "
-                    f"in {each.language}: leave one of them out"
-                )
-            some[each.language] = each
+        some = found.setdefault(str(each.tree["asked"]), {})
+        if each.language in some:
+            raise SetupError(
+                f"{some[each.language].name} and {each.name} are both of {each.tree['asked']} "
+                f"in {each.language}: leave one of them out"
+            )
+        some[each.language] = each
     return found
 
 
 def curves(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, str, list[Point]]]:
     """Yield what drafters of a kind reach at several budgets, greedily."""
     for each in evaluations:
-        if each.is_of_roles:
+        if each.is_of_roles or each.is_of_languages:
             continue
         for kind in dict.fromkeys(each.tree["kinds"].values()):
             points = each.points(kind)

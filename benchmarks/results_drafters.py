@@ -30,6 +30,9 @@ Tokens a step, the target's own among them, with half of the 95 % interval over 
 of the target's answers; *PF*: of answers and text; *generic*: of the text alone; *wrong*: another
 language's *PF*; `table-` before tables.
 """
+ACROSS = """\
+*de* is the neural drafter of German prompts, *table-de* their table, each of answers and text.
+"""
 SPEEDS = """\
 Times the tokens a second of plain decoding in the same engine, the arms in turn, prompt by prompt.
 """
@@ -49,8 +52,9 @@ def run(source: Path, target: Path) -> int:
     evaluations = load(source)
     target.mkdir(parents=True, exist_ok=True)
     lines = ["# Drafters by language", "", HEAD]
-    for name, found in by_set(evaluations).items():
+    for name, found in by_set(each for each in evaluations if each.is_of_roles).items():
         lines += _set(name, found)
+    lines += _languages(evaluations)
     lines += _router(source)
     lines += _curves(evaluations, target)
     lines += _sources(evaluations)
@@ -79,6 +83,22 @@ def _set(name: str, found: Mapping[str, Evaluation]) -> Iterator[str]:
             yield from (*_by_language(parts, _speed), "", SPEEDS)
         else:
             yield from ("Not in these results: `evaluate --timed` measures it.", "")
+
+
+def _languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    yield from ("## Each language's drafter on the prompts of each", "")
+    sets = by_set(each for each in evaluations if each.is_of_languages)
+    for name, found in sets.items():
+        parts = {
+            key: {arm: one.tree["replayed"]["0.0"][arm] for arm in one.tree["kinds"]}
+            for key, one in found.items()
+        }
+        yield from (f"Tokens a step on {name}, T = 0; a column is a language of prompts:", "")
+        yield from (*_by_language(parts, _length), "")
+    if sets:
+        yield ACROSS
+    else:
+        yield from ("Not in these results: `evaluate` with arms called by languages.", "")
 
 
 def _arms(part: Mapping[str, Any]) -> dict[str, Any]:

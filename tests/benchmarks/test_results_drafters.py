@@ -136,7 +136,7 @@ def test_what_was_not_measured_is_said_to_be_so(tmp_path: Path) -> None:
     assert best_arm(by_set(load(tmp_path))["translate_to_en"]) is None
     assert run(tmp_path, tmp_path / "page") == 0
     text = (tmp_path / "page/drafters.md").read_text()
-    assert text.count("Not in these results") == 4
+    assert text.count("Not in these results") == 5
     with pytest.raises(SetupError, match=r"no figures\.json"):
         load(tmp_path / "page")
     write(tmp_path, "twice", figures("de"))
@@ -155,6 +155,10 @@ def test_the_page_has_tables_bars_the_router_and_the_curve(tmp_path: Path) -> No
     write(source, "own", figures("de", speeds={}, asked="heldout"))
     learned = {str(10**n): 10**n for n in range(2, 7)}
     gains = {name: 1 + num**0.5 / 1e4 for name, num in learned.items()}
+    for asked in ("de", "ja"):
+        each = {f"table-{name}": 1.0 + (name == asked) for name in TRAINED}
+        tree = figures(asked, {"none": 1.0, **each}, {}, learned_tokens=dict.fromkeys(each, 100))
+        write(source, f"across-{asked}", tree)
     curve = figures("de", gains, {}, learned_tokens=learned)
     write(source, "curve", curve)
     check = {"name": "right_cut_kept", "value": 0.96, "bar": 0.9, "better": "higher"}
@@ -174,6 +178,9 @@ def test_the_page_has_tables_bars_the_router_and_the_curve(tmp_path: Path) -> No
     assert "| auto | 1.25 (1.2 to 1.3) |" in text
     assert "| right_cut_kept | 0.96 | 0.94 to 0.98 | ≥ 0.9 share | holds |" in text
     assert "Tables, de:" in text
+    assert "| arm | de | ja |" in text
+    assert "| table-ja | 1.00 ± 0.01 | 2.00 ± 0.01 |" in text
+    assert text.count("points, asked") == 1
     assert "5 points, asked ≥ 4: holds." in text
     assert "1.6 is reached at" in text
     names = sorted(str(path.relative_to(tmp_path / "first")) for path in files(tmp_path / "first"))
