@@ -13,7 +13,7 @@ __all__ = ["bars", "share_right"]
 
 _Z = 1.96
 _GIVEN = Bar("tokens a second, of what steps give", 0.9, "higher", "ratio")
-_LOSS = Bar("loss on the base's answers", 1.02, "lower", "ratio")
+_LOSS = Bar("loss on the base's answers, change", 0.02, "lower", "share")
 _ABLE = Bar("the base's right", 0.5, "higher", "share")
 _WITHIN = Bar("right, against the base", -0.015, "higher", "share")
 _POINTS = Bar("points of the curve", 5, "higher", "")
@@ -57,14 +57,12 @@ def _judged(
     part = tuned.get("not_looping", {})
     limit = BARS.get(best.asked["metric"])
     if limit is not None and part:
-        bar = Bar("tokens a step", limit, "higher", "ratio")
+        bar = Bar("tokens a step", limit, "higher", "tokens")
         yield _row(bar, _noted(part, "tokens_per_step"), _where(limit, part, fit))
     if "of_what_steps_give" in part:
         yield _row(_GIVEN, _noted(part, "of_what_steps_give"))
     if "loss_change" in tuned:
-        change = _noted(tuned, "loss_change")
-        ratio = Estimate(1 + change.value, 1 + change.low, 1 + change.high, change.num_blocks)
-        yield _row(_LOSS, ratio)
+        yield _row(_LOSS, _noted(tuned, "loss_change"))
     if best.asked["metric"] == "sql":
         known = _most_answers(best, others)
         if "right" in known.arms["base"]:

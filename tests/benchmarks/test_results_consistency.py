@@ -228,11 +228,13 @@ def test_few_answers_that_all_agree_decide_nothing(tmp_path: Path, num: int, ver
 @pytest.mark.parametrize(
     ("name", "value", "ends", "verdict"),
     [
-        ("loss_change", 0.015, [0.008, 0.022], "holds"),
+        ("loss_change", 0.015, [0.008, 0.019], "holds"),
+        ("loss_change", -0.3, [-0.5, -0.1], "holds"),
         ("loss_change", 0.015, [-0.01, 0.04], "undecided"),
         ("loss_change", 0.04, [0.03, 0.05], "**fails**"),
         ("of_what_steps_give", 0.95, [0.80, 1.1], "undecided"),
         ("of_what_steps_give", 0.85, [0.82, 0.88], "**fails**"),
+        ("tokens_per_step", 2.2, [1.9, 2.5], "holds"),
         ("tokens_per_step", 2.0, [1.7, 2.3], "undecided"),
         ("tokens_per_step", 2.0, None, "undecided"),
     ],
