@@ -57,6 +57,10 @@ def judged(found: Mapping[str, Evaluation]) -> Iterator[Asked]:
     name = arm or "/".join(_SPEED_ARMS)
     fast = {each: _speed(found.get(each), name, 0.0, FASTER) for each in TRAINED}
     yield Asked(f"{name}: {FASTER.name}, T = 0", FASTER, 4, fast)
+    longer = {each: _timed_length(found.get(each)) for each in TRAINED}
+    yield Asked(f"auto: {ACCEPTED.name}, T = 0", ACCEPTED, len(longer), longer)
+    ahead = {each: _ahead_of_copying(found.get(each)) for each in TRAINED}
+    yield Asked("auto: tokens a second, times copying alone, T = 0", AHEAD, len(ahead), ahead)
     slow = {
         f"{each}, T = {temperature:g}": _speed(found.get(each), "auto", temperature, NO_SLOWER)
         for each in TRAINED
@@ -125,11 +129,29 @@ def _speed(one: Evaluation | None, arm: str, temperature: float, bar: Bar) -> Ch
     return not_measured(bar, "") if ratio is None else judge(bar, ratio)
 
 
-def _ratio(one: Evaluation | None, arm: str, temperature: float) -> Estimate | None:
+def _timed_length(one: Evaluation | None) -> Check:
+    """Judge what is served: a table and copying, by what each step costs."""
+    turns = [] if one is None else one.turns(0.0)
+    rows = [
+        (int(turn["auto"]["tokens"]), int(turn["auto"]["steps"]))
+        for turn in turns
+        if "auto" in turn
+    ]
+    return judge(ACCEPTED, over_blocks(rows, _per_step)) if rows else not_measured(ACCEPTED, "")
+
+
+def _ahead_of_copying(one: Evaluation | None) -> Check:
+    ratio = _ratio(one, "auto", 0.0, "ngram")
+    return not_measured(AHEAD, "") if ratio is None else _excluding_one(ratio)
+
+
+def _ratio(
+    one: Evaluation | None, arm: str, temperature: float, rival: str = "none"
+) -> Estimate | None:
     turns = [] if one is None else one.turns(temperature)
-    if not turns or arm not in turns[0]:
+    if not turns or not {arm, rival} <= turns[0].keys():
         return None
-    return paired_ratio([(turn[arm], turn["none"]) for turn in turns], _rate)
+    return paired_ratio([(turn[arm], turn[rival]) for turn in turns], _rate)
 
 
 def _rate(turns: Sequence[Mapping[str, float]]) -> float:

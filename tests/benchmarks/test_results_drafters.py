@@ -14,7 +14,7 @@ from headstart.benchmarks.results_drafters import run
 from headstart.stages.errors import SetupError
 
 LENGTHS = {"none": 1.0, "table-PF": 2.0, "table-F": 1.8, "table-generic": 1.2, "table-wrong": 1.1}
-SPEEDS = {"none": 1.0, "table-PF": 1.3, "table-F": 1.2, "auto": 1.25}
+SPEEDS = {"none": 1.0, "ngram": 1.1, "table-PF": 1.3, "table-F": 1.2, "auto": 1.25}
 NUM = 40
 
 
@@ -38,7 +38,12 @@ def figures(
             "prompts": [n],
             "loops": False,
             "arms": {
-                name: {"gained": 60, "seconds": (2 + n % 5 / 10) / value}
+                name: {
+                    "gained": 60,
+                    "seconds": (2 + n % 5 / 10) / value,
+                    "tokens": 61,
+                    "steps": round(30 / value),
+                }
                 for name, value in speeds.items()
             },
         }
@@ -80,6 +85,8 @@ def test_bars_hold_where_every_language_keeps_them(tmp_path: Path) -> None:
         "tables: tokens a step, P-F times F": Verdict.HOLDS,
         "tables: tokens a step, times another language's": Verdict.HOLDS,
         "table-PF: tokens a second, times plain, T = 0": Verdict.HOLDS,
+        "auto: tokens a step, T = 0": Verdict.HOLDS,
+        "auto: tokens a second, times copying alone, T = 0": Verdict.HOLDS,
         "auto: tokens a second, times plain": Verdict.HOLDS,
     }
 
@@ -94,6 +101,9 @@ def test_one_language_may_miss_a_bar_of_four_and_none_a_bar_of_five(tmp_path: Pa
     assert found["tables: tokens a step, times another language's"].verdict is Verdict.HOLDS
     assert found["table-PF: tokens a second, times plain, T = 0"].verdict is Verdict.HOLDS
     assert found["auto: tokens a second, times plain"].verdict is Verdict.FAILS
+    behind = found["auto: tokens a second, times copying alone, T = 0"]
+    assert behind.checks["de"].verdict is behind.verdict is Verdict.FAILS
+    assert behind.checks["fr"].verdict is Verdict.HOLDS
     checks = found["tables: tokens a step"].checks
     assert [each.verdict is Verdict.FAILS for each in checks.values()] == [True] + 4 * [False]
 
