@@ -6,7 +6,7 @@ import msgspec
 
 from headstart.configs.model_settings import ModelSettings
 from headstart.pipeline.body_fields import Fields, Options
-from headstart.stages.language import load
+from headstart.stages.language import load, tag_of
 from headstart.stages.prompt_language import prompt_language
 from headstart.stages.routing import Wanted
 
@@ -83,7 +83,7 @@ class InputLanguages:
             return options
         for text in _texts(fields):
             if (language := prompt_language(text, told)) is not None:
-                return msgspec.structs.replace(options, language=language)
+                return msgspec.structs.replace(options, language=tag_of(language, told))
         return options
 
     def _is_by_language(self, options: Options, fields: Fields) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -12,12 +12,15 @@ __all__ = [
     "MOST_SENTENCES",
     "SPACED_ENDS",
     "WIDE_ENDS",
+    "both_ends",
     "closest",
+    "code_of",
     "excerpt",
     "is_loaded",
     "language_of",
     "likely",
     "load",
+    "tag_of",
 ]
 
 MOST_CHARS = 4_000
@@ -40,10 +43,26 @@ _NO_LANGUAGE = "zxx"
 
 def closest(language: str, known: Container[str]) -> str | None:
     """Return the known language tag for a language: its own, or that which it is a variety of."""
-    for tag in (language, language.partition("-")[0].lower()):
+    for tag in (language, code_of(language)):
         if tag in known:
             return tag
     return None
+
+
+def code_of(tag: str) -> str:
+    """Return the ISO 639 code that a language tag begins with."""
+    return tag.partition("-")[0].lower()
+
+
+def tag_of(code: str, tags: Collection[str]) -> str:
+    """Return which of some tags a code told from a text means, such as `zh-CN` for `zh`.
+
+    Returns:
+        The code itself where it is one of them, or none is of that language.
+    """
+    if code in tags:
+        return code
+    return min((tag for tag in tags if code_of(tag) == code), default=code)
 
 
 def load() -> None:
@@ -102,10 +121,15 @@ def excerpt(text: str) -> str:
 
 def _sentences(text: str) -> list[str]:
     stripped = (each.strip() for each in _SENTENCE.findall(excerpt(text)))
-    found = [each for each in stripped if any(map(str.isalpha, each))]
-    if len(found) <= MOST_SENTENCES:
-        return found
-    return [*found[: MOST_SENTENCES // 2], *found[-MOST_SENTENCES // 2 :]]
+    return both_ends([each for each in stripped if any(map(str.isalpha, each))])
+
+
+def both_ends(sentences: Sequence[str]) -> list[str]:
+    """Return those that are looked at: half from the beginning, half from the end."""
+    if len(sentences) <= MOST_SENTENCES:
+        return [*sentences]
+    half = MOST_SENTENCES // 2
+    return [*sentences[:half], *sentences[-half:]]
 
 
 @cache

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection
 
-from headstart.stages.language import MOST_SENTENCES, SPACED_ENDS, WIDE_ENDS, excerpt, likely
+from headstart.stages.language import SPACED_ENDS, WIDE_ENDS, both_ends, code_of, excerpt, likely
 
 __all__ = ["prompt_language"]
 
@@ -53,22 +53,22 @@ def prompt_language(text: str, drafted: Collection[str]) -> str | None:
     Args:
         drafted: Languages that there are drafters for.
     """
-    favoured = {tag.partition("-")[0].lower(): _FAVOUR_DRAFTED for tag in drafted}
+    favoured = {code_of(tag): _FAVOUR_DRAFTED for tag in drafted}
     favoured[_INSTRUCTIONS] = _FAVOUR_ENGLISH
     weights: defaultdict[str, float] = defaultdict(float)
-    num_code = num_short = num_pieces = 0
+    num_code = num_short = 0
+    pieces: list[str] = []
     for line in excerpt(text).split("\n"):
         if _is_code(line):
             num_code += len(line)
-            continue
-        for piece in map(str.strip, _PIECE.findall(line)):
-            if num_pieces >= MOST_SENTENCES or not any(map(str.isalpha, piece)):
-                continue
-            num_pieces += 1
-            language, confidence = _piece_language(piece, favoured)
-            weights[language] += confidence * len(piece.encode())
-            is_short = len(piece.split()) <= _FEW_WORDS and language not in _WIDE
-            num_short += len(piece) if is_short else 0
+        else:
+            stripped = map(str.strip, _PIECE.findall(line))
+            pieces += [piece for piece in stripped if any(map(str.isalpha, piece))]
+    for piece in both_ends(pieces):
+        language, confidence = _piece_language(piece, favoured)
+        weights[language] += confidence * len(piece.encode())
+        is_short = len(piece.split()) <= _FEW_WORDS and language not in _WIDE
+        num_short += len(piece) if is_short else 0
     weights.pop("", None)
     weight = sum(weights.values())
     # Single words between lines of code are code, too.

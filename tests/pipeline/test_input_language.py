@@ -1,6 +1,7 @@
 """A request that does not say its language is looked at, where drafters are chosen by it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,16 @@ def test_nothing_is_looked_at_where_it_does_not_matter(
     languages: InputLanguages, body: dict[str, Any]
 ) -> None:
     assert found(languages, CHAT, {"messages": said(GERMAN), **body}) is None
+
+
+def test_a_tag_with_a_region_is_what_its_language_is_told_by(tmp_path: Path) -> None:
+    table = tmp_path / "zh.table"
+    table.touch()
+    drafting = SpeculationSettings(default="auto", tables={"zh-CN": table})
+    model = ModelSettings(name="drafted", source="a/b", speculation=drafting)
+    languages = InputLanguages([model], {"drafted": "auto"}.get)
+    chinese = said("昨天晚上我们在河边散步聊了很多关于工作的事情。")
+    assert found(languages, CHAT, {"model": "drafted", "messages": chinese}) == "zh-CN"
 
 
 def test_nobodys_first_request_waits_for_the_model_of_languages(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.language import MOST_CHARS, language_of
+from headstart.stages.language import MOST_CHARS, language_of, tag_of
 
 GERMAN = "Der Bahnhof war am frühen Morgen noch leer, und der Kiosk hatte geschlossen."
 FRENCH = "Nous avons attendu le train pendant plus de deux heures sous la pluie."
@@ -45,3 +45,16 @@ def test_of_a_long_text_beginning_and_end_are_looked_at() -> None:
 def test_any_text_has_one_language_or_none(text: str) -> None:
     language = language_of(text)
     assert language is None or language.isalpha()
+
+
+@pytest.mark.parametrize(
+    ("code", "tags", "tag"),
+    [
+        ("zh", ("de", "zh-CN"), "zh-CN"),
+        ("zh", ("zh-TW", "zh", "zh-CN"), "zh"),
+        ("pt", ("pt-PT", "pt-BR"), "pt-BR"),
+        ("ko", ("de", "zh-CN"), "ko"),
+    ],
+)
+def test_a_code_means_the_tag_of_its_language(code: str, tags: tuple[str, ...], tag: str) -> None:
+    assert tag_of(code, tags) == tag

@@ -108,6 +108,11 @@ def test_a_quoted_word_does_not_make_a_long_text_another_language() -> None:
     assert prompt_language(f'{text} They call it "Schadenfreude" there. {text}', DRAFTED) == "en"
 
 
+def test_the_end_of_a_text_with_many_sentences_is_looked_at() -> None:
+    head = 40 * "Answer briefly. "
+    assert prompt_language(f"{head}\n{' '.join(OWN['de'])}", DRAFTED) == "de"
+
+
 def test_han_is_japanese_where_the_forms_or_the_rest_of_the_text_are() -> None:
     assert prompt_language("山上有大人物", DRAFTED) == "zh"  # as it may be
     assert prompt_language("図書館駅伝競走", DRAFTED) == "ja"
