@@ -8,7 +8,7 @@ from headstart.benchmarks.drafters_runs import Evaluation
 from headstart.benchmarks.estimates import Estimate, over_blocks, paired_ratio
 from headstart.benchmarks.language import TRAINED
 
-__all__ = ["KINDS", "Asked", "best_arm", "judged"]
+__all__ = ["ACCEPTED", "KINDS", "Asked", "best_arm", "judged", "ratios"]
 
 KINDS = {"table": "tables", "model": "neural drafters"}
 _GREEDY = "0.0"
@@ -115,13 +115,20 @@ def _per_step(rows: Rows) -> float:
 
 def best_arm(found: Mapping[str, Evaluation]) -> str | None:
     """Return the arm that is fastest over all languages, greedily; None where none was timed."""
-    rates: dict[str, float] = {}
-    for arm in _SPEED_ARMS:
-        ratios = [_ratio(each, arm, 0.0) for each in found.values()]
-        known = [ratio.value for ratio in ratios if ratio is not None]
-        if known:
-            rates[arm] = sum(known) / len(known)
+    timed = {arm: [_ratio(each, arm, 0.0) for each in found.values()] for arm in _SPEED_ARMS}
+    known = {arm: [each.value for each in some if each] for arm, some in timed.items()}
+    # In as many languages as any: one that was timed in a fast one alone is not the fastest.
+    most = max(map(len, known.values()))
+    rates = {arm: sum(some) for arm, some in known.items() if some and len(some) == most}
     return max(rates, key=rates.__getitem__, default=None)
+
+
+def ratios(one: Evaluation, temperature: float) -> dict[str, Estimate]:
+    """Return how many times the tokens a second of plain decoding each arm has."""
+    turns = one.turns(temperature)
+    arms = ("none", *sorted(turns[0].keys() - {"none"})) if turns else ()
+    found = {arm: _ratio(one, arm, temperature) for arm in arms}
+    return {arm: ratio for arm, ratio in found.items() if ratio is not None}
 
 
 def _speed(one: Evaluation | None, arm: str, temperature: float, bar: Bar) -> Check:

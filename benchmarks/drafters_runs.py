@@ -23,7 +23,7 @@ class Point:
     """What a budget reaches."""
 
     tokens: int
-    """Of the answers that it learned from."""
+    """That it learned: of the text or the answers, each time that training went over them."""
     gain: float
 
 
@@ -59,6 +59,11 @@ class Evaluation:
             if row["temperature"] == temperature and not row["loops"]
         ]
 
+    def num_looping(self, temperature: float) -> int:
+        """Count the timed turns in which an arm's answer loops."""
+        rows = self.tree.get("timed_rows", ())
+        return sum(row["temperature"] == temperature and row["loops"] for row in rows)
+
     def points(self, kind: str) -> list[Point]:
         """Return what each budget of a kind reaches; of several at one budget, the last."""
         greedy = self.tree["replayed"].get("0.0", {})
@@ -77,7 +82,8 @@ class Evaluation:
     @property
     def is_of_languages(self) -> bool:
         """Whether its arms are each the drafter of the language that it is called by."""
-        return {name.removeprefix(_TABLE) for name in self.tree["kinds"]} <= set(TRAINED)
+        languages = {name.removeprefix(_TABLE) for name in self.tree["kinds"]}
+        return bool(languages) and languages <= set(TRAINED)
 
 
 def load(folder: Path) -> list[Evaluation]:

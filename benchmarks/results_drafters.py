@@ -11,8 +11,9 @@ from typing import Any
 
 from headstart.benchmarks.checks import Check, Verdict
 from headstart.benchmarks.consistency_runs import fitted
-from headstart.benchmarks.drafters_bars import ACCEPTED, KINDS, Asked, judged
+from headstart.benchmarks.drafters_bars import ACCEPTED, KINDS, Asked, judged, ratios
 from headstart.benchmarks.drafters_runs import Evaluation, by_set, curves, load
+from headstart.benchmarks.estimates import Estimate
 from headstart.benchmarks.evaluations import write_page
 from headstart.benchmarks.results_curves import gain_by_tokens
 from headstart.benchmarks.results_text import folded, grid, interval, plain
@@ -75,12 +76,13 @@ def _set(name: str, found: Mapping[str, Evaluation]) -> Iterator[str]:
         yield from ("", f"Answers that loop: {_listed(loops)}.", "")
     yield LENGTHS
     for temperature in temperatures:
-        parts = {
-            key: _arms(one.tree.get("timed", {}).get(temperature, {})) for key, one in found.items()
-        }
+        drawn = float(temperature)
+        parts = {key: ratios(one, drawn) for key, one in found.items()}
         yield from (f"### Tokens a second, T = {temperature}", "")
         if any(parts.values()):
-            yield from (*_by_language(parts, _speed), "", SPEEDS)
+            loops = {key: one.num_looping(drawn) for key, one in found.items() if parts[key]}
+            yield from (*_by_language(parts, _speed), "")
+            yield from (f"Turns with an answer that loops: {_listed(loops)}.", "", SPEEDS)
         else:
             yield from ("Not in these results: `evaluate --timed` measures it.", "")
 
@@ -90,7 +92,7 @@ def _languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     sets = by_set(each for each in evaluations if each.is_of_languages)
     for name, found in sets.items():
         parts = {
-            key: {arm: one.tree["replayed"]["0.0"][arm] for arm in one.tree["kinds"]}
+            key: {arm: one.tree["replayed"].get("0.0", {}).get(arm) for arm in one.tree["kinds"]}
             for key, one in found.items()
         }
         yield from (f"Tokens a step on {name}, T = 0; a column is a language of prompts:", "")
@@ -99,10 +101,6 @@ def _languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
         yield ACROSS
     else:
         yield from ("Not in these results: `evaluate` with arms called by languages.", "")
-
-
-def _arms(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: each for name, each in part.items() if isinstance(each, dict)}
 
 
 def _by_language(parts: Mapping[str, Mapping[str, Any]], cell: Any) -> Iterator[str]:
@@ -118,10 +116,14 @@ def _length(figures: Mapping[str, Any] | None) -> str:
     return f"{figures['accepted_length']:.2f}" + ("" if half is None else f" ± {half:.2f}")
 
 
-def _speed(figures: Mapping[str, Any] | None) -> str:
-    if figures is None:
+def _speed(ratio: Estimate | None) -> str:
+    if ratio is None:
         return "-"
-    return f"{figures['speedup']:.2f} ({interval(*figures['speedup_95'])})"
+    return f"{ratio.value:.2f}" + (f" ({_ends(ratio)})" if math.isfinite(ratio.low) else "")
+
+
+def _ends(estimate: Estimate) -> str:
+    return interval(estimate.low, estimate.high) if math.isfinite(estimate.half_width) else "-"
 
 
 def _bars(found: Sequence[Asked]) -> Iterator[str]:
@@ -151,8 +153,7 @@ def _check(check: Check) -> tuple[str, str, str, str]:
     estimate = check.estimate
     if estimate is None:
         return "-", "-", "-", _said(check.verdict)
-    ends = interval(estimate.low, estimate.high) if math.isfinite(estimate.half_width) else "-"
-    return plain(estimate.value), ends, str(estimate.num_blocks), _said(check.verdict)
+    return plain(estimate.value), _ends(estimate), str(estimate.num_blocks), _said(check.verdict)
 
 
 def _said(verdict: Verdict) -> str:

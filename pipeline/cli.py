@@ -203,6 +203,7 @@ def _table(args: argparse.Namespace) -> int:
 
     from headstart.pipeline.daemon import url_of
     from headstart.recipes.ngram_tables import make
+    from headstart.recipes.samples import write_file
 
     gateway = settings.gateway
     url = args.url or url_of(settings, gateway.host, gateway.port)
@@ -211,10 +212,7 @@ def _table(args: argparse.Namespace) -> int:
         raise SetupError(f"{args.out} cannot be written: name a file in a folder that is there")
     with httpx.Client(base_url=url, headers=headers) as client:
         table = make(settings, args.model, args.language, args.prompts, client)
-    try:
-        args.out.write_bytes(table.encode())
-    except OSError as error:
-        raise SetupError(f"{args.out} cannot be written: {error.strerror}") from error
+    write_file(args.out, table.encode())
     print(f"{args.out}: {len(table.followers)} contexts")
     return 0
 

@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,16 +16,17 @@ from typing import Any
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.models import need
-from headstart.recipes.options import LANGUAGE, option
+from headstart.recipes.options import option
 from headstart.recipes.samples import claim, read_card, write_json
 from headstart.recipes.texts import documents_of, is_text
 from headstart.recipes.training import described
 from headstart.stages.errors import SetupError
+from headstart.stages.language import TAG
 
 __all__ = ["CorpusOptions", "build_corpus", "read_documents"]
 
 _BLANKS = re.compile(r"\s+")
-_DENSE = ("ja", "th", "yue", "zh")
+_DENSE = ("ja", "th", "zh")
 """A character of these says more than one of others, and words stand without blanks."""
 _LICENCE = re.compile(r"^License:[ \t]*(\S.*)$", re.MULTILINE)
 _MIN_LETTERS = 0.6
@@ -36,12 +37,12 @@ class CorpusOptions:
     """What `corpus` is told."""
 
     sources: tuple[Path, ...] = option("files, or folders that hold them: text, JSONL, HTML, man")
-    language: str = option("code of the language that is kept, such as de", form=LANGUAGE)
+    language: str = option("code of the language that is kept, such as de", form=TAG)
     license: str = option("under which the text is, for the card")
     out: Path = option("folder for train.jsonl, heldout.jsonl and card.json")
     origin: str = option("where the text is from, for the card", "")
     heldout: float = option("share of the documents that none is trained on", 0.05)
-    min_chars: int = option("shortest paragraph; a third of it in Chinese and Japanese", 40)
+    min_chars: int = option("shortest paragraph; a third of it in Chinese, Japanese and Thai", 40)
     max_chars: int | None = option("end after so many characters of kept text", None)
     dry_run: bool = option("say what there is to read, then stop", False)
 
@@ -116,23 +117,15 @@ def _write(options: CorpusOptions, files: list[tuple[str, Path]]) -> dict[str, A
             partials["train"].open("w", encoding="utf-8") as train,
             partials["heldout"].open("w", encoding="utf-8") as heldout,
         ):
-            for name, path in tqdm(files, desc="files"):
-                for number, paragraphs in enumerate(documents_of(path)):
-                    kept = cleaner.kept(paragraphs)
-                    if not kept:
-                        continue
-                    text = "\n\n".join(kept)
-                    place = sha256(f"{name}:{number}".encode()).digest()
-                    is_held = int.from_bytes(place[:4]) < options.heldout * 2**32
-                    row = {"source": name, "text": text}
-                    (heldout if is_held else train).write(
-                        json.dumps(row, ensure_ascii=False) + "\n"
-                    )
-                    part = "heldout" if is_held else "train"
-                    counts[f"{part}_documents"] += 1
-                    counts[f"{part}_characters"] += len(text)
-                if options.max_chars is not None and cleaner.num_chars >= options.max_chars:
-                    break
+            for name, number, kept in _documents(options, cleaner, files, counts):
+                text = "\n\n".join(kept)
+                place = sha256(f"{name}:{number}".encode()).digest()
+                is_held = int.from_bytes(place[:4]) < options.heldout * 2**32
+                row = {"source": name, "text": text}
+                (heldout if is_held else train).write(json.dumps(row, ensure_ascii=False) + "\n")
+                part = "heldout" if is_held else "train"
+                counts[f"{part}_documents"] += 1
+                counts[f"{part}_characters"] += len(text)
         if not counts["train_documents"] or not counts["heldout_documents"]:
             raise SetupError(
                 f"{counts['train_documents']} documents in {options.language} to train on and "
@@ -146,15 +139,33 @@ def _write(options: CorpusOptions, files: list[tuple[str, Path]]) -> dict[str, A
     finally:
         for path in partials.values():
             path.unlink(missing_ok=True)
-    return dict(counts) | {"files": len(files), "left_out": dict(cleaner.left_out)}
+    return dict(counts) | {"left_out": dict(cleaner.left_out)}
+
+
+def _documents(
+    options: CorpusOptions,
+    cleaner: "_Cleaner",
+    files: Sequence[tuple[str, Path]],
+    counts: Counter[str],
+) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield what is kept of each document, its file's name and its number there."""
+    for name, path in tqdm(files, desc="files"):
+        counts["files"] += 1
+        for number, paragraphs in enumerate(documents_of(path)):
+            if kept := cleaner.kept(paragraphs):
+                yield name, number, kept
+            if options.max_chars is not None and cleaner.num_chars >= options.max_chars:
+                return
 
 
 class _Cleaner:
     """Keeps paragraphs that are whole, new, and in the language."""
 
     def __init__(self, options: CorpusOptions) -> None:
-        self._language = options.language
-        dense = options.language in _DENSE
+        from headstart.stages.language import code_of
+
+        self._code = code_of(options.language)
+        dense = self._code in _DENSE
         self._min_chars = options.min_chars // 3 if dense else options.min_chars
         self._seen: set[bytes] = set()
         self.left_out: Counter[str] = Counter()
@@ -182,7 +193,7 @@ class _Cleaner:
         if digest in self._seen:
             return "repeated"
         self._seen.add(digest)
-        return None if language_of(text) == self._language else "another language"
+        return None if language_of(text) == self._code else "another language"
 
 
 def _licences(sources: tuple[Path, ...]) -> list[dict[str, Any]]:

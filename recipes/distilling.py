@@ -16,10 +16,11 @@ from headstart.recipes.cleaning import fit
 from headstart.recipes.corpus import read_documents
 from headstart.recipes.language_prompts import prompts_from
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
-from headstart.recipes.options import LANGUAGE, option
+from headstart.recipes.options import option
 from headstart.recipes.prompts import Prompt, read_prompts
 from headstart.recipes.samples import Answer, answers_in, claim, read_card, write_json
 from headstart.stages.errors import SetupError
+from headstart.stages.language import TAG
 
 __all__ = [
     "DistilOptions",
@@ -37,7 +38,7 @@ class PromptOptions:
     """Which prompts are answered, and by whom."""
 
     model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
-    language: str = option("code of the language of the prompts, such as de", form=LANGUAGE)
+    language: str = option("code of the language of the prompts, such as de", form=TAG)
     out: Path = option("folder for answers and results")
     corpus: Path | None = option("folder that `corpus` made: prompts are made from it", None)
     prompts: Path | None = option("or a file of prompts; rows of another `lang` are left out", None)

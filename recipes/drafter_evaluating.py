@@ -21,7 +21,7 @@ from headstart.recipes.drafter_model import Drafter
 from headstart.recipes.drafter_timing import figures_of, timed, timed_tables
 from headstart.recipes.models import Chat, device_of, folder_of, load, machine
 from headstart.recipes.options import option
-from headstart.recipes.plots import plot_bars, plot_curves
+from headstart.recipes.plots import plot_bars
 from headstart.recipes.replaying import Replayed, replay, replay_hits
 from headstart.recipes.samples import Answer, answers_in, claim, write_json
 from headstart.recipes.table_building import read_table
@@ -123,25 +123,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "tokens a step",
         options.out / "figures.png",
     )
-    if curves := _curves(figures):
-        plot_curves(curves, "tokens learned", "tokens a step", options.out / "curve.png")
     return figures
-
-
-def _curves(figures: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Return tokens a step over tokens learned, of each kind that has several budgets."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    learned = sorted(figures["learned_tokens"].items(), key=lambda item: item[1])
-    for temperature, lengths in figures["replayed"].items():
-        for kind in ("table", "model"):
-            points = [
-                (num, lengths[name]["accepted_length"])
-                for name, num in learned
-                if figures["kinds"][name] == kind
-            ]
-            if len(points) > 1:
-                found[f"{kind}, T = {temperature}"] = points
-    return found
 
 
 def _check_unseen(

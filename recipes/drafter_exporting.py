@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.recipes import trained_on
 from headstart.recipes.drafter_model import NOTE, Drafter
 from headstart.recipes.models import Chat, folder_of
-from headstart.recipes.options import LANGUAGE, option
+from headstart.recipes.options import option
 from headstart.recipes.samples import card_of, write_folder
 from headstart.stages.errors import SetupError
+from headstart.stages.language import TAG
 
 __all__ = ["ExportOptions", "export"]
 
@@ -20,10 +22,11 @@ class ExportOptions:
 
     model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
     drafter: Path = option("a drafter's folder, or a table")
-    language: str = option("code of the input's language, such as de", form=LANGUAGE)
+    language: str = option("code of the input's language, such as de", form=TAG)
     out: Path = option("folder for the drafter and its card")
     name: str = option("of the drafter, for the card")
     figures: Path | None = option("figures.json of `evaluate`, for the card", None)
+    arm: str | None = option("which arm of the figures this drafter is; unset: all are shown", None)
     license: str = option("of the drafter, as the card says it", "apache-2.0")
     text_license: str | None = option("of the text that it was made from, for the card", None)
     max_bytes: int = option("largest file", 3_000_000)
@@ -36,7 +39,7 @@ def export(options: ExportOptions) -> dict[str, Any]:
     """Write the drafter and its card, whole or not at all; returns what was written.
 
     Raises:
-        SetupError: It is no drafter of this target or language, or too large.
+        SetupError: It is no drafter of this target, a table of another language, or too large.
     """
     folder = folder_of(options.model)
     chat = Chat.of(folder)
@@ -57,7 +60,8 @@ def _export_table(options: ExportOptions, chat: Chat, target: Path) -> dict[str,
     _check_size(options, len(data))
     name = f"{options.language}.table"
     facts = {"kind": "table", "file": name, "vocabulary": table.vocabulary}
-    card = _card(options, chat, facts, {"contexts": len(table.followers), "order": table.order})
+    facts |= {"tokenizer": table.tokenizer}
+    card = _card(options, facts, {"contexts": len(table.followers), "order": table.order})
 
     def write(folder: Path) -> None:
         (folder / name).write_bytes(data)
@@ -75,18 +79,20 @@ def _export_model(options: ExportOptions, chat: Chat) -> dict[str, Any]:
     drafter.check(chat.identity, options.drafter)
     size = 2 * sum(each.numel() for each in drafter.model.parameters())
     _check_size(options, size)
-    facts = {"kind": "model", "vocabulary": drafter.vocabulary.size}
+    facts = {"kind": "model", "vocabulary": drafter.vocabulary.size, "tokenizer": chat.identity}
     config = drafter.model.config
     shown = {
         "layers": config.num_hidden_layers,
         "hidden size": config.hidden_size,
         "tokens that it knows": drafter.vocabulary.own_size,
     }
-    card = _card(options, chat, facts, shown)
+    card = _card(options, facts, shown)
+    learned = trained_on.noted(options.drafter)
 
     def write(folder: Path) -> None:
         drafter.model.bfloat16()
         drafter.save(folder)
+        trained_on.note(folder, learned)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     def write_full(folder: Path) -> None:
@@ -113,28 +119,44 @@ def _check_size(options: ExportOptions, size: int) -> None:
         )
 
 
-def _card(options: ExportOptions, chat: Chat, facts: dict[str, Any], shown: dict[str, Any]) -> str:
-    drafts = {**facts, "language": options.language, "tokenizer": chat.identity}
+def _card(options: ExportOptions, facts: dict[str, Any], shown: dict[str, Any]) -> str:
     head = {
         "license": options.license,
         "language": options.language,
         "base_model": options.model,
         "model_name": options.name,
-        "headstart": {"drafter": drafts},
+        "headstart": {"drafter": facts | {"language": options.language}},
     }
     said = (
         f"Drafts answers of {options.model} to input in `{options.language}`, made by `headstart "
         "recipe drafter`. Answers stay the target's own: a wrong draft costs time only."
     )
-    measured = {}
-    if options.figures is not None:
-        try:
-            figures = json.loads(options.figures.read_bytes())
-            for temperature, arms in figures["replayed"].items():
-                for name, arm in arms.items():
-                    measured[f"tokens a step at T={temperature}: {name}"] = arm["accepted_length"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SetupError(
-                f"{options.figures} holds no figures of `evaluate`: {error}"
-            ) from error
+    measured = _measured(options) if options.figures is not None else {}
     return card_of(head, options.name, said, shown | {"text": options.text_license} | measured)
+
+
+def _measured(options: ExportOptions) -> dict[str, float]:
+    """Return tokens a step: of the drafter if its arm is named, and of what needs none."""
+    path = options.figures
+    assert path is not None
+    try:
+        figures = json.loads(path.read_bytes())
+        language, replayed = str(figures["language"]), figures["replayed"]
+        found = {
+            (temperature, name): arm["accepted_length"]
+            for temperature, arms in replayed.items()
+            for name, arm in arms.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(f"{path} holds no figures of `evaluate`: {error}") from error
+    if language != options.language:
+        raise SetupError(f"{path} has figures of {language}, not of {options.language}")
+    names = {name for _, name in found}
+    if options.arm is not None and options.arm not in names:
+        raise SetupError(f"{path} has no arm {options.arm}: it has {', '.join(sorted(names))}")
+    shown = names if options.arm is None else {options.arm, "none", "ngram"}
+    return {
+        f"tokens a step at T={temperature}: {name}": length
+        for (temperature, name), length in found.items()
+        if name in shown
+    }

@@ -137,6 +137,7 @@ def vocabulary_size(folder: Path) -> int:
         SetupError: The folder does not say it.
     """
     try:
-        return int(json.loads((folder / "config.json").read_bytes())["vocab_size"])
-    except (OSError, ValueError, KeyError) as error:
+        config = json.loads((folder / "config.json").read_bytes())
+        return int((config.get("text_config") or config)["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"{folder / 'config.json'} names no vocab_size: {error}") from error

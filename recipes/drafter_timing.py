@@ -34,6 +34,7 @@ Row = dict[str, Any]
 Turn = tuple[float, list[int]]
 
 _WARM_UP_TOKENS = 16
+_LEAST_FOR_INTERVAL = 8
 
 
 def timed_tables(options: "EvaluateOptions", arms: Mapping[str, Path]) -> dict[str, Path]:
@@ -43,6 +44,8 @@ def timed_tables(options: "EvaluateOptions", arms: Mapping[str, Path]) -> dict[s
         SetupError: What is to be timed is not there.
     """
     tables = {name: path for name, path in arms.items() if path.is_file()}
+    if options.timed_num is not None and options.timed_num % options.timed_batch:
+        raise SetupError("--timed-num takes a multiple of --timed-batch: others come later")
     if missing := set(options.timed_temperatures) - set(options.temperatures):
         raise SetupError(f"--timed-temperatures takes some of --temperatures: {min(missing)}")
     if unknown := set(options.timed_tables) - tables.keys():
@@ -66,8 +69,9 @@ def timed(
 
     Neural drafters are no part of it: the worker hosts tables and copying. The engine drafts as it
     serves: what pays, up to `--draft-tokens`. An arm's table is chosen by a language tag that is
-    its own for as long as this takes, so that no arm learns from another; each turn begins with the
-    next arm. Nothing is seeded: seeds have a slower path, and no drafts.
+    its own for as long as this takes, so that none learns how good another is; what is learnt of
+    copying is everybody's. Each turn begins with the next arm. Nothing is seeded: seeds have a
+    slower path, and no drafts.
 
     Raises:
         SetupError: Other drafters or options were timed in this folder.
@@ -181,12 +185,12 @@ def _by_arm(fit: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
         sums = _sums(fit, name, picks)
         rates = sums["gained"] / sums["seconds"]
         ratios = rates * plain["seconds"] / plain["gained"]
-        low, high = np.percentile(ratios[1:], [2.5, 97.5])
+        ends = [round(float(each), 4) for each in np.percentile(ratios[1:], [2.5, 97.5])]
         found[name] = {
             "tokens_per_s": round(float(rates[0]), 2),
             "tokens_per_step": round(float(sums["tokens"][0] / sums["steps"][0]), 4),
             "speedup": round(float(ratios[0]), 4),
-            "speedup_95": [round(float(low), 4), round(float(high), 4)],
+            "speedup_95": ends if len(fit) >= _LEAST_FOR_INTERVAL else None,
         }
     return found
 

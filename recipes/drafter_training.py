@@ -56,11 +56,11 @@ class FinetuneOptions(ShapeOptions, RunOptions):
     answers: tuple[Path, ...] = option("folders that `distil` made")
     drafter: Path | None = option("pretrained, to go on with; unset: a new one (F-only)", None)
     keep: int = option("tokens that a new drafter knows; 0 is the whole vocabulary", 0)
-    epochs: float = option("times that each answer is seen", 3.0)
-    batch: int = option("samples in a forward pass", 8)
-    accumulate: int = option("forward passes in an optimizer step", 1)
+    epochs: float = option("times that each answer is seen", 3.0, least=1e-6)
+    batch: int = option("samples in a forward pass", 8, least=1)
+    accumulate: int = option("forward passes in an optimizer step", 1, least=1)
     learning_rate: float = option("at its highest", 5e-4)
-    max_length: int = option("longest prompt and answer; what is behind is cut", 1024)
+    max_length: int = option("longest prompt and answer; what is behind is cut", 1024, least=1)
 
 
 def pretrain(options: PretrainOptions) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from headstart.cluster import model_source
-from headstart.cluster.model_folder import model_shape
 from headstart.cluster.tokenizer_hash import tokenizer_hash
 from headstart.configs.model_settings import ModelSettings
 from headstart.configs.settings import Settings
 from headstart.configs.speculation import Language
+from headstart.recipes.drafter_model import vocabulary_size
 from headstart.recipes.prompts import Prompt, read_prompts
 from headstart.stages.errors import SetupError
 from headstart.stages.ngram_table import NgramTable, build
@@ -64,7 +64,7 @@ def make(
     chosen = _model(settings, model)
     asked = read_prompts(prompts)
     folder = model_source.resolve(chosen.source, settings.cache_dir)
-    vocabulary = model_shape(folder)["vocab_size"]
+    vocabulary = vocabulary_size(folder)
     found = list(answers(client, chosen.name, asked))
     known = tokenizer_hash(folder)
     return build(found, language=language, vocabulary=vocabulary, tokenizer=known)

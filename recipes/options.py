@@ -10,13 +10,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from headstart.stages.errors import SetupError
 
-__all__ = ["LANGUAGE", "add_flags", "from_flags", "option"]
+__all__ = ["add_flags", "from_flags", "option"]
 
 T = TypeVar("T")
-
-
-LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
-"""What settings take for a language, too."""
 
 
 def option(

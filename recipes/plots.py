@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot_bars", "plot_curves", "plot_metrics"]
+__all__ = ["plot_bars", "plot_metrics"]
 
 _PANELS = (("consistency", "consistency loss"), ("autoregressive", "next-token loss"))
 
@@ -50,26 +50,6 @@ def plot_bars(groups: Mapping[str, Mapping[str, float | None]], label: str, path
         axes.set_xlabel(label)
         axes.set_title(title, fontsize=10)
         axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=110)
-    return True
-
-
-def plot_curves(
-    curves: Mapping[str, Sequence[tuple[float, float | None]]], x: str, y: str, path: Path
-) -> bool:
-    """Draw curves over a logarithmic axis, by name; returns whether it could."""
-    figure = _figure(5.5)
-    if figure is None:
-        return False
-    axes = figure.add_subplot()
-    for name, points in curves.items():
-        known = [point for point in points if point[1] is not None]
-        axes.plot(*zip(*known, strict=True) if known else ([], []), marker="o", label=name)
-    axes.set_xscale("log")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.legend()
-    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     return True
 

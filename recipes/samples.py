@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,13 +168,24 @@ class SampleFile:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is either the old one or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a value as a file that is either the old one or whole."""
+    write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is either the old one or whole.
+
+    Raises:
+        SetupError: It cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise SetupError(f"{path} cannot be written: {error.strerror}") from error
 
 

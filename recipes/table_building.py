@@ -13,10 +13,11 @@ from headstart.recipes.corpus import read_documents
 from headstart.recipes.distilling import language_of_answers, read_answers
 from headstart.recipes.drafter_model import vocabulary_size
 from headstart.recipes.models import Chat, folder_of
-from headstart.recipes.options import LANGUAGE, option
-from headstart.recipes.samples import read_card
+from headstart.recipes.options import option
+from headstart.recipes.samples import read_card, write_file
 from headstart.recipes.trained_on import digests_of, joined
 from headstart.stages.errors import SetupError
+from headstart.stages.language import TAG
 from headstart.stages.ngram_table import NgramTable, build
 
 __all__ = ["TableOptions", "make_table", "read_table"]
@@ -27,7 +28,7 @@ class TableOptions:
     """What `table` is told."""
 
     model: str = option("the target: a folder, a Hugging Face id, or builtin:NAME")
-    language: str = option("code of the input's language, such as de", form=LANGUAGE)
+    language: str = option("code of the input's language, such as de", form=TAG)
     out: Path = option("the table's file")
     answers: tuple[Path, ...] = option("folders that `distil` made", ())
     num: int | None = option("how many of the answers, drawn by chance; unset: all", None, least=1)
@@ -85,14 +86,7 @@ def make_table(options: TableOptions) -> dict[str, Any]:
     )
     table = _within(options, whole)
     data = table.encode()
-    partial = options.out.with_name(options.out.name + ".partial")
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(options.out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise SetupError(f"{options.out} cannot be written: {error.strerror}") from error
+    write_file(options.out, data)
     return {
         "table": str(options.out),
         "bytes": len(data),
@@ -138,7 +132,7 @@ def _documents(options: TableOptions, chat: Chat) -> Iterator[list[int]]:
 
 
 def _within(options: TableOptions, table: NgramTable) -> NgramTable:
-    """Leave out the last, which are the rarest, until the file is small enough."""
+    """Leave out the last, the corpus's and the rarest, until the file is small enough."""
     contexts = list(table.followers.items())
     while (size := len(table.encode())) > options.max_bytes:
         contexts = contexts[: int(len(contexts) * min(0.99, options.max_bytes / size))]

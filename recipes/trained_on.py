@@ -21,9 +21,9 @@ def joined(digests: Iterable[bytes]) -> bytes:
     return b"".join(sorted(digests))
 
 
-def parted(whole: bytes) -> set[bytes]:
-    """Return the digests that `joined` put into one piece."""
-    return {whole[place : place + _BYTES] for place in range(0, len(whole), _BYTES)}
+def parted(whole: bytes, size: int = _BYTES) -> set[bytes]:
+    """Return the digests, each of `size` bytes, that `joined` put into one piece."""
+    return {whole[place : place + size] for place in range(0, len(whole), size)}
 
 
 def digests_of(prompts: Iterable[Sequence[int]]) -> set[bytes]:
@@ -52,4 +52,4 @@ def noted(folder: Path) -> set[bytes]:
         raise SetupError(
             f"{folder / NAME} is damaged ({error}): remove it, or export again"
         ) from error
-    return {whole[place : place + size] for place in range(0, len(whole), size)}
+    return parted(whole, size)

@@ -11,6 +11,7 @@ __all__ = [
     "MOST_CHARS",
     "MOST_SENTENCES",
     "SPACED_ENDS",
+    "TAG",
     "WIDE_ENDS",
     "both_ends",
     "closest",
@@ -23,6 +24,8 @@ __all__ = [
     "tag_of",
 ]
 
+TAG = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+"""What names a language in settings and recipes: a code, and maybe a region."""
 MOST_CHARS = 4_000
 """Of a text that are looked at: half at its beginning, half at its end."""
 MOST_SENTENCES = 32

@@ -163,7 +163,10 @@ def test_from_text_to_an_export(
         "table": tmp_path / "de.table",
     }
     asked = {"model": target, "language": "de", "prompts": prompts, **ANSWERING}
-    for name in ("PF", "small", "table"):
+    named = {"model": target, "language": "de", "name": "tiny-de"}
+    step("export", drafter=arms["small"], out=tmp_path / "known", **named)
+    arms["known"] = tmp_path / "known"
+    for name in ("PF", "small", "known", "table"):
         with pytest.raises(SetupError, match=f"learned answers to {NUM_PROMPTS} of"):
             step("evaluate", drafters=(f"{name}={arms[name]}",), out=tmp_path / "no", **asked)
     drafters = tuple(f"{name}={path}" for name, path in arms.items())
@@ -178,7 +181,6 @@ def test_from_text_to_an_export(
     assert figures["replayed"]["0.0"]["PF"]["estimated_speedup"] > 0
     assert figures["learned_tokens"]["PF"] == tuned["learned_tokens"]
     assert (tmp_path / "eval/figures.png").stat().st_size > 3000
-    assert (tmp_path / "eval/curve.png").stat().st_size > 3000
 
     made = step(
         "export",
@@ -189,10 +191,14 @@ def test_from_text_to_an_export(
         out=tmp_path / "export",
         full=tmp_path / "full",
         figures=tmp_path / "eval/figures.json",
+        arm="small",
     )
     assert made["bytes"] < 100_000
-    head = (tmp_path / "export/README.md").read_text().split("---")[1]
-    assert "language: de" in head
+    card = (tmp_path / "export/README.md").read_text()
+    assert "language: de" in card.split("---")[1]
+    assert f"| tokens a step at T=0.0: small | {greedy['small']} |" in card
+    assert "ngram" in card
+    assert "PF" not in card
     assert Drafter.load(tmp_path / "export", "cpu").vocabulary.own_size == trimmed["kept"] + 1
     full = AutoModelForCausalLM.from_pretrained(tmp_path / "full")
     assert full.config.vocab_size == 260
@@ -332,6 +338,11 @@ def test_what_is_not_fit_is_refused(
     refused("holds no corpus", "pretrain", corpora=(tmp_path,), **TRAINING)
     refused("even multiple", "pretrain", corpora=(corpus,), **(TRAINING | {"hidden_size": 33}))
     refused("lower --max-length", "pretrain", corpora=(corpus,), **TRAINING, max_length=10**6)
+    for name in ("batch", "accumulate", "max_length"):
+        refused(
+            f"--{name.replace('_', '-')} takes 1", "finetune", answers=(distilled,), **{name: 0}
+        )
+    refused("--epochs takes", "finetune", answers=(distilled,), epochs=0)
     tiny = {"answers": (distilled,), "max_length": 3, **TRAINING}
     refused("would learn nothing", "finetune", **tiny)
     refused("holds no drafter", "trim", drafter=tmp_path, answers=(distilled,))
@@ -346,6 +357,13 @@ def test_what_is_not_fit_is_refused(
     assert few["answers"] == 3
     assert 0 < few["learned_tokens"] < made["learned_tokens"] == learned_tokens(table)
     refused("not of fr", "export", drafter=table, language="fr", name="x")
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"language": "fr", "replayed": {"0.0": {"none": {"accepted_length": 1}}}}')
+    refused("figures of fr", "export", drafter=table, figures=figures, **named)
+    figures.write_text(figures.read_text().replace("fr", "de"))
+    refused("no arm x: it has none", "export", drafter=table, figures=figures, arm="x", **named)
+    figures.write_text("[1]")
+    refused("holds no figures", "export", drafter=table, figures=figures, **named)
     unfit_fields: list[dict[str, Any]] = [
         {"tokenizer": "x"},
         {"vocabulary": 999},
@@ -357,10 +375,6 @@ def test_what_is_not_fit_is_refused(
         match = "x.table is of another tokenizer" if "followers" not in fields else "no n-gram"
         refused(match, "export", drafter=tmp_path / "x.table", language="de", name="x")
         refused(match, "evaluate", prompts=prompts, drafters=(f"x={tmp_path}/x.table",), **asked)
-    text = {"sources": (corpus,), "language": "de", "license": "x", "out": tmp_path / "text"}
-    with pytest.raises(SetupError, match="give more text, or another --heldout"):
-        step("corpus", heldout=0.001, **text)
-    assert step("corpus", heldout=0.3, **text)["heldout_documents"] > 1  # as it was told to
     (tmp_path / "x.table").write_bytes(b"1")
     refused("x.table: not an n-gram table", "export", drafter=tmp_path / "x.table", **named)
     refused("MB and may have", "export", drafter=table, language="de", name="x", max_bytes=9)
@@ -369,42 +383,6 @@ def test_what_is_not_fit_is_refused(
     shutil.copytree(target, other)
     (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     refused("another tokenizer", "finetune", model=other, answers=(distilled,), **TRAINING)
-
-
-@pytest.mark.parametrize(
-    ("text", "language", "match"),
-    [
-        ("Der alte Gärtner erzählt gern von den Blumen im Garten.", "fr", "'another language': 1"),
-        ("Kurz.", "de", "'short': 1"),
-        ("1234 5678 9012 3456 7890 1234 5678 9012 3456 7890", "de", "'no prose': 1"),
-    ],
-)
-def test_a_corpus_without_text_in_its_language_says_what_was_left_out(
-    text: str, language: str, match: str, tmp_path: Path, step: Step
-) -> None:
-    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(SetupError, match=match):
-        step(
-            "corpus",
-            sources=(tmp_path / "text.txt",),
-            language=language,
-            license="x",
-            out=tmp_path / "c",
-        )
-    assert not (tmp_path / "c/train.jsonl").exists()
-
-
-def test_a_corpus_says_where_it_is_from(corpus: Path) -> None:
-    card = json.loads((corpus / "card.json").read_text())
-    rows = {
-        part: [json.loads(line) for line in (corpus / f"{part}.jsonl").read_text().splitlines()]
-        for part in ("train", "heldout")
-    }
-
-    assert card["license"] == "CC0-1.0"
-    assert card["files"] == 36 == card["train_documents"] + card["heldout_documents"]
-    assert len(rows["train"]) == card["train_documents"] > len(rows["heldout"]) > 0
-    assert {row["source"] for row in rows["train"]}.isdisjoint(r["source"] for r in rows["heldout"])
 
 
 @pytest.mark.engine

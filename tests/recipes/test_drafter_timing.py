@@ -40,6 +40,11 @@ def test_a_speed_up_is_of_pairs_and_turns_that_loop_are_left_out() -> None:
     assert low < figures_of(rows)["0.0"]["table"]["speedup"] <= high
 
 
+def test_few_turns_have_no_interval() -> None:
+    found = figures_of([turn(n, 1, 1.2) for n in range(7)])["0.0"]["table"]
+    assert (found["speedup"], found["speedup_95"]) == (1.2, None)
+
+
 def test_where_all_turns_loop_nothing_is_said() -> None:
     assert figures_of([turn(0, 1, 1, loops=True)]) == {"0.0": {"batches": 0, "looping_batches": 1}}
 
@@ -48,6 +53,7 @@ def test_where_all_turns_loop_nothing_is_said() -> None:
     ("fields", "refusal"),
     [
         ({"auto": "other"}, "--auto takes the name of a table"),
+        ({"timed_num": 6, "timed_batch": 4}, "--timed-num takes a multiple of --timed-batch"),
         ({"timed_tables": ("other",)}, "--timed-tables takes names of tables in --drafters: other"),
         ({"timed_temperatures": (0.5,)}, "--timed-temperatures takes some of --temperatures: 0.5"),
     ],

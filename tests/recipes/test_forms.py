@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.recipes.models import folder_of
-from headstart.recipes.options import LANGUAGE, add_flags, from_flags, option
+from headstart.recipes.options import add_flags, from_flags, option
 from headstart.recipes.pieces import cut, join
 from headstart.recipes.plots import plot_metrics
 from headstart.recipes.prompts import is_right, read_prompts
 from headstart.stages.errors import SetupError
+from headstart.stages.language import TAG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Options:
     kind: str = option("one of two", "a", ("a", "b"))
     is_dry: bool = option("a switch", False)
     many: tuple[float, ...] = option("several numbers", (0.5, 1.0))
-    language: str = option("a code", "de", form=LANGUAGE)
+    language: str = option("a code", "de", form=TAG)
 
 
 def parsed(*argv: str) -> Options:

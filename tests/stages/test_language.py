@@ -1,10 +1,13 @@
 """Most of a text says which language it is in; what is too short or none says nothing."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.stages.language import MOST_CHARS, language_of, tag_of
+from headstart.configs.speculation import Language
+from headstart.stages.language import MOST_CHARS, TAG, language_of, tag_of
 
 GERMAN = "Der Bahnhof war am frühen Morgen noch leer, und der Kiosk hatte geschlossen."
 FRENCH = "Nous avons attendu le train pendant plus de deux heures sous la pluie."
@@ -58,3 +61,7 @@ def test_any_text_has_one_language_or_none(text: str) -> None:
 )
 def test_a_code_means_the_tag_of_its_language(code: str, tags: tuple[str, ...], tag: str) -> None:
     assert tag_of(code, tags) == tag
+
+
+def test_settings_and_recipes_name_languages_alike() -> None:
+    assert get_args(Language)[1].pattern == f"^{TAG}$"
