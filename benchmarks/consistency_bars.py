@@ -6,7 +6,7 @@ from typing import Any
 
 from headstart.benchmarks.checks import Bar, Verdict, judge
 from headstart.benchmarks.consistency_runs import BARS, Evaluation, Fit, Run
-from headstart.benchmarks.estimates import Estimate, exactly
+from headstart.benchmarks.estimates import Estimate, exactly, wilson
 from headstart.benchmarks.results_text import grid, percent, plain
 
 __all__ = ["bars", "share_right"]
@@ -29,11 +29,8 @@ def share_right(figures: dict[str, Any]) -> str:
 
 
 def _right(figures: dict[str, Any]) -> Estimate:
-    """Return the share of right answers; the interval is Wilson's."""
-    share, num = figures["right"], figures["answers"]
-    middle = (share + _Z**2 / (2 * num)) / (1 + _Z**2 / num)
-    half = math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2)) * _Z / (1 + _Z**2 / num)
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), num)
+    """Return the share of right answers."""
+    return wilson(round(figures["right"] * figures["answers"]), figures["answers"])
 
 
 def bars(

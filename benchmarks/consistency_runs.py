@@ -97,6 +97,7 @@ class Run:
         training = self.figures["training"]
         found = {name: training["options"].get(name) for name in _VARIED}
         found["block_tokens"] = self.evaluation.asked["block_tokens"]
+        found["base"] = training.get("base_weights")
         found["round"] = "a later one" if training["tokens_before"] else "the first"
         return found
 
@@ -127,7 +128,7 @@ def load(folder: Path) -> list[Evaluation]:
     """
     return [
         Evaluation(name, {key: tree[key] for key in _WANTED})
-        for name, tree in figures_below(folder, _WANTED, "consistency")
+        for name, tree in figures_below(folder, _WANTED, "consistency", "consistency")
     ]
 
 

@@ -92,7 +92,10 @@ def load(folder: Path) -> list[Evaluation]:
     Raises:
         SetupError: There is none, or one is damaged.
     """
-    return [Evaluation(name, tree) for name, tree in figures_below(folder, _WANTED, "drafter")]
+    return [
+        Evaluation(name, tree)
+        for name, tree in figures_below(folder, _WANTED, "drafter", "drafters")
+    ]
 
 
 def by_set(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, Evaluation]]:

@@ -53,6 +53,15 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value, 1)
 
 
+def wilson(num_right: int, num: int) -> Estimate:
+    """Estimate a share by its Wilson interval."""
+    z, share = 1.96, num_right / num
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)) * z / (1 + z * z / num)
+    # Rounding must not bring it beyond what a share can be.
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), num)
+
+
 def over_blocks(
     blocks: Sequence[Block], statistic: Callable[[Sequence[Block]], float], seed: int = 0
 ) -> Estimate:

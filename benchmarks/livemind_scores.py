@@ -1,12 +1,11 @@
 """What the arms on real models took and got right, with 95 % intervals."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from headstart.benchmarks.checks import Bar, Check, judge, not_measured
-from headstart.benchmarks.estimates import exactly
+from headstart.benchmarks.estimates import exactly, wilson
 from headstart.benchmarks.livemind_protocol import Outcome
 from headstart.benchmarks.report import Table
 from headstart.stages.mind_prompt import Format
@@ -18,7 +17,6 @@ __all__ = [
     "WANTED",
     "intervals_check",
     "outcomes_table",
-    "wilson",
 ]
 
 INTERVALS = Bar("arms_without_accuracy_and_engine_seconds_intervals", 0, "lower", "arms")
@@ -112,14 +110,7 @@ def _interval(values: Sequence[float]) -> Interval:
 
 def _accuracy(outcomes: Sequence[Outcome]) -> tuple[float | None, ...]:
     num, num_right = len(outcomes), sum(one.is_right for one in outcomes)
-    return num_right / num if num else None, *wilson(num_right, num)
-
-
-def wilson(num_right: int, num: int) -> Interval:
-    """Return the 95 % interval of a share (Wilson's)."""
     if not num:
-        return _WITHOUT
-    z, share = 1.96, num_right / num
-    middle = share + z * z / (2 * num)
-    half = z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
-    return (middle - half) / (1 + z * z / num), (middle + half) / (1 + z * z / num)
+        return None, *_WITHOUT
+    found = wilson(num_right, num)
+    return found.value, found.low, found.high

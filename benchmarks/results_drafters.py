@@ -38,6 +38,8 @@ SPEEDS = """\
 Times the tokens a second of plain decoding in the same engine, the arms in turn, prompt by prompt.
 """
 FEW_POINTS = 4
+ROUTER = "language.json"
+_SHOWN = ("name", "value", "bar", "better", "unit", "verdict", "low", "high")
 
 
 def run(source: Path, target: Path) -> int:
@@ -56,11 +58,14 @@ def run(source: Path, target: Path) -> int:
     for name, found in by_set(each for each in evaluations if each.is_of_roles).items():
         lines += _set(name, found)
     lines += _languages(evaluations)
-    lines += _router(source)
+    router = _router_tree(source)
+    lines += _router(router)
     lines += _curves(evaluations, target)
     lines += _sources(evaluations)
     trees = {each.name: each.tree for each in evaluations}
     write_page(target / "drafters.md", lines, trees)
+    if router is not None:
+        (target / "data" / ROUTER).write_text(json.dumps(router) + "\n")
     return 0
 
 
@@ -165,19 +170,29 @@ def _listed(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _router(source: Path) -> Iterator[str]:
-    yield from ("## The router", "")
-    for path in sorted(source.rglob("language.json")):
+def _router_tree(source: Path) -> dict[str, Any] | None:
+    """Return what is shown of the router's benchmark; None where it was not run."""
+    for path in sorted(source.rglob(ROUTER)):
         try:
             tree = json.loads(path.read_bytes())
-            rows = [_router_row(each) for each in tree["checks"]]
-            where = f"Measured {str(tree['date'])[:16]} on {tree['machine']['cpu']}."
+            return {
+                "checks": [{name: each[name] for name in _SHOWN} for each in tree["checks"]],
+                "date": tree["date"],
+                "machine": {"cpu": tree["machine"]["cpu"]},
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SetupError(f"{path} is none of `bench language`'s: {error!r}") from error
-        yield from (*grid(("bar", "value", "95 %", "asked", "verdict"), rows), "")
-        yield from (where, "")
+    return None
+
+
+def _router(tree: Mapping[str, Any] | None) -> Iterator[str]:
+    yield from ("## The router", "")
+    if tree is None:
+        yield from ("Not in these results: `headstart bench language` measures it.", "")
         return
-    yield from ("Not in these results: `headstart bench language` measures it.", "")
+    rows = [_router_row(each) for each in tree["checks"]]
+    yield from (*grid(("bar", "value", "95 %", "asked", "verdict"), rows), "")
+    yield from (f"Measured {str(tree['date'])[:16]} on {tree['machine']['cpu']}.", "")
 
 
 def _router_row(check: Mapping[str, Any]) -> tuple[str, ...]:

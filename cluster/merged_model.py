@@ -19,14 +19,20 @@ from headstart.stages.errors import SetupError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TRAINING", "base_of", "first_rows", "merged", "rounded"]
+__all__ = ["TRAINED_ON", "TRAINING", "base_of", "first_rows", "merged", "rounded"]
 
 TRAINING = "training.json"
 """Beside an adapter: what made it, of which weights, and the block length it is tuned for."""
+TRAINED_ON = "trained_on.json"
+"""Beside weights: which prompts they were trained on."""
 
 _BASE = "base_model_name_or_path"
+_UNKNOWN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+"""What changes the sum in ways that are not known here."""
 _PREFIX = "base_model.model."
 _COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+_OF_ADAPTER = ("README.md", TRAINING, TRAINED_ON)
+"""What becomes the model's, too."""
 
 
 def base_of(folder: Path) -> str | None:
@@ -50,8 +56,8 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
 
     Args:
         base: Folder of the model's safetensors.
-        adapter: Folder of the adapter, as `peft` writes it. Its README.md and training.json become
-            the model's.
+        adapter: Folder of the adapter, as `peft` writes it. Its README.md, training.json and
+            trained_on.json become the model's.
 
     Raises:
         SetupError: The adapter is damaged or of another model, or the cache cannot be written.
@@ -76,8 +82,9 @@ def merged(base: Path, adapter: Path, cache_dir: Path) -> Path:
                 for pattern in _COPIED:
                     for file in base.glob(pattern):
                         shutil.copyfile(file, partial / file.name)
+                (partial / TRAINING).unlink(missing_ok=True)  # of the base, not of the sum
                 _merge(base, weights, config["lora_alpha"] / config["r"], partial, adapter)
-                for each in ("README.md", TRAINING):
+                for each in _OF_ADAPTER:
                     if (adapter / each).is_file():
                         shutil.copyfile(adapter / each, partial / each)
                 partial.rename(folder)
@@ -134,11 +141,8 @@ def _check_base(base: Path, adapter: Path) -> None:
 def _config(adapter: Path) -> dict[str, Any]:
     try:
         config = json.loads((adapter / "adapter_config.json").read_bytes())
-        plain = config["peft_type"] == "LORA" and not config.get("use_dora")
-        if not plain or config.get("rank_pattern") or config.get("use_rslora"):
-            raise SetupError(
-                f"{adapter} is no plain LoRA adapter: serve it under models[].adapters"
-            )
+        if config["peft_type"] != "LORA" or any(map(config.get, _UNKNOWN)):
+            raise _unplain(adapter)
         return {"r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(f"{adapter} holds no LoRA adapter ({error}): export it again") from error
@@ -149,9 +153,16 @@ def _weights(adapter: Path) -> dict[str, "torch.Tensor"]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(adapter / "adapter_model.safetensors")
+        weights = load_file(adapter / "adapter_model.safetensors")
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{adapter} is truncated or damaged ({error}): export it again") from error
+    if not all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in weights):
+        raise _unplain(adapter)
+    return weights
+
+
+def _unplain(adapter: Path) -> SetupError:
+    return SetupError(f"{adapter} is no plain LoRA adapter: serve it under models[].adapters")
 
 
 @contextmanager
@@ -167,7 +178,7 @@ def _identity(base: Path, adapter: Path) -> str:
     for file in sorted(base.glob("*.safetensors")):
         stat = file.stat()
         digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md", TRAINING):
+    for name in ("adapter_config.json", "adapter_model.safetensors", *_OF_ADAPTER):
         if (adapter / name).is_file():
             digest.update((adapter / name).read_bytes())
     return digest.hexdigest()[:12]

@@ -122,13 +122,18 @@ def answered(model: Any, chat: Chat, asked: Sequence[Question], max_tokens: int)
         pad_token_id=pad,
     )
     draws = [_Draws(asked)] if any(each.temperature for each in asked) else []
-    with torch.inference_mode():
-        said = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=seen.to(model.device),
-            generation_config=how,
-            logits_processor=LogitsProcessorList(draws),
-        )
+    # What `how` leaves open is taken from the model's own, such as a penalty on repetition.
+    own, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        with torch.inference_mode():
+            said = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=seen.to(model.device),
+                generation_config=how,
+                logits_processor=LogitsProcessorList(draws),
+            )
+    finally:
+        model.generation_config = own
     return [_until_end(row, chat.ends) for row in said[:, width:].tolist()]
 
 

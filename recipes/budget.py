@@ -73,11 +73,16 @@ class Budget(TrainerCallback):
         left = min(1.0, (1 - self.share(step)) / self._decay)
         return rise * (1 - math.sqrt(1 - left))
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any
+    ) -> None:
         self._began, self._spent, self._saved = time.monotonic(), 0.0, 0.0
         self._before = max((line.get("elapsed_s", 0.0) for line in state.log_history), default=0.0)
         self._passed = self._milestone_by(state.global_step)
         self._has_fallen = self.share(state.global_step) >= 1 - self._decay
+        # A checkpoint has the rate of its own plan: here it may not have to fall yet.
+        for group in optimizer.param_groups if optimizer is not None else ():
+            group["lr"] = group["initial_lr"] * self.rate(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._spent = _agreed(time.monotonic() - self._began)

@@ -6,7 +6,6 @@ are kept is decided anew at each call: samples of those that no longer are leave
 """
 
 import json
-import shutil
 import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from headstart.recipes import forwarding
 from headstart.recipes.answering import ENGINES, Question, answer_all, greedy
 from headstart.recipes.checking import check_metric
 from headstart.recipes.cleaning import fit
+from headstart.recipes.disk import check_disk
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load
 from headstart.recipes.noise import drawn
 from headstart.recipes.options import option
@@ -104,16 +104,10 @@ def _chosen_by(options: CollectOptions) -> dict[str, Any]:
 
 def _check_disk(options: CollectOptions, num: int) -> None:
     """Trajectories take some 5 bytes a number, and a state for each token of a block."""
-    needed = num * options.max_tokens * (options.block_tokens / 2 + 2) * 6
-    existing = next(
-        each for each in (options.out, *options.out.absolute().parents) if each.exists()
-    )
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise SetupError(
-            f"--out needs up to {needed / 1e6:.0f} MB and {existing} has {free / 1e6:.0f} free: "
-            "free space there, or ask for fewer prompts"
-        )
+    there = options.out / "samples.jsonl"
+    left = max(0, num - (len(there.read_bytes().splitlines()) if there.exists() else 0))
+    needed = left * options.max_tokens * (options.block_tokens / 2 + 2) * 6
+    check_disk(options.out, needed, f"trajectories of {left} answers", "ask for fewer prompts")
 
 
 def _trace(
@@ -121,13 +115,13 @@ def _trace(
 ) -> dict[str, Any]:
     """Clean the answers and iterate their blocks; returns the card's counts."""
     answers = answers_in(options.out / "answers.jsonl")
-    kept, flaws = fit(answers, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
+    by_id = {prompt.id: prompt for prompt in prompts}
+    asked = (each for each in answers if each.id in by_id)
+    kept, flaws = fit(asked, min_tokens=options.min_tokens, keeps_cut=options.keep_cut)
     if options.metric != "none":
-        by_id = {prompt.id: prompt for prompt in prompts}
-        asked = [each for each in kept if each.id in by_id]
-        said = [is_right(options.metric, by_id[each.id], chat.text(each.answer)) for each in asked]
-        kept = [each for each, right in zip(asked, said, strict=True) if right]
-        flaws["wrong"] = len(asked) - len(kept)
+        said = [is_right(options.metric, by_id[each.id], chat.text(each.answer)) for each in kept]
+        flaws["wrong"] = said.count(False)
+        kept = [each for each, right in zip(kept, said, strict=True) if right]
     if not kept:
         raise SetupError(
             f"no answer is fit for training ({flaws} left out): lower --min-tokens or "

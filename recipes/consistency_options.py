@@ -5,7 +5,6 @@ from pathlib import Path
 
 from headstart.recipes.options import option
 from headstart.recipes.training import RunOptions
-from headstart.stages.errors import SetupError
 
 __all__ = ["METHODS", "TrainOptions"]
 
@@ -24,14 +23,12 @@ class TrainOptions(RunOptions):
     consistency_weight: float = option("of the consistency loss", 1.0)
     ar_weight: float = option("of the next-token loss on the answers", 10.0)
     label_smoothing: float = option("of the next-token loss", 0.0)
-    window: int = option("blocks in which noise grows from none to all", 8)
-    copies: int = option("noises that each block is shown at, in one pass", 2)
+    window: int = option("blocks in which noise grows from none to all", 8, least=1)
+    copies: int = option("noises that each block is shown at, in one pass", 2, least=1)
     augment: float = option("share of wrong tokens that are set right, at random", 0.25)
     refill: float = option("share of tails whose end is drawn anew, as the server's are", 0.25)
-    max_length: int = option("longest packed sequence; longer samples lose their last blocks", 2048)
+    max_length: int = option(
+        "longest packed sequence; longer samples lose their last blocks", 2048, least=1
+    )
     held_out: int = option("samples set aside, one in twenty at most, to tell losses of", 32)
-    workers: int = option("processes or GPUs, by Ray Train", 1)
-
-    def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise SetupError("--copies must be 1 or more")
+    workers: int = option("processes or GPUs, by Ray Train", 1, least=1)

@@ -20,6 +20,7 @@ from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, lo
 from headstart.recipes.packing import PADDING
 from headstart.recipes.planning import check, content_of, planned, width_of, with_dtype
 from headstart.recipes.prompts import read_prompts
+from headstart.recipes.provenance import known_places, training_of
 from headstart.recipes.running import Job, carry_out
 from headstart.recipes.samples import Sample, SampleFile, read_card
 from headstart.recipes.training import RunTrainer
@@ -67,6 +68,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
     Raises:
         SetupError: Data, model, tokenizer, memory or disk are not fit, or the loss is no number.
     """
+    if options.workers > 1 and options.dry_run:
+        raise SetupError("--dry-run times one process: leave --workers away")
     if options.workers > 1:
         from headstart.recipes.ray_training import train_on_ray
 
@@ -98,9 +101,9 @@ def run(options: TrainOptions) -> dict[str, Any]:
     check_mask(model.eval(), item)
     head = behead(model, item)
 
+    places = known_places(options.model, options.adapter, base)
     digests = trained_on.digests_of(each.prompt for each in samples)
-    if options.adapter is not None:
-        digests |= trained_on.noted(options.adapter)
+    digests = digests.union(*map(trained_on.noted, places))
 
     def save(trained: Any, folder: Path) -> None:
         if not options.lora_rank:
@@ -117,7 +120,7 @@ def run(options: TrainOptions) -> dict[str, Any]:
             trainer=partial(PackTrainer, head=head),
             result="adapter" if options.lora_rank else "model",
             save=save,
-            facts=lambda _: _facts(options, base),
+            facts=lambda _: _facts(options, base, places),
             computing=lambda: _as_computed(model, options),
             data=data,
             held_out=HeldOut(samples, aside, options) if aside else None,
@@ -140,9 +143,10 @@ _OF_DATA = ("block_tokens", "samples", "prompts", "prompts_sha256", "left_out")
 """What the adapter's card says of the data."""
 
 
-def _facts(options: TrainOptions, base: Path) -> dict[str, Any]:
+def _facts(options: TrainOptions, base: Path, places: Sequence[Path]) -> dict[str, Any]:
     """Return what `export` needs where neither base nor data are what they were here."""
     found: dict[str, Any] = {"base_weights": first_rows(base)}
+    found["begun_from"] = next(filter(None, map(training_of, places)), None)
     if options.method != "sft":
         card = read_card(options.data)
         found["collected"] = {name: card.get(name) for name in _OF_DATA}

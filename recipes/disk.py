@@ -17,21 +17,22 @@ _FULL = ("No space left", "unexpected pos", "file write failed")
 """What torch and safetensors make of a disk that is full."""
 
 
-def check_disk(out: Path, needed: int, what: str) -> None:
-    """Refuse a folder, made if it is missing, that has too few bytes free.
+def check_disk(out: Path, needed: float, what: str, instead: str) -> None:
+    """Refuse a folder, there already or not, that has too few bytes free.
 
     Args:
         what: What needs them.
+        instead: What else helps but more space.
 
     Raises:
         SetupError: It has.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out).free
+    existing = next(each for each in (out, *out.absolute().parents) if each.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise SetupError(
-            f"{what} take {needed / 1e6:.0f} MB and {out} has {free / 1e6:.0f} free: free space "
-            "there, or train fewer weights (a LoRA adapter, a smaller drafter)"
+            f"{what} take {needed / 1e6:.0f} MB and {existing} has {free / 1e6:.0f} free: free "
+            f"space there, or {instead}"
         )
 
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from headstart.recipes.decoding_arms import (
     sizes_of,
 )
 from headstart.recipes.decoding_figures import change_of
-from headstart.recipes.exporting import training_of
 from headstart.recipes.models import Chat, device_of, fingerprint, folder_of, load, machine
 from headstart.recipes.prompts import Prompt, batches, is_right, read_prompts
+from headstart.recipes.provenance import known_places, training_of
 from headstart.recipes.samples import Answer, Lines, claim, write_json
 from headstart.stages.errors import SetupError
 from headstart.stages.looping import is_looping
@@ -59,11 +60,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         if Chat.of(folder).identity != chat.identity:
             raise SetupError(f"the arm {name} has another tokenizer or chat template than the base")
     if not options.seen:
-        _check_unseen(
-            chat, prompts, [adapter or Path(source) for source, adapter in sources.values()]
-        )
+        places = [known_places(*sources[name], arms[name]) for name in arms]
+        _check_unseen(chat, prompts, [each for some in places for each in some])
     asked = {name: str(getattr(options, name)) for name in _COMPARED}
-    identity = asked | {"base": fingerprint(arms["base"])}
+    asked["prompts"] = options.prompts.name
+    identity = asked | {"base": fingerprint(arms["base"]), "prompts_sha256": _digest(prompts)}
     claim(options.out, identity)
     if options.like is not None:
         _take_base(options.like, options.out, identity)
@@ -82,9 +83,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         found[name] = measured["figures"] | _against(measured, first, options.seed)
         source, adapter = sources[name]
         found[name]["weights"] = weights_in_words(source, adapter)
-        if (training := training_of(adapter or Path(source))) is not None:
+        trainings = map(training_of, known_places(source, adapter, folder))
+        if (training := next(filter(None, trainings), None)) is not None:
             found[name]["training"] = training
-    asked["prompts"] = options.prompts.name
     write_json(options.out / "figures.json", {"asked": asked, "arms": found})
     return found
 
@@ -111,8 +112,14 @@ def _check_unseen(chat: Chat, prompts: Sequence[Prompt], folders: Sequence[Path]
 
 _COMPARED = (
     *("metric", "first", "num", "max_tokens", "block_tokens", "engine", "batch", "batches"),
-    *("seed", "dtype", "prompts", "metric_only"),
+    *("seed", "dtype", "metric_only"),
 )
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    """Tell prompts, and what makes answers to them right, from others."""
+    said = json.dumps([[each.id, each.messages, each.row] for each in prompts])
+    return sha256(said.encode()).hexdigest()
 
 
 def _take_base(like: Path, out: Path, identity: dict[str, Any]) -> None:

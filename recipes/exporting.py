@@ -11,10 +11,11 @@ from headstart.cluster.merged_model import TRAINING, first_rows
 from headstart.recipes import trained_on
 from headstart.recipes.models import folder_of
 from headstart.recipes.options import option
+from headstart.recipes.provenance import training_from
 from headstart.recipes.samples import card_of, read_card, write_folder
 from headstart.stages.errors import SetupError
 
-__all__ = ["ExportOptions", "export", "training_of"]
+__all__ = ["ExportOptions", "export"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def export(options: ExportOptions) -> dict[str, Any]:
         )
     config["base_model_name_or_path"] = source
     facts = {"bytes": size, "rank": config["r"], "energy_kept": kept}
-    training = _training(note, facts)
+    training = training_from(note, facts["rank"], kept)
     digests = trained_on.noted(options.run / note["result"])
     _write(options.out, weights, config, _card(options, note, training), training, digests)
     if options.merge:
@@ -181,41 +182,6 @@ def _collected(note: dict[str, Any], data: Path | None) -> dict[str, Any]:
     if data is None and "collected" in note:
         return dict(note["collected"])
     return read_card(data or Path(note["options"]["data"]))
-
-
-_PATHS = ("data", "out", "adapter", "start")
-
-
-def _training(note: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what made the weights, without the paths of the machine that did."""
-    options = note["options"]
-    begun = training_of(Path(options["adapter"])) if options["adapter"] else None
-    # A round goes on from the one before; what taught it the task itself is no such round.
-    is_round = begun is not None and begun["options"]["method"] != "sft"
-    return {
-        "base_weights": note.get("base_weights"),
-        "block_tokens": note.get("collected", {}).get("block_tokens"),
-        "samples": note["samples"],
-        "tokens": note["tokens"],
-        "tokens_before": begun["tokens_before"] + begun["tokens"] if begun and is_round else 0,
-        "begun_from": begun,
-        "minutes": round(note["elapsed_s"] / 60, 1),
-        "machine": note["machine"],
-        "rank": facts["rank"],
-        "energy_kept": facts["energy_kept"],
-        "options": {name: value for name, value in options.items() if name not in _PATHS},
-    }
-
-
-def training_of(folder: Path) -> dict[str, Any] | None:
-    """Return what made an adapter, or a run's weights, where it is known."""
-    try:
-        if (folder / TRAINING).is_file():
-            return dict(json.loads((folder / TRAINING).read_bytes()))
-        note = json.loads((folder.parent / "result.json").read_bytes())
-        return _training(note, {"rank": None, "energy_kept": None})
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _write(

@@ -23,7 +23,6 @@ _BUDGETS = (
     "milestone",
     "start",
     "epochs",
-    "workers",
     "save_minutes",
     "log_steps",
     "shard_bytes",
@@ -119,4 +118,4 @@ def result_of(options: RunOptions, num: int) -> dict[str, Any] | None:
     if before["samples"] < before["planned"]:  # it was time that ended it
         limit, was = options.max_minutes, before["options"]["max_minutes"]
         return before if limit is not None and limit <= was else None
-    return before if before["planned"] >= num else None
+    return before if before["planned"] == num else None

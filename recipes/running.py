@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import TrainerCallback
@@ -22,8 +22,11 @@ from headstart.recipes.planning import identity, result_of
 from headstart.recipes.plots import plot_metrics
 from headstart.recipes.samples import claim, write_json
 from headstart.recipes.training import RunOptions, RunTrainer, arguments, described, looks_of
+from headstart.stages.errors import SetupError
 
 __all__ = ["Job", "carry_out"]
+
+T = TypeVar("T")
 
 _ADAM_BYTES = 12
 """Weight, and both moments, of each trained number in a checkpoint."""
@@ -67,22 +70,52 @@ def carry_out(job: Job) -> dict[str, Any]:
     trained = sum(each.numel() for each in job.model.parameters() if each.requires_grad)
     if options.dry_run:
         return _rehearse(job, device, trained)
-    claim(options.out, identity(options, job.data))
-    _check_disk(options, num, trained)
-    if (done := result_of(options, num)) is not None:
+    with disk_faults(options.out):
+        done, checkpoint = _by_the_first(lambda: _beginning(job, trained))
+    if done is not None:
         return done
     trainer = _trainer(job, options, device, options.out)
     with disk_faults(options.out), job.computing():
-        plan = {"samples": num, "max_minutes": options.max_minutes}
-        checkpoint = resumable(options.out, plan, options.decay) or options.start
-        # A result of what was to be shorter is none of this run.
-        (options.out / "result.json").unlink(missing_ok=True)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if not trainer.is_world_process_zero():
             return {}
         if trainer.budget.is_paused:
             return _progress(trainer, num) | {"is_paused": True}
         return _finish(job, trainer)
+
+
+def _beginning(job: Job, trained: int) -> tuple[dict[str, Any] | None, Path | None]:
+    """Make the output folder this run's; returns its result if it has ended, or where to go on."""
+    options, num = job.options, len(job.dataset)
+    claim(options.out, identity(options, job.data))
+    _check_disk(options, num, trained)
+    if (done := result_of(options, num)) is not None:
+        return done, None
+    plan = {"samples": num, "max_minutes": options.max_minutes}
+    checkpoint = resumable(options.out, plan, options.decay) or options.start
+    # A result of what was to be shorter is none of this run.
+    (options.out / "result.json").unlink(missing_ok=True)
+    return None, checkpoint
+
+
+def _by_the_first(do: Callable[[], T]) -> T:
+    """Have the first worker do something with the output folder, and all know what came of it.
+
+    Raises:
+        SetupError: It was refused.
+    """
+    if not torch.distributed.is_initialized():
+        return do()
+    found: list[Any] = [None, None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            found[0] = do()
+        except SetupError as error:
+            found[1] = error.message
+    torch.distributed.broadcast_object_list(found, 0)
+    if found[1] is not None:
+        raise SetupError(found[1])
+    return found[0]  # type: ignore[no-any-return]
 
 
 def _check_disk(options: RunOptions, num: int, trained: int) -> None:
@@ -93,7 +126,8 @@ def _check_disk(options: RunOptions, num: int, trained: int) -> None:
     there = len([*options.out.glob("checkpoint-*"), *options.out.glob("kept/*")])
     left = max(1, 2 + kept - there)
     needed = left * _ADAM_BYTES * trained + _RESULT_BYTES * trained
-    check_disk(options.out, needed, f"{left} checkpoints and the result")
+    instead = "train fewer weights (a LoRA adapter, a smaller drafter)"
+    check_disk(options.out, needed, f"{left} checkpoints and the result", instead)
 
 
 def _trainer(job: Job, options: RunOptions, device: str, out: Path, steps: int = 0) -> RunTrainer:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from headstart.cluster.merged_model import TRAINED_ON
 from headstart.recipes.samples import write_json
 from headstart.stages.errors import SetupError
 
-__all__ = ["NAME", "digests_of", "joined", "note", "noted", "parted"]
+__all__ = ["digests_of", "joined", "note", "noted", "parted"]
 
-NAME = "trained_on.json"
 _BYTES = 5
 """Of a digest: among ten thousand prompts, one in a hundred million others is taken for one."""
 
@@ -34,7 +34,7 @@ def digests_of(prompts: Iterable[Sequence[int]]) -> set[bytes]:
 def note(folder: Path, digests: Iterable[bytes]) -> None:
     """Write digests into a folder of weights."""
     whole = base64.b85encode(joined(digests)).decode()
-    write_json(folder / NAME, {"bytes": _BYTES, "digests": whole})
+    write_json(folder / TRAINED_ON, {"bytes": _BYTES, "digests": whole})
 
 
 def noted(folder: Path) -> set[bytes]:
@@ -44,12 +44,12 @@ def noted(folder: Path) -> set[bytes]:
         SetupError: They are damaged.
     """
     try:
-        tree = json.loads((folder / NAME).read_bytes())
+        tree = json.loads((folder / TRAINED_ON).read_bytes())
         whole, size = base64.b85decode(tree["digests"]), int(tree["bytes"])
     except FileNotFoundError:
         return set()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(
-            f"{folder / NAME} is damaged ({error}): remove it, or export again"
+            f"{folder / TRAINED_ON} is damaged ({error}): remove it, or export again"
         ) from error
     return parted(whole, size)

@@ -35,8 +35,12 @@ class RunOptions:
     out: Path = option("folder for checkpoints, metrics and the result")
     epochs: float = option("times that each sample is seen", 1.0, least=1e-6)
     max_samples: int | None = option("end after so many samples", None, least=1)
-    max_minutes: float | None = option("end after so many minutes, all calls together", None)
-    piece_minutes: float | None = option("pause after so many; the same command goes on", None)
+    max_minutes: float | None = option(
+        "end after so many minutes, all calls together", None, least=1e-9
+    )
+    piece_minutes: float | None = option(
+        "pause after so many; the same command goes on", None, least=1e-9
+    )
     warm_up: int = option("optimizer steps in which the learning rate rises", 20)
     decay: float = option("share of the run, its last, in which the learning rate falls to 0", 0.2)
     milestone: int | None = option(
@@ -210,7 +214,7 @@ def _by_name(looks: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
 
 def arguments(options: RunOptions, out: Path, num_steps: int, device: str) -> TrainingArguments:
     """Return the options as the Trainer's own."""
-    return TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(out),
         max_steps=num_steps,
         per_device_train_batch_size=options.batch,
@@ -232,6 +236,9 @@ def arguments(options: RunOptions, out: Path, num_steps: int, device: str) -> Tr
         disable_tqdm=False,
         ddp_find_unused_parameters=False,
     )
+    # Else the Trainer lays a batch over all GPUs of a machine, and more is seen than is counted.
+    found._n_gpu = min(1, found.n_gpu)  # noqa: SLF001 - as the Trainer itself does
+    return found
 
 
 def described(options: Any) -> dict[str, Any]:

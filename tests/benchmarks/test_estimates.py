@@ -12,6 +12,7 @@ from headstart.benchmarks.estimates import (
     over_blocks,
     pooled,
     quantile,
+    wilson,
 )
 
 
@@ -68,3 +69,9 @@ def test_a_count_is_exact() -> None:
 
 def test_quantiles_are_interpolated() -> None:
     assert quantile(np.array([0.0, 1.0, 2.0, 3.0]), 0.5) == 1.5
+
+
+def test_a_share_has_an_interval_within_what_it_can_be() -> None:
+    found = wilson(5, 10)
+    assert (found.low, found.high) == pytest.approx((0.2366, 0.7634), abs=1e-3)
+    assert (wilson(40, 40).value, wilson(40, 40).high, wilson(0, 40).low) == (1, 1, 0)

@@ -21,7 +21,7 @@ from headstart.benchmarks.livemind_curves import LARGE, SMALL, Timed, plain, war
 from headstart.benchmarks.livemind_keys import is_over
 from headstart.benchmarks.livemind_protocol import Asking, Outcome
 from headstart.benchmarks.livemind_replay import Arm, Session
-from headstart.benchmarks.livemind_scores import WANTED, intervals_check, outcomes_table, wilson
+from headstart.benchmarks.livemind_scores import WANTED, intervals_check, outcomes_table
 from headstart.benchmarks.livemind_sessions import typed_sessions
 from headstart.benchmarks.livemind_tokens import Tokens
 from headstart.benchmarks.livemind_typing import Edit, haltingly, steadily
@@ -161,13 +161,6 @@ def test_answers_are_read() -> None:
     assert answer_in("It must be (B)") == "B"
     assert answer_in("no idea") is None
     assert "answer is" not in QUESTION.unanswered
-
-
-def test_intervals_of_shares() -> None:
-    low, high = wilson(5, 10)
-    assert low == pytest.approx(0.2366, abs=1e-3)
-    assert high == pytest.approx(0.7634, abs=1e-3)
-    assert wilson(0, 0) == (None, None)
 
 
 def outcome(number: int) -> Outcome:

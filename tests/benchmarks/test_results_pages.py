@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from headstart.benchmarks import journey_scores, results_decoding, results_journey
+from headstart.benchmarks import (
+    journey_scores,
+    results_consistency,
+    results_decoding,
+    results_drafters,
+    results_journey,
+)
 from headstart.benchmarks.checks import Bar, Check, judge
 from headstart.benchmarks.estimates import exactly
 from headstart.benchmarks.report import Report, Table
@@ -108,6 +114,20 @@ def test_pages_are_made_again_from_what_lies_beside_them(
         assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
     assert all(f"({name})" in text for name in plots)
     assert "/somewhere" not in "".join(path.read_text() for path in first.glob("data/*"))
+
+
+@pytest.mark.parametrize(
+    ("run", "name"), [(results_consistency.run, "consistency"), (results_drafters.run, "drafters")]
+)
+def test_the_pages_of_what_was_trained_are_what_the_code_makes(
+    run: Run, name: str, tmp_path: Path
+) -> None:
+    here = Path(results_consistency.__file__).parents[1] / "docs/results"
+
+    assert run(here / "data", tmp_path) == 0
+
+    for file in (f"{name}.md", f"data/{name}.json"):
+        assert (tmp_path / file).read_text() == (here / file).read_text(), file
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from headstart.cluster.engine_child import Done
 from headstart.recipes import engine
-from headstart.recipes.answering import Question, answer_all
+from headstart.recipes.answering import Question, answer_all, answered
+from headstart.recipes.models import Chat, load
 from headstart.recipes.samples import Lines
 
 
@@ -52,3 +53,16 @@ def test_a_long_answer_holds_one_place_and_what_is_done_is_noted(
     assert Queued.calls == [(32, 4), (18, 4), (18, 4)]
     assert sorted(row["id"] for row in Lines(path)) == list(range(50))
     assert all(row["has_ended"] for row in Lines(path))
+
+
+def test_the_likeliest_token_is_said_whatever_the_model_asks_for(tiny_model: Path) -> None:
+    chat = Chat.of(tiny_model)
+    model = load(tiny_model, "cpu", "float32").eval()
+    asked = [Question(chat.prompt([{"role": "user", "content": text}])) for text in ("A", "B")]
+    plain = answered(model, chat, asked, 24)
+
+    model.generation_config.repetition_penalty = 1.5
+    model.generation_config.no_repeat_ngram_size = 2
+
+    assert answered(model, chat, asked, 24) == plain
+    assert model.generation_config.repetition_penalty == 1.5

@@ -35,6 +35,15 @@ def begin(subject: Budget, step: int = 0, elapsed_s: float = 0.0) -> None:
     subject.on_train_begin(None, state, None)
 
 
+def test_what_goes_on_has_the_rate_of_its_own_plan() -> None:
+    group = {"initial_lr": 0.01, "lr": 0.004}  # which had begun to fall
+    state = SimpleNamespace(global_step=81, log_history=[])
+    made(num_steps=1000).on_train_begin(
+        None, state, None, optimizer=SimpleNamespace(param_groups=[group])
+    )
+    assert group["lr"] == 0.01
+
+
 def after(subject: Budget, step: int) -> tuple[bool, bool]:
     """Whether a step's end saves, and whether it is the last."""
     control = SimpleNamespace(should_save=False, should_log=False, should_training_stop=False)

@@ -106,8 +106,11 @@ def test_an_adapter_that_is_damaged_or_of_another_model_is_refused(
     refused("another model")
     save_file({name: each[:, :-1].clone() for name, each in tensors.items()}, weights)
     refused("another model|damaged")
-    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
+    save_file(tensors | {"base_model.model.lm_head.weight": tensors[min(tensors)].clone()}, weights)
     refused("no plain LoRA")
+    for field in ('"use_dora": true', '"alpha_pattern": {"q_proj": 4}'):
+        (adapter / "adapter_config.json").write_text(f'{{"peft_type": "LORA", {field}}}')
+        refused("no plain LoRA")
     (adapter / "adapter_config.json").write_text("{")
     refused("no LoRA adapter")
     assert not list((tmp_path / "cache").glob("*.partial"))

@@ -65,6 +65,26 @@ def test_a_killed_evaluation_goes_on_by_prompt(
         assert in_all == len(calls)
 
 
+def test_other_prompts_by_the_same_name_are_another_evaluation(
+    asked: dict[str, Any], prompts: Path, tmp_path: Path, step: Step
+) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes(prompts.read_bytes())
+    step("evaluate", out=tmp_path / "out", **(asked | {"prompts": mine, "num": 2}))
+    moved = tmp_path / "moved" / "mine.jsonl"
+    moved.parent.mkdir()
+    mine.rename(moved)
+    how = asked | {"prompts": moved, "num": 2}
+    step("evaluate", out=tmp_path / "like", like=tmp_path / "out", **how)
+
+    moved.write_text("\n".join(moved.read_text().splitlines()[::-1]))
+
+    with pytest.raises(SetupError, match="prompts_sha256"):
+        step("evaluate", out=tmp_path / "out", **how)
+    with pytest.raises(SetupError, match="prompts_sha256"):
+        step("evaluate", out=tmp_path / "new", like=tmp_path / "out", **how)
+
+
 def test_accuracy_alone_takes_no_steps(
     asked: dict[str, Any], prompts: Path, tiny_model: Path, tmp_path: Path, step: Step
 ) -> None:

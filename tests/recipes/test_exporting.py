@@ -102,7 +102,8 @@ def test_an_adapter_is_merged_into_what_transformers_and_the_server_load(
         json.loads((tmp_path / name / "training.json").read_text())
         for name in ("adapter", "further")
     )
-    assert before["begun_from"] is None
+    assert before["begun_from"]["options"]["method"] == "sft"  # which taught the model its answers
+    assert before["tokens_before"] == 0
     assert after["begun_from"] == before
     assert after["tokens_before"] == before["tokens"] > 0
     card = (tmp_path / "further/README.md").read_text()
@@ -180,3 +181,16 @@ def test_prompts_that_were_trained_on_are_no_test(
 
     with pytest.raises(SetupError, match="adapter was trained on 1 of 2 prompts"):
         step("evaluate", prompts=mixed, **asked)
+    # However the same weights are named, and what is trained from them.
+    merged = models.folder_of(str(base), adapter)
+    for named in ({"model": merged}, {"model": base, "tuned": merged}, {"model": adapter}):
+        with pytest.raises(SetupError, match="was trained on 1 of 2 prompts"):
+            step("evaluate", prompts=mixed, out=tmp_path / "y", **DECODING, **named)
+    again = tmp_path / "again.jsonl"
+    again.write_text('{"prompt": "another", "answer": "x"}\n')
+    further = tmp_path / "further"
+    step("train", model=merged, data=again, out=further, **(LORA | {"method": "sft"}))
+    result = json.loads((further / "result.json").read_text())
+    assert result["begun_from"] == json.loads((adapter / "training.json").read_text())
+    with pytest.raises(SetupError, match="adapter was trained on 2 of 2 prompts"):
+        step("evaluate", prompts=mixed, **(asked | {"adapter": further / "adapter"}))

@@ -1,5 +1,6 @@
 """What a run is to be, before anything is loaded."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from headstart.recipes import planning
 from headstart.recipes.consistency_options import TrainOptions
 from headstart.recipes.learning import faster_dtype, settled
-from headstart.recipes.planning import check, identity, planned, width_of, with_dtype
+from headstart.recipes.options import add_flags, from_flags
+from headstart.recipes.planning import check, identity, planned, result_of, width_of, with_dtype
 from headstart.stages.errors import SetupError
 
 
@@ -65,9 +67,29 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for match, wrong in (
         ("--decay", {"decay": 0.0}),
         ("--decay", {"decay": 1.5}),
-        ("--copies", {"copies": 0}),
         ("made with other window", {"start": kept, "window": 3}),
         ("in `kept` of a run", {"start": tmp_path / "nowhere" / "kept" / "40"}),
     ):
         with pytest.raises(SetupError, match=match):
             check(options(tmp_path / "x", **wrong))
+
+
+def test_a_result_is_that_of_a_run_just_as_long(tmp_path: Path) -> None:
+    note = {"planned": 100, "samples": 100, "options": {"max_minutes": None}}
+    (tmp_path / "result.json").write_text(json.dumps(note))
+    assert result_of(options(tmp_path), 100) == note
+    assert result_of(options(tmp_path), 200) is None
+    assert result_of(options(tmp_path), 50) is None
+
+
+def test_other_workers_would_count_samples_otherwise(tmp_path: Path) -> None:
+    assert identity(options(tmp_path)) != identity(options(tmp_path, workers=2))
+
+
+@pytest.mark.parametrize("name", ["copies", "window", "max-length", "workers", "max-minutes"])
+def test_numbers_of_none_are_refused(tmp_path: Path, name: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, TrainOptions)
+    said = ["--model", "m", "--data", "d", "--out", str(tmp_path), f"--{name}", "0"]
+    with pytest.raises(SetupError, match=f"--{name} takes"):
+        from_flags(TrainOptions, parser.parse_args(said))
