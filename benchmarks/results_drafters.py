@@ -37,6 +37,7 @@ ACROSS = """\
 SPEEDS = """\
 Times the tokens a second of plain decoding in the same engine, the arms in turn, prompt by prompt.
 """
+_IN_WORDS = {"heldout": "In-language questions and translations, of text that was held out"}
 FEW_POINTS = 4
 ROUTER = "language.json"
 _SHOWN = ("name", "value", "bar", "better", "unit", "verdict", "low", "high")
@@ -70,7 +71,7 @@ def run(source: Path, target: Path) -> int:
 
 
 def _set(name: str, found: Mapping[str, Evaluation]) -> Iterator[str]:
-    yield from (f"## {name}", "")
+    yield from (f"## {_IN_WORDS.get(name, name)}", "")
     yield from _bars(list(judged(found)))
     temperatures = sorted({each for one in found.values() for each in one.tree["replayed"]})
     for temperature in temperatures:
@@ -100,7 +101,10 @@ def _languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
             key: {arm: one.tree["replayed"].get("0.0", {}).get(arm) for arm in one.tree["kinds"]}
             for key, one in found.items()
         }
-        yield from (f"Tokens a step on {name}, T = 0; a column is a language of prompts:", "")
+        yield from (
+            f"Tokens a step on {_IN_WORDS.get(name, name)}, T = 0, by language of the prompts:",
+            "",
+        )
         yield from (*_by_language(parts, _length), "")
     if sets:
         yield ACROSS

@@ -182,7 +182,7 @@ def test_the_page_has_tables_bars_the_router_and_the_curve(tmp_path: Path) -> No
     text = (tmp_path / "first/drafters.md").read_text()
 
     assert "## translate_to_en" in text
-    assert "## heldout" in text
+    assert "## In-language questions and translations" in text
     assert "| tables: tokens a step | ≥ 1.6 in 5 of 5 | 5 | 0 | 0 | 0 | holds |" in text
     assert "| tables: tokens a step | ≥ 1.6 in 5 of 5 | 1 | 0 | 0 | 4 | not measured |" in text
     assert "| table-PF |" + 5 * " 2.00 ± 0.01 |" in text
