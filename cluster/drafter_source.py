@@ -26,8 +26,14 @@ def table_file(source: Path, language: str) -> Path:
     name = str(source).removeprefix(BUILTIN)
     ours = {table.parent.name: table for table in sorted(DRAFTERS.glob(f"*/{language}.table"))}
     if name not in ours:
+        is_there = any((DRAFTERS / name).glob("*.table"))
+        of = (
+            f"{name} is of another language than {language}"
+            if is_there
+            else (f"There is no built-in table {name!r} of {language}")
+        )
         raise SetupError(
-            f"There is no built-in table {name!r} of {language}: choose "
+            f"{of}: choose "
             + (f"one of {', '.join(ours)}, or give a file." if ours else "a file, there is none.")
         )
     return ours[name]

@@ -292,7 +292,7 @@ def _models(machine: Machine, settings: Settings) -> Iterator[Finding]:
         name, state = f"model {model.name}", machine.models.get(model.name, True)
         if isinstance(state, str):
             message, _, fix = state.partition(": ")
-            yield _problem(name, message, fix or "set models[].source to one that is there")
+            yield _problem(name, message, fix or "name another under models[]")
         elif state:
             yield _ok(
                 name, "its weights are here" if model.engine == "vllm" else "needs no weights"

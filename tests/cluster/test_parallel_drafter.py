@@ -189,7 +189,7 @@ def test_a_table_of_ours_is_named(
     assert plan_of(settings, tmp_path)["tables"] == {"de": str(ours / "tiny-de/de.table")}
     for tables, why in (
         ({"de": "builtin:tiny"}, "'tiny' of de: choose one of tiny-de, or"),
-        ({"fr": "builtin:tiny-de"}, "'tiny-de' of fr: choose a file"),
+        ({"fr": "builtin:tiny-de"}, "tiny-de is of another language than fr: choose a file"),
     ):
         with pytest.raises(SetupError, match=why):
             plan_of(SpeculationSettings.model_validate({"tables": tables}), tmp_path)

@@ -125,7 +125,7 @@ NONE = {**FIT.packages, "ray": Package("==2.60.*", None, is_met=False)}
         ({}, [CPU, "ray.address=head:6379"], "hosts", "problem", ["127.0.0.1", "cannot reach"]),
         ({"cluster": "nothing answers"}, [CPU, *JOINED], "ray.address", "problem", ["nothing"]),
         ({"models": {"m": "no such folder: make it"}}, [CPU], "model m", "problem", ["make it"]),
-        ({"models": {"m": "gone"}}, [CPU], "model m", "problem", ["gone", "models[].source"]),
+        ({"models": {"m": "gone"}}, [CPU], "model m", "problem", ["gone", "under models[]"]),
         ({"models": {"m": False}}, [CPU], "model m", "warning", ["not here", "model prepare"]),
     ],
 )
