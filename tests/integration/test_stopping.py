@@ -78,8 +78,9 @@ def is_ready(daemon: Daemon) -> bool:
 
 
 def wait_for_process(daemon: Daemon, name: str) -> None:
+    # Where torch and vLLM are read from a cold disk, an engine's process comes after minutes.
     daemon.wait_for(
-        lambda: any(name in process.name() for process in daemon.living()), f"start {name}", 120
+        lambda: any(name in process.name() for process in daemon.living()), f"start {name}", 240
     )
 
 
