@@ -1,15 +1,16 @@
-"""Made-up tables, and databases of them in which a condition that is nearly right shows."""
+"""Tables to ask about, and databases of them in which a condition that is nearly right shows."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["NEW_TABLES", "TABLES", "Condition", "Row", "Schema", "database"]
+__all__ = ["NEW_TABLES", "TABLES", "Columns", "Condition", "Row", "Schema", "database"]
 
 Row = list[str | int]
+Columns = Mapping[str, tuple[str, ...]]
+"""Of a table: the values of each text column, and under `#` the names of those with numbers."""
 
-TABLES: dict[str, dict[str, tuple[str, ...]]] = {
-    # Table: text columns (with values) and numbers.
+TABLES: dict[str, Columns] = {
     "employees": {
         "name": ("Ana", "Ben", "Chen", "Dora", "Emil", "Fay", "Gus", "Hana", "Ivo", "Jun"),
         "city": ("Berlin", "Lagos", "Lima", "Osaka", "Oslo"),
@@ -72,16 +73,20 @@ class Schema:
     """A table with some of its columns."""
 
     table: str
-    texts: tuple[str, ...]
+    values: Columns
+    """Of each text column."""
     numbers: tuple[str, ...]
 
     @classmethod
-    def drawn(cls, table: str, chooser: random.Random) -> "Schema":
-        """Choose columns and their order."""
-        known = TABLES[table]
-        texts = chooser.sample([name for name in known if name != "#"], chooser.randint(2, 3))
-        numbers = chooser.sample(list(known["#"]), chooser.randint(2, 3))
-        return cls(table, tuple(texts), tuple(numbers))
+    def drawn(cls, table: str, columns: Columns, chooser: random.Random) -> "Schema":
+        """Choose some of a table's columns, and their order."""
+        texts = chooser.sample([name for name in columns if name != "#"], chooser.randint(2, 3))
+        numbers = chooser.sample(columns["#"], chooser.randint(2, 3))
+        return cls(table, {name: columns[name] for name in texts}, tuple(numbers))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self.values)
 
     @property
     def ddl(self) -> str:
@@ -113,7 +118,7 @@ def database(schema: Schema, conditions: Sequence[Condition], chooser: random.Ra
     """Draw rows, many of them with numbers at the bounds of the conditions, or next to these."""
     rows: list[Row] = []
     for number in range(1, chooser.randint(*_ROWS) + 1):
-        texts = {name: chooser.choice(TABLES[schema.table][name]) for name in schema.texts}
+        texts = {name: chooser.choice(values) for name, values in schema.values.items()}
         numbers = {name: chooser.randint(1, 99) for name in schema.numbers}
         if chooser.random() < _NEAR:
             for each in conditions:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.recipes.options import option
+from headstart.recipes.sql_made_up import made_up
 from headstart.recipes.sql_running import Found, opened, same
 from headstart.recipes.sql_tables import NEW_TABLES, TABLES, Condition, Row, Schema, database
 from headstart.stages.errors import SetupError
 
-__all__ = ["SqlOptions", "example", "generate"]
+__all__ = ["SqlOptions", "Tables", "example", "generate"]
 
 _DATABASES = 3
 _DRAWS = 4
@@ -35,6 +36,9 @@ class SqlOptions:
     num: int = option("questions to train on", 4000)
     num_test: int = option("questions to test on, none of them in training", 1000)
     num_new: int = option("questions to test on, about tables that no other question has", 300)
+    made_up: float = option(
+        "share of questions, but of the last, about tables that are drawn from words", 0.5, most=1
+    )
     seed: int = option("of everything", 0)
 
 
@@ -45,10 +49,11 @@ def generate(options: SqlOptions) -> dict[str, Any]:
         SetupError: They cannot be written, or there are not as many questions.
     """
     known = [table for table in TABLES if table not in NEW_TABLES]
+    share = options.made_up
     sets = {
-        "test": (options.num_test, known, _is_test),
-        "train": (options.num, known, lambda query: not _is_test(query)),
-        "new_tables": (options.num_new, list(NEW_TABLES), lambda _: True),
+        "test": (options.num_test, Tables(known, share), _is_test),
+        "train": (options.num, Tables(known, share), lambda query: not _is_test(query)),
+        "new_tables": (options.num_new, Tables(NEW_TABLES), lambda _: True),
     }
     for name, (num, tables, belongs) in sets.items():
         chooser = random.Random(f"{options.seed} {name}")  # noqa: S311 - no secret
@@ -74,7 +79,7 @@ def _is_test(query: str) -> bool:
 
 def _drawn(
     num: int,
-    tables: Sequence[str],
+    tables: "Tables",
     belongs: Callable[[str], bool],
     chooser: random.Random,
     unique: str,
@@ -89,8 +94,23 @@ def _drawn(
             yield row
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What questions are about: tables of `TABLES`, and a share of tables of one question each."""
+
+    known: Sequence[str]
+    made_up: float = 0.0
+
+    def drawn(self, chooser: random.Random) -> Schema:
+        """Choose a table, and columns of it."""
+        if self.made_up and chooser.random() < self.made_up:
+            return Schema.drawn(*made_up(chooser), chooser)
+        table = chooser.choice(self.known)
+        return Schema.drawn(table, TABLES[table], chooser)
+
+
 def example(
-    tables: Sequence[str], chooser: random.Random, belongs: Callable[[str], bool] = lambda _: True
+    tables: Tables, chooser: random.Random, belongs: Callable[[str], bool] = lambda _: True
 ) -> dict[str, Any] | None:
     """Draw a question, and databases that tell its answer from answers that are nearly right.
 
@@ -100,7 +120,7 @@ def example(
     Returns:
         What is written; None where the answer is not wanted, or no such databases were drawn.
     """
-    schema = Schema.drawn(chooser.choice(tables), chooser)
+    schema = tables.drawn(chooser)
     asked = _question(schema, chooser)
     if not belongs(asked.query):
         return None
@@ -237,7 +257,7 @@ def _conditions(schema: Schema, chooser: random.Random) -> tuple[Condition, ...]
     for kind in chooser.sample(("text", "number"), chooser.randint(1, 2)):
         if kind == "text":
             name = chooser.choice(schema.texts)
-            found.append(Condition(name, "=", chooser.choice(TABLES[schema.table][name])))
+            found.append(Condition(name, "=", chooser.choice(schema.values[name])))
         else:
             name, bound = chooser.choice(schema.numbers), chooser.randint(10, 90)
             found.append(Condition(name, chooser.choice("<>"), bound))

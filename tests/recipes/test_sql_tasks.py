@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from headstart.cluster.model_card import declared_block
 from headstart.cluster.model_source import ADAPTERS
 from headstart.configs.settings import Settings
 from headstart.recipes import sql_tasks
+from headstart.recipes.sql_made_up import made_up
 from headstart.recipes.sql_running import is_right
 from headstart.recipes.sql_tables import NEW_TABLES, TABLES
-from headstart.recipes.sql_tasks import SqlOptions, example, generate
+from headstart.recipes.sql_tasks import SqlOptions, Tables, example, generate
 from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +35,8 @@ ROW = {
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
     chooser = random.Random(1)
-    return [row for _ in range(400) if (row := example(list(TABLES), chooser)) is not None]
+    tables = Tables(list(TABLES), made_up=0.5)
+    return [row for _ in range(400) if (row := example(tables, chooser)) is not None]
 
 
 def test_every_question_is_answered_by_its_own_answer(rows: list[dict[str, Any]]) -> None:
@@ -133,6 +136,38 @@ def test_files_repeat_themselves_and_share_no_question(tmp_path: Path) -> None:
         assert len({row[name] for row in test}) == len(test)
     assert {row["ddl"].split()[2] for row in new} == set(NEW_TABLES)
     assert not {row["ddl"].split()[2] for row in [*train, *test]} & set(NEW_TABLES)
+
+
+def test_tables_drawn_from_words_are_many_and_none_of_the_new() -> None:
+    """What is asked about a new table is known from nowhere else: neither columns nor values."""
+    chooser = random.Random(2)
+    drawn = [made_up(chooser) for _ in range(2000)]
+
+    def words(columns: Mapping[str, tuple[str, ...]]) -> set[str]:
+        return {value for name, values in columns.items() if name != "#" for value in values}
+
+    names = {name for name, _ in drawn}
+    values = {value for _, columns in drawn for value in words(columns)}
+    assert len(names) > 40
+    assert len(values) > 10_000
+    assert not names & set(TABLES)
+    for name in NEW_TABLES:
+        assert not values & words(TABLES[name])
+    assert {len(value.split()) for value in values} == {1, 2, 3}
+    assert all(len(columns) == 5 and len(columns["#"]) == 4 for _, columns in drawn)
+
+
+def test_share_of_tables_drawn_from_words_is_as_asked(tmp_path: Path) -> None:
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        options = SqlOptions(out=tmp_path, num=200, num_test=1, num_new=1, made_up=share)
+        generate(options)
+        rows = map(json.loads, (tmp_path / "train.jsonl").read_text().splitlines())
+        found[share] = sum(row["ddl"].split()[2] not in TABLES for row in rows)
+
+    assert found[0.0] == 0
+    assert 70 < found[0.5] < 130
+    assert found[1.0] == 200
 
 
 def test_more_questions_than_there_are_are_refused(
