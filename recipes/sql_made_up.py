@@ -57,11 +57,10 @@ _VALUES = (4, 9)
 
 def made_up(chooser: random.Random) -> tuple[str, Columns]:
     """Draw a table's name and its columns, with the values that stand in each."""
-    texts = chooser.sample(_TEXTS, _TEXT_COLUMNS)
-    columns = {name: _values(chooser) for name in texts}
-    return chooser.choice(_TABLES), columns | {
-        "#": tuple(chooser.sample(_NUMBERS, _NUMBER_COLUMNS))
-    }
+    columns = {name: _values(chooser) for name in chooser.sample(_TEXTS, _TEXT_COLUMNS)}
+    table = chooser.choice(_TABLES)
+    columns["#"] = tuple(chooser.sample(_NUMBERS, _NUMBER_COLUMNS))
+    return table, columns
 
 
 def _values(chooser: random.Random) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ class SqlOptions:
     num_test: int = option("questions to test on, none of them in training", 1000)
     num_new: int = option("questions to test on, about tables that no other question has", 300)
     made_up: float = option(
-        "share of questions, but of the last, about tables that are drawn from words", 0.5, most=1
+        "share of the first two sets that is about tables drawn from words, each its own",
+        0.5,
+        most=1,
     )
     seed: int = option("of everything", 0)
 
