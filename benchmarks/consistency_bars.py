@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headstart.benchmarks.checks import Bar, Verdict, judge
-from headstart.benchmarks.consistency_runs import BARS, Evaluation, Fit, Run
+from headstart.benchmarks.consistency_runs import BARS, JUDGED, Evaluation, Fit, Run
 from headstart.benchmarks.estimates import Estimate, exactly, wilson
 from headstart.benchmarks.results_text import grid, percent, plain
 
@@ -50,7 +50,7 @@ def bars(
 def _judged(
     best: Evaluation, curve: Sequence[Run], fit: Fit | None, others: Sequence[Evaluation]
 ) -> Iterator[tuple[str, ...]]:
-    tuned = best.arms.get("tuned", {})
+    tuned = best.arms.get(JUDGED, {})
     part = tuned.get("not_looping", {})
     limit = BARS.get(best.asked["metric"])
     if limit is not None and part:
@@ -64,8 +64,8 @@ def _judged(
         known = _most_answers(best, others)
         if "right" in known.arms["base"]:
             yield _row(_ABLE, _right(known.arms["base"]))
-        if "right_alone" in known.arms.get("tuned", {}):
-            yield _row(_WITHIN, _change(known.arms["tuned"]))
+        if "right_alone" in known.arms.get(JUDGED, {}):
+            yield _row(_WITHIN, _change(known.arms[JUDGED]))
     if curve:
         yield _row(_POINTS, exactly(len(curve)))
 
@@ -73,9 +73,12 @@ def _judged(
 def _most_answers(best: Evaluation, others: Sequence[Evaluation]) -> Evaluation:
     """Return the evaluation of the same weights that has most answers to be right."""
 
+    def weights(one: Evaluation) -> list[str | None]:
+        return [one.arms.get(name, {}).get("fingerprint") for name in ("base", JUDGED)]
+
     def is_same(one: Evaluation) -> bool:
-        arms = one.arms.get("tuned", {}), best.arms.get("tuned", {})
-        return arms[0].get("training") == arms[1].get("training") and "right" in one.arms["base"]
+        is_known = None not in weights(best)
+        return is_known and weights(one) == weights(best) and "right" in one.arms["base"]
 
     same = [best, *filter(is_same, others)]
     return max(same, key=lambda one: int(one.arms["base"].get("answers", 0)))

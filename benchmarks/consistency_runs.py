@@ -24,6 +24,8 @@ __all__ = [
     "main_runs",
 ]
 
+JUDGED = "tuned"
+"""The arm that bars are about."""
 BARS = {"gsm8k": 1.8, "sql": 2.4}
 """Tokens a step that are asked for, by the metric of a domain."""
 _VARIED = (
@@ -59,9 +61,10 @@ class Evaluation:
         return dict(self.tree["arms"])
 
     @property
-    def domain(self) -> str:
-        """Prompts and metric, in words."""
-        return f"{Path(self.asked['prompts']).stem}, {self.asked['metric']}"
+    def domain(self) -> tuple[str, str, str]:
+        """Prompts, metric, and a digest of the prompts' file: empty where the figures have none."""
+        digest = self.asked.get("prompts_sha256", "")[:8]
+        return Path(self.asked["prompts"]).stem, self.asked["metric"], digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +136,15 @@ def load(folder: Path) -> list[Evaluation]:
 
 
 def by_domain(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    found: dict[str, list[Evaluation]] = {}
+    """Return evaluations by prompts and metric, in words: files of one name are told apart."""
+    found: dict[tuple[str, str, str], list[Evaluation]] = {}
     for each in evaluations:
         found.setdefault(each.domain, []).append(each)
-    return found
+    names = Counter((prompts, metric) for prompts, metric, _ in found)
+    return {
+        f"{prompts}, {metric}" + (f", file {digest}" if names[prompts, metric] > 1 else ""): some
+        for (prompts, metric, digest), some in found.items()
+    }
 
 
 def main_runs(evaluations: Sequence[Evaluation]) -> tuple[list[Run], list[Run]]:
@@ -160,9 +168,9 @@ def main_runs(evaluations: Sequence[Evaluation]) -> tuple[list[Run], list[Run]]:
 
 
 def best_of(evaluations: Sequence[Evaluation], curve: Sequence[Run]) -> Evaluation:
-    """Return the evaluation of the longest run that has most answers, or the first one."""
+    """Return the evaluation of the longest run that has most answers."""
     if not curve:
-        return evaluations[0]
+        return max(evaluations, key=_trained)
     last = curve[-1]
     same = [
         each
@@ -173,8 +181,16 @@ def best_of(evaluations: Sequence[Evaluation], curve: Sequence[Run]) -> Evaluati
     return max(same, key=lambda each: int(each.arms[last.arm]["answers"]))
 
 
-def _extent(way: Sequence[Run]) -> tuple[int, int]:
-    return len({run.tokens for run in way}), max(run.tokens for run in way)
+def _trained(evaluation: Evaluation) -> int:
+    """Return the tokens that what is judged was trained on, as far as is known."""
+    run = Run(evaluation, JUDGED)
+    return run.tokens if "training" in evaluation.arms.get(JUDGED, {}) else 0
+
+
+def _extent(way: Sequence[Run]) -> tuple[int, bool, int]:
+    """Most budgets make the curve; of as many, those of what is judged and no rival's."""
+    is_judged = any(run.arm == JUDGED for run in way)
+    return len({run.tokens for run in way}), is_judged, max(run.tokens for run in way)
 
 
 class Reached(Protocol):

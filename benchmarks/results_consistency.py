@@ -74,14 +74,28 @@ def _domain(name: str, domain: str, some: Sequence[Evaluation], target: Path) ->
     best = best_of(some, curve)
     fit = fitted(curve)
     yield from (f"## {domain}", "")
-    yield from grid(ARMS, [_arm(arm, figures) for arm, figures in best.arms.items()])
+    arms = best.arms if curve else _all_arms(some)
+    yield from grid(ARMS, [_arm(arm, figures) for arm, figures in arms.items()])
     yield ""
-    yield from (f"- **{arm}**: {_weights(figures)}" for arm, figures in best.arms.items())
+    yield from (f"- **{arm}**: {_weights(figures)}" for arm, figures in arms.items())
     yield from ("", COLUMNS)
     yield from bars(best, curve, fit, some)
     yield from _scaling(name, best, curve, fit, target)
     yield from _ablation(curve, others)
     yield from _batches(name, best, target)
+
+
+def _all_arms(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
+    """Return the arms of all evaluations, the same weights by as many answers once."""
+    found = {}
+    known = set()
+    for each in evaluations:
+        for arm, figures in each.arms.items():
+            key = figures.get("fingerprint", (each.name, arm)), figures.get("answers")
+            if key not in known:
+                known.add(key)
+                found[f"{each.name}, {arm}" if len(evaluations) > 1 else arm] = figures
+    return found
 
 
 def _arm(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
@@ -131,7 +145,7 @@ def _scaling(
 ) -> Iterator[str]:
     yield from ("### Gain over training tokens", "")
     if not curve:
-        yield from ("Not in these results: no arm says what it was trained on.", "")
+        yield from ("Not in these results: no speed of weights that say what taught them.", "")
         return
     base = best.arms["base"].get("not_looping", {}).get("tokens_per_step")
     path = target / f"{name}-tokens.svg"
@@ -224,6 +238,7 @@ def _batches(name: str, best: Evaluation, target: Path) -> Iterator[str]:
         for arm, some in series.items()
         for row in some
     ]
+    yield "Tokens a second are of all answers together, the time that their prompts take included."
     names = ("arm", "at once", "answers", "tokens/step", "tokens/s plain", "tokens/s Jacobi")
     yield from ("", *grid((*names, "speed-up"), rows), "")
 

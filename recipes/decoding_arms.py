@@ -9,7 +9,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from headstart.recipes.answering import ENGINES, Question, greedy
 from headstart.recipes.decoding import jacobi_answers
-from headstart.recipes.decoding_figures import GROUPS, Part, figures_of, summed
+from headstart.recipes.decoding_figures import GROUPS, Part, figures_of
 from headstart.recipes.models import Chat, device_of, load
 from headstart.recipes.options import option
 from headstart.recipes.prompts import METRICS, batches
@@ -114,35 +114,35 @@ def _turn(
     engine: Any, options: EvaluateOptions, questions: Sequence[Question], turn: Sequence[int]
 ) -> dict[str, Any]:
     """Answer some prompts one way, then the other."""
-    plain: dict[int, tuple[list[int], Part]] = {}
-    for some in batches(turn, options.batch):
+    plain: dict[int, list[int]] = {}
+    parts: list[Part] = []
+    groups = [*batches(turn, options.batch)]
+    for some in groups:
         done = engine.answer([questions[n] for n in some], options.max_tokens, "off")
-        counts, share = _counts(done), 1 / len(some)
-        for number, answer, seconds in zip(some, done.answers, done.decode_s, strict=True):
-            plain[number] = (
-                answer,
-                {
-                    "plain_tokens": len(answer) - 1,
-                    "plain_s": seconds,
-                    "plain_steps": _steps(counts) * share,
-                    "plain_step_s": _step_s(counts) * share,
-                },
-            )
-    row: dict[str, Any] = {"answers": [plain[number][0] for number in turn], "different": 0}
-    for name in GROUPS:
-        loops = name == "looping"
-        chosen = [number for number in turn if is_looping(plain[number][0]) == loops]
-        row[name] = []
-        for some in batches(chosen, options.batch):
-            done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
-            counts = _counts(done)
-            part: Part = {"num": len(some), "tokens": counts.tokens, "rows": counts.rows}
-            part |= {"steps": _steps(counts), "step_s": _step_s(counts), "said": _said(counts)}
-            part["jacobi_s"] = sum(done.decode_s)
-            part["jacobi_tokens"] = sum(len(answer) - 1 for answer in done.answers)
-            row[name].append(part | summed([plain[number][1] for number in some]))
-            pairs = zip(some, done.answers, strict=True)
-            row["different"] += sum(answer != plain[number][0] for number, answer in pairs)
+        plain |= zip(some, done.answers, strict=True)
+        counts = _counts(done)
+        parts.append(
+            {
+                "plain_tokens": sum(len(answer) - 1 for answer in done.answers),
+                "plain_s": sum(done.decode_s),
+                "plain_steps": _steps(counts),
+                "plain_step_s": _step_s(counts),
+            }
+        )
+    row: dict[str, Any] = {"answers": [plain[number] for number in turn], "different": 0}
+    row |= {name: [] for name in GROUPS}
+    for some, part in zip(groups, parts, strict=True):
+        done = engine.answer([questions[n] for n in some], options.max_tokens, "jacobi")
+        counts = _counts(done)
+        part |= {"num": len(some), "tokens": counts.tokens, "rows": counts.rows}
+        part |= {"steps": _steps(counts), "step_s": _step_s(counts), "said": _said(counts)}
+        part["jacobi_s"] = sum(done.decode_s)
+        part["jacobi_tokens"] = sum(len(answer) - 1 for answer in done.answers)
+        # Both ways have the same answers at once: one that loops takes its whole batch along.
+        loops = any(is_looping(plain[number]) for number in some)
+        row["looping" if loops else "not_looping"].append(part)
+        pairs = zip(some, done.answers, strict=True)
+        row["different"] += sum(answer != plain[number] for number, answer in pairs)
     return row
 
 
@@ -196,7 +196,10 @@ def _speculation(options: EvaluateOptions, *, is_adaptive: bool) -> Any:
 def _by_batch(
     options: EvaluateOptions, folder: Path, asked: list[list[int]], sizes: list[int], rows: Lines
 ) -> None:
-    """Time the engine as it serves, drafting what pays, with so many answers always under way."""
+    """Time the engine as it serves, drafting what pays, with at most so many answers under way.
+
+    Tokens a second are of all, prompts computed in between and the last answers' end included.
+    """
     from headstart.recipes.engine import Engine
 
     questions = [Question(prompt) for prompt in asked]

@@ -9,7 +9,11 @@ __all__ = ["GROUPS", "Part", "change_of", "figures_of", "summed"]
 
 GROUPS = ("not_looping", "looping")
 Part = dict[str, float]
-"""Of answers that were asked for together: tokens, steps and seconds, both ways."""
+"""Of answers that were asked for together: tokens, steps and seconds, both ways.
+
+`rows` counts the step that computes a prompt and samples its first token; what is timed
+(`plain_…`, `jacobi_…`, `steps`, `step_s`) leaves that step and that token out.
+"""
 _LEAST_FOR_INTERVAL = 10
 _RESAMPLES = 1000
 
@@ -41,7 +45,10 @@ def _told(parts: Sequence[Part], seed: int) -> dict[str, Any]:
     if "said" in totals:
         found["tokens_per_step_unsaid"] = _gain_unsaid(totals)
         measures["tokens_per_step_unsaid"] = _gain_unsaid
-    if "plain_s" in totals:
+    # Answers of one token have no steps besides the prompt's.
+    timed = [part for part in parts if part.get("plain_tokens", 0) and part["jacobi_tokens"]]
+    if timed:
+        totals = summed(timed)
         found |= {
             "step_cost": _step_cost(totals),
             "tokens_per_s_plain": _plain(totals),
@@ -49,7 +56,8 @@ def _told(parts: Sequence[Part], seed: int) -> dict[str, Any]:
             "speedup": _speedup(totals),
             "of_what_steps_give": _of_steps(totals),
         }
-        measures |= {"speedup": _speedup, "of_what_steps_give": _of_steps}
+        for name, measure in (("speedup", _speedup), ("of_what_steps_give", _of_steps)):
+            found[f"{name}_95"] = _interval(timed, measure, seed)
     for name, measure in measures.items():
         found[f"{name}_95"] = _interval(parts, measure, seed)
     return found
@@ -85,8 +93,9 @@ def _speedup(part: Part) -> float:
 
 
 def _of_steps(part: Part) -> float:
-    """The speed-up against what tokens a step and their cost would give."""
-    return _speedup(part) * _step_cost(part) / _gain(part)
+    """The speed-up against what tokens a step and their cost would give, prompts' steps apart."""
+    gain = part["jacobi_tokens"] / (part["rows"] - part["num"])
+    return _speedup(part) * _step_cost(part) / gain
 
 
 def _interval(

@@ -82,11 +82,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         first = first or measured
         found[name] = measured["figures"] | _against(measured, first, options.seed)
         source, adapter = sources[name]
-        found[name]["weights"] = weights_in_words(source, adapter)
+        found[name] |= {"weights": weights_in_words(source, adapter), "fingerprint": weights}
         trainings = map(training_of, known_places(source, adapter, folder))
         if (training := next(filter(None, trainings), None)) is not None:
             found[name]["training"] = training
-    write_json(options.out / "figures.json", {"asked": asked, "arms": found})
+    told = asked | {"prompts_sha256": sha256(options.prompts.read_bytes()).hexdigest()}
+    write_json(options.out / "figures.json", {"asked": told, "arms": found})
     return found
 
 

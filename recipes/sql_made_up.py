@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from headstart.recipes.sql_tables import Columns
+from headstart.recipes.sql_tables import NEW_TABLES, TABLES, Columns
 
 __all__ = ["made_up"]
 
@@ -53,6 +53,8 @@ _RIMES = _words("a ab ack al an ar as ax e el en er est i ic il in is ist o ol o
 _TEXT_COLUMNS = 4
 _NUMBER_COLUMNS = 4
 _VALUES = (4, 9)
+_TAKEN = {value for table in NEW_TABLES for values in TABLES[table].values() for value in values}
+"""Nobody is to know the new tables' values."""
 
 
 def made_up(chooser: random.Random) -> tuple[str, Columns]:
@@ -66,7 +68,8 @@ def made_up(chooser: random.Random) -> tuple[str, Columns]:
 def _values(chooser: random.Random) -> tuple[str, ...]:
     """Draw what stands in one column: values of one form, as in tables of people's own."""
     form = chooser.choice(_FORMS)
-    return tuple({form(chooser): None for _ in range(chooser.randint(*_VALUES))})
+    drawn = {form(chooser): None for _ in range(chooser.randint(*_VALUES))}
+    return tuple(value for value in drawn if value not in _TAKEN)
 
 
 def _word(chooser: random.Random) -> str:

@@ -14,6 +14,9 @@ _MAX_ROWS = 200
 _MAX_STEPS = 1_000_000
 """Of sqlite's virtual machine: an answer may not run for ever."""
 
+_MAX_BYTES = 100_000
+"""Of a value or a row: one function makes a gigabyte in a step."""
+
 Found = list[tuple[str, ...]] | None
 """Rows, each value in one form; None where a query cannot be run."""
 
@@ -58,6 +61,7 @@ class _Run:
         self._connection = connection
         self._steps = 0
         connection.execute("PRAGMA query_only = ON")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_BYTES)
         connection.set_progress_handler(self._tick, 1000)
         connection.set_authorizer(_reads_only)
 

@@ -73,7 +73,7 @@ class Schema:
     """A table with some of its columns."""
 
     table: str
-    values: Columns
+    values: Mapping[str, tuple[str, ...]]
     """Of each text column."""
     numbers: tuple[str, ...]
 

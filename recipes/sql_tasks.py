@@ -2,7 +2,7 @@
 
 Schemas, rows, questions and answers are drawn from a seed. Every answer is run by sqlite3 before
 it is written, in three databases: it has rows there, and others than it would have without one of
-its conditions, or with a bound beside its own.
+its conditions, with a bound beside its own, or in the other direction.
 """
 
 import json
@@ -19,11 +19,13 @@ from headstart.recipes.sql_running import Found, opened, same
 from headstart.recipes.sql_tables import NEW_TABLES, TABLES, Condition, Row, Schema, database
 from headstart.stages.errors import SetupError
 
-__all__ = ["SqlOptions", "Tables", "example", "generate"]
+__all__ = ["SqlOptions", "example", "generate", "of_tables", "of_words"]
 
 _DATABASES = 3
 _DRAWS = 4
 """Of databases to a question, before another question is drawn."""
+_TRIES = 2000
+"""Of questions, until one is new and wanted."""
 _TEST_OF = 8
 """One in so many of all questions that there are is for the test alone."""
 
@@ -34,7 +36,7 @@ class SqlOptions:
 
     out: Path = option("folder for train.jsonl, test.jsonl and new_tables.jsonl")
     num: int = option("questions to train on", 4000)
-    num_test: int = option("questions to test on, none of them in training", 1000)
+    num_test: int = option("questions to test on, no query of which is in training", 1000)
     num_new: int = option("questions to test on, about tables that no other question has", 300)
     made_up: float = option(
         "share of the first two sets that is about tables drawn from words, each its own",
@@ -50,19 +52,17 @@ def generate(options: SqlOptions) -> dict[str, Any]:
     Raises:
         SetupError: They cannot be written, or there are not as many questions.
     """
-    known = [table for table in TABLES if table not in NEW_TABLES]
-    share = options.made_up
+    known = of_tables([table for table in TABLES if table not in NEW_TABLES])
     sets = {
-        "test": (options.num_test, Tables(known, share), _is_test),
-        "train": (options.num, Tables(known, share), lambda query: not _is_test(query)),
-        "new_tables": (options.num_new, Tables(NEW_TABLES), lambda _: True),
+        "test": (options.num_test, known, options.made_up, _is_test),
+        "train": (options.num, known, options.made_up, _is_train),
+        "new_tables": (options.num_new, of_tables(NEW_TABLES), 0.0, _any),
     }
-    for name, (num, tables, belongs) in sets.items():
+    for name, (num, tables, share, belongs) in sets.items():
         chooser = random.Random(f"{options.seed} {name}")  # noqa: S311 - no secret
         # In training a question may come again, about a table with other columns.
-        rows = list(
-            _drawn(num, tables, belongs, chooser, "prompt" if name == "train" else "answer")
-        )
+        unique = "prompt" if name == "train" else "answer"
+        rows = list(_drawn(num, tables, share, belongs, chooser, unique))
         if len(rows) < num:
             raise SetupError(f"there are {len(rows)} questions for {name}, not {num}: ask for less")
         text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
@@ -74,45 +74,71 @@ def generate(options: SqlOptions) -> dict[str, Any]:
     return {name: num for name, (num, *_) in sets.items()}
 
 
-def _is_test(query: str) -> bool:
-    """Whether a query, whatever the schema and the set, is for the test."""
+Tables = Callable[[random.Random], Schema]
+"""Draws what a question is about."""
+Belongs = Callable[["_Asked"], bool]
+"""Whether a question is wanted in a set."""
+
+
+def of_tables(names: Sequence[str]) -> Tables:
+    """Questions are about these tables, with some of their columns."""
+
+    def drawn(chooser: random.Random) -> Schema:
+        table = chooser.choice(names)
+        return Schema.drawn(table, TABLES[table], chooser)
+
+    return drawn
+
+
+def of_words(chooser: random.Random) -> Schema:
+    """Each question is about a table of its own, drawn from words."""
+    return Schema.drawn(*made_up(chooser), chooser)
+
+
+def _is_test(asked: "_Asked") -> bool:
+    """Whether a query, whatever the schema, is for the test."""
+    return _is_drawn(asked.query)
+
+
+def _is_train(asked: "_Asked") -> bool:
+    """Whether a query is for training: none for the test, with its conditions in either order."""
+    other = replace(asked, conditions=asked.conditions[::-1])
+    return not _is_drawn(asked.query) and not _is_drawn(other.query)
+
+
+def _any(_: "_Asked") -> bool:
+    return True
+
+
+def _is_drawn(query: str) -> bool:
     return sha256(query.encode()).digest()[0] % _TEST_OF == 0
 
 
 def _drawn(
     num: int,
-    tables: "Tables",
-    belongs: Callable[[str], bool],
+    tables: Tables,
+    share: float,
+    belongs: Belongs,
     chooser: random.Random,
     unique: str,
 ) -> Iterator[dict[str, Any]]:
+    """Draw different questions until there are as many, or no further is found."""
     seen: set[str] = set()
-    for _ in range(100 * num):
-        if len(seen) == num:
+    while len(seen) < num:
+        # First what it is about: what is often drawn again, or refused, keeps its share.
+        about = of_words if chooser.random() < share else tables
+        for _ in range(_TRIES):
+            row = example(about, chooser, belongs)
+            if row is not None and row[unique] not in seen:
+                seen.add(row[unique])
+                yield row
+                break
+        else:
             return
-        row = example(tables, chooser, belongs)
-        if row is not None and row[unique] not in seen:
-            seen.add(row[unique])
-            yield row
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What questions are about: tables of `TABLES`, and a share of tables of one question each."""
-
-    known: Sequence[str]
-    made_up: float = 0.0
-
-    def drawn(self, chooser: random.Random) -> Schema:
-        """Choose a table, and columns of it."""
-        if self.made_up and chooser.random() < self.made_up:
-            return Schema.drawn(*made_up(chooser), chooser)
-        table = chooser.choice(self.known)
-        return Schema.drawn(table, TABLES[table], chooser)
 
 
 def example(
-    tables: Tables, chooser: random.Random, belongs: Callable[[str], bool] = lambda _: True
+    tables: Tables, chooser: random.Random, belongs: Belongs = _any
 ) -> dict[str, Any] | None:
     """Draw a question, and databases that tell its answer from answers that are nearly right.
 
@@ -122,9 +148,9 @@ def example(
     Returns:
         What is written; None where the answer is not wanted, or no such databases were drawn.
     """
-    schema = tables.drawn(chooser)
+    schema = tables(chooser)
     asked = _question(schema, chooser)
-    if not belongs(asked.query):
+    if not belongs(asked):
         return None
     for _ in range(_DRAWS):
         databases = [database(schema, asked.conditions, chooser) for _ in range(_DATABASES)]
@@ -170,10 +196,14 @@ class _Asked:
 
     @property
     def is_ordered(self) -> bool:
-        return "ORDER BY" in self.template
+        """Whether the question names an order: among groups it names none."""
+        return "LIMIT" in self.template
 
     def near(self) -> Iterator["_Asked"]:
-        """Return what leaves a condition out, or has a bound beside its own."""
+        """Return what leaves a condition out, has a bound beside its own, or is turned round."""
+        for one, other in (("ASC", "DESC"), ("DESC", "ASC")):
+            if one in self.template:
+                yield replace(self, template=self.template.replace(one, other))
         for place, each in enumerate(self.conditions):
             before, behind = self.conditions[:place], self.conditions[place + 1 :]
             yield replace(self, conditions=before + behind)
@@ -207,7 +237,10 @@ def _question(schema: Schema, chooser: random.Random) -> _Asked:
     some = _conditions(schema, chooser)
     # Half of the questions that can do without have no condition.
     few = some if chooser.random() < 0.5 else ()
-    number, text = chooser.choice(schema.numbers), chooser.choice(schema.texts)
+    # What is asked for is not what the question has told.
+    told = {each.name for each in some}
+    number = chooser.choice(schema.numbers)
+    text = chooser.choice([name for name in schema.texts if name not in told])
     spoken = {name: name.replace("_", " ") for name in (*schema.texts, *schema.numbers)}
     kind = chooser.randrange(7)
     if kind == 0:

@@ -40,6 +40,7 @@ def figures(gain: float, right: float, **more: Any) -> dict[str, Any]:
         "fast_forwarded": 1.5,
         "machine": "2 cores of a processor",
         "date": "2026-01-02 03:04",
+        "fingerprint": f"weights of {gain:.4f}",
     } | more
 
 
@@ -196,17 +197,62 @@ def test_the_curve_has_one_lot_of_prompts_and_the_bars_have_most(
 
 
 def test_accuracy_is_that_of_the_evaluation_with_most_answers(found: Path, tmp_path: Path) -> None:
-    more = {"answers": 4000, "right": 0.7}
-    training = trained(10, 3.0)["training"]
-    tuned = more | {"training": training, "right_alone": 20, "wrong_alone": 20}
-    write(found, "sql-right", "sql", base=more, tuned=tuned)
-    other = tuned | {"training": training | {"tokens": 11}, "answers": 5000, "wrong_alone": 900}
-    write(found, "sql-other", "sql", base=more | {"answers": 5000}, tuned=other)
+    known = {"answers": 4000, "right": 0.7, "right_alone": 20, "wrong_alone": 20}
+    base = {"fingerprint": figures(1.1, 0.7)["fingerprint"]} | known
+    tuned = {"fingerprint": figures(3.0, 0.6)["fingerprint"]} | known
+    write(found, "sql-right", "sql", base=base, tuned=tuned)
+    other = tuned | {"fingerprint": "others", "answers": 5000, "wrong_alone": 900}
+    write(found, "sql-other", "sql", base=base | {"answers": 5000}, tuned=other)
+    unknown = other | {"fingerprint": None, "answers": 6000}
+    write(found, "sql-unknown", "sql", base=base | {"answers": 6000}, tuned=unknown)
 
     text = part(page(found, tmp_path / "page"), "## sql_test, sql")
 
     assert "| right, against the base | 0.00 % | ≥ -1.50 % | holds |" in text
     assert "4000 answers" in text
+
+
+def test_files_of_one_name_are_domains_of_their_own(found: Path, tmp_path: Path) -> None:
+    for name, digest in (("one", "a" * 64), ("other", "b" * 64)):
+        write(found, name, "sql", base=figures(1.1, 0.7), tuned=trained(10, 2.0))
+        path = found / name / "figures.json"
+        tree = json.loads(path.read_text())
+        tree["asked"] |= {"prompts": "same.jsonl", "prompts_sha256": digest}
+        path.write_text(json.dumps(tree))
+
+    text = page(found, tmp_path / "page")
+
+    for digest in ("a" * 8, "b" * 8):
+        alone = part(text, f"## same, sql, file {digest}")
+        assert "| points of the curve | 1 | ≥ 5 | **fails** |" in alone
+
+
+def test_the_curve_and_the_bars_are_of_what_is_judged_and_no_rival(tmp_path: Path) -> None:
+    rival = trained(110_000, 1.2, method="cllm")
+    write(tmp_path, "one", base=figures(1.05, 0.5), tuned=trained(107_000, 2.0), rival=rival)
+
+    text = page(tmp_path, tmp_path / "page")
+
+    assert "| tokens a step | 2 | ≥ 1.8 |" in text
+    assert "| 107,000 | 214 | 2 |" in text
+    assert "| method cllm | 110,000 | 1.2 |" in text
+
+
+def test_accuracy_alone_is_shown_of_every_evaluation_and_judged_of_the_most_trained(
+    tmp_path: Path,
+) -> None:
+    for name, tokens, lost in (("a", 1_000, 9), ("b", 9_000, 5)):
+        tuned = trained(tokens, 2.0) | {"right": 0.8, "right_alone": 0, "wrong_alone": lost}
+        base = figures(1.1, 0.8)
+        for each in (base, tuned):
+            del each["not_looping"]
+        write(tmp_path, name, "sql", base=base, tuned=tuned | {"fingerprint": name})
+
+    text = page(tmp_path, tmp_path / "page")
+
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith(("| a,", "| b,"))]
+    assert rows == ["| a, base", "| a, tuned", "| b, tuned"]
+    assert "| right, against the base | -5.00 % |" in text
 
 
 @pytest.mark.parametrize(("num", "verdict"), [(100, "undecided"), (400, "holds")])

@@ -20,9 +20,13 @@ LOOPS = 7
 
 
 class Ruled:
-    """Says 41 tokens to each prompt; Jacobi steps give two tokens, and take 1.25 times as long."""
+    """Says 41 tokens to each prompt; Jacobi steps give two tokens, and take 1.25 times as long.
+
+    As in the engine, a prompt's own step is a row with a token, and no step of decoding.
+    """
 
     asked: list[tuple[str, int, int | None, bool]]
+    num_tokens = 41
 
     def __init__(self, _folder: Path, **options: Any) -> None:
         self._is_adaptive = options["speculation"].is_adaptive
@@ -38,7 +42,9 @@ class Ruled:
     ) -> Done:
         prompts = [each.prompt for each in questions]
         self.asked.append((mode, len(prompts), at_once, self._is_adaptive))
-        answers = [[9] * 81 if prompt == [LOOPS] else list(range(41)) for prompt in prompts]
+        answers = [
+            [9] * 81 if prompt == [LOOPS] else list(range(self.num_tokens)) for prompt in prompts
+        ]
         each = 2 if mode == "jacobi" else 1
         step_s = 0.125 if mode == "jacobi" else 0.1
         seconds = [(len(answer) - 1) / each * step_s for answer in answers]
@@ -51,11 +57,16 @@ class Ruled:
         counts = SpeculationCounts(
             plain_steps=steps,
             plain_s=steps * step_s,
-            languages={NO_LANGUAGE: LanguageCounts(rows=steps, tokens=tokens, sources=sources)},
+            languages={NO_LANGUAGE: self._counted(steps, tokens, len(prompts), sources)},
         )
         lasts = [float(sum(seconds[: number + 1])) for number in range(len(seconds))]
         firsts = [last - each for last, each in zip(lasts, seconds, strict=True)]
         return Done(prompts, answers, firsts, lasts, counts)
+
+    def _counted(
+        self, steps: int, tokens: int, prompts: int, sources: dict[str, SourceCounts]
+    ) -> LanguageCounts:
+        return LanguageCounts(rows=steps + prompts, tokens=tokens + prompts, sources=sources)
 
 
 @pytest.fixture
@@ -81,10 +92,10 @@ def test_both_ways_take_turns_and_loops_are_told_apart(
     assert len(plain) == 12
     fit = figures["not_looping"]
     assert (fit["answers"], figures["looping"]["answers"]) == (11, 1)
-    assert fit["tokens_per_step"] == 2
-    assert fit["tokens_per_step_95"] == [2, 2]
-    assert fit["tokens_per_step_unsaid"] == pytest.approx(1 / (1 / 2 + 1 / 8))
-    assert fit["tokens_per_step_unsaid_95"] == pytest.approx([1.6, 1.6])
+    assert fit["tokens_per_step"] == pytest.approx(41 / 21)
+    assert fit["tokens_per_step_95"] == pytest.approx([41 / 21] * 2)
+    assert fit["tokens_per_step_unsaid"] == pytest.approx(41 / (21 + 40 / 8))
+    assert fit["tokens_per_step_unsaid_95"] == pytest.approx([41 / 26] * 2)
     assert fit["step_cost"] == pytest.approx(1.25)
     assert fit["tokens_per_s_plain"] == pytest.approx(10)
     assert fit["speedup"] == pytest.approx(1.6)
@@ -93,6 +104,35 @@ def test_both_ways_take_turns_and_loops_are_told_apart(
     assert figures["looping"]["tokens_per_step_95"] is None
     assert figures["answers_that_differ"] == 0
     assert "by_batch" not in figures
+
+
+def test_batches_are_the_same_both_ways_and_one_that_loops_takes_its_batch_along(
+    asked: list[tuple[str, int, int | None, bool]], tmp_path: Path
+) -> None:
+    chat: Any = None
+    figures, plain = by_engine(
+        options(batch=4), chat, Path("m"), [[n] for n in range(10)], tmp_path
+    )
+
+    sizes = {
+        name: [num for mode, num, *_ in asked[2:] if mode == name] for name in ("off", "jacobi")
+    }
+    assert sizes == {"off": [4, 4, 2], "jacobi": [4, 4, 2]}
+    assert len(plain) == 10
+    assert (figures["not_looping"]["answers"], figures["looping"]["answers"]) == (6, 4)
+    assert figures["not_looping"]["speedup"] == pytest.approx(1.6)
+
+
+def test_answers_of_one_token_are_counted_and_not_timed(
+    asked: list[tuple[str, int, int | None, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ruled, "num_tokens", 1)
+    chat: Any = None
+    figures, _ = by_engine(options(), chat, Path("m"), [[n] for n in range(20, 32)], tmp_path)
+
+    assert figures["not_looping"]["answers"] == 12
+    assert figures["not_looping"]["tokens_per_step"] == 1
+    assert "speedup" not in figures["not_looping"]
 
 
 def test_a_killed_engine_is_asked_only_for_what_is_missing(

@@ -17,7 +17,7 @@ from headstart.recipes import sql_tasks
 from headstart.recipes.sql_made_up import made_up
 from headstart.recipes.sql_running import is_right
 from headstart.recipes.sql_tables import NEW_TABLES, TABLES
-from headstart.recipes.sql_tasks import SqlOptions, Tables, example, generate
+from headstart.recipes.sql_tasks import SqlOptions, example, generate, of_tables, of_words
 from headstart.stages.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +35,8 @@ ROW = {
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
     chooser = random.Random(1)
-    tables = Tables(list(TABLES), made_up=0.5)
-    return [row for _ in range(400) if (row := example(tables, chooser)) is not None]
+    sources = (of_tables(list(TABLES)), of_words) * 200
+    return [row for tables in sources if (row := example(tables, chooser)) is not None]
 
 
 def test_every_question_is_answered_by_its_own_answer(rows: list[dict[str, Any]]) -> None:
@@ -59,7 +59,31 @@ def test_a_bound_that_is_moved_is_wrong(rows: list[dict[str, Any]], by: int) -> 
             found.append(is_right(row, moved))
 
     assert len(found) > 100
-    assert sum(found) <= 0.05 * len(found)
+    assert sum(found) <= (0.05 * len(found) if abs(by) > 1 else 0)
+
+
+def test_another_direction_is_wrong_and_order_counts_only_where_it_was_asked_for(
+    rows: list[dict[str, Any]],
+) -> None:
+    turn = {"ASC": "DESC", "DESC": "ASC"}
+    ordered = [row for row in rows if row["is_ordered"]]
+    turned = [
+        re.sub(r"\b(ASC|DESC)\b", lambda found: turn[found[1]], row["answer"]) for row in ordered
+    ]
+    grouped = [row for row in rows if "GROUP BY" in row["answer"]]
+
+    assert len(ordered) > 20
+    assert all(re.search("the (highest|lowest)|with the", row["question"]) for row in ordered)
+    assert not any(map(is_right, ordered, turned))
+    assert len(grouped) > 50
+    assert all(is_right(row, f"{row['answer']} DESC") for row in grouped)
+
+
+def test_what_is_asked_for_is_not_what_the_question_tells(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        told = re.findall(r"(\w+) = '", row["answer"])
+        shown = re.findall(r"\w+", row["answer"].partition("FROM")[0])
+        assert not set(told) & set(shown), row["answer"]
 
 
 def test_a_condition_that_is_left_out_is_wrong(rows: list[dict[str, Any]]) -> None:
@@ -91,6 +115,8 @@ def test_same_rows_are_right(answer: str) -> None:
         "SELECT city FROM t",
         "SELECT city FROM t WHERE id > 1",  # right in one database
         "SELECT town FROM t WHERE age > 4",
+        "SELECT zeroblob(1000000000)",
+        "SELECT city || zeroblob(99999) FROM t WHERE age > 4",
         "DROP TABLE t",
         "ATTACH DATABASE 'stolen.db' AS other",
         "SELECT city FROM t WHERE age > 4; DROP TABLE t",
@@ -139,7 +165,7 @@ def test_files_repeat_themselves_and_share_no_question(tmp_path: Path) -> None:
 
 
 def test_tables_drawn_from_words_are_many_and_none_of_the_new() -> None:
-    """What is asked about a new table is known from nowhere else: neither columns nor values."""
+    """No value of a new table is known, and no column but those that known tables have, too."""
     chooser = random.Random(2)
     drawn = [made_up(chooser) for _ in range(2000)]
 
@@ -151,29 +177,51 @@ def test_tables_drawn_from_words_are_many_and_none_of_the_new() -> None:
     assert len(names) > 40
     assert len(values) > 10_000
     assert not names & set(TABLES)
+    columns = {column for _, each in drawn for column in (*each, *each["#"])} - {"#"}
     for name in NEW_TABLES:
         assert not values & words(TABLES[name])
+        assert not columns & {*TABLES[name], *TABLES[name]["#"]} - {"#"}
     assert {len(value.split()) for value in values} == {1, 2, 3}
     assert all(len(columns) == 5 and len(columns["#"]) == 4 for _, columns in drawn)
 
 
 def test_share_of_tables_drawn_from_words_is_as_asked(tmp_path: Path) -> None:
-    found = {}
+    found: dict[str, list[int]] = {"train": [], "test": []}
     for share in (0.0, 0.5, 1.0):
-        options = SqlOptions(out=tmp_path, num=200, num_test=1, num_new=1, made_up=share)
+        options = SqlOptions(out=tmp_path, num=300, num_test=300, num_new=1, made_up=share)
         generate(options)
-        rows = map(json.loads, (tmp_path / "train.jsonl").read_text().splitlines())
-        found[share] = sum(row["ddl"].split()[2] not in TABLES for row in rows)
+        for name, counts in found.items():
+            rows = map(json.loads, (tmp_path / f"{name}.jsonl").read_text().splitlines())
+            counts.append(sum(row["ddl"].split()[2] not in TABLES for row in rows))
 
-    assert found[0.0] == 0
-    assert 70 < found[0.5] < 130
-    assert found[1.0] == 200
+    for counts in found.values():
+        assert (counts[0], counts[2]) == (0, 300)
+        assert 120 < counts[1] < 180
+
+
+def test_no_query_of_the_test_is_trained_on_with_its_conditions_in_another_order(
+    tmp_path: Path,
+) -> None:
+    generate(SqlOptions(out=tmp_path, num=1500, num_test=800, num_new=1, made_up=0))
+
+    def queries(name: str) -> set[str]:
+        rows = map(json.loads, (tmp_path / f"{name}.jsonl").read_text().splitlines())
+        return {
+            re.sub(r"WHERE (.+?) AND (.+?)(?= GROUP| ORDER|$)", _in_order, row["answer"])
+            for row in rows
+        }
+
+    assert not queries("train") & queries("test")
+
+
+def _in_order(found: re.Match[str]) -> str:
+    return "WHERE " + " AND ".join(sorted(found.groups()))
 
 
 def test_more_questions_than_there_are_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_tasks, "_TEST_OF", 10**9)
+    monkeypatch.setattr(sql_tasks, "_is_test", lambda _: False)
 
     with pytest.raises(SetupError, match="there are 0 questions for test, not 2"):
         generate(SqlOptions(out=tmp_path, num=1, num_test=2))
