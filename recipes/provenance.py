@@ -21,16 +21,18 @@ def training_from(
         rank: Of the adapter that they became.
         energy_kept: Share of the change that fits it.
     """
-    begun = note.get("begun_from")
-    # A round goes on from the one before; what taught it the task itself is no such round.
-    is_round = begun is not None and begun["options"]["method"] != "sft"
-    options = note["options"]
+    begun, options = note.get("begun_from"), note["options"]
+    before = 0
+    if begun is not None:
+        # Rounds go on from those before; what taught the task itself, in between too, is none.
+        own = begun["tokens"] if begun["options"]["method"] != "sft" else 0
+        before = begun["tokens_before"] + own
     return {
         "base_weights": note.get("base_weights"),
         "block_tokens": note.get("collected", {}).get("block_tokens"),
         "samples": note["samples"],
         "tokens": note["tokens"],
-        "tokens_before": begun["tokens_before"] + begun["tokens"] if begun and is_round else 0,
+        "tokens_before": before,
         "begun_from": begun,
         "minutes": round(note["elapsed_s"] / 60, 1),
         "machine": note["machine"],
