@@ -97,21 +97,17 @@ def of_words(chooser: random.Random) -> Schema:
 
 def _is_test(asked: "_Asked") -> bool:
     """Whether a query, whatever the schema, is for the test."""
-    return _is_drawn(asked.query)
+    return sha256(asked.query.encode()).digest()[0] % _TEST_OF == 0
 
 
 def _is_train(asked: "_Asked") -> bool:
     """Whether a query is for training: none for the test, with its conditions in either order."""
     other = replace(asked, conditions=asked.conditions[::-1])
-    return not _is_drawn(asked.query) and not _is_drawn(other.query)
+    return not _is_test(asked) and not _is_test(other)
 
 
 def _any(_: "_Asked") -> bool:
     return True
-
-
-def _is_drawn(query: str) -> bool:
-    return sha256(query.encode()).digest()[0] % _TEST_OF == 0
 
 
 def _drawn(

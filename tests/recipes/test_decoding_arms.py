@@ -54,19 +54,14 @@ class Ruled:
         if mode == "jacobi":
             by_grade = [tokens // 8] * (1 + SAID_GRADE)
             sources[Source.JACOBI] = SourceCounts(accepted_by_grade=by_grade)
+        all_rows, all_tokens = steps + len(prompts), tokens + len(prompts)
+        counted = LanguageCounts(rows=all_rows, tokens=all_tokens, sources=sources)
         counts = SpeculationCounts(
-            plain_steps=steps,
-            plain_s=steps * step_s,
-            languages={NO_LANGUAGE: self._counted(steps, tokens, len(prompts), sources)},
+            plain_steps=steps, plain_s=steps * step_s, languages={NO_LANGUAGE: counted}
         )
         lasts = [float(sum(seconds[: number + 1])) for number in range(len(seconds))]
         firsts = [last - each for last, each in zip(lasts, seconds, strict=True)]
         return Done(prompts, answers, firsts, lasts, counts)
-
-    def _counted(
-        self, steps: int, tokens: int, prompts: int, sources: dict[str, SourceCounts]
-    ) -> LanguageCounts:
-        return LanguageCounts(rows=steps + prompts, tokens=tokens + prompts, sources=sources)
 
 
 @pytest.fixture
